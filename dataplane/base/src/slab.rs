@@ -1,0 +1,218 @@
+//! A slab of fixed capacity with generation-checked keys. Full is a value, not a panic.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Names one occupancy of one slot. A key outlives its occupant harmlessly: it then finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// A key that no slab ever hands out.
+    pub const NONE: Self = Self {
+        index: u32::MAX,
+        generation: 0,
+    };
+
+    /// The slot number, below the slab's capacity.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Index and generation in one number, for storage elsewhere.
+    pub const fn to_bits(self) -> u64 {
+        ((self.generation as u64) << 32) | self.index as u64
+    }
+
+    /// The key that `to_bits` packed.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Values at stable indices. All memory is taken in `new`; every operation but iteration is O(1).
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free_head: u32,
+    len: usize,
+}
+
+struct Slot<T> {
+    generation: u32,
+    next_free: u32,
+    value: Option<T>,
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
+impl<T> Slab<T> {
+    /// A slab of `capacity` slots, at most 2^32 - 2.
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.min(NO_SLOT.saturating_sub(1) as usize);
+        let mut slots = Vec::with_capacity(capacity);
+        for index in 0..capacity {
+            let next = index.saturating_add(1);
+            let next_free = if next < capacity {
+                next as u32
+            } else {
+                NO_SLOT
+            };
+            slots.push(Slot {
+                generation: 1,
+                next_free,
+                value: None,
+            });
+        }
+        Self {
+            slots,
+            free_head: if capacity == 0 { NO_SLOT } else { 0 },
+            len: 0,
+        }
+    }
+
+    /// Stores a value; gives it back when the slab is full.
+    pub fn insert(&mut self, value: T) -> Result<Key, T> {
+        let index = self.free_head;
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Err(value);
+        };
+        self.free_head = slot.next_free;
+        slot.value = Some(value);
+        self.len = self.len.saturating_add(1);
+        Ok(Key {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// Takes the value out; its key and all copies of it find nothing from now on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        // Generation 0 belongs to `Key::NONE`.
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        slot.next_free = self.free_head;
+        self.free_head = key.index;
+        self.len = self.len.saturating_sub(1);
+        Some(value)
+    }
+
+    /// The value of this key.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation {
+            slot.value.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// The value of this key.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation {
+            slot.value.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// The present key of an occupied slot.
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        slot.value.is_some().then_some(Key {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// Occupied slots.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is stored.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the next `insert` fails.
+    pub const fn is_full(&self) -> bool {
+        self.free_head == NO_SLOT
+    }
+
+    /// Slots in all.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All keys and values in slot order. O(capacity).
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let key = Key {
+                index: index as u32,
+                generation: slot.generation,
+            };
+            slot.value.as_ref().map(|value| (key, value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_stale_key_finds_nothing_even_when_its_slot_is_taken_again() {
+        let mut slab = Slab::new(1);
+        let old = slab.insert('a').expect("room");
+        assert_eq!(slab.insert('b'), Err('b'));
+        assert_eq!(slab.remove(old), Some('a'));
+        let new = slab.insert('c').expect("room");
+        assert_eq!(slab.get(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get(new), Some(&'c'));
+        assert_eq!(Key::from_bits(new.to_bits()), new);
+        assert_eq!(slab.get(Key::NONE), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_slab_behaves_like_a_map(operations in prop::collection::vec((any::<bool>(), 0usize..20), 0..200)) {
+            let mut slab = Slab::new(8);
+            let mut model: HashMap<Key, usize> = HashMap::new();
+            let mut keys = Vec::new();
+            for (step, (insert, pick)) in operations.into_iter().enumerate() {
+                if insert {
+                    match slab.insert(step) {
+                        Ok(key) => { prop_assert!(model.insert(key, step).is_none()); keys.push(key); }
+                        Err(_) => prop_assert_eq!(model.len(), 8),
+                    }
+                } else if let Some(key) = keys.get(pick % keys.len().max(1)) {
+                    prop_assert_eq!(slab.remove(*key), model.remove(key));
+                }
+                prop_assert_eq!(slab.len(), model.len());
+                for key in &keys {
+                    prop_assert_eq!(slab.get(*key), model.get(key));
+                }
+            }
+        }
+    }
+}
