@@ -1,0 +1,314 @@
+//! What the stack counts: plain 64-bit integers with one writer, under the names Linux gives them.
+//!
+//! A name is what `nstat` prints (`TcpInSegs`, `TcpExtListenOverflows`). Counters of our own, for which Linux has no
+//! name, are in snake case. Drop reasons come from the table in `verdict.rs`.
+
+use crate::verdict::{DROP_REASONS, DropReason};
+
+/// Adds to a counter of `Stats`: `count!(stats.tcp_in_segs)` or `count!(stats.payload_copied_bytes, n)`.
+macro_rules! count {
+    ($stats:ident . $($counter:ident).+) => {
+        $stats.$($counter).+ = $stats.$($counter).+.wrapping_add(1)
+    };
+    ($stats:ident . $($counter:ident).+, $amount:expr) => {
+        $stats.$($counter).+ = $stats.$($counter).+.wrapping_add($amount)
+    };
+}
+pub(crate) use count;
+
+macro_rules! counters {
+    ($( #[doc = $help:literal] $field:ident = $name:literal, )+) => {
+        /// All counters of one stack.
+        #[derive(Clone, Debug)]
+        pub struct Stats {
+            $( #[doc = $help] pub $field: u64, )+
+            /// Frames and segments that went no further, by `DropReason::index`.
+            pub drops: [u64; DROP_REASONS],
+        }
+
+        impl Default for Stats {
+            fn default() -> Self {
+                Self { $( $field: 0, )+ drops: [0; DROP_REASONS] }
+            }
+        }
+
+        impl Stats {
+            /// Calls `visit` with the name, the help text and the value of every counter, in a fixed order.
+            pub fn for_each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
+                $( visit($name, $help.trim_ascii(), self.$field); )+
+                for reason in DropReason::ALL {
+                    visit(reason.counter(), reason.sentence(), self.dropped(*reason));
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames handed to the stack.
+    frames_in = "frames_in",
+    /// Frames handed out for transmission.
+    frames_out = "frames_out",
+    /// Frames that were the control plane's business (ARP, neighbour discovery, other traffic to our addresses).
+    frames_punted = "frames_punted",
+    /// Frames that reached their connection, mini-socket or handler.
+    frames_delivered = "frames_delivered",
+    /// Bytes handed to the stack, Ethernet headers included.
+    bytes_in = "bytes_in",
+    /// Bytes handed out for transmission, Ethernet headers included.
+    bytes_out = "bytes_out",
+    /// Payload bytes the CPU copied, by the copying `send` and `receive`; a spliced byte adds nothing.
+    payload_copied_bytes = "payload_copied_bytes",
+    /// Payload bytes moved by reference from one connection to another.
+    payload_spliced_bytes = "payload_spliced_bytes",
+
+    /// IP packets received.
+    ip_in_receives = "IpInReceives",
+    /// IP packets with a bad header.
+    ip_in_hdr_errors = "IpInHdrErrors",
+    /// IP packets to an address that is not ours.
+    ip_in_addr_errors = "IpInAddrErrors",
+    /// IP packets shorter than their header says.
+    ip_in_truncated_pkts = "IpExtInTruncatedPkts",
+    /// IP packets with a wrong header checksum.
+    ip_in_csum_errors = "IpExtInCsumErrors",
+    /// IP packets given to a transport protocol.
+    ip_in_delivers = "IpInDelivers",
+    /// IP packets of other protocols to our addresses.
+    ip_in_unknown_protos = "IpInUnknownProtos",
+    /// IP packets sent.
+    ip_out_requests = "IpOutRequests",
+    /// IP packets not sent for want of a route.
+    ip_out_no_routes = "IpOutNoRoutes",
+    /// IP packets not sent for other reasons.
+    ip_out_discards = "IpOutDiscards",
+    /// IP fragments received (none is reassembled).
+    ip_reasm_reqds = "IpReasmReqds",
+
+    /// ICMP messages received.
+    icmp_in_msgs = "IcmpInMsgs",
+    /// ICMP messages that were malformed.
+    icmp_in_errors = "IcmpInErrors",
+    /// ICMP messages with a wrong checksum.
+    icmp_in_csum_errors = "IcmpInCsumErrors",
+    /// ICMP destination-unreachable messages received.
+    icmp_in_dest_unreachs = "IcmpInDestUnreachs",
+    /// ICMP time-exceeded messages received.
+    icmp_in_time_excds = "IcmpInTimeExcds",
+    /// ICMPv6 packet-too-big messages received.
+    icmp6_in_pkt_too_bigs = "Icmp6InPktTooBigs",
+    /// Echo requests received.
+    icmp_in_echos = "IcmpInEchos",
+    /// Echo replies received.
+    icmp_in_echo_reps = "IcmpInEchoReps",
+    /// Echo replies sent.
+    icmp_out_echo_reps = "IcmpOutEchoReps",
+
+    /// Connections opened by us.
+    tcp_active_opens = "TcpActiveOpens",
+    /// Connections opened by peers.
+    tcp_passive_opens = "TcpPassiveOpens",
+    /// Handshakes that failed.
+    tcp_attempt_fails = "TcpAttemptFails",
+    /// Established connections that were reset.
+    tcp_estab_resets = "TcpEstabResets",
+    /// Connections now in ESTABLISHED or CLOSE-WAIT.
+    tcp_curr_estab = "TcpCurrEstab",
+    /// Segments received, bad ones included.
+    tcp_in_segs = "TcpInSegs",
+    /// Segments sent, retransmissions excluded.
+    tcp_out_segs = "TcpOutSegs",
+    /// Segments sent again.
+    tcp_retrans_segs = "TcpRetransSegs",
+    /// Segments received in error.
+    tcp_in_errs = "TcpInErrs",
+    /// Segments sent with RST.
+    tcp_out_rsts = "TcpOutRsts",
+    /// Segments with a wrong checksum.
+    tcp_in_csum_errors = "TcpInCsumErrors",
+
+    /// SYN cookies sent.
+    syncookies_sent = "TcpExtSyncookiesSent",
+    /// Connections made from a SYN cookie.
+    syncookies_recv = "TcpExtSyncookiesRecv",
+    /// ACKs to a listener without a valid cookie.
+    syncookies_failed = "TcpExtSyncookiesFailed",
+    /// Half-open connections that were reset.
+    embryonic_rsts = "TcpExtEmbryonicRsts",
+    /// Packets dropped because they came too late to a TIME_WAIT or by PAWS in SYN-SENT.
+    paws_active = "TcpExtPAWSActive",
+    /// Packets of established connections dropped because of an old timestamp.
+    paws_estab = "TcpExtPAWSEstab",
+    /// TIME_WAIT records that ended by their timer.
+    tw = "TcpExtTW",
+    /// TIME_WAIT records replaced by a new SYN.
+    tw_recycled = "TcpExtTWRecycled",
+    /// TIME_WAIT records dropped by a RST (RFC 1337 protection off).
+    tw_killed = "TcpExtTWKilled",
+    /// TIME_WAIT records evicted because their table was full.
+    tcp_time_wait_overflow = "TcpExtTCPTimeWaitOverflow",
+    /// Times the accept backlog of a listener was full.
+    listen_overflows = "TcpExtListenOverflows",
+    /// SYNs dropped by listeners.
+    listen_drops = "TcpExtListenDrops",
+    /// Times a SYN met a full half-open queue and cookies were sent.
+    tcp_req_q_full_do_cookies = "TcpExtTCPReqQFullDoCookies",
+    /// Times a SYN met a full half-open queue and was dropped.
+    tcp_req_q_full_drop = "TcpExtTCPReqQFullDrop",
+    /// SYN-ACKs retransmitted, and SYNs.
+    tcp_syn_retrans = "TcpExtTCPSynRetrans",
+    /// Answers not sent to a half-open connection because of the rate limit.
+    tcp_ack_skipped_syn_recv = "TcpExtTCPACKSkippedSynRecv",
+    /// Answers not sent for a TIME_WAIT because of the rate limit.
+    tcp_ack_skipped_time_wait = "TcpExtTCPACKSkippedTimeWait",
+    /// Answers not sent in FIN_WAIT_2 because of the rate limit.
+    tcp_ack_skipped_fin_wait2 = "TcpExtTCPACKSkippedFinWait2",
+    /// Answers not sent to an old timestamp because of the rate limit.
+    tcp_ack_skipped_paws = "TcpExtTCPACKSkippedPAWS",
+    /// Answers not sent to an out-of-window segment because of the rate limit.
+    tcp_ack_skipped_seq = "TcpExtTCPACKSkippedSeq",
+    /// Challenge ACKs not sent because of the rate limit.
+    tcp_ack_skipped_challenge = "TcpExtTCPACKSkippedChallenge",
+    /// Retransmission timeouts and SYN timeouts.
+    tcp_timeouts = "TcpExtTCPTimeouts",
+    /// Challenge ACKs sent (RFC 5961).
+    tcp_challenge_ack = "TcpExtTCPChallengeACK",
+    /// SYNs on a synchronised connection answered with a challenge ACK.
+    tcp_syn_challenge = "TcpExtTCPSYNChallenge",
+    /// Segments handled by header prediction.
+    tcp_hp_hits = "TcpExtTCPHPHits",
+    /// ACKs without data that were not predicted.
+    tcp_pure_acks = "TcpExtTCPPureAcks",
+    /// ACKs handled by header prediction.
+    tcp_hp_acks = "TcpExtTCPHPAcks",
+    /// Recoveries entered by SACK.
+    tcp_sack_recovery = "TcpExtTCPSackRecovery",
+    /// Recoveries entered by duplicate ACKs alone.
+    tcp_reno_recovery = "TcpExtTCPRenoRecovery",
+    /// Times a peer took back a SACK.
+    tcp_sack_reneging = "TcpExtTCPSACKReneging",
+    /// Reorderings detected by SACK.
+    tcp_sack_reorder = "TcpExtTCPSACKReorder",
+    /// Reorderings detected by timestamps.
+    tcp_ts_reorder = "TcpExtTCPTSReorder",
+    /// Reductions fully undone.
+    tcp_full_undo = "TcpExtTCPFullUndo",
+    /// Reductions undone by a D-SACK.
+    tcp_dsack_undo = "TcpExtTCPDSACKUndo",
+    /// Segments retransmitted in fast recovery.
+    tcp_fast_retrans = "TcpExtTCPFastRetrans",
+    /// Segments retransmitted in slow start after a timeout.
+    tcp_slow_start_retrans = "TcpExtTCPSlowStartRetrans",
+    /// Retransmissions that were lost again.
+    tcp_lost_retransmit = "TcpExtTCPLostRetransmit",
+    /// Timeouts found spurious by F-RTO.
+    tcp_spurious_rtos = "TcpExtTCPSpuriousRTOs",
+    /// Tail loss probes sent.
+    tcp_loss_probes = "TcpExtTCPLossProbes",
+    /// Tail losses repaired by a probe.
+    tcp_loss_probe_recovery = "TcpExtTCPLossProbeRecovery",
+    /// D-SACKs received.
+    tcp_dsack_recv = "TcpExtTCPDSACKRecv",
+    /// D-SACKs sent for data already acknowledged.
+    tcp_dsack_old_sent = "TcpExtTCPDSACKOldSent",
+    /// D-SACKs sent for out-of-order data.
+    tcp_dsack_ofo_sent = "TcpExtTCPDSACKOfoSent",
+    /// Delayed ACKs sent.
+    delayed_acks = "TcpExtDelayedACKs",
+    /// Times a duplicate segment showed that a delayed ACK was lost.
+    delayed_ack_lost = "TcpExtDelayedACKLost",
+    /// Segments queued out of order.
+    tcp_ofo_queue = "TcpExtTCPOFOQueue",
+    /// Out-of-order segments dropped for want of room.
+    tcp_ofo_drop = "TcpExtTCPOFODrop",
+    /// Out-of-order ranges thrown away under memory pressure.
+    ofo_pruned = "TcpExtOfoPruned",
+    /// Segments dropped because the receive queue was full.
+    tcp_rcvq_drop = "TcpExtTCPRcvQDrop",
+    /// Data received in order and merged.
+    tcp_rcv_coalesce = "TcpExtTCPRcvCoalesce",
+    /// Connections reset because data arrived after close.
+    tcp_abort_on_data = "TcpExtTCPAbortOnData",
+    /// Connections reset because unread data was thrown away by close.
+    tcp_abort_on_close = "TcpExtTCPAbortOnClose",
+    /// Connections ended by a timeout.
+    tcp_abort_on_timeout = "TcpExtTCPAbortOnTimeout",
+    /// Connections ended for want of memory.
+    tcp_abort_on_memory = "TcpExtTCPAbortOnMemory",
+    /// Orphans ended after their linger time.
+    tcp_abort_on_linger = "TcpExtTCPAbortOnLinger",
+    /// Keep-alive probes sent.
+    tcp_keep_alive = "TcpExtTCPKeepAlive",
+    /// Zero-window probes sent.
+    tcp_win_probe = "TcpExtTCPWinProbe",
+    /// Times a zero window was advertised.
+    tcp_to_zero_window_adv = "TcpExtTCPToZeroWindowAdv",
+    /// Times the window was opened again after zero.
+    tcp_from_zero_window_adv = "TcpExtTCPFromZeroWindowAdv",
+    /// Times a zero window was wanted while the old one could not shrink.
+    tcp_want_zero_window_adv = "TcpExtTCPWantZeroWindowAdv",
+    /// Original data segments sent.
+    tcp_orig_data_sent = "TcpExtTCPOrigDataSent",
+    /// Data segments delivered to the peer.
+    tcp_delivered = "TcpExtTCPDelivered",
+    /// Data segments delivered with a congestion mark.
+    tcp_delivered_ce = "TcpExtTCPDeliveredCE",
+    /// Path-MTU probes that came through.
+    tcp_mtup_success = "TcpExtTCPMTUPSuccess",
+    /// Path-MTU probes that were lost.
+    tcp_mtup_fail = "TcpExtTCPMTUPFail",
+    /// ICMP messages dropped because the quoted sequence number was not in flight.
+    out_of_window_icmps = "TcpExtOutOfWindowIcmps",
+}
+
+impl Stats {
+    /// Counts one frame or segment that went no further.
+    pub fn drop(&mut self, reason: DropReason) {
+        if let Some(counter) = self.drops.get_mut(reason.index()) {
+            *counter = counter.wrapping_add(1);
+        }
+    }
+
+    /// Frames and segments that went no further for this reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason.index()).copied().unwrap_or(0)
+    }
+
+    /// Frames and segments that went no further in this stage of the pipeline.
+    pub fn dropped_in(&self, stage: crate::verdict::Stage) -> u64 {
+        let of_stage = DropReason::ALL
+            .iter()
+            .filter(|reason| reason.stage() == stage);
+        of_stage.fold(0, |sum: u64, reason| {
+            sum.wrapping_add(self.dropped(*reason))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_counter_has_its_own_name_and_a_sentence() {
+        let mut stats = Stats::default();
+        count!(stats.tcp_in_segs);
+        count!(stats.tcp_in_segs, 2);
+        stats.drop(DropReason::TcpChecksum);
+        let mut names = HashSet::new();
+        let mut seen = Vec::new();
+        stats.for_each(|name, help, value| {
+            assert!(names.insert(name), "{name} twice");
+            assert!(help.ends_with('.'), "{name}");
+            if value != 0 {
+                seen.push((name, value));
+            }
+        });
+        assert_eq!(seen, [("TcpInSegs", 3), ("drop_tcp_checksum", 1)]);
+        assert!(
+            names.len() <= 512,
+            "the counter block of the shared region holds 512"
+        );
+    }
+}
