@@ -1,0 +1,11 @@
+//! TCP segments: header, options, checksum (RFC 9293 section 3.1, RFC 7323, RFC 2018, RFC 7413).
+
+pub mod checksum;
+mod header;
+mod options;
+
+pub use header::{HEADER_BYTES, HEADER_BYTES_MAX, TcpFlags, TcpRepr, TcpView};
+pub use options::{
+    FASTOPEN_COOKIE_BYTES_MAX, FastOpenCookie, OPTIONS_BYTES_MAX, SACK_BLOCKS_MAX, SackBlocks,
+    TcpOptions, Timestamps, WINDOW_SCALE_MAX,
+};

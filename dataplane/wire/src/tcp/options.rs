@@ -1,0 +1,397 @@
+//! TCP options, read and written the way Linux does.
+//!
+//! Reading is one pass; an unknown kind is skipped by its length, a length that cannot be ends the pass and keeps what was
+//! read (`tcp_parse_options`). Writing uses Linux's order and padding (`tcp_options_write`), because middleboxes and
+//! fingerprints know it: MSS; SACK-permitted and timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks
+//! behind two NOPs; Fast Open last.
+
+use millrace_base::SeqNumber;
+
+use crate::u32_at;
+
+/// Bytes of options a header can hold.
+pub const OPTIONS_BYTES_MAX: usize = 40;
+/// SACK blocks that fit into 40 bytes of options (RFC 2018 section 3).
+pub const SACK_BLOCKS_MAX: usize = 4;
+/// The largest window scale; a larger one counts as this (RFC 7323 section 2.3).
+pub const WINDOW_SCALE_MAX: u8 = 14;
+/// The longest Fast Open cookie (RFC 7413 section 2).
+pub const FASTOPEN_COOKIE_BYTES_MAX: usize = 16;
+
+const KIND_END: u8 = 0;
+const KIND_NOP: u8 = 1;
+const KIND_MSS: u8 = 2;
+const KIND_WINDOW_SCALE: u8 = 3;
+const KIND_SACK_PERMITTED: u8 = 4;
+const KIND_SACK: u8 = 5;
+const KIND_TIMESTAMPS: u8 = 8;
+const KIND_MD5: u8 = 19;
+const KIND_FASTOPEN: u8 = 34;
+/// `NOP NOP timestamps 10`: what almost every segment of an established connection starts with.
+const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
+
+/// The two timestamps of RFC 7323 section 3.2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timestamps {
+    /// The sender's clock (TSval).
+    pub value: u32,
+    /// The echo of the receiver's clock (TSecr).
+    pub echo: u32,
+}
+
+/// Up to four SACK blocks: `start` is the first byte of a block, `end` the first byte behind it (RFC 2018).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SackBlocks {
+    blocks: [(SeqNumber, SeqNumber); SACK_BLOCKS_MAX],
+    count: u8,
+}
+
+/// A Fast Open cookie; empty is a request for one (RFC 7413 section 4.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FastOpenCookie {
+    bytes: [u8; FASTOPEN_COOKIE_BYTES_MAX],
+    len: u8,
+}
+
+/// The options of one segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpOptions {
+    /// Maximum segment size, bytes; only in a SYN.
+    pub mss: Option<u16>,
+    /// Window scale, 0..=14; only in a SYN.
+    pub window_scale: Option<u8>,
+    /// SACK permitted; only in a SYN.
+    pub sack_permitted: bool,
+    /// Timestamps.
+    pub timestamps: Option<Timestamps>,
+    /// SACK blocks.
+    pub sack: SackBlocks,
+    /// Fast Open cookie; only in a SYN.
+    pub fastopen: Option<FastOpenCookie>,
+    /// Whether an MD5 signature (RFC 2385) was there; it is never written.
+    pub md5: bool,
+}
+
+impl SackBlocks {
+    /// No blocks.
+    pub const NONE: Self = Self {
+        blocks: [(SeqNumber::new(0), SeqNumber::new(0)); SACK_BLOCKS_MAX],
+        count: 0,
+    };
+
+    /// Adds a block; `false` when four are there already.
+    pub fn push(&mut self, start: SeqNumber, end: SeqNumber) -> bool {
+        let Some(place) = self.blocks.get_mut(usize::from(self.count)) else {
+            return false;
+        };
+        *place = (start, end);
+        self.count = self.count.saturating_add(1);
+        true
+    }
+
+    /// The blocks in wire order.
+    #[inline]
+    pub fn as_slice(&self) -> &[(SeqNumber, SeqNumber)] {
+        self.blocks
+            .get(..usize::from(self.count))
+            .unwrap_or_default()
+    }
+
+    /// Blocks held, 0..=4.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there is no block.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Keeps the first `count` blocks.
+    pub fn truncate(&mut self, count: usize) {
+        while usize::from(self.count) > count {
+            self.count = self.count.saturating_sub(1);
+            if let Some(place) = self.blocks.get_mut(usize::from(self.count)) {
+                *place = Default::default();
+            }
+        }
+    }
+}
+
+impl FastOpenCookie {
+    /// A cookie of these bytes; `None` when they are more than 16.
+    pub fn new(cookie: &[u8]) -> Option<Self> {
+        let mut bytes = [0; FASTOPEN_COOKIE_BYTES_MAX];
+        bytes.get_mut(..cookie.len())?.copy_from_slice(cookie);
+        Some(Self {
+            bytes,
+            len: cookie.len() as u8,
+        })
+    }
+
+    /// The cookie's bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl TcpOptions {
+    /// Reads the option bytes of a segment. MSS, window scale, SACK-permitted and Fast Open count only in a SYN.
+    #[inline]
+    pub fn parse(bytes: &[u8], syn: bool) -> Self {
+        if bytes.len() == 12 && u32_at(bytes, 0) == ALIGNED_TIMESTAMPS && !syn {
+            let timestamps = Timestamps {
+                value: u32_at(bytes, 4),
+                echo: u32_at(bytes, 8),
+            };
+            return Self {
+                timestamps: Some(timestamps),
+                ..Self::default()
+            };
+        }
+        Self::parse_all(bytes, syn)
+    }
+
+    fn parse_all(mut bytes: &[u8], syn: bool) -> Self {
+        let mut options = Self::default();
+        while let Some((&kind, rest)) = bytes.split_first() {
+            match kind {
+                KIND_END => break,
+                KIND_NOP => bytes = rest,
+                _ => {
+                    // The length covers kind and length themselves. One that cannot be ends the pass (MUST-7).
+                    let Some(&len) = rest.first() else { break };
+                    let Some(data) = bytes.get(2..usize::from(len)) else {
+                        break;
+                    };
+                    options.take(kind, data, syn);
+                    bytes = bytes.get(usize::from(len)..).unwrap_or_default();
+                }
+            }
+        }
+        options
+    }
+
+    fn take(&mut self, kind: u8, data: &[u8], syn: bool) {
+        match (kind, data) {
+            (KIND_MSS, [a, b]) if syn => {
+                // An MSS of 0 is no statement, as in Linux.
+                self.mss = Some(u16::from_be_bytes([*a, *b])).filter(|mss| *mss > 0);
+            }
+            (KIND_WINDOW_SCALE, [shift]) if syn => {
+                self.window_scale = Some((*shift).min(WINDOW_SCALE_MAX));
+            }
+            (KIND_SACK_PERMITTED, []) if syn => self.sack_permitted = true,
+            (KIND_TIMESTAMPS, [_, _, _, _, _, _, _, _]) => {
+                self.timestamps = Some(Timestamps {
+                    value: u32_at(data, 0),
+                    echo: u32_at(data, 4),
+                });
+            }
+            (KIND_SACK, _) if !data.is_empty() && data.len().is_multiple_of(8) => {
+                self.sack = SackBlocks::NONE;
+                for block in data.chunks_exact(8) {
+                    let (start, end) = (u32_at(block, 0), u32_at(block, 4));
+                    self.sack.push(SeqNumber::new(start), SeqNumber::new(end));
+                }
+            }
+            (KIND_FASTOPEN, _) if syn => self.fastopen = FastOpenCookie::new(data),
+            (KIND_MD5, _) if data.len() == 16 => self.md5 = true,
+            _ => {}
+        }
+    }
+
+    /// Bytes that `emit` writes, a multiple of 4. More than 40 does not fit a header.
+    #[inline]
+    pub fn encoded_len(&self) -> usize {
+        let mut len = 0usize;
+        if self.mss.is_some() {
+            len = len.saturating_add(4);
+        }
+        if self.timestamps.is_some() {
+            len = len.saturating_add(12);
+        } else if self.sack_permitted {
+            len = len.saturating_add(4);
+        }
+        if self.window_scale.is_some() {
+            len = len.saturating_add(4);
+        }
+        if !self.sack.is_empty() {
+            len = len
+                .saturating_add(self.sack.len().saturating_mul(8))
+                .saturating_add(4);
+        }
+        if let Some(cookie) = &self.fastopen {
+            let bytes = cookie.as_slice().len().saturating_add(2);
+            len = len.saturating_add(bytes.next_multiple_of(4));
+        }
+        len
+    }
+
+    /// Writes the options into exactly `encoded_len` bytes; `None` when `bytes` is shorter.
+    #[inline]
+    pub fn emit(&self, bytes: &mut [u8]) -> Option<()> {
+        let mut out = Writer { rest: bytes };
+        if let Some(mss) = self.mss {
+            let [a, b] = mss.to_be_bytes();
+            out.word([KIND_MSS, 4, a, b])?;
+        }
+        if let Some(timestamps) = self.timestamps {
+            if self.sack_permitted {
+                out.word([KIND_SACK_PERMITTED, 2, KIND_TIMESTAMPS, 10])?;
+            } else {
+                out.word([KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10])?;
+            }
+            out.word(timestamps.value.to_be_bytes())?;
+            out.word(timestamps.echo.to_be_bytes())?;
+        } else if self.sack_permitted {
+            out.word([KIND_NOP, KIND_NOP, KIND_SACK_PERMITTED, 2])?;
+        }
+        if let Some(shift) = self.window_scale {
+            out.word([KIND_NOP, KIND_WINDOW_SCALE, 3, shift])?;
+        }
+        if !self.sack.is_empty() {
+            let len = self.sack.len().saturating_mul(8).saturating_add(2) as u8;
+            out.word([KIND_NOP, KIND_NOP, KIND_SACK, len])?;
+            for (start, end) in self.sack.as_slice() {
+                out.word(start.value().to_be_bytes())?;
+                out.word(end.value().to_be_bytes())?;
+            }
+        }
+        if let Some(cookie) = &self.fastopen {
+            out.cookie(cookie.as_slice())?;
+        }
+        Some(())
+    }
+}
+
+/// Writes four bytes at a time and never beyond the end.
+struct Writer<'a> {
+    rest: &'a mut [u8],
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn word(&mut self, word: [u8; 4]) -> Option<()> {
+        let (place, rest) = core::mem::take(&mut self.rest).split_first_chunk_mut::<4>()?;
+        *place = word;
+        self.rest = rest;
+        Some(())
+    }
+
+    fn cookie(&mut self, cookie: &[u8]) -> Option<()> {
+        let len = cookie.len().saturating_add(2);
+        let place = self.rest.get_mut(..len.next_multiple_of(4))?;
+        place.fill(KIND_NOP);
+        let (head, body) = place.split_first_chunk_mut::<2>()?;
+        *head = [KIND_FASTOPEN, len as u8];
+        body.get_mut(..cookie.len())?.copy_from_slice(cookie);
+        let written = len.next_multiple_of(4);
+        self.rest = core::mem::take(&mut self.rest).get_mut(written..)?;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(options: &TcpOptions) -> Vec<u8> {
+        let mut bytes = vec![0xee; options.encoded_len()];
+        options.emit(&mut bytes).expect("fits");
+        bytes
+    }
+
+    // The SYN of a Linux host: the layout that fingerprints know.
+    #[test]
+    fn a_syn_has_the_layout_of_linux() {
+        let options = TcpOptions {
+            mss: Some(1_460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some(Timestamps {
+                value: 0x0102_0304,
+                echo: 0,
+            }),
+            ..TcpOptions::default()
+        };
+        let expected = [
+            2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7,
+        ];
+        assert_eq!(encode(&options), expected);
+        assert_eq!(TcpOptions::parse(&expected, true), options);
+        // Outside a SYN only the timestamps mean anything.
+        let later = TcpOptions::parse(&expected, false);
+        assert_eq!(
+            later,
+            TcpOptions {
+                timestamps: options.timestamps,
+                ..TcpOptions::default()
+            }
+        );
+    }
+
+    // MUST-7: an illegal length ends the pass and keeps what was read before.
+    #[test]
+    fn an_illegal_length_keeps_what_was_read_before_it() {
+        for illegal in [&[253u8, 0, 2][..], &[253, 1], &[253], &[253, 200, 1]] {
+            let mut bytes = vec![2, 4, 2, 0];
+            bytes.extend_from_slice(illegal);
+            bytes.extend_from_slice(&[1, 3, 3, 9]);
+            let options = TcpOptions::parse(&bytes, true);
+            assert_eq!(
+                options,
+                TcpOptions {
+                    mss: Some(512),
+                    ..TcpOptions::default()
+                }
+            );
+        }
+    }
+
+    // MUST-6: unknown options are skipped by their length; known kinds with a wrong length likewise.
+    #[test]
+    fn unknown_kinds_and_wrong_lengths_are_skipped() {
+        let bytes = [254, 4, 9, 9, 2, 3, 1, 3, 4, 1, 1, 3, 3, 40, 0, 2, 4, 1, 1];
+        let options = TcpOptions::parse(&bytes, true);
+        assert_eq!(
+            options,
+            TcpOptions {
+                window_scale: Some(14),
+                ..TcpOptions::default()
+            }
+        );
+    }
+
+    #[test]
+    fn three_sack_blocks_fit_beside_timestamps() {
+        let mut options = TcpOptions {
+            timestamps: Some(Timestamps { value: 1, echo: 2 }),
+            ..TcpOptions::default()
+        };
+        for start in [10u32, 30, 50] {
+            assert!(
+                options
+                    .sack
+                    .push(SeqNumber::new(start), SeqNumber::new(start + 5))
+            );
+        }
+        let bytes = encode(&options);
+        assert_eq!(bytes.len(), OPTIONS_BYTES_MAX);
+        assert_eq!(TcpOptions::parse(&bytes, false), options);
+    }
+
+    #[test]
+    fn a_fast_open_cookie_is_padded_and_a_request_is_empty() {
+        let mut options = TcpOptions {
+            fastopen: FastOpenCookie::new(&[1, 2, 3, 4, 5, 6, 7, 8]),
+            ..TcpOptions::default()
+        };
+        assert_eq!(encode(&options), [34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]);
+        assert_eq!(TcpOptions::parse(&encode(&options), true), options);
+        options.fastopen = FastOpenCookie::new(&[]);
+        assert_eq!(encode(&options), [34, 2, 1, 1]);
+        assert!(FastOpenCookie::new(&[0; 17]).is_none());
+    }
+}
