@@ -1,0 +1,61 @@
+//! The receiving side of a queue.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::sync::Arc;
+
+use millrace_dpdk_sys as sys;
+
+use crate::error::Errno;
+use crate::port::Running;
+use crate::queue::{Burst, RX_BURST_FRAMES_MAX};
+
+/// A receive queue. One handle, one thread at a time: it is `Send` and not `Sync`.
+#[derive(Debug)]
+pub struct RxQueue {
+    port: u16,
+    queue: u16,
+    _running: Arc<Running>,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+impl RxQueue {
+    pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
+        Self {
+            port: running.port(),
+            queue,
+            _running: running,
+            _not_sync: PhantomData,
+        }
+    }
+
+    /// Takes what has arrived, at most [`RX_BURST_FRAMES_MAX`] frames and never more than there is room for, and puts it
+    /// behind what the burst holds. Returns how many. Never waits. Cost: one `rte_eth_rx_burst`.
+    #[inline]
+    pub fn burst(&mut self, burst: &mut Burst) -> usize {
+        let held = burst.len();
+        let room = (burst.0.capacity() - held).min(RX_BURST_FRAMES_MAX);
+        // SAFETY: `held` is inside the array.
+        let free = unsafe { burst.as_raw().add(held) };
+        // SAFETY: the port runs (our `Arc`), the queue was set up, this is its only handle and we hold it mutably; `room`
+        // (at most 32) slots are free from `held` on.
+        let count = unsafe { sys::mr_eth_rx_burst(self.port, self.queue, free, room as u16) };
+        let count = usize::from(count);
+        debug_assert!(count <= room);
+        // SAFETY: the device wrote `count` owned, non-NULL chains into those slots.
+        unsafe { burst.0.set_len(held + count) };
+        count
+    }
+
+    /// Frames that wait in the ring, where the driver can tell.
+    pub fn waiting(&self) -> Result<usize, Errno> {
+        // SAFETY: the port runs and the queue was set up.
+        let count = unsafe { sys::mr_eth_rx_queue_count(self.port, self.queue) };
+        Errno::check(count).map(|count| count.unsigned_abs() as usize)
+    }
+
+    /// The queue's number on its port.
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+}
