@@ -8,6 +8,8 @@
 //! under a secret key: a peer cannot choose tuples that collide. Deletion shifts the following entries back, so
 //! there are no tombstones and the table does not age.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use core::fmt;
 use core::hash::Hasher as _;
 
@@ -186,6 +188,12 @@ impl FlowTable {
         self.close_gap(found);
         self.len = self.len.saturating_sub(1);
         true
+    }
+
+    /// Takes a tuple out, whoever owns it. Returns whether it was there.
+    pub fn remove_any(&mut self, tuple: &FlowTuple) -> bool {
+        self.get(tuple)
+            .is_some_and(|owner| self.remove(tuple, owner))
     }
 
     /// Who owns a tuple.

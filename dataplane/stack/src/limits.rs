@@ -44,9 +44,6 @@ pub const ROUTES_MAX: usize = 1024;
 pub const ROUTE_ENTRIES_MAX: usize = ROUTES_MAX + INTERFACES_MAX * INTERFACE_ADDRESSES_MAX;
 const _: () = assert!(ROUTE_ENTRIES_MAX <= u16::MAX as usize); // nodes of the route table store parents in a u16
 
-/// Gateways are looked up once more when a route's next hop is itself behind a route; never deeper.
-pub const ROUTE_RECURSION_MAX: usize = 1;
-
 /// Listeners in one published snapshot.
 pub const LISTENERS_MAX: usize = 1024;
 
@@ -56,7 +53,7 @@ pub const BACKLOG_DEFAULT: u32 = 4096;
 
 /// Entries in the neighbour table (Linux refuses above `gc_thresh3`, 1024).
 pub const NEIGHBORS_MAX: usize = 65_536;
-const _: () = assert!(NEIGHBORS_MAX <= 1 << 16); // cached indices are 16 bits and a version
+const _: () = assert!(NEIGHBORS_MAX <= 1 << 16); // pending frames store the slot in 16 bits
 
 /// Frames that wait for one unresolved neighbour (Linux queued three until it counted bytes).
 ///
@@ -89,9 +86,6 @@ pub const EXPIRIES_PER_ADVANCE_MAX: usize = 64;
 pub const WHEEL_STEPS_PER_ADVANCE_MAX: usize = 256;
 const _: () = assert!(WHEEL_STEPS_PER_ADVANCE_MAX >= 2 * EXPIRIES_PER_ADVANCE_MAX);
 
-/// Connections re-tried in one `advance` after a neighbour was resolved.
-pub const WAITERS_PER_ADVANCE_MAX: usize = 256;
-
 /// Echo replies per second, all sources together (Linux: `icmp_msgs_per_sec`, 1000; here per stack).
 pub const ECHO_REPLIES_PER_SECOND: u32 = 1_000;
 
@@ -113,6 +107,14 @@ pub const INVALID_RATELIMIT_MS: u64 = 500;
 
 /// Milliseconds between two resolution requests, and two confirmations, for one neighbour (`retrans_time_ms`).
 pub const NEIGHBOR_REQUEST_INTERVAL_MS: u64 = 1_000;
+
+/// Resolution requests for one neighbour without an answer before it counts as failed (`mcast_solicit`).
+///
+/// The control path decides earlier when it lives; this bound holds when it does not.
+pub const NEIGHBOR_REQUESTS_MAX: u8 = 3;
+
+/// Entries looked at to find one to evict from a full neighbour table.
+pub const NEIGHBOR_EVICTION_STEPS_MAX: usize = 16;
 
 /// Requests and confirmations that wait to be polled by the control path, each.
 pub const NEIGHBOR_NOTICES_MAX: usize = 64;

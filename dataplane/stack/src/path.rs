@@ -4,7 +4,9 @@
 //! sends: 20 bytes, so that a connection needs no reference into those tables. It does not say how long it is
 //! valid: the stack looks it up again before each round of transmission.
 
-use millrace_base::{MacAddress, PortId};
+use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, TxOffload};
+use millrace_wire::tcp::checksum;
+use millrace_wire::{Checksum, IpRepr, TcpRepr, ethernet, protocol};
 
 /// What the device can do for outgoing frames. The software path does what is `false` here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,4 +36,254 @@ pub struct Path {
     pub destination: MacAddress,
     /// What the device does for us.
     pub offloads: Offloads,
+}
+
+/// Hops our packets may make (Linux: `ip_default_ttl`).
+pub const HOP_LIMIT: u8 = 64;
+
+/// What differs from segment to segment beside the TCP header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrameOptions {
+    /// DSCP and ECN bits of the IP header.
+    pub traffic_class: u8,
+    /// Payload bytes per segment when the device shall cut the frame (needs `Offloads::tso`); 0 otherwise.
+    pub segment_bytes: u16,
+}
+
+impl Offloads {
+    /// Whether a frame of several buffers can be handed to the device.
+    pub const fn chains(&self) -> bool {
+        self.segments_max > 1
+    }
+}
+
+/// Writes Ethernet, IP and TCP headers in front of the payload that `frame` holds, and the checksums or what the device
+/// needs to fill them in.
+///
+/// All bytes of the chain are payload. Returns `false`, the frame unusable, when the first segment is shared, has
+/// no headroom, or the packet would exceed 65,535 bytes. Without checksum offload this reads every payload
+/// byte.
+#[must_use = "a frame without headers must not leave"]
+pub fn write_headers<B: PacketBuf>(
+    frame: &mut B,
+    path: &Path,
+    tuple: &FlowTuple,
+    tcp: &TcpRepr,
+    options: FrameOptions,
+) -> bool {
+    try_write_headers(frame, path, tuple, tcp, options).is_some()
+}
+
+fn try_write_headers<B: PacketBuf>(
+    frame: &mut B,
+    path: &Path,
+    tuple: &FlowTuple,
+    tcp: &TcpRepr,
+    options: FrameOptions,
+) -> Option<()> {
+    let segment_len = frame.frame_len().checked_add(tcp.header_len())?;
+    let ip = IpRepr {
+        source: tuple.local.address,
+        destination: tuple.remote.address,
+        protocol: protocol::TCP,
+        hop_limit: HOP_LIMIT,
+        traffic_class: options.traffic_class,
+        // RFC 6864: a packet that may not be fragmented needs no identification.
+        dont_fragment: true,
+        identification: 0,
+        payload_len: u16::try_from(segment_len).ok()?,
+    };
+    let tcp_at = ethernet::HEADER_BYTES.checked_add(ip.header_len())?;
+    let headers_len = tcp_at.checked_add(tcp.header_len())?;
+    let front = frame.offset().checked_sub(headers_len)?;
+    let first_len = frame.bytes().len().checked_add(headers_len)?;
+    if !frame.set_span(front, first_len) {
+        return None;
+    }
+    let offloads = &path.offloads;
+    let tso = options.segment_bytes > 0;
+    let bytes = frame.bytes_mut()?;
+    ethernet::emit(bytes, path.destination, path.source, ip.ether_type())?;
+    ip.emit(
+        bytes.get_mut(ethernet::HEADER_BYTES..)?,
+        offloads.ip_checksum,
+    )?;
+    let header = bytes.get_mut(tcp_at..headers_len)?;
+    tcp.emit(header)?;
+    if offloads.tcp_checksum {
+        let len = if tso { 0 } else { u32::from(ip.payload_len) };
+        checksum::seed(ip.source, ip.destination, header, len)?;
+    } else {
+        fill_checksum(frame, &ip, tcp_at)?;
+    }
+    frame
+        .set_tx_offload(TxOffload {
+            l2_len: ethernet::HEADER_BYTES as u8,
+            l3_len: ip.header_len() as u8,
+            l4_len: tcp.header_len() as u8,
+            is_ipv6: !ip.source.is_v4(),
+            ip_checksum: offloads.ip_checksum && ip.source.is_v4(),
+            tcp_checksum: offloads.tcp_checksum,
+            segment_bytes: options.segment_bytes,
+        })
+        .then_some(())
+}
+
+/// Sums the segment over all buffers and writes the checksum field, which must hold 0.
+fn fill_checksum<B: PacketBuf>(frame: &mut B, ip: &IpRepr, tcp_at: usize) -> Option<()> {
+    let len = u32::from(ip.payload_len);
+    let mut sum = Checksum::pseudo_header(ip.source, ip.destination, protocol::TCP, len);
+    let mut skipped = tcp_at;
+    for piece in frame.segments() {
+        sum.add_bytes(piece.get(skipped..)?);
+        skipped = 0;
+    }
+    let field = tcp_at.checked_add(TCP_CHECKSUM_AT)?;
+    let place = frame
+        .bytes_mut()?
+        .get_mut(field..)?
+        .first_chunk_mut::<2>()?;
+    *place = sum.finish().to_be_bytes();
+    Some(())
+}
+
+/// Where the checksum field is in a TCP header.
+const TCP_CHECKSUM_AT: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_base::{Address, Endpoint, HeapBuf, HeapPool, PacketPool, SeqNumber};
+    use millrace_wire::{EthernetView, IpView, TcpFlags, TcpOptions, TcpView};
+
+    fn tuple(v6: bool) -> FlowTuple {
+        let address = |last| {
+            if v6 {
+                Address::v6([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
+            } else {
+                Address::v4([10, 0, 0, last])
+            }
+        };
+        FlowTuple {
+            local: Endpoint::new(address(1), 80),
+            remote: Endpoint::new(address(2), 999),
+        }
+    }
+
+    fn header(tuple: &FlowTuple) -> TcpRepr {
+        TcpRepr {
+            source_port: tuple.local.port,
+            destination_port: tuple.remote.port,
+            seq: SeqNumber::new(1),
+            ack: SeqNumber::new(2),
+            flags: TcpFlags::ACK,
+            window: 3,
+            urgent: 0,
+            options: TcpOptions::default(),
+        }
+    }
+
+    // MUST-2: the checksum covers a payload spread over odd-sized buffers of a chain.
+    #[test]
+    fn a_chained_frame_parses_back_with_a_right_checksum_in_both_families() {
+        for v6 in [false, true] {
+            let mut pool = HeapPool::new(8, 2_048);
+            let tuple = tuple(v6);
+            let mut frame = pool.receive(b"odd").expect("room");
+            frame
+                .append(pool.receive(b"even").expect("room"))
+                .expect("unique");
+            frame
+                .append(pool.receive(b"tails").expect("room"))
+                .expect("unique");
+            let (path, options) = (Path::default(), FrameOptions::default());
+            assert!(write_headers(
+                &mut frame,
+                &path,
+                &tuple,
+                &header(&tuple),
+                options
+            ));
+            let bytes = frame.to_vec();
+            let ethernet = EthernetView::parse(&bytes).expect("Ethernet");
+            let payload = ethernet.payload();
+            let ip = IpView::parse(ethernet.ether_type(), payload, payload.len());
+            let ip = ip.expect("IP").expect("well formed");
+            assert!(ip.header_checksum_ok());
+            let pieces = core::iter::once(ip.payload());
+            let len = ip.payload_len() as u32;
+            assert!(checksum::verify(ip.source(), ip.destination(), len, pieces));
+            let tcp = TcpView::parse(ip.payload()).expect("TCP");
+            assert_eq!(tcp.payload(), b"oddeventails");
+        }
+    }
+
+    #[test]
+    fn an_offloaded_frame_carries_the_seed_and_the_request() {
+        let offloads = Offloads {
+            ip_checksum: true,
+            tcp_checksum: true,
+            tso: true,
+            tso_bytes_max: 60_000,
+            segments_max: 8,
+        };
+        let path = Path {
+            offloads,
+            ..Path::default()
+        };
+        let tuple = tuple(false);
+        let mut frame = HeapBuf::from_frame(&[7; 3_000]);
+        let options = FrameOptions {
+            traffic_class: 2,
+            segment_bytes: 1_448,
+        };
+        assert!(write_headers(
+            &mut frame,
+            &path,
+            &tuple,
+            &header(&tuple),
+            options
+        ));
+        assert_eq!(
+            (
+                frame.offload.l2_len,
+                frame.offload.l3_len,
+                frame.offload.l4_len
+            ),
+            (14, 20, 20)
+        );
+        assert!(frame.offload.ip_checksum && frame.offload.tcp_checksum);
+        assert_eq!(frame.offload.segment_bytes, 1_448);
+        let seed = Checksum::pseudo_header(tuple.local.address, tuple.remote.address, 6, 0);
+        assert_eq!(frame.bytes()[50..52], seed.partial().to_be_bytes());
+        assert_eq!(
+            frame.bytes()[24..26],
+            [0, 0],
+            "the device fills in the IP checksum"
+        );
+    }
+
+    #[test]
+    fn a_shared_frame_or_one_without_headroom_is_refused() {
+        let tuple = tuple(false);
+        let (path, options) = (Path::default(), FrameOptions::default());
+        let mut shared = HeapBuf::from_frame(b"x");
+        let other = shared.share().expect("shares");
+        assert!(!write_headers(
+            &mut shared,
+            &path,
+            &tuple,
+            &header(&tuple),
+            options
+        ));
+        drop(other);
+        assert!(shared.set_span(53, 1));
+        assert!(!write_headers(
+            &mut shared,
+            &path,
+            &tuple,
+            &header(&tuple),
+            options
+        ));
+    }
 }

@@ -14,6 +14,8 @@
 //!
 //! See Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", scheme 7.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use core::fmt;
 
 use millrace_base::{Instant, invariant};

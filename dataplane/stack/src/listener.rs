@@ -1,0 +1,252 @@
+//! Which listener a SYN is for, and how much each listener has pending.
+//!
+//! An exact address and port is one hash lookup; port ranges and "any address" are binary searches behind it. The most
+//! specific listener wins: exact address before any address, and for one address a single port before a range.
+//!
+//! The table is replaced as a whole; what is pending is counted by listener id and survives the replacement.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use millrace_base::{Address, Endpoint, FlowTuple, ListenerId};
+
+use crate::flow::{FlowTable, Owner};
+use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
+
+/// How a listener treats those who come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenOptions {
+    /// Completed connections that may wait for their `ACCEPTED` event to be polled, and half-open ones that may wait
+    /// for their final ACK, each (1..). Linux: the argument of `listen`, cut to `somaxconn`.
+    pub backlog: u32,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            backlog: BACKLOG_DEFAULT,
+        }
+    }
+}
+
+/// One row of the listener table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Names the listener in events, below `LISTENERS_MAX`; the same across replacements of the table.
+    pub id: ListenerId,
+    /// One of our addresses, or an unspecified one: any of that family.
+    pub address: Address,
+    /// The first port, 1..=65,535.
+    pub port_first: u16,
+    /// The last port, not below the first. Ranges of one address do not overlap; where they do, the one
+    /// that begins later is found.
+    pub port_last: u16,
+    /// How it treats those who come.
+    pub options: ListenOptions,
+}
+
+/// What a listener has pending.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Pending {
+    /// Half-open requests.
+    pub(crate) requests: u32,
+    /// Completed connections whose first event was not polled yet.
+    pub(crate) accepted: u32,
+}
+
+/// The listener table. Memory is taken in `new`.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    rows: Vec<Listener>,
+    /// Rows of a single port, by address and port.
+    exact: FlowTable,
+    /// Rows of several ports, sorted by address and first port.
+    ranges: Vec<u16>,
+    /// By listener id: the row plus one, or 0.
+    by_id: Box<[u16]>,
+    pending: Box<[Pending]>,
+}
+const _: () = assert!(LISTENERS_MAX < u16::MAX as usize);
+
+impl Listeners {
+    pub(crate) fn new(secret: [u8; 16]) -> Self {
+        Self {
+            rows: Vec::with_capacity(LISTENERS_MAX),
+            exact: FlowTable::new(LISTENERS_MAX, secret),
+            ranges: Vec::with_capacity(LISTENERS_MAX),
+            by_id: vec![0; LISTENERS_MAX].into_boxed_slice(),
+            pending: vec![Pending::default(); LISTENERS_MAX].into_boxed_slice(),
+        }
+    }
+
+    /// Replaces the table. Rows whose id or ports are out of range, second rows with one id and second rows for one
+    /// address and port are ignored: the control path has refused them before.
+    pub(crate) fn set(&mut self, listeners: &[Listener]) {
+        for listener in &self.rows {
+            self.exact
+                .remove_any(&key(listener.address, listener.port_first));
+        }
+        self.rows.clear();
+        self.ranges.clear();
+        self.by_id.fill(0);
+        for listener in listeners {
+            self.add(listener);
+        }
+        let Self { rows, ranges, .. } = self;
+        ranges.sort_unstable_by_key(|row| {
+            rows.get(usize::from(*row))
+                .map(|listener| (listener.address, listener.port_first))
+        });
+    }
+
+    /// The listener for a segment to this address and port of ours.
+    pub(crate) fn lookup(&self, local: Endpoint) -> Option<&Listener> {
+        let any = if local.address.is_v4() {
+            Address::UNSPECIFIED_V4
+        } else {
+            Address::UNSPECIFIED_V6
+        };
+        self.at(local.address, local.port)
+            .or_else(|| self.at(any, local.port))
+    }
+
+    pub(crate) fn by_id(&self, id: ListenerId) -> Option<&Listener> {
+        let row = self.by_id.get(id.index()).copied().unwrap_or(0);
+        self.rows.get(usize::from(row).checked_sub(1)?)
+    }
+
+    pub(crate) fn pending(&self, id: ListenerId) -> Pending {
+        self.pending.get(id.index()).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn pending_mut(&mut self, id: ListenerId) -> Option<&mut Pending> {
+        self.pending.get_mut(id.index())
+    }
+
+    fn add(&mut self, listener: &Listener) {
+        let row = self.rows.len() as u16;
+        let Some(by_id) = self.by_id.get_mut(listener.id.index()) else {
+            return;
+        };
+        let valid = listener.port_first != 0 && listener.port_first <= listener.port_last;
+        if *by_id != 0 || !valid || self.rows.len() >= LISTENERS_MAX {
+            return;
+        }
+        if listener.port_first == listener.port_last {
+            let key = key(listener.address, listener.port_first);
+            if self
+                .exact
+                .insert(&key, Owner::Connection(row.into()))
+                .is_err()
+            {
+                return;
+            }
+        } else {
+            self.ranges.push(row);
+        }
+        *by_id = row.saturating_add(1);
+        self.rows.push(*listener);
+    }
+
+    fn at(&self, address: Address, port: u16) -> Option<&Listener> {
+        if let Some(Owner::Connection(row)) = self.exact.get(&key(address, port)) {
+            return self.rows.get(row as usize);
+        }
+        let row = |row: &u16| self.rows.get(usize::from(*row));
+        let behind = self.ranges.partition_point(|range| {
+            row(range)
+                .is_some_and(|listener| (listener.address, listener.port_first) <= (address, port))
+        });
+        let listener = self.ranges.get(behind.checked_sub(1)?).and_then(row)?;
+        (listener.address == address && port <= listener.port_last).then_some(listener)
+    }
+}
+
+/// An address and a port as a key of the flow table: a tuple without a peer.
+fn key(address: Address, port: u16) -> FlowTuple {
+    FlowTuple {
+        local: Endpoint::new(address, port),
+        remote: Endpoint::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(id: u16, address: [u8; 4], port_first: u16, port_last: u16) -> Listener {
+        Listener {
+            id: ListenerId::new(id),
+            address: Address::v4(address),
+            port_first,
+            port_last,
+            options: ListenOptions::default(),
+        }
+    }
+
+    // behaviour: A7-6
+    #[test]
+    fn the_most_specific_listener_is_found() {
+        let mut listeners = Listeners::new([3; 16]);
+        listeners.set(&[
+            listener(1, [10, 0, 0, 1], 80, 80),
+            listener(2, [10, 0, 0, 1], 8_000, 8_010),
+            listener(3, [10, 0, 0, 1], 8_005, 8_005),
+            listener(4, [0, 0, 0, 0], 80, 80),
+            listener(5, [0, 0, 0, 0], 1, 65_535),
+        ]);
+        let id = |address: [u8; 4], port| {
+            let found = listeners.lookup(Endpoint::new(Address::v4(address), port));
+            found.map(|listener| listener.id.number())
+        };
+        assert_eq!(id([10, 0, 0, 1], 80), Some(1));
+        assert_eq!(id([10, 0, 0, 2], 80), Some(4));
+        assert_eq!(id([10, 0, 0, 1], 8_000), Some(2));
+        assert_eq!(id([10, 0, 0, 1], 8_010), Some(2));
+        assert_eq!(id([10, 0, 0, 1], 8_005), Some(3));
+        assert_eq!(id([10, 0, 0, 1], 8_011), Some(5));
+        assert_eq!(
+            listeners.lookup(Endpoint::new(Address::UNSPECIFIED_V6, 80)),
+            None
+        );
+    }
+
+    #[test]
+    fn replacing_the_table_keeps_what_is_pending_and_forgets_the_rest() {
+        let mut listeners = Listeners::new([3; 16]);
+        listeners.set(&[
+            listener(1, [10, 0, 0, 1], 80, 80),
+            listener(2, [10, 0, 0, 1], 81, 81),
+        ]);
+        listeners
+            .pending_mut(ListenerId::new(1))
+            .expect("in range")
+            .requests = 7;
+        listeners.set(&[
+            listener(2, [10, 0, 0, 9], 90, 90),
+            listener(1, [10, 0, 0, 1], 85, 85),
+        ]);
+        assert_eq!(
+            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80)),
+            None
+        );
+        let moved = listeners.by_id(ListenerId::new(1)).expect("listed");
+        assert_eq!(moved.port_first, 85);
+        assert_eq!(listeners.pending(moved.id).requests, 7);
+    }
+
+    #[test]
+    fn impossible_rows_are_ignored() {
+        let mut listeners = Listeners::new([3; 16]);
+        listeners.set(&[
+            listener(1, [10, 0, 0, 1], 0, 80),
+            listener(2, [10, 0, 0, 1], 90, 80),
+            listener(LISTENERS_MAX as u16, [10, 0, 0, 1], 80, 80),
+        ]);
+        assert_eq!(
+            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80)),
+            None
+        );
+    }
+}
