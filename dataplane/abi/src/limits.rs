@@ -2,7 +2,7 @@
 
 /// Worker lcores one dataplane may run.
 ///
-/// A 64-core machine is the largest we plan for; each lcore costs about 3.2 MiB of region.
+/// A 64-core machine is the largest we plan for; each lcore costs about 3 MiB of region.
 pub const LCORES_MAX: usize = 64;
 
 /// Network ports one dataplane may own. A load balancer has a front, a back and their spares.
@@ -67,5 +67,8 @@ const _: () = assert!(EVENTS_MAX.is_power_of_two());
 const _: () = assert!(FRAMES_MAX.is_power_of_two());
 const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX);
 const _: () = assert!(FRAME_BYTES_MAX >= 1_518);
-const _: () = assert!(BACKENDS_MAX <= u16::MAX as usize && LISTENERS_MAX <= u16::MAX as usize);
-const _: () = assert!(POOLS_MAX <= LISTENERS_MAX && POOLS_MAX <= BACKENDS_MAX);
+// Identifiers and indices are 16 bits.
+const _: () = assert!(BACKENDS_MAX <= u16::MAX as usize);
+const _: () = assert!(LISTENERS_MAX <= u16::MAX as usize);
+const _: () = assert!(ROUTES_MAX <= u16::MAX as usize);
+const _: () = assert!(POOLS_MAX <= u16::MAX as usize);

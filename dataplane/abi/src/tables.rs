@@ -182,13 +182,13 @@ pub struct SnatRecord {
 pub struct Tables {
     pub(crate) generation: u64,
     pub(crate) counts: [u32; SECTION_COUNT],
-    interfaces: [InterfaceRecord; PORTS_MAX],
-    addresses: [AddressRecord; ADDRESSES_MAX],
-    routes: [RouteRecord; ROUTES_MAX],
-    listeners: [ListenerRecord; LISTENERS_MAX],
-    pools: [PoolRecord; POOLS_MAX],
-    backends: [BackendRecord; BACKENDS_MAX],
-    snat: [SnatRecord; SNAT_MAX],
+    pub(crate) interfaces: [InterfaceRecord; PORTS_MAX],
+    pub(crate) addresses: [AddressRecord; ADDRESSES_MAX],
+    pub(crate) routes: [RouteRecord; ROUTES_MAX],
+    pub(crate) listeners: [ListenerRecord; LISTENERS_MAX],
+    pub(crate) pools: [PoolRecord; POOLS_MAX],
+    pub(crate) backends: [BackendRecord; BACKENDS_MAX],
+    pub(crate) snat: [SnatRecord; SNAT_MAX],
 }
 
 /// Counts in `Tables::counts`: one per table and one that is always zero and makes the number even.
@@ -205,7 +205,7 @@ pub(crate) struct Section {
 /// Words before the first table: the generation and the counts.
 pub(crate) const HEADER_WORDS: usize = core::mem::offset_of!(Tables, interfaces) / 8;
 
-// SAFETY (all of them): `repr(C, align(8))` records of integers and byte arrays; that no padding hides in them is
+// SAFETY: `repr(C, align(8))` records of integers and byte arrays; that no padding hides in them is
 // asserted below, size by size.
 unsafe impl Plain for InterfaceRecord {}
 // SAFETY: see above.

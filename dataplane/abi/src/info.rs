@@ -1,0 +1,196 @@
+//! What the dataplane says about itself: its ports and lcores, once at boot and live.
+//!
+//! `PortInfo` and `LcoreInfo` are written before the region appears and never again. `PortState` (by lcore 0) and
+//! `LcoreState` (by each lcore) are overwritten a few times a second or more; a reader may see words of two writings.
+
+use millrace_base::MacAddress;
+
+use crate::limits::BURST_BUCKETS;
+use crate::name::Name;
+use crate::plain::Plain;
+
+/// A port, as configured and as the device presented itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct PortInfo {
+    /// The operator's name.
+    pub name: Name,
+    /// The driver's name.
+    pub driver: Name,
+    /// The receive function in use, as the driver names it.
+    pub rx_mode: Name,
+    /// The transmit function in use, as the driver names it.
+    pub tx_mode: Name,
+    /// Device capability bits as the dataplane numbers them (its `dpdk` crate).
+    pub capabilities: u64,
+    /// The Ethernet address in transmission order.
+    pub mac: [u8; 6],
+    /// The largest IP packet in bytes.
+    pub mtu: u16,
+    /// Receive and transmit queue pairs.
+    pub queues: u16,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// A port's statistics and link, as the device counts them. Written by lcore 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortState {
+    /// Frames received.
+    pub ipackets: u64,
+    /// Frames sent.
+    pub opackets: u64,
+    /// Bytes received.
+    pub ibytes: u64,
+    /// Bytes sent.
+    pub obytes: u64,
+    /// Frames the device dropped because its receive queue was full.
+    pub imissed: u64,
+    /// Frames received with errors.
+    pub ierrors: u64,
+    /// Frames that could not be sent.
+    pub oerrors: u64,
+    /// Receptions that found no free buffer.
+    pub rx_nombuf: u64,
+    /// 1 when the link is up, 0 when it is down.
+    pub link_up: u64,
+    /// The link's speed in Mbit/s; 0 when unknown.
+    pub link_mbps: u64,
+}
+
+/// An lcore, as configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LcoreInfo {
+    /// The CPU it is pinned to.
+    pub cpu: u32,
+    /// The NUMA node of that CPU.
+    pub numa_node: u32,
+    /// Cycles per second of the counter behind `busy_cycles` and `idle_cycles`.
+    pub tsc_hz: u64,
+}
+
+/// What an lcore did so far. Written by that lcore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LcoreState {
+    /// The lcore's clock at this writing, in nanoseconds. Watch it change; it means nothing to another process's clock.
+    pub heartbeat_nanos: u64,
+    /// TSC cycles spent in loops that found work.
+    pub busy_cycles: u64,
+    /// TSC cycles spent in loops that found none, sleep included.
+    pub idle_cycles: u64,
+    /// TSC cycles per second.
+    pub tsc_hz: u64,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Receive bursts by size; see `burst_bucket`.
+    pub bursts: [u64; BURST_BUCKETS],
+    /// An `LcorePhase`.
+    pub phase: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+/// Where an lcore is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum LcorePhase {
+    /// Not in its loop yet.
+    Starting = 0,
+    /// Takes and serves sessions.
+    Running = 1,
+    /// Refuses new sessions.
+    Draining = 2,
+    /// Draining, and no session is left.
+    Drained = 3,
+    /// Left its loop.
+    Stopped = 4,
+}
+
+/// Control's sign of life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ControlState {
+    /// The control process; 0 before the first. Meaningless across PID namespaces.
+    pub pid: u64,
+    /// Control's clock at its last beat, in nanoseconds. Watch it change.
+    pub heartbeat_nanos: u64,
+}
+
+const _: () = assert!(size_of::<PortInfo>() == 4 * 32 + 8 + 6 + 2 + 2 + 6);
+const _: () = assert!(size_of::<PortState>() == 10 * 8);
+const _: () = assert!(size_of::<LcoreInfo>() == 4 + 4 + 8);
+const _: () = assert!(size_of::<LcoreState>() == (6 + BURST_BUCKETS + 2) * 8);
+const _: () = assert!(size_of::<ControlState>() == 2 * 8);
+
+// SAFETY: `repr(C)` records of integers and byte arrays whose sizes, asserted above, leave no padding.
+unsafe impl Plain for PortInfo {}
+// SAFETY: see above.
+unsafe impl Plain for PortState {}
+// SAFETY: see above.
+unsafe impl Plain for LcoreInfo {}
+// SAFETY: see above.
+unsafe impl Plain for LcoreState {}
+// SAFETY: see above.
+unsafe impl Plain for ControlState {}
+
+impl PortInfo {
+    /// The Ethernet address.
+    pub fn mac(&self) -> MacAddress {
+        MacAddress::new(self.mac)
+    }
+}
+
+impl LcoreState {
+    /// Where the lcore is in its life; `None` for a number this version does not know.
+    pub fn phase(&self) -> Option<LcorePhase> {
+        match self.phase {
+            0 => Some(LcorePhase::Starting),
+            1 => Some(LcorePhase::Running),
+            2 => Some(LcorePhase::Draining),
+            3 => Some(LcorePhase::Drained),
+            4 => Some(LcorePhase::Stopped),
+            _ => None,
+        }
+    }
+}
+
+/// The histogram bucket of a burst of `frames`: 0, 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
+pub fn burst_bucket(frames: usize) -> usize {
+    ((usize::BITS - frames.leading_zeros()) as usize).min(BURST_BUCKETS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_fall_into_buckets_of_doubling_width() {
+        let sizes = [0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 10_000];
+        let buckets = [0, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7];
+        assert_eq!(sizes.map(burst_bucket), buckets);
+    }
+
+    #[test]
+    fn every_phase_keeps_its_number() {
+        for phase in 0..5 {
+            let state = LcoreState {
+                phase,
+                ..Default::default()
+            };
+            assert_eq!(state.phase().map(|phase| phase as u64), Some(phase));
+        }
+        assert_eq!(
+            LcoreState {
+                phase: 5,
+                ..Default::default()
+            }
+            .phase(),
+            None
+        );
+    }
+}
