@@ -1,2 +1,85 @@
-//! To be written.
-fn main() {}
+//! The project's own tasks: `cargo xtask setup | test | demo | e2e | bench | …`.
+//!
+//! Everything that a person or the continuous integration types is here, in Rust, so that it is read, reviewed and
+//! tested like the product. It builds without DPDK. It is not part of the product: nothing under
+//! `dataplane/` or `control/` may name it.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod binaries;
+mod demo;
+mod docker_lint;
+mod e2e;
+mod interrupt;
+mod paths;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The tasks of this project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Millrace's own tasks", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other tasks need: Debian packages, huge pages. Idempotent.
+    Setup(setup::SetupArguments),
+    /// Every check of the project, in order, with a summary.
+    Test(test::TestArguments),
+    /// Two web servers, Millrace before them, a client: watch it balance.
+    Demo(demo::DemoArguments),
+    /// End to end: kernel TCP on both sides, Millrace between, in network namespaces.
+    E2e(e2e::E2eArguments),
+    /// Millrace, `HAProxy` and testpmd's bare forward on the same wires, in one run.
+    Bench(bench::BenchArguments),
+    /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
+    Tidy,
+    /// Check the container files without a container engine.
+    DockerLint(docker_lint::DockerLintArguments),
+    /// Half of a bad wire: joins two taps with seeded faults (used by the end-to-end tests).
+    #[command(hide = true)]
+    Relay(e2e::relay::RelayArguments),
+    /// A small TCP peer (used by the end-to-end tests).
+    #[command(hide = true)]
+    Peer(e2e::peers::half_close::PeerArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = interrupt::install() {
+        eprintln!("xtask: cannot install the signal handlers: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match run(arguments.task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one task; `false` means that it ran and found failures.
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::Setup(arguments) => setup::run(&arguments).map(|()| true),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
+        Task::E2e(arguments) => e2e::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Task::Tidy => test::tidy::run(),
+        Task::DockerLint(arguments) => docker_lint::run(&arguments),
+        Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),
+        Task::Peer(arguments) => e2e::peers::half_close::run(&arguments).map(|()| true),
+    }
+}

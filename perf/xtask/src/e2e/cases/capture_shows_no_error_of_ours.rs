@@ -1,0 +1,52 @@
+//! Captures on both peers, read by tshark: every checksum of ours is right, and no remark about our TCP is left
+//! unexplained.
+
+use anyhow::{Result, ensure};
+
+use super::super::capture::Capture;
+use super::super::peers::curl;
+use super::super::plan::{self, BACK, FRONT};
+use super::super::{Bed, Case, data};
+
+pub(super) const CASE: Case = Case {
+    name: "capture_shows_no_error_of_ours",
+    devices: super::AF_PACKET,
+    needs_millrace: true,
+    wanted: super::plain,
+    test,
+};
+
+fn test(bed: &mut Bed) -> Result<String> {
+    let folder = bed.folder().to_path_buf();
+    let captures = [&FRONT, &BACK]
+        .into_iter()
+        .map(|side| Capture::start(&bed.topology, side, &folder))
+        .collect::<Result<Vec<_>>>()?;
+    let sample = data::sample(20)?;
+    bed.offer(&sample, "captured.bin")?;
+    for vip in plan::VIPS {
+        for _ in 0..20 {
+            curl::fetch(bed.client(), &plan::url(vip, "who"))?;
+        }
+        bed.download(vip, "captured.bin", &sample)?;
+        bed.upload(vip, "captured.bin", &sample)?;
+        bed.half_close(vip, 1, 2)?;
+    }
+    let mut frames = 0;
+    for (capture, side) in captures.into_iter().zip(["client", "server"]) {
+        let findings = capture.judge()?;
+        frames += findings.frames;
+        ensure!(
+            findings.frames > 1000,
+            "only {} frames of ours on the {side} wire",
+            findings.frames
+        );
+        ensure!(findings.bad_checksums == 0, "{side} wire: {findings:?}");
+        let unexplained = findings.unexplained(false);
+        ensure!(
+            unexplained.is_empty(),
+            "{side} wire: {unexplained:?} of {findings:?}"
+        );
+    }
+    Ok(format!("{frames} frames of ours judged"))
+}

@@ -1,0 +1,198 @@
+//! The configuration file of one test: `millrace.toml` from a plan, a device kind and a list of services.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::plan::{self, BACK, FRONT, Service, Side};
+
+/// Which DPDK device carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// `net_af_packet` on one end of a veth or tap.
+    #[value(name = "af_packet")]
+    AfPacket,
+    /// `net_tap`: the device makes the tap, the kernel peer gets it.
+    #[value(name = "tap")]
+    Tap,
+    /// `net_af_xdp` on one end of a veth, copy mode.
+    #[value(name = "af_xdp")]
+    AfXdp,
+}
+
+impl Device {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AfPacket => "af_packet",
+            Self::Tap => "tap",
+            Self::AfXdp => "af_xdp",
+        }
+    }
+
+    /// The tap that the device makes for a side, if it makes one.
+    pub(crate) fn tap_of(self, side: &Side) -> Option<String> {
+        (self == Self::Tap).then(|| format!("dtap{}", index_of(side)))
+    }
+
+    /// The device as EAL wants it.
+    fn specification(self, side: &Side) -> String {
+        let (index, interface) = (index_of(side), side.interface);
+        match self {
+            Self::AfPacket => format!(
+                "net_af_packet{index},iface={interface},qdisc_bypass=1,\
+                 blocksz=4096,framesz=2048,framecnt=4096"
+            ),
+            Self::Tap => format!("net_tap{index},iface=dtap{index}"),
+            Self::AfXdp => format!("net_af_xdp{index},iface={interface},busy_budget=0"),
+        }
+    }
+}
+
+fn index_of(side: &Side) -> u8 {
+    u8::from(side.port == BACK.port)
+}
+
+/// Everything a configuration file of a test says.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) runtime: PathBuf,
+    pub(crate) device: Device,
+    pub(crate) services: Vec<Service>,
+    pub(crate) metrics: SocketAddr,
+    /// `round-robin` or `least-connections`, for all pools.
+    pub(crate) balance: &'static str,
+}
+
+impl Settings {
+    /// The usual services on a device.
+    pub(crate) fn new(runtime: PathBuf, device: Device) -> Self {
+        Self {
+            runtime,
+            device,
+            services: plan::services(),
+            metrics: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9464),
+            balance: "round-robin",
+        }
+    }
+
+    /// Backends of all pools of both families.
+    pub(crate) fn backend_count(&self) -> usize {
+        self.services
+            .iter()
+            .map(|service| service.servers * plan::VIPS.len())
+            .sum()
+    }
+
+    /// The file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        self.write_dataplane(&mut text);
+        for side in [&FRONT, &BACK] {
+            self.write_port(&mut text, side);
+        }
+        text.push_str(&format!(
+            "[snat]\naddresses = [\"{}\", \"{}\"]\nports = \"1024-65535\"\n\n",
+            BACK.gateway4, BACK.gateway6
+        ));
+        for service in &self.services {
+            for vip in plan::VIPS {
+                self.write_service(&mut text, service, vip);
+            }
+        }
+        let metrics = self.metrics;
+        text.push_str(&format!(
+            "[metrics]\nlisten = \"{metrics}\"\n\n[log]\nlevel = \"info\"\n"
+        ));
+        text
+    }
+
+    fn write_dataplane(&self, text: &mut String) {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let lines = [
+            format!("runtime_dir = \"{}\"\n", self.runtime.display()),
+            "[dataplane]".to_owned(),
+            // One polling core, the last: two of them starve the kernel peers of a 2-core machine.
+            format!("lcores = [{}]", cpus - 1),
+            "mbufs = 32768".to_owned(),
+            "memory = \"auto\"".to_owned(),
+            "memory_mb = 256".to_owned(),
+            "idle = \"sleep\"".to_owned(),
+            format!("file_prefix = \"mr-{}\"\n\n", std::process::id()),
+        ];
+        text.push_str(&lines.join("\n"));
+    }
+
+    fn write_port(&self, text: &mut String, side: &Side) {
+        let lines = [
+            "[[port]]".to_owned(),
+            format!("name = \"{}\"", side.port),
+            format!("device = \"{}\"", self.device.specification(side)),
+            format!("mac = \"{}\"", side.mac),
+            "mtu = 1500".to_owned(),
+            format!(
+                "addresses = [\"{}\", \"{}\"]\n\n",
+                side.address4, side.address6
+            ),
+        ];
+        text.push_str(&lines.join("\n"));
+    }
+
+    fn write_service(&self, text: &mut String, service: &Service, vip: IpAddr) {
+        let Service {
+            name,
+            port,
+            servers,
+            health_interval_ms,
+        } = service;
+        let name = format!("{name}-{}", if vip.is_ipv4() { "v4" } else { "v6" });
+        let health = match health_interval_ms {
+            Some(interval) => {
+                let timeout = (*interval).min(400);
+                format!("interval_ms = {interval}, timeout_ms = {timeout}, rise = 1, fall = 2")
+            }
+            None => "enabled = false".to_owned(),
+        };
+        let lines = [
+            "[[listener]]".to_owned(),
+            format!("name = \"{name}\""),
+            format!("address = \"{vip}\""),
+            format!("ports = \"{port}\""),
+            format!("pool = \"{name}\"\n"),
+            "[[pool]]".to_owned(),
+            format!("name = \"{name}\""),
+            format!("balance = \"{}\"", self.balance),
+            format!("health = {{ {health} }}\n\n"),
+        ];
+        text.push_str(&lines.join("\n"));
+        for (server, letter) in plan::servers_of(vip).iter().take(*servers).zip(["a", "b"]) {
+            let address = SocketAddr::new(*server, *port);
+            // Writing to a String does not fail.
+            let _ = writeln!(
+                text,
+                "[[pool.backend]]\nname = \"{letter}\"\naddress = \"{address}\"\n"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_toml_with_two_ports_and_a_listener_per_family() {
+        let settings = Settings::new("/run/x".into(), Device::Tap);
+        let file: toml::Table = settings.text().parse().expect("TOML");
+        let count = |key: &str| file[key].as_array().map_or(0, Vec::len);
+        assert_eq!(count("port"), 2);
+        assert_eq!(count("listener"), settings.services.len() * 2);
+        assert_eq!(count("pool"), settings.services.len() * 2);
+        assert_eq!(
+            file["port"][1]["device"].as_str(),
+            Some("net_tap1,iface=dtap1")
+        );
+    }
+}

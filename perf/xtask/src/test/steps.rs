@@ -1,0 +1,278 @@
+//! The steps of `cargo xtask test`, one function each.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::tidy;
+use crate::{docker_lint, e2e, paths};
+
+/// How a step ended.
+pub(super) enum Outcome {
+    Passed,
+    /// With the sentence for the summary.
+    Failed(String),
+    /// With the reason, which is printed loudly.
+    Skipped(String),
+}
+
+/// A named check.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) run: fn() -> Result<Outcome>,
+}
+
+/// All steps in order.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "formatting",
+        run: fmt,
+    },
+    Step {
+        name: "tidy",
+        about: "the tree: arrows, unsafe, words, lengths",
+        run: tidy_tree,
+    },
+    Step {
+        name: "scripts",
+        about: "shellcheck over every script",
+        run: scripts,
+    },
+    Step {
+        name: "docker-lint",
+        about: "container files, without an engine",
+        run: docker,
+    },
+    Step {
+        name: "clippy",
+        about: "lints of everything without DPDK, warnings denied",
+        run: clippy,
+    },
+    Step {
+        name: "clippy-dpdk",
+        about: "lints of the DPDK crates, warnings denied",
+        run: clippy_dpdk,
+    },
+    Step {
+        name: "unit",
+        about: "all tests that need no DPDK",
+        run: unit,
+    },
+    Step {
+        name: "doc",
+        about: "examples in the documentation",
+        run: doc,
+    },
+    Step {
+        name: "loom",
+        about: "rings and snapshots under every interleaving",
+        run: loom,
+    },
+    Step {
+        name: "dpdk",
+        about: "tests of the DPDK crates on virtual devices",
+        run: dpdk,
+    },
+    Step {
+        name: "conf",
+        about: "every file in conf/ is accepted by `millrace check`",
+        run: conf,
+    },
+    Step {
+        name: "e2e",
+        about: "end to end in network namespaces",
+        run: end_to_end,
+    },
+];
+
+/// The crates that need libdpdk to build.
+const DPDK_CRATES: [&str; 6] = [
+    "-p",
+    "millrace-dpdk-sys",
+    "-p",
+    "millrace-dpdk",
+    "-p",
+    "millrace-worker",
+];
+
+/// Runs cargo in the foreground; its output is the step's output.
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Outcome> {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .current_dir(paths::root())
+        .args(arguments)
+        .envs(environment.iter().copied());
+    outcome_of(&mut command)
+}
+
+fn outcome_of(command: &mut Command) -> Result<Outcome> {
+    let line = crate::process::line_of(command);
+    println!("$ {line}");
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    Ok(if status.success() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(format!("`{line}`: {status}"))
+    })
+}
+
+fn fmt() -> Result<Outcome> {
+    cargo(&["fmt", "--all", "--check"], &[])
+}
+
+fn tidy_tree() -> Result<Outcome> {
+    let clean = tidy::run()?;
+    Ok(if clean {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("see the lines above".to_owned())
+    })
+}
+
+/// Tracked shell scripts: by name or by their first line.
+fn scripts() -> Result<Outcome> {
+    let files: Vec<_> = tidy::tracked_files()?
+        .into_iter()
+        .filter(|path| {
+            let text = std::fs::read_to_string(paths::root().join(path)).unwrap_or_default();
+            let first = text.lines().next().unwrap_or_default();
+            path.ends_with(".sh") || (first.starts_with("#!") && first.contains("sh"))
+        })
+        .collect();
+    if files.is_empty() {
+        return Ok(Outcome::Skipped("there is no script".to_owned()));
+    }
+    outcome_of(
+        Command::new("shellcheck")
+            .current_dir(paths::root())
+            .args(&files),
+    )
+}
+
+fn docker() -> Result<Outcome> {
+    let clean = docker_lint::lint()?;
+    Ok(if clean {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("see the lines above".to_owned())
+    })
+}
+
+fn clippy() -> Result<Outcome> {
+    cargo(
+        &["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"],
+        &[],
+    )
+}
+
+fn clippy_dpdk() -> Result<Outcome> {
+    let mut arguments = vec!["clippy", "--quiet", "--all-targets"];
+    arguments.extend(DPDK_CRATES);
+    arguments.extend(["--", "-D", "warnings"]);
+    cargo(&arguments, &[])
+}
+
+/// Whether cargo-nextest is there. It is not required: `cargo test` runs the same tests.
+fn has_nextest() -> bool {
+    let mut probe = Command::new(env!("CARGO"));
+    probe
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn tests(selection: &[&str]) -> Result<Outcome> {
+    let mut arguments = if has_nextest() {
+        vec!["nextest", "run", "--no-tests", "pass"]
+    } else {
+        println!("cargo-nextest is not installed; cargo test runs the same tests");
+        vec!["test", "--quiet", "--lib", "--bins", "--tests"]
+    };
+    arguments.extend(selection);
+    cargo(&arguments, &[])
+}
+
+fn unit() -> Result<Outcome> {
+    tests(&[])
+}
+
+fn doc() -> Result<Outcome> {
+    cargo(&["test", "--quiet", "--doc"], &[])
+}
+
+fn loom() -> Result<Outcome> {
+    // The flag changes every crate; a build folder of its own keeps the other steps' builds warm.
+    let folder = paths::below_target("loom")?;
+    let folder = folder
+        .to_str()
+        .context("the build folder's name is not UTF-8")?;
+    cargo(
+        &[
+            "test",
+            "--quiet",
+            "--release",
+            "-p",
+            "millrace-abi",
+            "--lib",
+            "loom",
+        ],
+        &[
+            ("RUSTFLAGS", "--cfg loom"),
+            ("CARGO_TARGET_DIR", folder),
+            ("LOOM_MAX_PREEMPTIONS", "3"),
+        ],
+    )
+}
+
+fn dpdk() -> Result<Outcome> {
+    tests(&DPDK_CRATES)
+}
+
+fn conf() -> Result<Outcome> {
+    let folder = paths::root().join("conf");
+    let mut checked = 0;
+    for file in tidy::tracked_files()? {
+        if !(file.starts_with("conf/") && file.ends_with(".toml")) {
+            continue;
+        }
+        let arguments = [
+            "run",
+            "--quiet",
+            "-p",
+            "millrace-cli",
+            "--",
+            "check",
+            "--config",
+            file.as_str(),
+        ];
+        if let Outcome::Failed(why) = cargo(&arguments, &[])? {
+            return Ok(Outcome::Failed(why));
+        }
+        checked += 1;
+    }
+    if checked == 0 {
+        return Ok(Outcome::Failed(format!(
+            "no configuration file in {}",
+            folder.display()
+        )));
+    }
+    Ok(Outcome::Passed)
+}
+
+fn end_to_end() -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Outcome::Skipped(
+            "network namespaces need root; run it with sudo".to_owned(),
+        ));
+    }
+    let tally = e2e::run_all()?;
+    println!("e2e: {tally}");
+    if tally.failed > 0 {
+        return Ok(Outcome::Failed(tally.to_string()));
+    }
+    Ok(Outcome::Passed)
+}
