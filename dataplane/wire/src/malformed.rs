@@ -63,7 +63,7 @@ malformed! {
     TcpChecksum,
     /// The packet is shorter than an ARP message.
     ArpTruncated,
-    /// The ARP message is not about IPv4 over Ethernet, or is neither a request nor a reply.
+    /// The ARP message is not about IPv4 over Ethernet.
     ArpNotEthernetIpv4,
     /// The ARP message is neither a request nor a reply.
     ArpUnknownOperation,
