@@ -1,0 +1,150 @@
+//! The command as an operator meets it: output, errors and exit codes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn millrace(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(args)
+        .output()
+        .expect("runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("millrace-cli-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&path).expect("folder");
+    path
+}
+
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/millrace.toml");
+    path.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn check_accepts_the_example_and_lists_mistakes_with_exit_code_2() {
+    let good = millrace(&["check", &example()]);
+    assert_eq!(good.status.code(), Some(0));
+    assert!(text(&good.stdout).contains("no mistakes; 1 ports, 1 listeners"));
+
+    let folder = temporary("check");
+    let file = folder.join("bad.toml");
+    let broken = std::fs::read_to_string(example()).expect("file");
+    let broken = broken
+        .replace("pool = \"web\"", "pool = \"wbe\"")
+        .replace("10.8.0.21:80", "10.8.0.21");
+    std::fs::write(&file, broken).expect("write");
+    let file = file.to_str().expect("text");
+    let bad = millrace(&["check", file]);
+    assert_eq!(bad.status.code(), Some(2));
+    let shown = text(&bad.stderr);
+    assert!(
+        shown.contains(":28: there is no pool \"wbe\"\n  hint: did you mean \"web\"?"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("\"10.8.0.21\" is not an address and a port"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("2 mistakes\n"), "{shown}");
+
+    let json = millrace(&["check", file, "--json"]);
+    assert_eq!(json.status.code(), Some(2));
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(value["problems"][0]["line"], 28);
+    assert_eq!(value["problems"][0]["hint"], "did you mean \"web\"?");
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
+#[test]
+fn dataplane_args_are_one_a_line_and_fail_with_the_configuration() {
+    let out = millrace(&["dataplane-args", "--config", &example()]);
+    assert_eq!(out.status.code(), Some(0));
+    let lines: Vec<String> = text(&out.stdout).lines().map(str::to_owned).collect();
+    assert!(lines.iter().all(|line| line.starts_with("--")), "{lines:?}");
+    assert!(
+        lines.contains(&"--port=name=front;device=net_af_packet0,iface=eth1;mtu=1500".to_owned())
+    );
+    let out = millrace(&["dataplane-args", "--config", "/nowhere/millrace.toml"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("cannot be read"));
+}
+
+#[test]
+fn without_control_the_error_says_what_to_do() {
+    let folder = temporary("absent");
+    let out = millrace(&[
+        "show",
+        "ports",
+        "--runtime-dir",
+        folder.to_str().expect("text"),
+    ]);
+    assert_eq!(out.status.code(), Some(3));
+    let shown = text(&out.stderr);
+    assert!(
+        shown.contains("millrace-control does not run here"),
+        "{shown}"
+    );
+    assert!(shown.contains("hint: start millrace-control"), "{shown}");
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
+/// Answers one request with this line and hands back what was asked.
+fn serve_once(socket: &Path, answer: &'static str) -> std::thread::JoinHandle<String> {
+    let listener = UnixListener::bind(socket).expect("bind");
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("accept");
+        let mut asked = String::new();
+        BufReader::new(&stream).read_line(&mut asked).expect("read");
+        (&stream).write_all(answer.as_bytes()).expect("write");
+        asked
+    })
+}
+
+#[test]
+fn answers_are_tables_or_the_rows_as_json() {
+    const ROUTES: &str = "{\"version\":1,\"result\":{\"ok\":{\"routes\":[{\"to\":\"0.0.0.0/0\",\"via\":\"10.8.0.1\",\
+                          \"port\":\"front\",\"mtu\":1500,\"source\":\"config\"}]}}}\n";
+    let folder = temporary("tables");
+    let socket = folder.join("control.sock");
+    let server = serve_once(&socket, ROUTES);
+    let folder_text = folder.to_str().expect("text");
+    let out = millrace(&["show", "routes", "--runtime-dir", folder_text]);
+    assert_eq!(
+        text(&out.stdout),
+        "TO         VIA       PORT    MTU  SOURCE\n0.0.0.0/0  10.8.0.1  front  1500  config\n"
+    );
+    let asked = server.join().expect("server");
+    assert_eq!(asked, "{\"version\":1,\"request\":{\"show\":\"routes\"}}\n");
+
+    std::fs::remove_file(&socket).expect("remove");
+    let server = serve_once(&socket, ROUTES);
+    let out = millrace(&[
+        "--json",
+        "show",
+        "routes",
+        "--socket",
+        socket.to_str().expect("text"),
+    ]);
+    let value: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert_eq!(value[0]["via"], "10.8.0.1");
+    server.join().expect("server");
+
+    std::fs::remove_file(&socket).expect("remove");
+    const REFUSED: &str =
+        "{\"version\":1,\"result\":{\"error\":{\"kind\":\"config\",\"message\":\"f:3: wrong\"}}}\n";
+    let server = serve_once(&socket, REFUSED);
+    let out = millrace(&["reload", "--runtime-dir", folder_text]);
+    assert_eq!(
+        (out.status.code(), text(&out.stderr)),
+        (Some(2), "f:3: wrong\n".to_owned())
+    );
+    server.join().expect("server");
+    std::fs::remove_dir_all(folder).expect("remove");
+}
