@@ -554,3 +554,6 @@ impl core::fmt::Display for OpenError {
 }
 
 impl core::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests;

@@ -267,3 +267,6 @@ where
         ready > 0
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -188,3 +188,6 @@ where
         self.seen
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
