@@ -8,6 +8,7 @@ use super::*;
 use crate::channel::{FrameRing, MessageRing};
 use crate::command::Command;
 use crate::event::Event;
+use crate::handles::{ControlHandle, LcoreHandle};
 use crate::limits::{COMMANDS_MAX, EVENTS_MAX, FRAME_BYTES_MAX};
 use crate::tables::BackendRecord;
 
@@ -132,21 +133,16 @@ fn targets() -> Vec<(usize, usize)> {
     ]
 }
 
-fn use_everything(
-    region: &Region,
-    control: &mut crate::ControlHandle,
-    lcore: &mut crate::LcoreHandle,
-    rng: &mut Rng,
-) {
-    let end = Event::ConnectionsEnd {
-        token: 1,
-        next_cursor: 0,
-        count: 0,
-    };
-    // Popping comes first: a push would repair what was overwritten before anybody saw it.
+fn pop_everywhere(control: &mut ControlHandle, lcore: &mut LcoreHandle, rng: &mut Rng) {
     assert!(lcore.commands.pop_batch(8, |_| ()) <= 8);
     assert!(control.events[0].pop_batch(8, |_| ()) <= 8);
-    for _ in 0..rng.below(40) {
+    // Often enough everything, so that the consumers look at the indices and not at what they remember.
+    let pops = if rng.below(3) == 0 {
+        EVENTS_MAX as u32
+    } else {
+        rng.below(40)
+    };
+    for _ in 0..pops {
         lcore.commands.pop();
         control.events[0].pop();
         lcore
@@ -154,12 +150,39 @@ fn use_everything(
             .pop(|_, _, frame| assert!(frame.len() <= FRAME_BYTES_MAX));
         control.punt[0].pop(|_, _, frame| assert!(frame.len() <= FRAME_BYTES_MAX));
     }
-    for _ in 0..rng.below(56) {
+}
+
+fn push_everywhere(control: &mut ControlHandle, lcore: &mut LcoreHandle, rng: &mut Rng) {
+    let end = Event::ConnectionsEnd {
+        token: 1,
+        next_cursor: 0,
+        count: 0,
+    };
+    // Often enough too much, so that the producers look as well.
+    let pushes = if rng.below(10) == 0 {
+        EVENTS_MAX as u32 + 1
+    } else {
+        rng.below(40)
+    };
+    for _ in 0..pushes {
         let _ = control.commands[0].push(&Command::Drain);
         let _ = lcore.events.push(&end);
         let _ = lcore.punt.push(PortId::new(0), 1, &[7; 60]);
         let _ = control.inject[0].push(PortId::new(0), 1, &[7; 60]);
     }
+}
+
+fn use_everything(
+    region: &Region,
+    control: &mut ControlHandle,
+    lcore: &mut LcoreHandle,
+    rng: &mut Rng,
+) {
+    // Either end repairs what it sees, so each must come first now and then.
+    if rng.below(2) == 0 {
+        pop_everywhere(control, lcore, rng);
+    }
+    push_everywhere(control, lcore, rng);
     if let Some(tables) = lcore.tables.poll() {
         let backends: usize = tables
             .pools()
@@ -203,7 +226,7 @@ fn garbage_anywhere_in_the_region_never_panics_or_hangs() {
     let mut rng = Rng::new(0x6d69_6c6c_7261_6365);
     let targets = targets();
     let mut garbage = vec![0; 4096];
-    for _ in 0..10_000 {
+    for _ in 0..4_000 {
         let (start, length) = targets[rng.below(targets.len() as u32) as usize];
         let offset = start + rng.below(length as u32 - 8) as usize;
         let count = (1 + rng.below(64) as usize).min(region_bytes(1) - offset);
