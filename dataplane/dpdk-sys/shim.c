@@ -189,7 +189,8 @@ struct mr_mbuf *mr_mbuf_from_indirect(struct mr_mbuf *view)
 /* Buffers that this lcore could get now: the common store and its own cache. O(1), unlike rte_mempool_avail_count. */
 unsigned int mr_mempool_available_here(const struct rte_mempool *pool)
 {
-	unsigned int count = rte_mempool_ops_get_count(pool);
+	/* rte_mempool_ops_get_count() does just this and is not exported. */
+	unsigned int count = rte_mempool_get_ops(pool->ops_index)->get_count(pool);
 	const struct rte_mempool_cache *cache;
 
 	cache = rte_mempool_default_cache((struct rte_mempool *)(uintptr_t)pool, rte_lcore_id());
