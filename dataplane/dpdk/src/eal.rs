@@ -190,7 +190,16 @@ impl EalArgs {
                 argv.extend(["--no-huge".to_owned(), format!("-m{mebibytes}")]);
             }
         }
-        argv.extend(self.in_memory.then(|| "--in-memory".to_owned()));
+        argv.extend(self.in_memory.then(|| {
+            // EAL refuses --in-memory beside --no-huge, whose memory has no files anyway; the rest of it is this.
+            let is_huge = matches!(self.memory, Memory::HugePages { .. });
+            if is_huge {
+                "--in-memory"
+            } else {
+                "--no-shconf"
+            }
+            .to_owned()
+        }));
         argv.extend(
             self.single_file_segments
                 .then(|| "--single-file-segments".to_owned()),
@@ -368,7 +377,7 @@ mod tests {
             extra: vec!["--no-telemetry".to_owned()],
             ..EalArgs::default()
         };
-        let expected = "millrace --lcores=0@0,1@3 --main-lcore=1 --no-huge -m64 --in-memory --file-prefix=t \
+        let expected = "millrace --lcores=0@0,1@3 --main-lcore=1 --no-huge -m64 --no-shconf --file-prefix=t \
              --allow=0000:00:05.0 --iova-mode=va --log-level=error --vdev=net_null0 --no-telemetry";
         assert_eq!(args.to_argv().join(" "), expected);
     }

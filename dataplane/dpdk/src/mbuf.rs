@@ -22,9 +22,10 @@
 //! Bytes and metadata change only through a `&mut` handle for which both are one. Handles are `Send` but not `Sync`, and
 //! counts only rise through a handle, so an observed one stays one: the rule of `Arc::get_mut`.
 //!
-//! Appending also needs the *last* segment's struct alone (its `next` is what changes): an mbuf that is shared may be
-//! the end of a chain, but nothing can be put behind it. Chain a [view](millrace_base::PacketPool::view) instead when
-//! more must follow.
+//! Appending also needs the *last* segment's struct alone (its `next` is what changes): an mbuf that is shared, or has
+//! views, may be the end of a chain, but nothing can be put behind it. Chain a
+//! [view](millrace_base::PacketPool::view) instead when more must follow. (The heap buffers of the tests have a `next`
+//! per handle and take it: the one difference between the two.)
 //!
 //! # Metadata of a previous life
 //!

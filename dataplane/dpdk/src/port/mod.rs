@@ -13,6 +13,7 @@ mod config;
 mod link;
 mod offload;
 mod rss;
+mod setup;
 mod stats;
 
 use core::cell::Cell;
@@ -37,6 +38,7 @@ pub use offload::{RxOffloads, TxOffloads};
 pub use rss::{Rss, RssConfig, RssTypes};
 pub use stats::PortStats;
 
+use setup::{intersect, rss_key};
 use stats::XstatNames;
 
 const PORTS_MAX: usize = sys::RTE_MAX_ETHPORTS as usize;
@@ -237,7 +239,7 @@ impl Device {
             });
         }
         let key = rss_key(config, &offered)?;
-        let mut effective = intersect(&claim, config, offered);
+        let mut effective = intersect(&claim.name, claim.mac(), config, offered);
         effective.mtu = claim.apply(&effective, &key)?;
         claim.set_up_queues(&mut effective, &info, pools)?;
         let flatten_from = if effective.sends_chains() {
@@ -485,101 +487,6 @@ impl Claim {
         MacAddress::new(address.addr_bytes)
     }
 
-    /// Hands the configuration to the driver; returns the MTU that it took.
-    fn apply(&self, effective: &Effective, key: &[u8]) -> Result<Option<u16>, PortError> {
-        let mut conf = sys::rte_eth_conf::default();
-        conf.rxmode.offloads = effective.rx_offloads.bits();
-        conf.txmode.offloads = effective.tx_offloads.bits();
-        if !effective.rss_types.is_empty() {
-            conf.rxmode.mq_mode = sys::MR_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = effective.rss_types.bits();
-            if !key.is_empty() {
-                // Only read, in spite of its type.
-                conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
-                conf.rx_adv_conf.rss_conf.rss_key_len = u8::try_from(key.len()).unwrap_or(u8::MAX);
-            }
-        }
-        let PortConfig {
-            rx_queues,
-            tx_queues,
-            mtu,
-            ..
-        } = effective.wanted;
-        let mut configure = |mtu: u16| {
-            conf.rxmode.mtu = u32::from(mtu);
-            // SAFETY: the port does not run; the structure and the key it points to are read during the call.
-            Errno::check(unsafe {
-                sys::rte_eth_dev_configure(self.port, rx_queues, tx_queues, &raw const conf)
-            })
-        };
-        let refused = |errno| self.refused(Step::Configure, errno);
-        if let Some(mtu) = mtu {
-            match configure(mtu) {
-                Ok(_) => return Ok(Some(mtu)),
-                // af_packet: 1518 bytes per frame are wired in, though it carries longer ones.
-                Err(errno) if errno.number() == libc::EINVAL => {}
-                Err(errno) => return Err(refused(errno)),
-            }
-        }
-        configure(0).map_err(refused)?;
-        if mtu.is_some() {
-            return Ok(None);
-        }
-        let mut now = 0;
-        // SAFETY: writes the number.
-        let status = unsafe { sys::rte_eth_dev_get_mtu(self.port, &raw mut now) };
-        Ok((status == 0).then_some(now))
-    }
-
-    fn set_up_queues(
-        &self,
-        effective: &mut Effective,
-        info: &sys::rte_eth_dev_info,
-        pools: &[Mempool],
-    ) -> Result<(), PortError> {
-        let (mut rx, mut tx) = (
-            effective.wanted.rx_descriptors,
-            effective.wanted.tx_descriptors,
-        );
-        // SAFETY: the port is configured; both numbers are changed in place.
-        let status =
-            unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.port, &raw mut rx, &raw mut tx) };
-        self.check(Step::Descriptors, status)?;
-        (effective.rx_descriptors, effective.tx_descriptors) = (rx, tx);
-        // SAFETY: reads an integer of an existing port.
-        let socket = unsafe { sys::rte_eth_dev_socket_id(self.port) }.cast_unsigned();
-        let mut rx_conf = info.default_rxconf;
-        rx_conf.offloads = effective.rx_offloads.bits();
-        for queue in 0..effective.wanted.rx_queues {
-            let pool = match pools {
-                [one] => Some(one),
-                each => each.get(usize::from(queue)),
-            };
-            let pool = pool.ok_or(PortError::NoPool { queue })?.as_ptr();
-            // SAFETY: the port is configured with more queues than `queue`; the pool lives for ever.
-            let status = unsafe {
-                sys::rte_eth_rx_queue_setup(self.port, queue, rx, socket, &raw const rx_conf, pool)
-            };
-            if status == -libc::ENOMEM || status == -libc::ENOSPC {
-                return Err(PortError::SmallBuffers {
-                    name: self.name.clone(),
-                    queue,
-                });
-            }
-            self.check(Step::RxQueue, status)?;
-        }
-        let mut tx_conf = info.default_txconf;
-        tx_conf.offloads = effective.tx_offloads.bits();
-        for queue in 0..effective.wanted.tx_queues {
-            // SAFETY: the port is configured with more queues than `queue`.
-            let status = unsafe {
-                sys::rte_eth_tx_queue_setup(self.port, queue, tx, socket, &raw const tx_conf)
-            };
-            self.check(Step::TxQueue, status)?;
-        }
-        Ok(())
-    }
-
     fn check(&self, step: Step, status: i32) -> Result<(), PortError> {
         Errno::check(status)
             .map(drop)
@@ -601,50 +508,6 @@ impl Drop for Claim {
             // Pairs with the Acquire in `take`.
             claimed.store(false, Ordering::Release);
         }
-    }
-}
-
-/// Wishes and offers brought together; what only the running device knows is filled in later.
-fn intersect(claim: &Claim, wanted: &PortConfig, offered: Capabilities) -> Effective {
-    let wanted_types = wanted.rss.as_ref().map_or(RssTypes::NONE, |rss| rss.types);
-    let rss_types = if wanted.rx_queues > 1 {
-        wanted_types & offered.rss_types
-    } else {
-        RssTypes::NONE
-    };
-    let mut rx_offloads = wanted.rx_offloads & offered.rx_offloads;
-    if rss_types.is_empty() {
-        // ethdev refuses a configuration that reports hashes and computes none.
-        rx_offloads = rx_offloads.without(RxOffloads::RSS_HASH);
-    }
-    let tx_offloads = (wanted.tx_offloads & offered.tx_offloads).without(TxOffloads::FORBIDDEN);
-    Effective {
-        name: claim.name.clone(),
-        wanted: wanted.clone(),
-        rx_descriptors: wanted.rx_descriptors,
-        tx_descriptors: wanted.tx_descriptors,
-        mtu: wanted.mtu,
-        rx_offloads,
-        tx_offloads,
-        rss_types,
-        promiscuous: false,
-        mac: claim.mac(),
-        offered,
-    }
-}
-
-/// The key to set: the wanted one at the device's length, or nothing for a device that takes none.
-fn rss_key(config: &PortConfig, offered: &Capabilities) -> Result<Vec<u8>, PortError> {
-    let Some(rss) = &config.rss else {
-        return Ok(Vec::new());
-    };
-    let needed = offered.rss_key_bytes;
-    match rss.key.get(..needed) {
-        Some(key) => Ok(key.to_vec()),
-        None => Err(PortError::RssKey {
-            given: rss.key.len(),
-            needed,
-        }),
     }
 }
 
