@@ -1,7 +1,7 @@
 //! Rings with a meaning: commands and events as typed values, frames with their port and reason.
 //!
-//! A slot that cannot be understood is skipped and counted. Frames are copied: they are the few that are control's
-//! business, and their buffers must not be held hostage by another process.
+//! A slot that cannot be understood is skipped and counted. Frames are copied: they are the few
+//! that are control's business, and their buffers must not be held hostage by another process.
 
 use core::marker::PhantomData;
 
@@ -128,7 +128,8 @@ impl<M: Message, const CAPACITY: usize> Receiver<M, CAPACITY> {
         None
     }
 
-    /// Receives at most `limit` slots' messages, releasing the slots once; tells how many messages there were.
+    /// Receives at most `limit` slots' messages, releasing the slots once; tells how many messages
+    /// there were.
     pub fn pop_batch(&mut self, limit: usize, mut receive: impl FnMut(M)) -> usize {
         let (mut taken, mut count) = (0, 0);
         while taken < limit {
@@ -182,7 +183,8 @@ impl core::fmt::Display for FrameRefused {
 
 impl core::error::Error for FrameRefused {}
 
-/// Sends frames. Word 0 of a slot is length, port, reason and zero, 16 bits each; the frame's bytes follow.
+/// Sends frames. Word 0 of a slot is length, port, reason and zero, 16 bits each; the frame's bytes
+/// follow.
 #[derive(Debug)]
 pub struct FrameSender {
     ring: Producer<Projection<FrameRing>, FRAME_WORDS, FRAMES_MAX>,
@@ -203,7 +205,8 @@ impl FrameSender {
         }
     }
 
-    /// Sends a frame that came from, or shall leave by, `port`; `reason` means what the two ends agree on.
+    /// Sends a frame that came from, or shall leave by, `port`; `reason` means what the two ends
+    /// agree on.
     pub fn push(&mut self, port: PortId, reason: u16, frame: &[u8]) -> Result<(), FrameRefused> {
         if frame.len() > FRAME_BYTES_MAX {
             return Err(FrameRefused::TooLong);
@@ -232,7 +235,8 @@ impl FrameReceiver {
         }
     }
 
-    /// Receives one frame: port, reason, bytes. Slots with an impossible length are skipped, at most a ringful of them.
+    /// Receives one frame: port, reason, bytes. Slots with an impossible length are skipped, at
+    /// most a ringful of them.
     pub fn pop<T>(&mut self, receive: impl FnOnce(PortId, u16, &[u8]) -> T) -> Option<T> {
         for _ in 0..FRAMES_MAX {
             let scratch = &mut self.scratch;

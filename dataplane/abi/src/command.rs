@@ -1,4 +1,5 @@
-//! What control may ask of an lcore. A slot that says nothing we know decodes to `None` and is counted by the receiver.
+//! What control may ask of an lcore. A slot that says nothing we know decodes to `None` and is
+//! counted by the receiver.
 
 use millrace_base::{Address, Endpoint, MacAddress, PortId};
 
@@ -17,7 +18,8 @@ pub enum Command {
         /// What is known about it now.
         state: NeighborState,
     },
-    /// Connect to `target` through the lcore's own stack from a SNAT address, and report how that went.
+    /// Connect to `target` through the lcore's own stack from a SNAT address, and report how that
+    /// went.
     Probe {
         /// Comes back in `Event::ProbeResult`.
         token: u64,
@@ -26,7 +28,8 @@ pub enum Command {
         /// When to give up, in milliseconds.
         timeout_ms: u32,
     },
-    /// Report sessions, beginning at `cursor`, at most `limit` of them; answered by rows and an end.
+    /// Report sessions, beginning at `cursor`, at most `limit` of them; answered by rows and an
+    /// end.
     ListConnections {
         /// Comes back in every row and in the end.
         token: u64,

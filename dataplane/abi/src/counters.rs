@@ -1,8 +1,9 @@
 //! Counters: written by one lcore, read by anyone, described by the dataplane itself.
 //!
-//! A counter is a 64-bit word with a single writer, who loads and stores it relaxed: no read-modify-write, no shared
-//! line between lcores. The dataplane writes a description of each into the region at boot, so that a reader needs no list
-//! of its own. Per-backend and per-listener counters have fixed fields and are indexed by identifier.
+//! A counter is a 64-bit word with a single writer, who loads and stores it relaxed: no
+//! read-modify-write, no shared line between lcores. The dataplane writes a description of each
+//! into the region at boot, so that a reader needs no list of its own. Per-backend and per-listener
+//! counters have fixed fields and are indexed by identifier.
 
 use core::ops::Deref;
 
@@ -162,7 +163,8 @@ impl CounterSpec<'_> {
 }
 
 impl CounterDescription {
-    /// What the value means; a number this version does not know is a gauge, about which nothing is promised.
+    /// What the value means; a number this version does not know is a gauge, about which nothing is
+    /// promised.
     pub fn kind(&self) -> CounterKind {
         match self.kind {
             0 => CounterKind::Counter,

@@ -1,4 +1,5 @@
-//! What an lcore may tell control. A slot that says nothing we know decodes to `None` and is counted by the receiver.
+//! What an lcore may tell control. A slot that says nothing we know decodes to `None` and is
+//! counted by the receiver.
 
 use millrace_base::{Address, BackendId, Endpoint, ListenerId, PortId};
 
@@ -15,7 +16,8 @@ pub enum Event {
         /// The neighbour's IP address.
         address: Address,
     },
-    /// TCP made forward progress through this neighbour: it needs no probe (RFC 4861 section 7.3.1).
+    /// TCP made forward progress through this neighbour: it needs no probe (RFC 4861 section
+    /// 7.3.1).
     NeighborConfirmed {
         /// The port.
         port: PortId,
@@ -133,7 +135,8 @@ const TAG_CONNECTION_ROW: u8 = 4;
 const TAG_CONNECTIONS_END: u8 = 5;
 const TAG_BACKEND_FAILED: u8 = 6;
 
-/// The longest message: tag, two states, four endpoints, four words, one half word, two identifiers.
+/// The longest message: tag, two states, four endpoints, four words, one half word, two
+/// identifiers.
 const CONNECTION_ROW_BYTES: usize = 1 + 2 + 4 * 18 + 4 * 8 + 4 + 2 * 2;
 const _: () = assert!(CONNECTION_ROW_BYTES <= MESSAGE_BYTES);
 

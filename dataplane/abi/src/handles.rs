@@ -1,7 +1,8 @@
 //! What each side holds: the lcore its ends, control all the others.
 //!
-//! There is one `LcoreHandle` per lcore and one `ControlHandle` per region: the rings have one producer and one consumer
-//! each, and these types are how that is kept. Two control processes are kept apart by a lock on the region file.
+//! There is one `LcoreHandle` per lcore and one `ControlHandle` per region: the rings have one
+//! producer and one consumer each, and these types are how that is kept. Two control processes are
+//! kept apart by a lock on the region file.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -85,8 +86,8 @@ pub enum ControlError {
 }
 
 impl Region {
-    /// An lcore's ends. `None` when there is no such lcore, when its ends were given out before, or when this process only
-    /// opened the region.
+    /// An lcore's ends. `None` when there is no such lcore, when its ends were given out before, or
+    /// when this process only opened the region.
     pub fn lcore(&self, index: LcoreIndex) -> Option<LcoreHandle> {
         let block = self.inner.blocks.get(index.index())?;
         let taken = self.inner.taken.get(index.index())?;
@@ -113,8 +114,8 @@ impl Region {
         })
     }
 
-    /// Control's ends, going on where the previous control stopped. Held until this opening of the region and everything
-    /// taken from it are dropped.
+    /// Control's ends, going on where the previous control stopped. Held until this opening of the
+    /// region and everything taken from it are dropped.
     pub fn control(&self) -> Result<ControlHandle, ControlError> {
         if self.inner.role != Role::Control {
             return Err(ControlError::NotControl);
@@ -172,7 +173,8 @@ impl SessionCounters {
         }
     }
 
-    /// Overwrites this lcore's counters about a listener. An identifier beyond the bound is ignored.
+    /// Overwrites this lcore's counters about a listener. An identifier beyond the bound is
+    /// ignored.
     pub fn set_listener(&mut self, listener: ListenerId, counters: &ListenerCounters) {
         if let Some(record) = self.block.listeners.get(listener.index()) {
             record.store(counters);
@@ -186,8 +188,8 @@ impl LcoreStatus {
         self.block.state.0.store(state);
     }
 
-    /// Overwrites a port's statistics. Only lcore 0 does this; from any other, or for a port beyond the bound, it is
-    /// ignored.
+    /// Overwrites a port's statistics. Only lcore 0 does this; from any other, or for a port beyond
+    /// the bound, it is ignored.
     pub fn set_port(&mut self, port: PortId, state: &PortState) {
         if self.index.index() != 0 {
             return;
@@ -204,8 +206,8 @@ impl LcoreStatus {
 }
 
 impl ControlHandle {
-    /// Publishes what `fill` writes into empty tables; tells the generation. `Busy`, without calling `fill`, while an
-    /// lcore has not acknowledged the current one.
+    /// Publishes what `fill` writes into empty tables; tells the generation. `Busy`, without
+    /// calling `fill`, while an lcore has not acknowledged the current one.
     pub fn publish(&mut self, fill: impl FnOnce(&mut Tables)) -> Result<u64, Busy> {
         self.tables.publish(fill)
     }

@@ -1,8 +1,9 @@
 //! The allocator guard: open during boot, then sealed on the threads that must not allocate.
 //!
-//! An lcore allocates everything before its loop. After `seal_thread` an allocation on that thread is a bug: it is counted
-//! (production survives it and the counter tells), or it aborts (the `checked` profile and tests). Freeing is not an
-//! allocation. Install it in the binary: `#[global_allocator] static HEAP: SealableHeap = SealableHeap;`
+//! An lcore allocates everything before its loop. After `seal_thread` an allocation on that thread
+//! is a bug: it is counted (production survives it and the counter tells), or it aborts (the
+//! `checked` profile and tests). Freeing is not an allocation. Install it in the binary:
+//! `#[global_allocator] static HEAP: SealableHeap = SealableHeap;`
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
@@ -59,13 +60,14 @@ fn on_allocation() {
 #[cold]
 fn abort() -> ! {
     let message = b"millrace: allocation on a sealed thread\n";
-    // SAFETY: the pointer and the length describe `message`. Formatting or `eprintln!` could allocate, hence the bare call.
+    // SAFETY: the pointer and the length describe `message`. Formatting or `eprintln!` could
+    // allocate, hence the bare call.
     unsafe { libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len()) };
     std::process::abort()
 }
 
-// SAFETY: every call is passed on unchanged to `System`, which keeps the trait's promises; the guard itself neither
-// allocates nor unwinds.
+// SAFETY: every call is passed on unchanged to `System`, which keeps the trait's promises; the
+// guard itself neither allocates nor unwinds.
 unsafe impl GlobalAlloc for SealableHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         on_allocation();

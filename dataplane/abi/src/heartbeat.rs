@@ -1,5 +1,5 @@
-//! Is the other side alive? A beat that changes is a sign of life; how long it has not changed is measured by the
-//! observer's own clock, so the two processes need not agree on a time.
+//! Is the other side alive? A beat that changes is a sign of life; how long it has not changed is
+//! measured by the observer's own clock, so the two processes need not agree on a time.
 
 use millrace_base::{Instant, Nanos};
 

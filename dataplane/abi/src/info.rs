@@ -1,7 +1,8 @@
 //! What the dataplane says about itself: its ports and lcores, once at boot and live.
 //!
-//! `PortInfo` and `LcoreInfo` are written before the region appears and never again. `PortState` (by lcore 0) and
-//! `LcoreState` (by each lcore) are overwritten a few times a second or more; a reader may see words of two writings.
+//! `PortInfo` and `LcoreInfo` are written before the region appears and never again. `PortState`
+//! (by lcore 0) and `LcoreState` (by each lcore) are overwritten a few times a second or more; a
+//! reader may see words of two writings.
 
 use millrace_base::MacAddress;
 
@@ -75,7 +76,8 @@ pub struct LcoreInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LcoreState {
-    /// The lcore's clock at this writing, in nanoseconds. Watch it change; it means nothing to another process's clock.
+    /// The lcore's clock at this writing, in nanoseconds. Watch it change; it means nothing to
+    /// another process's clock.
     pub heartbeat_nanos: u64,
     /// TSC cycles spent in loops that found work.
     pub busy_cycles: u64,
@@ -127,7 +129,8 @@ const _: () = assert!(size_of::<LcoreInfo>() == 4 + 4 + 8);
 const _: () = assert!(size_of::<LcoreState>() == (6 + BURST_BUCKETS + 2) * 8);
 const _: () = assert!(size_of::<ControlState>() == 2 * 8);
 
-// SAFETY: `repr(C)` records of integers and byte arrays whose sizes, asserted above, leave no padding.
+// SAFETY: `repr(C)` records of integers and byte arrays whose sizes, asserted above, leave no
+// padding.
 unsafe impl Plain for PortInfo {}
 // SAFETY: see above.
 unsafe impl Plain for PortState {}

@@ -1,8 +1,9 @@
-//! Where everything lies: the shared structures, their asserted shape, and the hash that two builds must agree on.
+//! Where everything lies: the shared structures, their asserted shape, and the hash that two builds
+//! must agree on.
 //!
-//! The hash is computed at compile time from the name, size, alignment and field offsets of every shared type, so a field
-//! that moves changes it even when nobody thought of raising `ABI_VERSION`. The snapshot (`layout.txt`) shows a
-//! reviewer what moved.
+//! The hash is computed at compile time from the name, size, alignment and field offsets of every
+//! shared type, so a field that moves changes it even when nobody thought of raising `ABI_VERSION`.
+//! The snapshot (`layout.txt`) shows a reviewer what moved.
 
 use core::mem::offset_of;
 
@@ -67,7 +68,8 @@ pub(crate) struct Shared {
     pub(crate) tables: TablesSnapshot,
 }
 
-/// The part of the region that exists once for each lcore. Written by that lcore, except the ends of control.
+/// The part of the region that exists once for each lcore. Written by that lcore, except the ends
+/// of control.
 #[repr(C, align(4096))]
 pub(crate) struct LcoreBlock {
     pub(crate) state: Padded<Record<LcoreState, 16>>,
@@ -80,7 +82,8 @@ pub(crate) struct LcoreBlock {
     pub(crate) listeners: [Record<ListenerCounters, 8>; LISTENERS_MAX],
 }
 
-// SAFETY: atomics at every depth (`Record`, `Words`, `Ring`, `Snapshot` hold nothing else), `repr(C)`.
+// SAFETY: atomics at every depth (`Record`, `Words`, `Ring`, `Snapshot` hold nothing else),
+// `repr(C)`.
 unsafe impl Shareable for Shared {}
 // SAFETY: as above.
 unsafe impl Shareable for LcoreBlock {}
@@ -243,7 +246,8 @@ mod tests {
         text
     }
 
-    /// A difference here breaks running pairs of control and dataplane: raise `ABI_VERSION` and copy the printed text.
+    /// A difference here breaks running pairs of control and dataplane: raise `ABI_VERSION` and
+    /// copy the printed text.
     #[test]
     fn the_layout_is_the_one_written_down() {
         let (now, then) = (describe(), include_str!("layout.txt"));

@@ -1,8 +1,9 @@
-//! The only room that both processes enter: control decides, the dataplane obeys, and this is all they share.
+//! The only room that both processes enter: control decides, the dataplane obeys, and this is all
+//! they share.
 //!
-//! The dataplane creates one file on a tmpfs and both map it. It holds records of fixed width, made of integers and
-//! bytes; no pointer, no enum, no Rust type whose validity the other process could break. What is not here: a protocol,
-//! a decision, a thread, a clock.
+//! The dataplane creates one file on a tmpfs and both map it. It holds records of fixed width, made
+//! of integers and bytes; no pointer, no enum, no Rust type whose validity the other process could
+//! break. What is not here: a protocol, a decision, a thread, a clock.
 //!
 //! # Memory map
 //!
@@ -31,20 +32,32 @@
 //!
 //! # Promises
 //!
-//! *Compatibility.* A control process works with a dataplane of the same `ABI_VERSION` and layout hash and refuses any
-//! other, by name of what differs. Raise the version when a meaning changes; the hash notices a changed shape by itself.
+//! *Compatibility.* A control process works with a dataplane of the same `ABI_VERSION` and layout
+//! hash and refuses any other, by name of what differs. Raise the version when a meaning changes;
+//! the hash notices a changed shape by itself.
 //!
-//! *Death.* Either process may die at any instruction. Indices and generations are published after what they cover, so a
-//! new control goes on with the rings and tables it finds, and no packet is lost for it. A new dataplane makes a new
-//! region; `Region::is_current` and `Region::is_dataplane_alive` tell control to open it.
+//! *Death.* Either process may die at any instruction. Indices and generations are published after
+//! what they cover, so a new control goes on with the rings and tables it finds, and no packet is
+//! lost for it. A new dataplane makes a new region; `Region::is_current` and
+//! `Region::is_dataplane_alive` tell control to open it.
 //!
-//! *Distrust.* Any bytes may appear in the region. Every access is an atomic load or store of a word, every index is
-//! masked or checked, every number that names a variant is matched: garbage costs messages, never memory safety.
+//! *Distrust.* Any bytes may appear in the region. Every access is an atomic load or store of a
+//! word, every index is masked or checked, every number that names a variant is matched: garbage
+//! costs messages, never memory safety.
 //!
-//! *One writer per word.* Each word above has the one writer named beside it, and the handles' types keep it so.
+//! *One writer per word.* Each word above has the one writer named beside it, and the handles'
+//! types keep it so.
 //!
-//! Limitations: Linux only; both processes run on the same machine with the same byte order; `Region::create` needs about
-//! 1 MiB and 3 MiB per lcore of tmpfs (`/dev/shm` in a container is 64 MiB by default).
+//! Limitations: Linux only; both processes run on the same machine with the same byte order;
+//! `Region::create` needs about 1 MiB and 3 MiB per lcore of tmpfs (`/dev/shm` in a container is 64
+//! MiB by default).
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        reason = "loom explores the protocols; the region is left out"
+    )
+)]
 
 mod command;
 mod counters;
@@ -110,5 +123,6 @@ pub use publication::{TablesPublisher, TablesReader};
 #[cfg(not(loom))]
 pub use region::{CreateError, OpenError, Region, RegionConfig};
 
-/// The version of everything in this crate that both processes must understand alike. Raised when a meaning changes.
+/// The version of everything in this crate that both processes must understand alike. Raised when a
+/// meaning changes.
 pub const ABI_VERSION: u32 = 1;

@@ -1,11 +1,11 @@
 //! The file, its mapping, its locks: every system call of this crate, and every pointer.
 //!
-//! Locks are open-file-description locks on single bytes of the region file: byte 0 is held by the dataplane while it
-//! lives, byte 1 by control. The kernel drops them when their holder dies, however it dies, and they work across PID
-//! namespaces, which process identifiers do not.
+//! Locks are open-file-description locks on single bytes of the region file: byte 0 is held by the
+//! dataplane while it lives, byte 1 by control. The kernel drops them when their holder dies,
+//! however it dies, and they work across PID namespaces, which process identifiers do not.
 //!
-//! A process that may write the file may also truncate it, and touching a page that is gone is SIGBUS. The file's mode is
-//! 0600: who can do that can do worse.
+//! A process that may write the file may also truncate it, and touching a page that is gone is
+//! SIGBUS. The file's mode is 0600: who can do that can do worse.
 
 use core::fmt;
 use core::ops::Deref;
@@ -47,7 +47,8 @@ impl Mapping {
     pub(crate) fn new(file: File, length: usize, populate: bool) -> io::Result<Arc<Self>> {
         let flags = libc::MAP_SHARED | if populate { libc::MAP_POPULATE } else { 0 };
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours; the descriptor is open.
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours; the
+        // descriptor is open.
         let pointer = unsafe {
             libc::mmap(
                 core::ptr::null_mut(),
@@ -93,14 +94,15 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new` and nobody refers into it: projections hold the `Arc` whose last drop
-        // this is. A failure would leave the range mapped, which harms nobody.
+        // SAFETY: the range was mapped by `new` and nobody refers into it: projections hold the
+        // `Arc` whose last drop this is. A failure would leave the range mapped, which harms
+        // nobody.
         unsafe { libc::munmap(self.pointer.as_ptr().cast(), self.length) };
     }
 }
 
-// SAFETY: the mapping is an address range with process lifetime semantics; it is reached only through projections of
-// `Shareable` (hence `Sync`) types, and unmapping may happen on any thread.
+// SAFETY: the mapping is an address range with process lifetime semantics; it is reached only
+// through projections of `Shareable` (hence `Sync`) types, and unmapping may happen on any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: see above; `&Mapping` gives nothing but projections and the file.
 unsafe impl Sync for Mapping {}
@@ -120,14 +122,16 @@ impl<T> Deref for Projection<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the pointer is inside the mapping (or, from `map`, a reference that outlives any mapping), aligned, and
-        // the mapping lives as long as `self`. `T` is `Shareable` or a part of it: atomics only, for which every bit
-        // pattern is valid and concurrent writing is defined.
+        // SAFETY: the pointer is inside the mapping (or, from `map`, a reference that outlives any
+        // mapping), aligned, and the mapping lives as long as `self`. `T` is `Shareable` or a part
+        // of it: atomics only, for which every bit pattern is valid and concurrent writing is
+        // defined.
         unsafe { self.pointer.as_ref() }
     }
 }
 
-// SAFETY: a projection is a shared reference to a `T` plus the keeper of its memory; `&T` is `Send` when `T` is `Sync`.
+// SAFETY: a projection is a shared reference to a `T` plus the keeper of its memory; `&T` is `Send`
+// when `T` is `Sync`.
 unsafe impl<T: Sync> Send for Projection<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Projection<T> {}
@@ -139,7 +143,8 @@ impl<T> fmt::Debug for Projection<T> {
     }
 }
 
-/// Gives the file its length in real memory now, so that a full tmpfs is an error here and not a signal later.
+/// Gives the file its length in real memory now, so that a full tmpfs is an error here and not a
+/// signal later.
 pub(crate) fn allocate(file: &File, length: usize) -> io::Result<()> {
     let length = libc::off_t::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the descriptor is open; the call takes no pointer.

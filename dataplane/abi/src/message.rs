@@ -1,5 +1,5 @@
-//! The bytes of a message slot, written and read field by field. Nothing here can fail: a slot is larger than any
-//! message, and any bytes are readable.
+//! The bytes of a message slot, written and read field by field. Nothing here can fail: a slot is
+//! larger than any message, and any bytes are readable.
 
 use millrace_base::{Address, Endpoint};
 

@@ -1,8 +1,9 @@
 //! Tables through the snapshot: control fills and publishes, an lcore adopts.
 //!
-//! Both sides work on a private copy and only rows in use travel, so a small configuration costs a few cache lines and
-//! the full one about 400 KiB. WHY not read the shared copy in place: a `&Tables` into memory that another process can
-//! write is undefined behaviour the moment that process misbehaves, and the lcore translates the tables anyway.
+//! Both sides work on a private copy and only rows in use travel, so a small configuration costs a
+//! few cache lines and the full one about 400 KiB. WHY not read the shared copy in place: a
+//! `&Tables` into memory that another process can write is undefined behaviour the moment that
+//! process misbehaves, and the lcore translates the tables anyway.
 
 use crate::limits::LCORES_MAX;
 use crate::mapping::Projection;
@@ -39,8 +40,8 @@ impl TablesPublisher {
         }
     }
 
-    /// Publishes what `fill` writes into empty tables; tells the generation. Refuses, without calling `fill`, while an
-    /// lcore has not acknowledged the current generation.
+    /// Publishes what `fill` writes into empty tables; tells the generation. Refuses, without
+    /// calling `fill`, while an lcore has not acknowledged the current generation.
     pub fn publish(&mut self, fill: impl FnOnce(&mut Tables)) -> Result<u64, Busy> {
         self.publisher.check_adopted()?;
         self.staged.clear();
@@ -49,6 +50,17 @@ impl TablesPublisher {
         self.publisher.publish(|generation, copy| {
             staged.generation = generation;
             write_used(staged, copy);
+        })
+    }
+
+    /// A copy of the tables last published, by this control or the one before it: how a restarted
+    /// control finds which identifier each name has. Allocates.
+    pub fn current(&self) -> Option<Box<Tables>> {
+        self.publisher.read_current(|generation, copy| {
+            let mut tables = Tables::boxed();
+            read_used(copy, &mut tables);
+            tables.generation = generation;
+            tables
         })
     }
 
@@ -76,7 +88,8 @@ impl TablesReader {
         }
     }
 
-    /// The tables of a generation not seen before. Control cannot publish another one until `acknowledge`.
+    /// The tables of a generation not seen before. Control cannot publish another one until
+    /// `acknowledge`.
     pub fn poll(&mut self) -> Option<&Tables> {
         let adopted = &mut self.adopted;
         let generation = self.reader.poll(|copy| read_used(copy, adopted))?;

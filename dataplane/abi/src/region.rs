@@ -1,8 +1,9 @@
 //! The region file: created by the dataplane, opened and verified by control.
 //!
-//! The dataplane builds the region under a temporary name and renames it, so control finds a complete one or none. Control
-//! believes nothing it has not checked: magic, version, layout hash, checksum, readiness, counts, size. Both then keep
-//! their own copy of what they checked; the header is not read again.
+//! The dataplane builds the region under a temporary name and renames it, so control finds a
+//! complete one or none. Control believes nothing it has not checked: magic, version, layout hash,
+//! checksum, readiness, counts, size. Both then keep their own copy of what they checked; the
+//! header is not read again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -41,7 +42,8 @@ pub struct RegionConfig<'a> {
     pub counters: &'a [CounterSpec<'a>],
 }
 
-/// A mapped region. Clones share the mapping; it is unmapped when the last clone and the last handle are gone.
+/// A mapped region. Clones share the mapping; it is unmapped when the last clone and the last
+/// handle are gone.
 #[derive(Clone, Debug)]
 pub struct Region {
     pub(crate) inner: Arc<Inner>,
@@ -142,8 +144,8 @@ pub enum OpenError {
 }
 
 impl Region {
-    /// Creates the region, complete, at `path`. The caller is the dataplane and holds that role until its last handle is
-    /// gone.
+    /// Creates the region, complete, at `path`. The caller is the dataplane and holds that role
+    /// until its last handle is gone.
     pub fn create(path: &Path, config: RegionConfig<'_>) -> Result<Self, CreateError> {
         check_count("lcores", config.lcores.len(), 1, LCORES_MAX)?;
         check_count("ports", config.ports.len(), 0, PORTS_MAX)?;
@@ -181,7 +183,8 @@ impl Region {
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
             .map_err(step("map the region into memory"))?;
         region.describe(&config);
-        // Pairs with the rename and `open`'s reading: everything above is written before the region is called ready.
+        // Pairs with the rename and `open`'s reading: everything above is written before the region
+        // is called ready.
         region.inner.shared.ready.store(READY, Ordering::Release);
         fs::rename(&temporary, path).map_err(step("rename the region into place"))?;
         Ok(region)
@@ -204,7 +207,8 @@ impl Region {
             .ok_or_else(|| OpenError::Io(io::ErrorKind::InvalidData.into()))
     }
 
-    /// The dataplane leaves: marks the region closed and unlinks it, unless another dataplane has replaced it.
+    /// The dataplane leaves: marks the region closed and unlinks it, unless another dataplane has
+    /// replaced it.
     pub fn remove(self) -> io::Result<()> {
         if self.inner.role != Role::Dataplane {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -248,7 +252,8 @@ impl Region {
             || mapping::is_locked(self.inner.mapping.0.file(), Role::Dataplane).unwrap_or(false)
     }
 
-    /// Whether the path still names this region: no other dataplane has replaced it. Two system calls.
+    /// Whether the path still names this region: no other dataplane has replaced it. Two system
+    /// calls.
     pub fn is_current(&self) -> bool {
         let here = self.inner.mapping.0.file().metadata();
         let there = fs::metadata(&self.inner.path);
@@ -389,7 +394,8 @@ impl Header {
 
 fn header_of(config: &RegionConfig<'_>, total_bytes: usize) -> io::Result<Header> {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    // The counts were checked against bounds far below 2^32; nanoseconds fit 64 bits until the year 2554.
+    // The counts were checked against bounds far below 2^32; nanoseconds fit 64 bits until the year
+    // 2554.
     let mut header = Header {
         magic: MAGIC,
         version: ABI_VERSION,

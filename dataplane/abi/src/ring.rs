@@ -6,14 +6,15 @@
 //!   slots [CAPACITY][WORDS] of 64-bit words; message n lives in slot n & (CAPACITY - 1)
 //! ```
 //!
-//! Each end keeps its own index privately and a cached copy of the other's, so that an end touches the other's cache
-//! line only when its cached copy says "full" or "empty". An index is published after the data it covers: a process
-//! that dies at any instruction leaves a ring that its successor continues by `attach`. A message may be seen twice
-//! when the consumer dies between reading and publishing, and is never seen half.
+//! Each end keeps its own index privately and a cached copy of the other's, so that an end touches
+//! the other's cache line only when its cached copy says "full" or "empty". An index is published
+//! after the data it covers: a process that dies at any instruction leaves a ring that its
+//! successor continues by `attach`. A message may be seen twice when the consumer dies between
+//! reading and publishing, and is never seen half.
 //!
-//! The other end is not trusted. Slots are addressed by an own index masked by the capacity, slots are words of atomics,
-//! and an index of the other end that claims more than the capacity is counted and repaired: a corrupted peer loses
-//! messages or repeats them, and nothing else.
+//! The other end is not trusted. Slots are addressed by an own index masked by the capacity, slots
+//! are words of atomics, and an index of the other end that claims more than the capacity is
+//! counted and repaired: a corrupted peer loses messages or repeats them, and nothing else.
 
 use core::ops::Deref;
 
@@ -95,7 +96,8 @@ impl<R, const WORDS: usize, const CAPACITY: usize> Producer<R, WORDS, CAPACITY>
 where
     R: Deref<Target = Ring<WORDS, CAPACITY>>,
 {
-    /// Becomes the producer, going on where the previous one stopped. The caller makes sure that there is no other.
+    /// Becomes the producer, going on where the previous one stopped. The caller makes sure that
+    /// there is no other.
     pub fn attach(ring: R) -> Self {
         // Pairs with the Release in `publish` of a previous producer and in `Consumer::release`.
         let tail = ring.tail.0.load(Ordering::Acquire);
@@ -147,7 +149,8 @@ where
     pub fn publish(&mut self) {
         if self.published != self.tail {
             self.published = self.tail;
-            // Pairs with the Acquire in `Consumer::is_ready`: the slots are written before the tail covers them.
+            // Pairs with the Acquire in `Consumer::is_ready`: the slots are written before the tail
+            // covers them.
             self.ring.tail.0.store(self.tail, Ordering::Release);
         }
     }
@@ -162,7 +165,8 @@ where
         if self.tail.wrapping_sub(self.head_cached) < capacity {
             return true;
         }
-        // Pairs with the Release in `Consumer::release`: the slots are read before they are written again.
+        // Pairs with the Release in `Consumer::release`: the slots are read before they are written
+        // again.
         let head = self.ring.head.0.load(Ordering::Acquire);
         let used = self.tail.wrapping_sub(head);
         if used > capacity {
@@ -174,7 +178,8 @@ where
         used < capacity
     }
 
-    /// Puts our own index back: perhaps it is ours that was overwritten and the consumer followed it.
+    /// Puts our own index back: perhaps it is ours that was overwritten and the consumer followed
+    /// it.
     fn repair_tail(&self) {
         if self.ring.tail.0.load(Ordering::Relaxed) != self.published {
             self.ring.tail.0.store(self.published, Ordering::Release);
@@ -186,7 +191,8 @@ impl<R, const WORDS: usize, const CAPACITY: usize> Consumer<R, WORDS, CAPACITY>
 where
     R: Deref<Target = Ring<WORDS, CAPACITY>>,
 {
-    /// Becomes the consumer, going on where the previous one stopped. The caller makes sure that there is no other.
+    /// Becomes the consumer, going on where the previous one stopped. The caller makes sure that
+    /// there is no other.
     pub fn attach(ring: R) -> Self {
         // Pairs with the Release in `release` of a previous consumer.
         let head = ring.head.0.load(Ordering::Acquire);
@@ -235,7 +241,8 @@ where
 
     /// Gives the slots of what was taken back to the producer.
     pub fn release(&mut self) {
-        // Pairs with the Acquire in `Producer::has_room`: the slots are read before the head frees them.
+        // Pairs with the Acquire in `Producer::has_room`: the slots are read before the head frees
+        // them.
         self.ring.head.0.store(self.head, Ordering::Release);
     }
 
@@ -248,11 +255,13 @@ where
         if self.tail_cached != self.head {
             return true;
         }
-        // Pairs with the Release in `Producer::publish`: the slots are written before the tail covers them.
+        // Pairs with the Release in `Producer::publish`: the slots are written before the tail
+        // covers them.
         let tail = self.ring.tail.0.load(Ordering::Acquire);
         let ready = tail.wrapping_sub(self.head);
         if ready > Ring::<WORDS, CAPACITY>::CAPACITY_U32 {
-            // Nothing between the two indices can be told apart from garbage: skip it all and meet the producer.
+            // Nothing between the two indices can be told apart from garbage: skip it all and meet
+            // the producer.
             self.corrupted = self.corrupted.wrapping_add(1);
             self.head = tail;
             self.tail_cached = tail;

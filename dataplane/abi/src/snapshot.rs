@@ -1,18 +1,21 @@
-//! Publication of a whole generation: the writer fills the spare copy, readers switch at a time of their choosing.
+//! Publication of a whole generation: the writer fills the spare copy, readers switch at a time of
+//! their choosing.
 //!
 //! ```text
-//!   generation          written by the publisher; 0 = nothing yet; generation g lives in copy g & 1
+//!   generation          written by the publisher; 0 = nothing yet; g lives in copy g & 1
 //!   acknowledged[i]     written by reader i: the last generation it has adopted
 //!   copies[2][WORDS]
 //! ```
 //!
-//! The publisher writes generation g + 1 into the copy that held g - 1, and only when every reader acknowledged g: then
-//! no reader has any business in that copy. A publisher that dies while it fills leaves `generation` as it was, so
-//! readers never look; its successor fills the same spare again from the start. A publisher that dies right after the
-//! flip has published, and its successor finds that out from `generation`.
+//! The publisher writes generation g + 1 into the copy that held g - 1, and only when every reader
+//! acknowledged g: then no reader has any business in that copy. A publisher that dies while it
+//! fills leaves `generation` as it was, so readers never look; its successor fills the same spare
+//! again from the start. A publisher that dies right after the flip has published, and its
+//! successor finds that out from `generation`.
 //!
-//! Readers copy out through relaxed atomics, so even a publisher that breaks the protocol produces a mix of two
-//! generations, never undefined behaviour. What the words mean is not known here; see `publication.rs`.
+//! Readers copy out through relaxed atomics, so even a publisher that breaks the protocol produces
+//! a mix of two generations, never undefined behaviour. What the words mean is not known here; see
+//! `publication.rs`.
 
 use core::ops::Deref;
 
@@ -95,7 +98,8 @@ impl<R, const WORDS: usize, const READERS: usize> Publisher<R>
 where
     R: Deref<Target = Snapshot<WORDS, READERS>>,
 {
-    /// Becomes the publisher for the first `readers` readers. The caller makes sure that there is no other publisher.
+    /// Becomes the publisher for the first `readers` readers. The caller makes sure that there is
+    /// no other publisher.
     pub fn attach(snapshot: R, readers: usize) -> Self {
         Self {
             snapshot,
@@ -103,18 +107,26 @@ where
         }
     }
 
-    /// Fills the spare copy and flips to it; tells the new generation. `fill` runs only when the spare is free, and is
-    /// told the generation it fills for.
+    /// Fills the spare copy and flips to it; tells the new generation. `fill` runs only when the
+    /// spare is free, and is told the generation it fills for.
     pub fn publish(&mut self, fill: impl FnOnce(u64, &Words<WORDS>)) -> Result<u64, Busy> {
         self.check_adopted()?;
         let generation = self.generation().wrapping_add(1);
         fill(generation, self.snapshot.copy(generation));
-        // Pairs with the Acquire in `Reader::poll`: the copy is written before the generation names it.
+        // Pairs with the Acquire in `Reader::poll`: the copy is written before the generation names
+        // it.
         self.snapshot
             .generation
             .0
             .store(generation, Ordering::Release);
         Ok(generation)
+    }
+
+    /// Hands the current generation to `read`, if one was ever published: what a successor finds.
+    /// Only publishers write copies, so nobody writes this one meanwhile.
+    pub fn read_current<T>(&self, read: impl FnOnce(u64, &Words<WORDS>) -> T) -> Option<T> {
+        let generation = self.generation();
+        (generation != 0).then(|| read(generation, self.snapshot.copy(generation)))
     }
 
     /// Whether every reader acknowledged the current generation.
@@ -141,7 +153,8 @@ where
 
     /// The generation last acknowledged by a reader; 0 for a reader that does not exist.
     pub fn acknowledged(&self, reader: usize) -> u64 {
-        // Pairs with the Release in `Reader::acknowledge`: the reader's copying ends before we overwrite what it copied.
+        // Pairs with the Release in `Reader::acknowledge`: the reader's copying ends before we
+        // overwrite what it copied.
         self.snapshot
             .acknowledged
             .get(reader)
@@ -162,8 +175,9 @@ where
         }
     }
 
-    /// Hands the copy to `read` when there is a generation that this reader has not seen; tells which. The copy may be
-    /// read only inside `read`. Cost when there is none: one load of a line that rarely changes.
+    /// Hands the copy to `read` when there is a generation that this reader has not seen; tells
+    /// which. The copy may be read only inside `read`. Cost when there is none: one load of a line
+    /// that rarely changes.
     pub fn poll(&mut self, read: impl FnOnce(&Words<WORDS>)) -> Option<u64> {
         // Pairs with the Release in `Publisher::publish`: the generation's copy is complete.
         let generation = self.snapshot.generation.0.load(Ordering::Acquire);

@@ -1,9 +1,11 @@
-//! The tables that control publishes: fixed-width records, written by control, read-only afterwards.
+//! The tables that control publishes: fixed-width records, written by control, read-only
+//! afterwards.
 //!
-//! Every record is `repr(C)`, made of integers and byte arrays, without hidden padding: any bit pattern is memory we
-//! can read. Meaning is checked at the accessor: a number that names no variant is `None`, a count beyond its
-//! capacity is the capacity, a pool's range beyond the backends is cut. This file does not know how tables travel
-//! (`snapshot.rs`) nor what the lcores do with them (`lb`).
+//! Every record is `repr(C)`, made of integers and byte arrays, without hidden padding: any bit
+//! pattern is memory we can read. Meaning is checked at the accessor: a number that names no
+//! variant is `None`, a count beyond its capacity is the capacity, a pool's range beyond the
+//! backends is cut. This file does not know how tables travel (`snapshot.rs`) nor what the lcores
+//! do with them (`lb`).
 
 use millrace_base::{Address, BackendId, Endpoint, ListenerId, MacAddress, PoolId, PortId, Prefix};
 
@@ -38,7 +40,8 @@ pub struct AddressRecord {
     pub address: [u8; 16],
     /// The port whose subnet holds the address; `PORT_NONE` when none does.
     pub port: u16,
-    /// Leading bits of the subnet, counted within the family; a host length for VIP and SNAT addresses.
+    /// Leading bits of the subnet, counted within the family; a host length for VIP and SNAT
+    /// addresses.
     pub prefix_len: u8,
     /// An `AddressKind`.
     pub kind: u8,
@@ -84,7 +87,8 @@ pub struct RouteRecord {
 pub struct ListenerRecord {
     /// The operator's name.
     pub name: Name,
-    /// The address listened on, IPv4 in mapped form; unspecified means any own address of that family.
+    /// The address listened on, IPv4 in mapped form; unspecified means any own address of that
+    /// family.
     pub address: [u8; 16],
     /// Stable per name across reloads, below `LISTENERS_MAX`.
     pub id: u16,
@@ -176,7 +180,8 @@ pub struct SnatRecord {
     pub reserved: [u8; 4],
 }
 
-/// One generation of everything the lcores forward by. About 400 KiB: lives in boxes and in the region only.
+/// One generation of everything the lcores forward by. About 400 KiB: lives in boxes and in the
+/// region only.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub struct Tables {

@@ -1,29 +1,38 @@
 //! Shared memory as relaxed 64-bit atomics, and records stored in it.
 //!
-//! The other process may write any word at any time, by mistake or by malice. A plain load would then be undefined
-//! behaviour; a relaxed atomic load costs the same instruction and merely yields some value. A record read while it
-//! is written may mix old and new words; each word is one that was written. Ordering between records is the business
-//! of the rings and the snapshot, not of this file.
+//! The other process may write any word at any time, by mistake or by malice. A plain load would
+//! then be undefined behaviour; a relaxed atomic load costs the same instruction and merely yields
+//! some value. A record read while it is written may mix old and new words; each word is one that
+//! was written. Ordering between records is the business of the rings and the snapshot, not of this
+//! file.
 
 use core::marker::PhantomData;
 
 use crate::plain::{Plain, words_of, words_of_mut, zeroed};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, RaceGuard};
 
 /// `N` words of shared memory.
 #[derive(Debug)]
-#[repr(transparent)]
-pub struct Words<const N: usize>([AtomicU64; N]);
+#[cfg_attr(not(loom), repr(transparent))]
+pub struct Words<const N: usize> {
+    words: [AtomicU64; N],
+    guard: RaceGuard,
+}
 
 impl<const N: usize> Words<N> {
     /// Words of zero, in private memory.
     pub fn new() -> Self {
-        Self(core::array::from_fn(|_| AtomicU64::new(0)))
+        let words = core::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            words,
+            guard: RaceGuard::default(),
+        }
     }
 
     /// Copies the words from `first` on into `out`; words beyond the end are left alone.
     pub fn read(&self, first: usize, out: &mut [u64]) {
-        let words = self.0.get(first..).unwrap_or(&[]);
+        self.guard.reading();
+        let words = self.words.get(first..).unwrap_or(&[]);
         for (out, word) in out.iter_mut().zip(words) {
             *out = word.load(Ordering::Relaxed);
         }
@@ -31,7 +40,8 @@ impl<const N: usize> Words<N> {
 
     /// Copies `words` to the words from `first` on; what reaches beyond the end is left out.
     pub fn write(&self, first: usize, words: &[u64]) {
-        let slots = self.0.get(first..).unwrap_or(&[]);
+        self.guard.writing();
+        let slots = self.words.get(first..).unwrap_or(&[]);
         for (slot, word) in slots.iter().zip(words) {
             slot.store(*word, Ordering::Relaxed);
         }
@@ -39,14 +49,14 @@ impl<const N: usize> Words<N> {
 
     /// One word; 0 beyond the end.
     pub fn load(&self, index: usize) -> u64 {
-        self.0
+        self.words
             .get(index)
             .map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Sets one word; nothing happens beyond the end.
     pub fn store(&self, index: usize, value: u64) {
-        if let Some(word) = self.0.get(index) {
+        if let Some(word) = self.words.get(index) {
             word.store(value, Ordering::Relaxed);
         }
     }

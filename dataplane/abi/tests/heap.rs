@@ -16,7 +16,8 @@ use millrace_base::{LcoreIndex, PortId};
 #[global_allocator]
 static HEAP: SealableHeap = SealableHeap;
 
-/// Allocations that `work` makes on this thread while it is sealed. One test at a time: the count is the process's.
+/// Allocations that `work` makes on this thread while it is sealed. One test at a time: the count
+/// is the process's.
 fn allocations_of(work: impl FnOnce()) -> u64 {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE.lock();

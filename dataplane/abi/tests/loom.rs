@@ -1,6 +1,8 @@
-//! Every interleaving, and every value a relaxed load may return, of the protocols that the two processes share.
+//! Every interleaving, and every value a relaxed load may return, of the protocols that the two
+//! processes share.
 //!
-//! Slots and copies are relaxed atomics here as in production, so a missing Release or Acquire shows as a stale word.
+//! Slots and copies are relaxed atomics here as in production, so a missing Release or Acquire
+//! shows as a stale word; a guard beside each notices a copy that is overwritten while it is read.
 #![cfg(loom)]
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Control in a process of its own, killed at random moments: what the dataplane sees must stay whole and in order.
+//! Control in a process of its own, killed at random moments: what the dataplane sees must stay
+//! whole and in order.
 #![cfg(not(loom))]
 
 mod bench;
@@ -150,6 +151,9 @@ fn control_killed_anywhere_leaves_whole_tables_and_ordered_rings() {
     let region = place.open().expect("complete region");
     let mut control = region.control().expect("the previous control is dead");
     assert_eq!(control.tables.generation(), seen.generation);
+    let found = control.tables.current().expect("something was published");
+    assert_eq!(found.generation(), seen.generation);
+    assert_eq!(found.backends(), lcore.tables.tables().backends());
     assert_eq!(control.publish(fill), Ok(seen.generation + 1));
     poll(&mut lcore, &mut seen);
     let damage = lcore.commands.corrupted() + lcore.events.corrupted();

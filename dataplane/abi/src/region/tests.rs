@@ -136,7 +136,8 @@ fn targets() -> Vec<(usize, usize)> {
 fn pop_everywhere(control: &mut ControlHandle, lcore: &mut LcoreHandle, rng: &mut Rng) {
     assert!(lcore.commands.pop_batch(8, |_| ()) <= 8);
     assert!(control.events[0].pop_batch(8, |_| ()) <= 8);
-    // Often enough everything, so that the consumers look at the indices and not at what they remember.
+    // Often enough everything, so that the consumers look at the indices and not at what they
+    // remember.
     let pops = if rng.below(3) == 0 {
         EVENTS_MAX as u32
     } else {

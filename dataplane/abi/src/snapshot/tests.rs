@@ -107,7 +107,8 @@ proptest! {
         for operation in &operations {
             apply(operation, &snapshot, &mut publisher, &mut readers, &mut model);
             for reader in &readers {
-                // What a reader has seen stays as it was until that reader acknowledges something later.
+                // What a reader has seen stays as it was until that reader acknowledges something
+                // later.
                 let seen = reader.generation();
                 if seen > 0 {
                     prop_assert_eq!(content(snapshot.copy(seen)), [seen; WORDS]);
