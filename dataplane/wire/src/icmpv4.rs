@@ -338,8 +338,8 @@ pub fn quotable_v4(packet: &[u8]) -> &[u8] {
 /// Turns the bytes of an echo request into those of its reply, in place, and mends the checksum
 /// by the one word that changed (RFC 1624): a wrong checksum stays wrong, as it must.
 ///
-/// `None`, with nothing changed, when `message` is not an echo request with code 0. The IP addresses
-/// are the caller's to swap; ICMP for IPv4 does not cover them.
+/// `None`, with nothing changed, when `message` is not an echo request with code 0. The IP
+/// addresses are the caller's to swap; ICMP for IPv4 does not cover them.
 #[must_use = "the bytes may still be a request"]
 pub fn echo_reply_in_place_v4(message: &mut [u8]) -> Option<()> {
     let header = message.first_chunk_mut::<ICMPV4_HEADER_BYTES>()?;

@@ -52,9 +52,9 @@ pub struct IpRepr {
 }
 
 impl<'a> IpView<'a> {
-    /// Parses the packet behind an Ethernet header; `None` when the type is neither IPv4 nor IPv6. `available` is the
-    /// number of bytes behind the Ethernet header in the whole frame, which may be more than `bytes` holds when the
-    /// frame has several segments.
+    /// Parses the packet behind an Ethernet header; `None` when the type is neither IPv4 nor IPv6.
+    /// `available` is the number of bytes behind the Ethernet header in the whole frame, which may
+    /// be more than `bytes` holds when the frame has several segments.
     #[inline]
     pub fn parse(
         ether_type: EtherType,
@@ -213,8 +213,8 @@ impl IpRepr {
         }
     }
 
-    /// Writes the header; the IPv4 checksum stays 0 when the device fills it in. `None` when `packet` is too short or the
-    /// families differ.
+    /// Writes the header; the IPv4 checksum stays 0 when the device fills it in. `None` when
+    /// `packet` is too short or the families differ.
     #[inline]
     pub fn emit(&self, packet: &mut [u8], device_checksum: bool) -> Option<usize> {
         if self.source.is_v4() {

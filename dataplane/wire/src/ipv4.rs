@@ -45,8 +45,9 @@ pub struct Ipv4Repr {
 }
 
 impl<'a> Ipv4View<'a> {
-    /// Checks version, header length and total length. `bytes` may be longer than the packet (link padding), and may be
-    /// only the first part of it when `available`, the bytes in the whole frame, says so.
+    /// Checks version, header length and total length. `bytes` may be longer than the packet (link
+    /// padding), and may be only the first part of it when `available`, the bytes in the whole
+    /// frame, says so.
     #[inline]
     pub fn parse(bytes: &'a [u8], available: usize) -> Result<Self, Malformed> {
         if bytes.len() < HEADER_BYTES {
@@ -175,8 +176,8 @@ impl Ipv4Repr {
         }
     }
 
-    /// Writes the header; the checksum field stays 0 when the device fills it in. `None` when `packet` is too short,
-    /// an address is not IPv4, or the packet would exceed 65,535 bytes.
+    /// Writes the header; the checksum field stays 0 when the device fills it in. `None` when
+    /// `packet` is too short, an address is not IPv4, or the packet would exceed 65,535 bytes.
     #[inline]
     pub fn emit(&self, packet: &mut [u8], device_checksum: bool) -> Option<usize> {
         let header = packet.first_chunk_mut::<HEADER_BYTES>()?;

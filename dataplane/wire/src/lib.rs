@@ -1,8 +1,9 @@
 //! Bytes to meaning and back.
 //!
-//! Each protocol has a *view* and a *repr*. A view borrows bytes whose lengths were checked once, in `parse`; its
-//! accessors cannot fail. A repr holds the meaning and nothing else; `emit` writes it. Parsing what was emitted gives the
-//! repr back, which the property tests hold for every protocol.
+//! Each protocol has a *view* and a *repr*. A view borrows bytes whose lengths were checked once,
+//! in `parse`; its accessors cannot fail. A repr holds the meaning and nothing else; `emit` writes
+//! it. Parsing what was emitted gives the repr back, which the property tests hold for every
+//! protocol.
 //!
 //! ```text
 //!   Ethernet [802.1Q ...] | ARP
@@ -10,8 +11,9 @@
 //!                         | IPv6 [extensions] | TCP [options] | UDP | ICMPv6 (ND)
 //! ```
 //!
-//! Nothing here decides anything: a frame that breaks its format is `Malformed` with the reason, a frame that is merely
-//! unwanted parses. Checksums are verified by whoever knows what the device has verified already.
+//! Nothing here decides anything: a frame that breaks its format is `Malformed` with the reason, a
+//! frame that is merely unwanted parses. Checksums are verified by whoever knows what the device
+//! has verified already.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -4,7 +4,8 @@ use core::fmt;
 
 macro_rules! malformed {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// A frame breaks the format of its protocol. Each variant is one reason; its sentence is the message.
+        /// A frame breaks the format of its protocol. Each variant is one reason; its sentence is
+        /// the message.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[repr(u8)]
         pub enum Malformed {
@@ -49,7 +50,8 @@ malformed! {
     Ipv6Version,
     /// The IPv6 payload length reaches beyond the frame.
     Ipv6PayloadLength,
-    /// An IPv6 packet carries an IPv4-mapped address, which never belongs on the wire (RFC 4291 section 2.5.5.2).
+    /// An IPv6 packet carries an IPv4-mapped address, which never belongs on the wire (RFC 4291
+    /// section 2.5.5.2).
     Ipv6MappedAddress,
     /// An IPv6 extension header is truncated.
     Ipv6ExtensionTruncated,
@@ -81,6 +83,13 @@ malformed! {
     UdpTruncated,
     /// The UDP length is below 8 bytes or beyond the packet.
     UdpLength,
+    /// An IPv6 routing header has segments left to visit; this host forwards nothing.
+    Ipv6RoutingSegments,
+    /// An IPv6 packet carries an unknown option that may not be skipped, or more options than are
+    /// read.
+    Ipv6OptionUnknown,
+    /// The padding of an IPv6 options header is too long or not zero.
+    Ipv6OptionPadding,
 }
 
 impl fmt::Display for Malformed {

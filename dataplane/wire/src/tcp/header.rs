@@ -169,7 +169,8 @@ impl fmt::Debug for TcpFlags {
 }
 
 impl<'a> TcpView<'a> {
-    /// Checks the data offset. `bytes` starts at the TCP header and must hold all of it; data may be missing.
+    /// Checks the data offset. `bytes` starts at the TCP header and must hold all of it; data may
+    /// be missing.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         if bytes.len() < HEADER_BYTES {
@@ -276,8 +277,8 @@ impl TcpRepr {
         HEADER_BYTES.saturating_add(self.options.encoded_len())
     }
 
-    /// Writes the header with a checksum field of 0; returns its length. `None` when `segment` is too short or the
-    /// options exceed 40 bytes.
+    /// Writes the header with a checksum field of 0; returns its length. `None` when `segment` is
+    /// too short or the options exceed 40 bytes.
     #[inline]
     pub fn emit(&self, segment: &mut [u8]) -> Option<usize> {
         let header_len = self.header_len();

@@ -1,9 +1,10 @@
 //! TCP options, read and written the way Linux does.
 //!
-//! Reading is one pass; an unknown kind is skipped by its length, a length that cannot be ends the pass and keeps what was
-//! read (`tcp_parse_options`). Writing uses Linux's order and padding (`tcp_options_write`), because middleboxes and
-//! fingerprints know it: MSS; SACK-permitted and timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks
-//! behind two NOPs; Fast Open last.
+//! Reading is one pass; an unknown kind is skipped by its length, a length that cannot be ends the
+//! pass and keeps what was read (`tcp_parse_options`). Writing uses Linux's order and padding
+//! (`tcp_options_write`), because middleboxes and fingerprints know it: MSS; SACK-permitted and
+//! timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks behind two NOPs;
+//! Fast Open last. The experimental form of Fast Open (kind 254), MD5 and TCP-AO are not written.
 
 use millrace_base::SeqNumber;
 
@@ -39,7 +40,8 @@ pub struct Timestamps {
     pub echo: u32,
 }
 
-/// Up to four SACK blocks: `start` is the first byte of a block, `end` the first byte behind it (RFC 2018).
+/// Up to four SACK blocks: `start` is the first byte of a block, `end` the first byte behind it
+/// (RFC 2018).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SackBlocks {
     blocks: [(SeqNumber, SeqNumber); SACK_BLOCKS_MAX],
@@ -137,7 +139,8 @@ impl FastOpenCookie {
 }
 
 impl TcpOptions {
-    /// Reads the option bytes of a segment. MSS, window scale, SACK-permitted and Fast Open count only in a SYN.
+    /// Reads the option bytes of a segment. MSS, window scale, SACK-permitted and Fast Open count
+    /// only in a SYN.
     #[inline]
     pub fn parse(bytes: &[u8], syn: bool) -> Self {
         if bytes.len() == 12 && u32_at(bytes, 0) == ALIGNED_TIMESTAMPS && !syn {
@@ -160,7 +163,8 @@ impl TcpOptions {
                 KIND_END => break,
                 KIND_NOP => bytes = rest,
                 _ => {
-                    // The length covers kind and length themselves. One that cannot be ends the pass (MUST-7).
+                    // The length covers kind and length themselves. One that cannot be ends the
+                    // pass (MUST-7).
                     let Some(&len) = rest.first() else { break };
                     let Some(data) = bytes.get(2..usize::from(len)) else {
                         break;
@@ -176,8 +180,9 @@ impl TcpOptions {
     fn take(&mut self, kind: u8, data: &[u8], syn: bool) {
         match (kind, data) {
             (KIND_MSS, [a, b]) if syn => {
-                // An MSS of 0 is no statement, as in Linux.
-                self.mss = Some(u16::from_be_bytes([*a, *b])).filter(|mss| *mss > 0);
+                // An MSS of 0 is no statement, as in Linux: an earlier one stands.
+                let mss = u16::from_be_bytes([*a, *b]);
+                self.mss = if mss > 0 { Some(mss) } else { self.mss };
             }
             (KIND_WINDOW_SCALE, [shift]) if syn => {
                 self.window_scale = Some((*shift).min(WINDOW_SCALE_MAX));
@@ -196,7 +201,14 @@ impl TcpOptions {
                     self.sack.push(SeqNumber::new(start), SeqNumber::new(end));
                 }
             }
-            (KIND_FASTOPEN, _) if syn => self.fastopen = FastOpenCookie::new(data),
+            //= https://www.rfc-editor.org/rfc/rfc7413#section-4.1.1
+            //# Options with invalid Length values or without the SYN flag set MUST be ignored.
+            //
+            // Linux's tcp_parse_fastopen_option: an odd length is not looked at, an even one that
+            // no cookie has (2, or above 16) withdraws an earlier cookie.
+            (KIND_FASTOPEN, _) if syn && data.len().is_multiple_of(2) => {
+                self.fastopen = FastOpenCookie::new(data).filter(|_| data.len() != 2);
+            }
             (KIND_MD5, _) if data.len() == 16 => self.md5 = true,
             _ => {}
         }
@@ -350,7 +362,8 @@ mod tests {
         }
     }
 
-    // MUST-6: unknown options are skipped by their length; known kinds with a wrong length likewise.
+    // MUST-6: unknown options are skipped by their length; known kinds with a wrong length
+    // likewise.
     #[test]
     fn unknown_kinds_and_wrong_lengths_are_skipped() {
         let bytes = [254, 4, 9, 9, 2, 3, 1, 3, 4, 1, 1, 3, 3, 40, 0, 2, 4, 1, 1];
@@ -361,6 +374,31 @@ mod tests {
                 window_scale: Some(14),
                 ..TcpOptions::default()
             }
+        );
+    }
+
+    // RFC 7413 section 4.1.1: 4 to 16 bytes and even; an empty one asks for a cookie.
+    #[test]
+    fn a_fast_open_cookie_of_no_possible_length_is_none() {
+        for len in 0..=20u8 {
+            let mut bytes = vec![KIND_FASTOPEN, len + 2];
+            bytes.resize(usize::from(len) + 2, 7);
+            let cookie = TcpOptions::parse(&bytes, true).fastopen;
+            let possible = len == 0 || ((4..=16).contains(&len) && len % 2 == 0);
+            assert_eq!(cookie.is_some(), possible, "{len}");
+            assert_eq!(TcpOptions::parse(&bytes, false).fastopen, None);
+        }
+    }
+
+    // Linux's tcp_parse_options: a zero MSS says nothing, a repeated option replaces the first.
+    #[test]
+    fn a_zero_mss_leaves_the_one_before_it() {
+        let options = TcpOptions::parse(&[2, 4, 5, 0xb4, 2, 4, 0, 0], true);
+        assert_eq!(options.mss, Some(1_460));
+        assert_eq!(TcpOptions::parse(&[2, 4, 0, 0], true).mss, None);
+        assert_eq!(
+            TcpOptions::parse(&[2, 4, 0, 9, 2, 4, 0, 8], true).mss,
+            Some(8)
         );
     }
 
