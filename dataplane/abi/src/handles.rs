@@ -39,7 +39,7 @@ pub struct LcoreHandle {
     pub counters: CounterWriter<Projection<CounterBlock<COUNTERS_MAX>>>,
     /// This lcore's counters about backends and listeners.
     pub sessions: SessionCounters,
-    /// This lcore's state and, on lcore 0, the ports'.
+    /// This lcore's state.
     pub status: LcoreStatus,
     index: LcoreIndex,
 }
@@ -55,7 +55,13 @@ pub struct SessionCounters {
 pub struct LcoreStatus {
     block: Projection<LcoreBlock>,
     shared: Projection<Shared>,
-    index: LcoreIndex,
+}
+
+/// Writes the ports' statistics and links. Whichever thread of the dataplane asks the devices holds
+/// it; asking can take long, so that is not an lcore.
+#[derive(Debug)]
+pub struct PortStates {
+    shared: Projection<Shared>,
 }
 
 /// Control's ends: vectors are indexed by lcore.
@@ -108,9 +114,20 @@ impl Region {
             status: LcoreStatus {
                 block: block.map(|block| block),
                 shared: shared.map(|shared| shared),
-                index,
             },
             index,
+        })
+    }
+
+    /// The writer of the ports' statistics. `None` when it was given out before, or when this process
+    /// only opened the region.
+    pub fn port_states(&self) -> Option<PortStates> {
+        let taken = &self.inner.port_states_taken;
+        if self.inner.role != Role::Dataplane || taken.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        Some(PortStates {
+            shared: self.inner.shared.map(|shared| shared),
         })
     }
 
@@ -188,20 +205,18 @@ impl LcoreStatus {
         self.block.state.0.store(state);
     }
 
-    /// Overwrites a port's statistics. Only lcore 0 does this; from any other, or for a port beyond
-    /// the bound, it is ignored.
-    pub fn set_port(&mut self, port: PortId, state: &PortState) {
-        if self.index.index() != 0 {
-            return;
-        }
-        if let Some(record) = self.shared.port_states.get(port.index()) {
-            record.0.store(state);
-        }
-    }
-
     /// Control's sign of life.
     pub fn control(&self) -> ControlState {
         self.shared.control.0.load()
+    }
+}
+
+impl PortStates {
+    /// Overwrites a port's statistics and link. A port beyond the bound is ignored.
+    pub fn set(&mut self, port: PortId, state: &PortState) {
+        if let Some(record) = self.shared.port_states.get(port.index()) {
+            record.0.store(state);
+        }
     }
 }
 

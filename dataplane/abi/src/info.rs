@@ -1,7 +1,7 @@
 //! What the dataplane says about itself: its ports and lcores, once at boot and live.
 //!
 //! `PortInfo` and `LcoreInfo` are written before the region appears and never again. `PortState`
-//! (by lcore 0) and `LcoreState` (by each lcore) are overwritten a few times a second or more; a
+//! (by one thread of the dataplane) and `LcoreState` (by each lcore) are overwritten a few times a second or more; a
 //! reader may see words of two writings.
 
 use millrace_base::MacAddress;
@@ -34,7 +34,7 @@ pub struct PortInfo {
     pub reserved: [u8; 6],
 }
 
-/// A port's statistics and link, as the device counts them. Written by lcore 0.
+/// A port's statistics and link, as the device counts them. Written by the holder of `PortStates`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PortState {

@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) control: Padded<Record<ControlState, 2>>,
     /// Written before the region appears.
     pub(crate) ports: [Record<PortInfo, 19>; PORTS_MAX],
-    /// Written by lcore 0.
+    /// Written by the dataplane's `PortStates`.
     pub(crate) port_states: [Padded<Record<PortState, 10>>; PORTS_MAX],
     /// Written before the region appears.
     pub(crate) lcores: [Record<LcoreInfo, 2>; LCORES_MAX],

@@ -13,7 +13,7 @@
 //!         │ ready                                        │ dataplane
 //!         │ control: pid, heartbeat                      │ control
 //!         │ ports[16]: names, driver, capabilities       │ dataplane, before the region appears
-//!         │ port states[16]: statistics, link            │ lcore 0
+//!         │ port states[16]: statistics, link            │ dataplane, one thread
 //!         │ lcores[64]: cpu, clock rate                  │ dataplane, before the region appears
 //!         │ counter descriptions[512]                    │ dataplane, before the region appears
 //!         │ tables: generation                           │ control
@@ -115,7 +115,9 @@ pub use channel::{
     FrameSender, Message, Receiver, Sender,
 };
 #[cfg(not(loom))]
-pub use handles::{ControlError, ControlHandle, LcoreHandle, LcoreStatus, SessionCounters};
+pub use handles::{
+    ControlError, ControlHandle, LcoreHandle, LcoreStatus, PortStates, SessionCounters,
+};
 #[cfg(not(loom))]
 pub use mapping::Projection;
 #[cfg(not(loom))]

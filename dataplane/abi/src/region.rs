@@ -56,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) role: Role,
     /// Which handles this opening has given out: one per lcore, or one for control.
     pub(crate) taken: Vec<AtomicBool>,
+    pub(crate) port_states_taken: AtomicBool,
     mapping: MappingFile,
     header: Header,
     path: PathBuf,
@@ -358,6 +359,7 @@ impl Region {
             blocks: blocks?,
             role,
             taken,
+            port_states_taken: AtomicBool::new(false),
             mapping,
             header,
             path,

@@ -203,14 +203,12 @@ fn descriptions_and_counters_are_read_as_they_were_written() {
         link_up: 1,
         ..Default::default()
     };
-    first.status.set_port(PortId::new(0), &port);
-    second.status.set_port(PortId::new(1), &port);
-    assert_eq!(region.port_state(0), Some(port));
-    assert_eq!(
-        region.port_state(1),
-        Some(PortState::default()),
-        "only lcore 0 writes ports"
-    );
+    let mut ports = dataplane.port_states().expect("first taking");
+    ports.set(PortId::new(1), &port);
+    ports.set(PortId::new(16), &port);
+    assert_eq!(region.port_state(1), Some(port));
+    assert_eq!(region.port_state(0), Some(PortState::default()));
+    assert!(dataplane.port_states().is_none() && region.port_states().is_none());
     control.heartbeat(Instant::from_nanos(123));
     assert_eq!(first.status.control().heartbeat_nanos, 123);
 }
