@@ -1,8 +1,8 @@
 //! What the dataplane says about itself: its ports and lcores, once at boot and live.
 //!
 //! `PortInfo` and `LcoreInfo` are written before the region appears and never again. `PortState`
-//! (by one thread of the dataplane) and `LcoreState` (by each lcore) are overwritten a few times a second or more; a
-//! reader may see words of two writings.
+//! (by one thread of the dataplane) and `LcoreState` (by each lcore) are overwritten a few times a
+//! second or more; a reader may see words of two writings.
 
 use millrace_base::MacAddress;
 
