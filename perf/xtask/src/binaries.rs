@@ -22,7 +22,7 @@ pub(crate) struct Binaries {
 pub(crate) fn build() -> Result<Binaries> {
     let status = Command::new(env!("CARGO"))
         .current_dir(paths::root())
-        .args(["build", "--quiet", "--profile", PROFILE])
+        .args(["build", "--profile", PROFILE])
         .args([
             "-p",
             "millrace-worker",

@@ -11,6 +11,7 @@ mod demo;
 mod docker_lint;
 mod e2e;
 mod interrupt;
+mod machine;
 mod paths;
 mod process;
 mod setup;

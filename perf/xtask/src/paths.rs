@@ -27,12 +27,11 @@ pub(crate) fn below_target(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A folder for one run, in memory when the machine has a place for that. Removed on drop unless kept.
+/// A folder for one run, in memory when the machine has a place for that. Removed on drop.
 ///
 /// The region that both processes map lives here: on a disk, write-back would stall the lcores.
 pub(crate) struct RunFolder {
     path: PathBuf,
-    keep: bool,
 }
 
 impl RunFolder {
@@ -51,12 +50,7 @@ impl RunFolder {
         }
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot make the folder {}", path.display()))?;
-        Ok(Self { path, keep: false })
-    }
-
-    /// The folder stays after the run.
-    pub(crate) fn keep(&mut self) {
-        self.keep = true;
+        Ok(Self { path })
     }
 
     /// Where it is.
@@ -67,9 +61,7 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if !self.keep {
-            // A folder left behind is a nuisance, not a failure; the next run removes it.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
+        // A folder left behind is a nuisance, not a failure; the next run removes it.
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }

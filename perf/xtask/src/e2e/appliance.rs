@@ -13,6 +13,7 @@ use super::plan::{BACK, FRONT};
 use super::topology::Topology;
 use crate::binaries::Binaries;
 use crate::interrupt;
+use crate::machine;
 use crate::process::{self, Background, Finished};
 
 /// EAL start, device start, first snapshot: seconds at most, on a machine that is also compiling.
@@ -95,7 +96,7 @@ impl Millrace {
         let mut ask = std::process::Command::new(&self.binaries.cli);
         ask.arg("dataplane-args").arg("--config").arg(&self.config);
         let arguments = process::must(&mut ask, CLI_LIMIT)?;
-        let mut command = process::inside(&self.namespace, &self.binaries.dataplane);
+        let mut command = machine::inside_unpinned(&self.namespace, &self.binaries.dataplane);
         command.args(arguments.lines());
         let mut dataplane = Background::start("dataplane", &mut command, &self.logs)?;
         let region = self.settings.runtime.join("region");
@@ -170,8 +171,17 @@ impl Millrace {
     /// One call of `millrace`.
     pub(crate) fn cli(&self, words: &[&str]) -> Result<Finished> {
         let mut command = std::process::Command::new(&self.binaries.cli);
-        command.args(words).arg("--config").arg(&self.config);
+        command
+            .args(words)
+            .arg("--runtime-dir")
+            .arg(&self.settings.runtime);
         process::finish(&mut command, CLI_LIMIT)
+    }
+
+    /// `millrace check` of the configuration file.
+    pub(crate) fn check(&self) -> Result<Finished> {
+        let mut command = std::process::Command::new(&self.binaries.cli);
+        process::finish(command.arg("check").arg(&self.config), CLI_LIMIT)
     }
 
     /// `millrace show WHAT --json`, parsed.
@@ -217,16 +227,6 @@ impl Millrace {
     /// `millrace reload`.
     pub(crate) fn reload(&self) -> Result<Finished> {
         self.cli(&["reload"])
-    }
-
-    /// The configuration file.
-    pub(crate) fn config(&self) -> &Path {
-        &self.config
-    }
-
-    /// The command line's path.
-    pub(crate) fn cli_path(&self) -> &Path {
-        &self.binaries.cli
     }
 
     /// What a second life needs.

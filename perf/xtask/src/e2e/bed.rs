@@ -11,7 +11,7 @@ use super::config_file::{Device, Settings};
 use super::data::Sample;
 use super::peers::{curl, iperf, nginx::Nginx};
 use super::plan;
-use super::stand_in::Haproxy;
+use super::stand_in::{Haproxy, Testpmd};
 use super::topology::{Topology, Wire};
 use crate::binaries::Binaries;
 use crate::interrupt;
@@ -22,6 +22,7 @@ use crate::process::{self, Background};
 pub(crate) enum Dut {
     Millrace(Box<Millrace>),
     Haproxy(Haproxy),
+    Testpmd(Testpmd),
     /// Between two lives.
     Absent,
 }
@@ -44,10 +45,16 @@ impl Default for Wanted {
     }
 }
 
+/// What to put between the client and the servers.
+pub(crate) enum Middle {
+    Millrace(Binaries),
+    Haproxy,
+    Testpmd,
+}
+
 /// What every case of a run shares.
 pub(crate) struct Run {
-    /// `None`: `HAProxy` stands in.
-    pub(crate) binaries: Option<Binaries>,
+    pub(crate) middle: Middle,
     pub(crate) device: Device,
     /// Failed cases' logs go here.
     pub(crate) logs: PathBuf,
@@ -70,7 +77,7 @@ impl Bed {
     /// Lays the wires, starts the servers and the device under test, and waits until they are ready.
     pub(crate) fn make(run: &Run, case: &str, wanted: &Wanted) -> Result<Self> {
         let folder = RunFolder::create(&format!("mr-{}", std::process::id()))?;
-        let built = Self::build(run, case, wanted, &folder);
+        let built = Self::build(run, wanted, &folder);
         if built.is_err() {
             // There is no bed whose drop would save the logs.
             save_logs(folder.path(), &run.logs.join(case));
@@ -88,13 +95,8 @@ impl Bed {
         })
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the parts of one struct, handed over once"
-    )]
     fn build(
         run: &Run,
-        _case: &str,
         wanted: &Wanted,
         folder: &RunFolder,
     ) -> Result<(Dut, Vec<Nginx>, iperf::Server, Background, Topology)> {
@@ -108,14 +110,18 @@ impl Bed {
         (wanted.change)(&mut settings);
         // With taps of the device the peers' interfaces appear only when the device is up, but servers bind to addresses
         // that exist: so the dataplane goes first there, and its backends are down until then.
-        let (dut, servers) = match &run.binaries {
-            Some(binaries) => {
+        let (dut, servers) = match &run.middle {
+            Middle::Millrace(binaries) => {
                 let mut millrace = Millrace::launch(binaries, settings, &topology, path)?;
                 let servers = Servers::start(&topology, path)?;
                 millrace.wait_until_ready()?;
                 (Dut::Millrace(Box::new(millrace)), servers)
             }
-            None => {
+            Middle::Testpmd => {
+                let servers = Servers::start(&topology, path)?;
+                (Dut::Testpmd(Testpmd::start(&topology, path)?), servers)
+            }
+            Middle::Haproxy => {
                 let servers = Servers::start(&topology, path)?;
                 let haproxy = Haproxy::start(&topology, &settings.services, path)?;
                 (Dut::Haproxy(haproxy), servers)
@@ -134,7 +140,9 @@ impl Bed {
     pub(crate) fn millrace(&mut self) -> Result<&mut Millrace> {
         match &mut self.dut {
             Dut::Millrace(millrace) => Ok(millrace),
-            Dut::Haproxy(_) | Dut::Absent => bail!("this case needs Millrace itself"),
+            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => {
+                bail!("this case needs Millrace itself")
+            }
         }
     }
 
@@ -156,6 +164,7 @@ impl Bed {
         match &mut self.dut {
             Dut::Millrace(millrace) => millrace.check_alive(),
             Dut::Haproxy(haproxy) => haproxy.check_alive(),
+            Dut::Testpmd(testpmd) => testpmd.check_alive(),
             Dut::Absent => bail!("nothing is in the middle"),
         }
     }

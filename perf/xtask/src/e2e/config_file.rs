@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::plan::{self, BACK, FRONT, Service, Side};
+use crate::machine;
 
 /// Which DPDK device carries the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -110,12 +111,11 @@ impl Settings {
     }
 
     fn write_dataplane(&self, text: &mut String) {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let lines = [
             format!("runtime_dir = \"{}\"\n", self.runtime.display()),
             "[dataplane]".to_owned(),
             // One polling core, the last: two of them starve the kernel peers of a 2-core machine.
-            format!("lcores = [{}]", cpus - 1),
+            format!("lcores = [{}]", machine::middle_cpu()),
             "mbufs = 32768".to_owned(),
             "memory = \"auto\"".to_owned(),
             "memory_mb = 256".to_owned(),

@@ -33,7 +33,7 @@ use clap::{Args, ValueEnum};
 use crate::interrupt;
 use crate::paths;
 use crate::{binaries, setup};
-use bed::{Bed, Run, Wanted};
+use bed::{Bed, Middle, Run, Wanted};
 use config_file::Device;
 
 /// Arguments of `cargo xtask e2e`.
@@ -52,12 +52,12 @@ pub(crate) struct E2eArguments {
     keep_logs: bool,
     /// What to put in the middle.
     #[arg(long, value_enum, default_value = "millrace")]
-    dut: Middle,
+    dut: Dut,
 }
 
 /// What sits between the client and the servers.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Middle {
+enum Dut {
     Millrace,
     /// Proves the harness: cases that need Millrace itself are skipped.
     Haproxy,
@@ -112,7 +112,7 @@ pub(crate) fn run_all() -> Result<Tally> {
         device: None,
         list: false,
         keep_logs: false,
-        dut: Middle::Millrace,
+        dut: Dut::Millrace,
     })
 }
 
@@ -130,20 +130,20 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
     }
     setup::ensure()?;
     topology::sweep_stale()?;
-    let binaries = match arguments.dut {
-        Middle::Millrace => Some(binaries::build()?),
-        Middle::Haproxy => None,
+    let middle = match arguments.dut {
+        Dut::Millrace => Middle::Millrace(binaries::build()?),
+        Dut::Haproxy => Middle::Haproxy,
     };
     let logs = paths::below_target("e2e-logs")?;
     let mut run = Run {
-        binaries,
+        middle,
         device: Device::AfPacket,
         logs,
         keep_logs: arguments.keep_logs,
     };
     for (case, device) in jobs {
         run.device = device;
-        if case.needs_millrace && run.binaries.is_none() {
+        if case.needs_millrace && arguments.dut != Dut::Millrace {
             println!(
                 "SKIP {} [{}]: needs Millrace itself",
                 case.name,

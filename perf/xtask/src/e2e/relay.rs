@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -82,12 +83,11 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<()> {
     let socket =
         UnixDatagram::bind(&arguments.socket).context("cannot bind the injection socket")?;
     let seed = arguments.faults.seed;
-    carry(&near, &far, Fate::new(&arguments.faults, seed));
-    carry(
-        &far,
-        &near,
-        Fate::new(&arguments.faults, seed.rotate_left(32) ^ 1),
-    );
+    let done = Arc::new(Done::default());
+    let out = Fate::new(&arguments.faults, seed);
+    let back = Fate::new(&arguments.faults, seed.rotate_left(32) ^ 1);
+    carry(&near, &far, out, &done);
+    carry(&far, &near, back, &done);
     std::thread::spawn(move || {
         let mut frame = [0; FRAME_BYTES_MAX];
         while let Ok(length) = socket.recv(&mut frame) {
@@ -96,16 +96,51 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<()> {
         }
     });
     println!("ready");
-    while interrupt::sleep(Duration::from_secs(3600)).is_ok() {}
+    // The last line of the log is what the faults came to: a test reads it.
+    while interrupt::sleep(Duration::from_millis(200)).is_ok() {
+        println!("{done}");
+    }
     Ok(())
 }
 
+/// What was done to frames, both directions. Statistics: no order between the counters is needed.
+#[derive(Default)]
+struct Done {
+    passed: AtomicU64,
+    lost: AtomicU64,
+    doubled: AtomicU64,
+    held: AtomicU64,
+}
+
+impl Done {
+    fn count(&self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Pass => &self.passed,
+            Verdict::Lose => &self.lost,
+            Verdict::Twice => &self.doubled,
+            Verdict::Hold => &self.held,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [passed, lost, doubled, held] = [&self.passed, &self.lost, &self.doubled, &self.held]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        write!(
+            f,
+            "{passed} passed, {lost} lost, {doubled} doubled, {held} held back"
+        )
+    }
+}
+
 /// One direction: a thread that reads, a thread that decides and writes.
-fn carry(from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, fate: Fate) {
+fn carry(from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, fate: Fate, done: &Arc<Done>) {
     let (sender, receiver) = channel();
-    let (from, to) = (Arc::clone(from), Arc::clone(to));
+    let (from, to, done) = (Arc::clone(from), Arc::clone(to), Arc::clone(done));
     std::thread::spawn(move || read(&from, &sender));
-    std::thread::spawn(move || write(&receiver, &to, fate));
+    std::thread::spawn(move || write(&receiver, &to, fate, &done));
 }
 
 fn read(tap: &SyncDevice, sender: &Sender<Vec<u8>>) {
@@ -120,7 +155,7 @@ fn read(tap: &SyncDevice, sender: &Sender<Vec<u8>>) {
     }
 }
 
-fn write(receiver: &Receiver<Vec<u8>>, tap: &SyncDevice, mut fate: Fate) {
+fn write(receiver: &Receiver<Vec<u8>>, tap: &SyncDevice, mut fate: Fate, done: &Done) {
     // The peer's queue may be full or its interface down: a wire would lose the frame too.
     let send = |frame: &[u8]| drop(tap.send(frame));
     let mut held: Vec<(Vec<u8>, u32, Instant)> = Vec::new();
@@ -134,7 +169,9 @@ fn write(receiver: &Receiver<Vec<u8>>, tap: &SyncDevice, mut fate: Fate) {
                 for (_, frames, _) in &mut held {
                     *frames = frames.saturating_sub(1);
                 }
-                match fate.next() {
+                let verdict = fate.next();
+                done.count(verdict);
+                match verdict {
                     Verdict::Lose => {}
                     Verdict::Pass => send(&frame),
                     Verdict::Twice => {
@@ -266,6 +303,30 @@ impl Relay {
     /// The tap for the peer's namespace.
     pub(crate) fn far(&self) -> &str {
         &self.far
+    }
+
+    /// What it did so far, in words: `1000 passed, 9 lost, 11 doubled, 8 held back`.
+    pub(crate) fn report(&self) -> String {
+        self.process
+            .log_text()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Frames that it lost so far.
+    pub(crate) fn lost(&self) -> u64 {
+        let report = self.report();
+        let words: Vec<&str> = report
+            .split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let lost = words
+            .windows(2)
+            .find(|pair| pair[1] == "lost")
+            .map(|pair| pair[0]);
+        lost.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
     /// Puts frames on the wire towards the device under test, as they are.

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use super::plan::{self, BACK, FRONT, Service};
 use super::topology::Topology;
 use crate::interrupt;
+use crate::machine;
 use crate::process::{self, Background, ip};
 
 /// More would not fit under the file limit of a container (two descriptors a session, 20,000).
@@ -55,11 +56,16 @@ impl Haproxy {
         ))?;
         let config = logs.join("haproxy.cfg");
         std::fs::write(&config, configuration(services)).context("cannot write haproxy.cfg")?;
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = process::inside(lb, "taskset");
         // The same core that the dataplane's lcore gets.
         command
-            .args(["-c", &(cpus - 1).to_string(), "haproxy", "-db", "-f"])
+            .args([
+                "-c",
+                &machine::middle_cpu().to_string(),
+                "haproxy",
+                "-db",
+                "-f",
+            ])
             .arg(&config);
         let mut process = Background::start("haproxy", &mut command, logs)?;
         interrupt::sleep(Duration::from_millis(500))?;
@@ -110,10 +116,9 @@ pub(crate) struct Testpmd {
 impl Testpmd {
     /// The command's device and forwarding arguments, without the namespace.
     pub(crate) fn arguments() -> Vec<String> {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let mut words: Vec<String> = vec!["--no-pci".into(), "--in-memory".into()];
         words.push("--lcores".into());
-        words.push(format!("0@0,1@{}", cpus - 1));
+        words.push(format!("0@0,1@{}", machine::middle_cpu()));
         for (index, side) in [&FRONT, &BACK].iter().enumerate() {
             words.push("--vdev".into());
             words.push(format!(
@@ -137,7 +142,7 @@ impl Testpmd {
             "-n {client} route del {} via {}",
             BACK.subnets[0], FRONT.gateway4
         ))?;
-        let mut command = process::inside(&topology.lb, "dpdk-testpmd");
+        let mut command = machine::inside_unpinned(&topology.lb, "dpdk-testpmd");
         command.args(Self::arguments());
         let mut process = Background::start("testpmd", &mut command, logs)?;
         let target = plan::SERVERS4[0].to_string();

@@ -137,11 +137,6 @@ impl Topology {
     pub(crate) fn relay(&self, side: &Side) -> Option<&Relay> {
         self.relays.iter().find(|relay| relay.side() == side.port)
     }
-
-    /// The three namespaces.
-    pub(crate) fn namespaces(&self) -> [&str; 3] {
-        [&self.client, &self.lb, &self.servers]
-    }
 }
 
 impl Drop for Topology {
@@ -194,7 +189,7 @@ fn owner_of(namespace: &str) -> Option<u32> {
 }
 
 /// Whether that process is a living run of this program.
-fn lives(id: u32) -> bool {
+pub(crate) fn lives(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim() == "xtask")
 }
 

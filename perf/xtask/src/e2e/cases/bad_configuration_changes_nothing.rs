@@ -40,7 +40,7 @@ fn test(bed: &mut Bed) -> Result<String> {
     for (what, text) in &broken {
         ensure!(text != &good, "{what}: the test changed nothing");
         millrace.write_config(text)?;
-        let checked = millrace.cli(&["check"])?;
+        let checked = millrace.check()?;
         ensure!(
             checked.status.code() == Some(2),
             "check of {what} ended with {}",

@@ -1,11 +1,15 @@
 //! Loss, duplication and reordering on one wire: transfers through it are still equal, both ways.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 
 use super::super::bed::Wanted;
+use super::super::plan::{BACK, FRONT};
 use super::super::relay::Faults;
 use super::super::topology::Wire;
 use super::super::{Bed, Case, data, plan};
+use crate::interrupt;
 
 pub(super) const FRONT_CASE: Case = Case {
     name: "lossy_client_wire_delivers_all",
@@ -46,6 +50,20 @@ fn test(bed: &mut Bed) -> Result<String> {
         bed.download(vip, "lossy.bin", &sample)?;
         bed.upload(vip, "lossy.bin", &sample)?;
     }
-    let said = bed.half_close(plan::VIPS[0], 2, 10)?;
-    Ok(format!("20 MiB down and up on both families; {said}"))
+    bed.half_close(plan::VIPS[0], 2, 10)?;
+    // The relay writes its counts five times a second.
+    interrupt::sleep(Duration::from_millis(500))?;
+    let relay = [&FRONT, &BACK]
+        .into_iter()
+        .find_map(|side| bed.topology.relay(side));
+    let relay = relay.context("this bed has a relay")?;
+    ensure!(
+        relay.lost() > 100,
+        "the wire was too good: {}",
+        relay.report()
+    );
+    Ok(format!(
+        "20 MiB down and up on both families; frames: {}",
+        relay.report()
+    ))
 }

@@ -1,14 +1,13 @@
 //! curl in the client's namespace.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::data::{self, Sample};
-use crate::process::{self, Background};
+use crate::process;
 
 /// A gigabyte at the pace of a busy two-core machine, with a wide margin: a limit, not a claim about speed.
 pub(crate) const TRANSFER_LIMIT: Duration = Duration::from_secs(240);
@@ -125,11 +124,4 @@ pub(crate) fn codes(
         *counts.entry(code.to_owned()).or_insert(0) += 1;
     }
     Ok(counts)
-}
-
-/// A capture-friendly background download that nobody waits for.
-pub(crate) fn background(namespace: &str, url: &str, folder: &Path) -> Result<Background> {
-    let mut curl = process::inside(namespace, "curl");
-    curl.args(["-sS", "-g", "-o", "/dev/null", "--max-time", "60", url]);
-    Background::start("curl", &mut curl, folder)
 }

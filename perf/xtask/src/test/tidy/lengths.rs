@@ -62,9 +62,21 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
 }
 
 fn is_function(code: &str) -> bool {
-    let words = code.split(['(', '<']).next().unwrap_or_default();
-    let mut before = words.split_whitespace();
-    before.any(|word| word == "fn") && !code.ends_with(';') && !code.starts_with("//")
+    const QUALIFIERS: [&str; 6] = [
+        "pub",
+        "pub(crate)",
+        "pub(super)",
+        "const",
+        "unsafe",
+        "async",
+    ];
+    let Some((before, _)) = code.split_once("fn ") else {
+        return false;
+    };
+    !code.ends_with(';')
+        && before
+            .split_whitespace()
+            .all(|word| QUALIFIERS.contains(&word))
 }
 
 #[cfg(test)]
