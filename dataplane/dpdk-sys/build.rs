@@ -1,9 +1,9 @@
 //! Finds libdpdk, compiles the wrappers of its inline functions and generates the bindings.
 //!
-//! Only the core libraries are linked. Poll-mode drivers and mempool drivers are *not*: EAL loads them from its
-//! plug-in folder at start, as it does for `dpdk-dumpcap` and `dpdk-proc-info`. A driver that were linked directly
-//! would take its slot in the mempool-ops table in another order than in those tools, and a capture would see
-//! nothing (or crash us).
+//! Only the core libraries are linked. Poll-mode drivers and mempool drivers are *not*: EAL loads
+//! them from its plug-in folder at start, as it does for `dpdk-dumpcap` and `dpdk-proc-info`. A
+//! driver that were linked directly would take its slot in the mempool-ops table in another order
+//! than in those tools, and a capture would see nothing (or crash us).
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,7 +14,8 @@ use std::process::Command;
 /// The oldest release whose headers these bindings were written for.
 const DPDK_VERSION_MIN: &str = "22.11";
 
-/// Libraries that may be linked, when the installed release has them (`rte_log` is its own since 24.03).
+/// Libraries that may be linked, when the installed release has them (`rte_log` is its own since
+/// 24.03).
 const CORE_LIBRARIES: [&str; 10] = [
     "rte_eal",
     "rte_ethdev",
@@ -69,32 +70,30 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .layout_tests(true)
         .prepend_enum_name(false)
         .allowlist_function("mr_.*")
-        .allowlist_function("rte_eal_(init|remote_launch|wait_lcore|hotplug_add|hotplug_remove)")
-        .allowlist_function("rte_(get_main_lcore|get_next_lcore|lcore_count)")
+        .allowlist_function("rte_eal_(init|remote_launch|wait_lcore|hotplug_add)")
+        .allowlist_function("rte_(get_main_lcore|get_next_lcore)")
         .allowlist_function("rte_lcore_to_(cpu_id|socket_id)")
         .allowlist_function("rte_(version|strerror|get_tsc_hz)")
         .allowlist_function("rte_log_set_(global_level|level_pattern)")
         .allowlist_function("rte_pdump_init")
-        .allowlist_function("rte_mempool_(avail_count|lookup)")
+        .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_pktmbuf_pool_create_by_ops")
-        .allowlist_function("rte_ring_(create|free)")
+        .allowlist_function("rte_ring_create")
         .allowlist_function("rte_eth_dev_(configure|start|stop|close|info_get|get_name_by_port)")
         .allowlist_function("rte_eth_dev_(get_port_by_name|socket_id|adjust_nb_rx_tx_desc)")
         .allowlist_function("rte_eth_dev_(get_mtu|default_mac_addr_set|is_valid_port)")
         .allowlist_function("rte_eth_dev_rss_(hash_conf_get|reta_update|reta_query)")
         .allowlist_function("rte_eth_dev_(rx|tx)_offload_name")
-        .allowlist_function("rte_eth_(macaddr_get|find_next)")
+        .allowlist_function("rte_eth_macaddr_get")
         .allowlist_function("rte_eth_(rx|tx)_queue_setup")
         .allowlist_function("rte_eth_promiscuous_(enable|disable|get)")
-        .allowlist_function("rte_eth_allmulticast_(enable|disable|get)")
         .allowlist_function("rte_eth_stats_(get|reset)")
-        .allowlist_function("rte_eth_xstats_(get|get_names|reset)")
-        .allowlist_type("rte_eth_rx_mq_mode")
+        .allowlist_function("rte_eth_xstats_(get|get_names)")
         .blocklist_type("mr_count")
         .allowlist_var("MR_.*")
         .allowlist_var("RTE_(MAX_LCORE|MAX_ETHPORTS|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM)")
-        .allowlist_var("RTE_(MEMPOOL_CACHE_MAX_SIZE|ETH_RETA_GROUP_SIZE)")
-        .allowlist_var("RTE_(ETH_XSTATS_NAME_SIZE|VER_YEAR|VER_MONTH)")
+        .allowlist_var("RTE_ETH_RETA_GROUP_SIZE")
+        .allowlist_var("RTE_VER_(YEAR|MONTH)")
         .opaque_type("rte_(mbuf|mempool|ring|device|intr_handle|pci_.*)")
         .generate()?
         .write_to_file(out)?;
@@ -117,7 +116,8 @@ fn link_core_libraries() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The `pkg-config` crate drops flags it does not know (`-include rte_config.h`, `-march=`), so ask the tool itself.
+/// The `pkg-config` crate drops flags it does not know (`-include rte_config.h`, `-march=`), so ask
+/// the tool itself.
 fn pkg_config_words(what: &str) -> Result<Vec<String>, Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
     let tool = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_owned());

@@ -1,13 +1,12 @@
 /*
  * Real functions for DPDK's static inline ones, and proof that struct mr_mbuf is struct rte_mbuf.
  *
- * Nothing is decided here. Per-burst calls cost one call more than in C; what is needed per packet (lengths, offsets,
- * flags, reference counts) is read in Rust from struct mr_mbuf without a call.
+ * Nothing is decided here. Per-burst calls cost one call more than in C; what is needed per packet
+ * (lengths, offsets, flags, reference counts) is read in Rust from struct mr_mbuf without a call.
  */
 #include <stddef.h>
 
 #include <rte_cycles.h>
-#include <rte_pause.h>
 #include <rte_prefetch.h>
 
 #include "wrapper.h"
@@ -15,7 +14,8 @@
 #define SAME_OFFSET(ours, theirs) \
 	_Static_assert(offsetof(struct mr_mbuf, ours) == offsetof(struct rte_mbuf, theirs), #ours)
 #define SAME_SIZE(ours, theirs) \
-	_Static_assert(sizeof(((struct mr_mbuf *)0)->ours) == sizeof(((struct rte_mbuf *)0)->theirs), #ours)
+	_Static_assert(sizeof(((struct mr_mbuf *)0)->ours) == \
+		sizeof(((struct rte_mbuf *)0)->theirs), #ours)
 #define SAME(ours, theirs) \
 	SAME_OFFSET(ours, theirs); \
 	SAME_SIZE(ours, theirs)
@@ -45,8 +45,8 @@ SAME(shinfo, shinfo);
 SAME(priv_size, priv_size);
 SAME(timesync, timesync);
 SAME(dynfield1, dynfield1);
-_Static_assert(offsetof(struct mr_mbuf_shinfo, refcnt) == offsetof(struct rte_mbuf_ext_shared_info, refcnt),
-	"shinfo refcnt");
+_Static_assert(offsetof(struct mr_mbuf_shinfo, refcnt) ==
+	offsetof(struct rte_mbuf_ext_shared_info, refcnt), "shinfo refcnt");
 #ifndef RTE_MBUF_REFCNT_ATOMIC
 #error "Mbufs travel between lcores: DPDK must be built with RTE_MBUF_REFCNT_ATOMIC"
 #endif
@@ -98,16 +98,13 @@ struct mr_mbuf *mr_pktmbuf_alloc(struct rte_mempool *pool)
 	return ours(rte_pktmbuf_alloc(pool));
 }
 
-int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct mr_mbuf **frames, unsigned int count)
-{
-	return rte_pktmbuf_alloc_bulk(pool, (struct rte_mbuf **)frames, count);
-}
-
 /*
- * One more holder of a reference count that others may change at the same time; fails instead of wrapping.
+ * One more holder of a reference count that others may change at the same time; fails instead of
+ * wrapping.
  *
- * DPDK's own rte_mbuf_refcnt_update() adds without a lock when it reads 1. Two lcores that each hold a handle to the
- * same *indirect* mbuf may both read 1 in the direct one, so that shortcut is not for us.
+ * DPDK's own rte_mbuf_refcnt_update() adds without a lock when it reads 1. Two lcores that each
+ * hold a handle to the same *indirect* mbuf may both read 1 in the direct one, so that shortcut is
+ * not for us.
  */
 static inline int hold(uint16_t *refcnt)
 {
@@ -126,8 +123,8 @@ static inline int hold(uint16_t *refcnt)
  *
  * NULL when the pool is empty or the original has 65535 holders. The caller has checked the span.
  */
-struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *of, uint16_t data_off,
-	uint16_t data_len)
+struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *of,
+	uint16_t data_off, uint16_t data_len)
 {
 	struct rte_mbuf *original = theirs(of);
 	struct rte_mbuf *view = rte_pktmbuf_alloc(pool);
@@ -159,7 +156,9 @@ struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *
 	return ours(view);
 }
 
-/* A flat copy of a chain; NULL when the pool is empty or the frame is longer than one buffer of the pool. */
+/*
+ * A flat copy of a chain; NULL when the pool is empty or the frame is longer than one buffer of it.
+ */
 struct mr_mbuf *mr_pktmbuf_copy(const struct mr_mbuf *frame, struct rte_mempool *pool)
 {
 	const struct rte_mbuf *original = (const struct rte_mbuf *)frame;
@@ -186,7 +185,10 @@ struct mr_mbuf *mr_mbuf_from_indirect(struct mr_mbuf *view)
 	return ours(rte_mbuf_from_indirect(theirs(view)));
 }
 
-/* Buffers that this lcore could get now: the common store and its own cache. O(1), unlike rte_mempool_avail_count. */
+/*
+ * Buffers that this lcore could get now: the common store and its own cache. O(1), unlike
+ * rte_mempool_avail_count().
+ */
 unsigned int mr_mempool_available_here(const struct rte_mempool *pool)
 {
 	/* rte_mempool_ops_get_count() does just this and is not exported. */
@@ -225,9 +227,4 @@ uint64_t mr_rdtsc(void)
 void mr_prefetch0(const void *address)
 {
 	rte_prefetch0(address);
-}
-
-void mr_pause(void)
-{
-	rte_pause();
 }

@@ -1,6 +1,6 @@
 /*
- * What the bindings are generated from: DPDK's own headers, the wrappers of its inline functions, and a mirror of
- * the mbuf fields that are read on the packet path.
+ * What the bindings are generated from: DPDK's own headers, the wrappers of its inline functions,
+ * and a mirror of the mbuf fields that are read on the packet path.
  *
  * Everything that starts with mr_ or MR_ is ours; everything that starts with rte_ is DPDK's.
  */
@@ -25,8 +25,9 @@
 /*
  * The fields of struct rte_mbuf that we touch, under flat names.
  *
- * Since 24.03 DPDK wraps some of them in anonymous unions, and bindgen would name those differently per release. The
- * layout is the same in all of them; shim.c proves it for the installed one with _Static_assert.
+ * Since 24.03 DPDK wraps some of them in anonymous unions, and bindgen would name those differently
+ * per release. The layout is the same in all of them; shim.c proves it for the installed one with
+ * _Static_assert.
  */
 typedef uint16_t mr_count; /* AtomicU16 in Rust: others may change it while we look at the rest. */
 
@@ -88,9 +89,8 @@ int mr_eth_rx_queue_count(uint16_t port, uint16_t queue);
 
 /* Mbufs and pools. */
 struct mr_mbuf *mr_pktmbuf_alloc(struct rte_mempool *pool);
-int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct mr_mbuf **frames, unsigned int count);
-struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *of, uint16_t data_off,
-	uint16_t data_len);
+struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *of,
+	uint16_t data_off, uint16_t data_len);
 struct mr_mbuf *mr_pktmbuf_copy(const struct mr_mbuf *frame, struct rte_mempool *pool);
 void mr_pktmbuf_free(struct mr_mbuf *frame);
 void mr_pktmbuf_free_bulk(struct mr_mbuf **frames, unsigned int count);
@@ -104,7 +104,6 @@ int mr_errno(void);
 unsigned int mr_lcore_id(void);
 uint64_t mr_rdtsc(void);
 void mr_prefetch0(const void *address);
-void mr_pause(void);
 
 /* mbuf flags. */
 static const uint64_t MR_MBUF_F_INDIRECT = RTE_MBUF_F_INDIRECT;
@@ -162,7 +161,6 @@ static const uint64_t MR_RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
 
 /* Macros that are expressions, and numbers of more than one type. */
 static const uint32_t MR_MEMPOOL_NAME_BYTES_MAX = RTE_MEMPOOL_NAMESIZE - 1;
-static const uint32_t MR_ETH_MQ_RX_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t MR_ETH_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t MR_LCORE_ID_ANY = LCORE_ID_ANY;
 static const uint32_t MR_SPEED_NUM_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;
