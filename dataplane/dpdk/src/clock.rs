@@ -1,16 +1,18 @@
 //! The time-stamp counter as a clock.
 //!
-//! One `rdtsc` and one multiplication: about 25 cycles, no division, no system call. It needs a CPU whose TSC runs at
-//! one rate in every power state and in step on all cores (`constant_tsc nonstop_tsc`: every server x86 of the last
-//! fifteen years, and the generic timer of arm64); DPDK has measured that rate when EAL started.
+//! One `rdtsc` and one multiplication: about 25 cycles, no division, no system call. It needs a CPU
+//! whose TSC runs at one rate in every power state and in step on all cores (`constant_tsc
+//! nonstop_tsc`: every server x86 of the last fifteen years, and the generic timer of arm64); DPDK
+//! has measured that rate when EAL started.
 
 use millrace_base::Instant;
 use millrace_dpdk_sys as sys;
 
 use crate::eal::Eal;
 
-/// Fraction bits of the multiplier. 2^56 / 10^9 leaves a relative error below 2^-53 for any real clock rate, and the
-/// 128-bit product of 64 bits of cycles and at most 64 of multiplier cannot overflow.
+/// Fraction bits of the multiplier. 2^56 / 10^9 leaves a relative error below 2^-53 for any real
+/// clock rate, and the 128-bit product of 64 bits of cycles and at most 64 of multiplier cannot
+/// overflow.
 const SHIFT: u32 = 56;
 
 /// A calibrated clock. Copies agree with each other, on every lcore.
@@ -25,7 +27,8 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at one second now.
     ///
-    /// Not at zero: an `Instant` of zero is "never happened" in places, and a deadline in the past must be expressible.
+    /// Not at zero: an `Instant` of zero is "never happened" in places, and a deadline in the past
+    /// must be expressible.
     pub fn new(_: &Eal) -> Self {
         // SAFETY: reads a value that EAL measured at start.
         let hertz = unsafe { sys::rte_get_tsc_hz() };
@@ -43,10 +46,12 @@ impl Clock {
         self.at(cycles())
     }
 
-    /// The instant at which the counter showed `cycles`; a reading before the clock's start is the start.
+    /// The instant at which the counter showed `cycles`; a reading before the clock's start is the
+    /// start.
     #[inline]
     pub fn at(&self, cycles: u64) -> Instant {
-        // A core whose counter is a few cycles behind the one that made the clock must not see the far future.
+        // A core whose counter is a few cycles behind the one that made the clock must not see the
+        // far future.
         let elapsed = cycles.wrapping_sub(self.start_cycles);
         let elapsed = if elapsed > i64::MAX as u64 {
             0
@@ -75,7 +80,8 @@ impl Clock {
     }
 }
 
-/// The time-stamp counter of this core, not serialised: for measuring bursts, not single instructions.
+/// The time-stamp counter of this core, not serialised: for measuring bursts, not single
+/// instructions.
 #[inline]
 pub fn cycles() -> u64 {
     #[cfg(target_arch = "x86_64")]

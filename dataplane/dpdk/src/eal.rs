@@ -1,8 +1,9 @@
 //! The environment abstraction layer: started once per process, and the proof that it was.
 //!
-//! Everything else in this crate asks for an [`Eal`], which only [`Eal::start`] makes. There is no way to stop it
-//! again: `rte_eal_cleanup` would pull the memory from under every pool and mbuf, so it is the end of the process that
-//! cleans up. With `in_memory` (the default) nothing is left behind even after `kill -9`, except the telemetry socket.
+//! Everything else in this crate asks for an [`Eal`], which only [`Eal::start`] makes. There is no
+//! way to stop it again: `rte_eal_cleanup` would pull the memory from under every pool and mbuf, so
+//! it is the end of the process that cleans up. With `in_memory` (the default) nothing is left
+//! behind even after `kill -9`, except the telemetry socket.
 
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +18,14 @@ use crate::vdev::Vdev;
 /// Where packet memory comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// Huge pages, at most this many MiB; `None` takes what is needed. Needed for real devices and for speed.
+    /// Huge pages, at most this many MiB; `None` takes what is needed. Needed for real devices and
+    /// for speed.
     HugePages {
         /// MiB to reserve at start.
         mebibytes: Option<u32>,
     },
-    /// Ordinary pages, this many MiB. Runs anywhere without privileges, 1.7 to 3 times slower, no DMA.
+    /// Ordinary pages, this many MiB. Runs anywhere without privileges, 1.7 to 3 times slower, no
+    /// DMA.
     Ordinary {
         /// MiB to reserve at start; cannot grow.
         mebibytes: u32,
@@ -77,11 +80,13 @@ pub struct EalArgs {
     pub main_lcore: Option<u16>,
     /// Where packet memory comes from.
     pub memory: Memory,
-    /// No files: any number of such processes at once, no secondary processes (so no `dpdk-dumpcap`).
+    /// No files: any number of such processes at once, no secondary processes (so no
+    /// `dpdk-dumpcap`).
     pub in_memory: bool,
     /// One region of memory, one file descriptor: vhost-user and zero-copy memif need it.
     pub single_file_segments: bool,
-    /// Separates the run-time files, and the telemetry socket, of several DPDK processes. Default `rte`.
+    /// Separates the run-time files, and the telemetry socket, of several DPDK processes. Default
+    /// `rte`.
     pub file_prefix: Option<String>,
     /// Virtual devices to create at start; more can be added later by [`Eal::plug`].
     pub vdevs: Vec<Vdev>,
@@ -191,7 +196,8 @@ impl EalArgs {
             }
         }
         argv.extend(self.in_memory.then(|| {
-            // EAL refuses --in-memory beside --no-huge, whose memory has no files anyway; the rest of it is this.
+            // EAL refuses --in-memory beside --no-huge, whose memory has no files anyway; the rest
+            // of it is this.
             let is_huge = matches!(self.memory, Memory::HugePages { .. });
             if is_huge {
                 "--in-memory"
@@ -255,11 +261,13 @@ impl LogLevel {
 }
 
 impl Eal {
-    /// Starts EAL: reserves memory, loads the drivers, creates and probes devices, starts and pins one thread per
-    /// lcore, and pins the calling thread to the main lcore. Takes from 50 ms to some seconds.
+    /// Starts EAL: reserves memory, loads the drivers, creates and probes devices, starts and pins
+    /// one thread per lcore, and pins the calling thread to the main lcore. Takes from 50 ms to
+    /// some seconds.
     ///
-    /// Packet capture (`rte_pdump`) and telemetry are on. `SIGPIPE` is ignored from here on: a vhost-user peer that
-    /// dies would otherwise take us along (the virtio-user driver writes to its socket).
+    /// Packet capture (`rte_pdump`) and telemetry are on. `SIGPIPE` is ignored from here on: a
+    /// vhost-user peer that dies would otherwise take us along (the virtio-user driver writes to
+    /// its socket).
     pub fn start(args: &EalArgs) -> Result<Self, EalError> {
         let arguments = args.to_argv();
         let mut argv = Vec::with_capacity(arguments.len() + 1);
@@ -279,8 +287,8 @@ impl Eal {
         }
         ignore_sigpipe();
         let argv: *mut *mut c_char = Box::leak(argv.into_boxed_slice()).as_mut_ptr();
-        // SAFETY: `argv` holds `count` writable NUL-terminated strings and a final NULL, all of which live for ever, and
-        // the swap above makes this the only call in the process.
+        // SAFETY: `argv` holds `count` writable NUL-terminated strings and a final NULL, all of
+        // which live for ever, and the swap above makes this the only call in the process.
         let status = unsafe { sys::rte_eal_init(count, argv) };
         if status < 0 {
             return Err(EalError::from_errno(Errno::last(), arguments));
@@ -295,7 +303,8 @@ impl Eal {
         self.capture
     }
 
-    /// Creates a virtual device now. Its name is the device's; open it by [`Device::by_name`](crate::Device::by_name).
+    /// Creates a virtual device now. Its name is the device's; open it by
+    /// [`Device::by_name`](crate::Device::by_name).
     pub fn plug(&self, vdev: &Vdev) -> Result<(), PlugError> {
         let name = CString::new(vdev.name()).map_err(|_| PlugError::NulByte)?;
         let arguments = CString::new(vdev.arguments()).map_err(|_| PlugError::NulByte)?;
@@ -314,7 +323,8 @@ impl Eal {
         unsafe { sys::rte_log_set_global_level(level.number()) };
     }
 
-    /// Changes how much the components matching a pattern (`pmd.net.*`, `lib.eal`) say. `false`: not a pattern.
+    /// Changes how much the components matching a pattern (`pmd.net.*`, `lib.eal`) say. `false`:
+    /// not a pattern.
     pub fn set_log_level_of(&self, pattern: &str, level: LogLevel) -> bool {
         let Ok(pattern) = CString::new(pattern) else {
             return false;
@@ -377,7 +387,8 @@ mod tests {
             extra: vec!["--no-telemetry".to_owned()],
             ..EalArgs::default()
         };
-        let expected = "millrace --lcores=0@0,1@3 --main-lcore=1 --no-huge -m64 --no-shconf --file-prefix=t \
+        let expected = "millrace --lcores=0@0,1@3 --main-lcore=1 --no-huge -m64 --no-shconf \
+             --file-prefix=t \
              --allow=0000:00:05.0 --iova-mode=va --log-level=error --vdev=net_null0 --no-telemetry";
         assert_eq!(args.to_argv().join(" "), expected);
     }

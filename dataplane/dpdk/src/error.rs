@@ -1,8 +1,9 @@
 //! `errno` as DPDK reports it: the number, its name in words, and how calls hand it over.
 //!
-//! DPDK has two conventions: a negative return value *is* the errno, or the call returns `-1`/`NULL` and leaves the
-//! number in the thread-local `rte_errno`. Both end here; no status code travels further up. What an errno means for
-//! one operation is said by that operation's own enum (`EalError`, `MempoolError`, `PortError`, …).
+//! DPDK has two conventions: a negative return value *is* the errno, or the call returns
+//! `-1`/`NULL` and leaves the number in the thread-local `rte_errno`. Both end here; no status code
+//! travels further up. What an errno means for one operation is said by that operation's own enum
+//! (`EalError`, `MempoolError`, `PortError`, …).
 
 use core::ffi::{CStr, c_int};
 use core::fmt;
@@ -42,8 +43,8 @@ impl Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: always returns a NUL-terminated string in thread-local or static storage, which is read before the
-        // next call on this thread.
+        // SAFETY: always returns a NUL-terminated string in thread-local or static storage, which
+        // is read before the next call on this thread.
         let text = unsafe { CStr::from_ptr(sys::rte_strerror(self.0)) };
         write!(f, "{} (errno {})", text.to_string_lossy(), self.0)
     }

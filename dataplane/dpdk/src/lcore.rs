@@ -1,7 +1,8 @@
 //! Lcores: threads that EAL has pinned to CPUs, and closures that run on them.
 //!
-//! An lcore that no task occupies sleeps. A task runs until it returns: nothing here stops it, so a poll loop looks at
-//! a flag. The main lcore (the thread that started EAL) runs no tasks; it may simply call the loop.
+//! An lcore that no task occupies sleeps. A task runs until it returns: nothing here stops it, so a
+//! poll loop looks at a flag. The main lcore (the thread that started EAL) runs no tasks; it may
+//! simply call the loop.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::fmt;
@@ -156,7 +157,8 @@ impl Eal {
             slot: Arc::clone(&slot),
         }));
         let guard = LAUNCHING.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: `run::<T, F>` takes back exactly this box, once; on failure it is taken back below.
+        // SAFETY: `run::<T, F>` takes back exactly this box, once; on failure it is taken back
+        // below.
         let status = unsafe {
             sys::rte_eal_remote_launch(Some(run::<T, F>), parcel.cast::<c_void>(), lcore.0)
         };
@@ -184,8 +186,8 @@ impl<T> Task<T> {
             .unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(value) = result.take() {
-                // SAFETY: the lcore is about to leave its task; this waits (spinning) for the last instructions, after
-                // which it takes another.
+                // SAFETY: the lcore is about to leave its task; this waits (spinning) for the last
+                // instructions, after which it takes another.
                 unsafe { sys::rte_eal_wait_lcore(self.lcore.0) };
                 return value;
             }
@@ -223,7 +225,8 @@ unsafe extern "C" fn run<T, F: FnOnce() -> T>(parcel: *mut c_void) -> c_int {
     // SAFETY: `launch` passed a box of exactly this type and gave it away.
     let parcel = unsafe { Box::from_raw(parcel.cast::<Parcel<F, T>>()) };
     let Parcel { work, slot } = *parcel;
-    // A panic must not unwind into C; it is handed to whoever joins, who cannot see a half-changed `work`.
+    // A panic must not unwind into C; it is handed to whoever joins, who cannot see a half-changed
+    // `work`.
     let value = catch_unwind(AssertUnwindSafe(work));
     *slot.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     slot.done.notify_all();

@@ -1,10 +1,12 @@
-//! DPDK with the sharp edges covered: EAL, lcores, pools, mbufs, ports and queues that cannot be misused from safe code.
+//! DPDK with the sharp edges covered: EAL, lcores, pools, mbufs, ports and queues that cannot be
+//! misused from safe code.
 //!
 //! ```no_run
 //! use millrace_dpdk::{Burst, Device, Eal, EalArgs, Mempool, MempoolConfig, PortConfig, Vdev};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let args = EalArgs { vdevs: vec![Vdev::parse("net_tap0,iface=millrace0")], ..EalArgs::default() };
+//! let vdevs = vec![Vdev::tap("net_tap0", "millrace0")];
+//! let args = EalArgs { vdevs, ..EalArgs::default() };
 //! let eal = Eal::start(&args)?;
 //! let pool = Mempool::new(&eal, &MempoolConfig::default())?;
 //! let device = Device::by_name(&eal, "net_tap0")?;
@@ -26,12 +28,12 @@
 //! | what a card can do and what it was told | [`Device`], [`Effective`], [`PortConfig`] |
 //! | how frames come and go | [`RxQueue`], [`TxQueue`], [`Unsent`] |
 //!
-//! What holds everywhere: an mbuf is freed exactly once; a queue has one handle; an errno becomes an enum where it
-//! enters; drivers are plug-ins that EAL loads from its folder, none is linked (so that `dpdk-dumpcap` sees the same
-//! tables as we do). Works with DPDK 22.11 and later.
+//! What holds everywhere: an mbuf is freed exactly once; a queue has one handle; an errno becomes
+//! an enum where it enters; drivers are plug-ins that EAL loads from its folder, none is linked (so
+//! that `dpdk-dumpcap` sees the same tables as we do). Works with DPDK 22.11 and later.
 //!
-//! Not here: rte_flow, rx interrupts, multi-process (a DPDK secondary can wedge its primary; control talks to workers
-//! through `abi` instead), hot unplug.
+//! Not here: rte_flow, rx interrupts, multi-process (a DPDK secondary can wedge its primary;
+//! control talks to workers through `abi` instead), hot unplug.
 #![warn(missing_debug_implementations)]
 
 mod clock;

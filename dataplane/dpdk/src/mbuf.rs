@@ -11,29 +11,33 @@
 //!
 //! # Who may write
 //!
-//! A `Mbuf` owns one reference on every segment of its chain, and dropping it gives them back; there is no other way to
-//! lose one. Two counts say who else looks on:
+//! A `Mbuf` owns one reference on every segment of its chain, and dropping it gives them back;
+//! there is no other way to lose one. Two counts say who else looks on:
 //!
-//! * `refcnt` of the mbuf itself: handles made by [`share`](PacketBuf::share), and the device while it transmits. All of
-//!   them see the same `struct rte_mbuf`, so *nothing* of it may change while there are two.
-//! * for a view (an *indirect* mbuf): `refcnt` of the mbuf that embeds the memory, or the count in `shinfo` for external
-//!   memory. The view's own struct belongs to its holder alone, its bytes do not.
+//! * `refcnt` of the mbuf itself: handles made by [`share`](PacketBuf::share), and the device while
+//!   it transmits. All of them see the same `struct rte_mbuf`, so *nothing* of it may change while
+//!   there are two.
+//! * for a view (an *indirect* mbuf): `refcnt` of the mbuf that embeds the memory, or the count in
+//!   `shinfo` for external memory. The view's own struct belongs to its holder alone, its bytes do
+//!   not.
 //!
-//! Bytes and metadata change only through a `&mut` handle for which both are one. Handles are `Send` but not `Sync`, and
-//! counts only rise through a handle, so an observed one stays one: the rule of `Arc::get_mut`.
+//! Bytes and metadata change only through a `&mut` handle for which both are one. Handles are
+//! `Send` but not `Sync`, and counts only rise through a handle, so an observed one stays one: the
+//! rule of `Arc::get_mut`.
 //!
-//! Appending also needs the *last* segment's struct alone (its `next` is what changes): an mbuf that is shared, or has
-//! views, may be the end of a chain, but nothing can be put behind it. Chain a
-//! [view](millrace_base::PacketPool::view) instead when more must follow. (The heap buffers of the tests have a `next`
-//! per handle and take it: the one difference between the two.)
+//! Appending also needs the *last* segment's struct alone (its `next` is what changes): an mbuf
+//! that is shared, or has views, may be the end of a chain, but nothing can be put behind it. Chain
+//! a [view](millrace_base::PacketPool::view) instead when more must follow. (The heap buffers of
+//! the tests have a `next` per handle and take it: the one difference between the two.)
 //!
 //! # Metadata of a previous life
 //!
-//! A received mbuf that leaves again carries what the receiving device wrote. Transmit flags and lengths are cleared by
-//! every [`set_span`](PacketBuf::set_span), because they describe a layout that just moved. What the receiver said
-//! (checksum verdicts, RSS hash, packet type, stripped VLAN) survives trimming, since whoever strips a header still wants
-//! the verdict; it is cleared when the span grows at either end, because the frame is then no longer the one received, and
-//! by [`set_tx_offload`](PacketBuf::set_tx_offload).
+//! A received mbuf that leaves again carries what the receiving device wrote. Transmit flags and
+//! lengths are cleared by every [`set_span`](PacketBuf::set_span), because they describe a layout
+//! that just moved. What the receiver said (checksum verdicts, RSS hash, packet type, stripped
+//! VLAN) survives trimming, since whoever strips a header still wants the verdict; it is cleared
+//! when the span grows at either end, because the frame is then no longer the one received, and by
+//! [`set_tx_offload`](PacketBuf::set_tx_offload).
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -49,7 +53,8 @@ pub const SEGMENTS_MAX: u16 = 255;
 /// Flags that say where the memory is; everything else in `ol_flags` describes the frame.
 const MEMORY_FLAGS: u64 = sys::MR_MBUF_F_INDIRECT | sys::MR_MBUF_F_EXTERNAL;
 
-/// The first transmit flag. DPDK counts receive flags up from bit 0 and transmit flags down from bit 60.
+/// The first transmit flag. DPDK counts receive flags up from bit 0 and transmit flags down from
+/// bit 60.
 const TX_FLAGS: u64 = !MEMORY_FLAGS & !((1 << 40) - 1);
 const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_TX_TCP_SEG != 0);
 const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_TX_IPV6 != 0);
@@ -67,15 +72,16 @@ pub struct Mbuf(NonNull<sys::mr_mbuf>);
 
 const _: () = assert!(size_of::<Option<Mbuf>>() == 8);
 
-// SAFETY: the handle owns its references; counts are atomic; the pool takes mbufs back from any thread. It is not Sync:
-// see "Who may write".
+// SAFETY: the handle owns its references; counts are atomic; the pool takes mbufs back from any
+// thread. It is not Sync: see "Who may write".
 unsafe impl Send for Mbuf {}
 
 impl Mbuf {
     /// Takes ownership of one reference to each segment; `None` for NULL.
     ///
     /// # Safety
-    /// `raw` is NULL or heads a well-formed chain from a live pool, and the caller gives its reference away.
+    /// `raw` is NULL or heads a well-formed chain from a live pool, and the caller gives its
+    /// reference away.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut sys::mr_mbuf) -> Option<Self> {
         NonNull::new(raw).map(Self)
@@ -129,7 +135,8 @@ impl Mbuf {
         usize::from(self.head().nb_segs)
     }
 
-    /// Asks the CPU to fetch the start of the bytes: a burst's worth of frames hides each other's misses.
+    /// Asks the CPU to fetch the start of the bytes: a burst's worth of frames hides each other's
+    /// misses.
     #[inline]
     pub fn prefetch(&self) {
         let bytes = self.bytes().as_ptr();
@@ -147,8 +154,9 @@ impl Mbuf {
 
     #[inline]
     fn head(&self) -> &sys::mr_mbuf {
-        // SAFETY: the handle's reference keeps the struct alive, and its fields change only through a `&mut` of the only
-        // handle. The one field that others change meanwhile is `refcnt`, which is an atomic.
+        // SAFETY: the handle's reference keeps the struct alive, and its fields change only through
+        // a `&mut` of the only handle. The one field that others change meanwhile is `refcnt`,
+        // which is an atomic.
         unsafe { self.0.as_ref() }
     }
 
@@ -170,7 +178,8 @@ impl Mbuf {
             // SAFETY: external memory has a live `shinfo`, which our reference keeps.
             return unsafe { (*head.shinfo).refcnt.load(Ordering::Acquire) == 1 };
         }
-        // SAFETY: the mbuf is indirect, so its memory lies in another mbuf, on which it holds a reference.
+        // SAFETY: the mbuf is indirect, so its memory lies in another mbuf, on which it holds a
+        // reference.
         unsafe { count_of(sys::mr_mbuf_from_indirect(self.as_ptr())) == 1 }
     }
 
@@ -180,20 +189,22 @@ impl Mbuf {
         if !self.is_unique() {
             return None;
         }
-        // SAFETY: nobody else refers to the struct, and `&mut self` is the only borrow of the only handle.
+        // SAFETY: nobody else refers to the struct, and `&mut self` is the only borrow of the only
+        // handle.
         Some(unsafe { self.0.as_mut() })
     }
 
     fn raw_segments(&self) -> impl Iterator<Item = NonNull<sys::mr_mbuf>> + use<> {
         core::iter::successors(Some(self.0), |segment| {
-            // SAFETY: every segment of the chain is alive while the handle is; see the callers' borrows.
+            // SAFETY: every segment of the chain is alive while the handle is; see the callers'
+            // borrows.
             NonNull::new(unsafe { (*segment.as_ptr()).next })
         })
     }
 }
 
-/// The number of handles on a struct. Acquire: what the others did with it happened before we see them gone
-/// (pairs with the release in `rte_mbuf_refcnt_update`).
+/// The number of handles on a struct. Acquire: what the others did with it happened before we see
+/// them gone (pairs with the release in `rte_mbuf_refcnt_update`).
 ///
 /// # Safety
 /// `mbuf` is live.
@@ -227,8 +238,8 @@ unsafe fn bytes_of<'a>(segment: NonNull<sys::mr_mbuf>) -> &'a [u8] {
     let head = unsafe { segment.as_ref() };
     debug_assert!(u32::from(head.data_off) + u32::from(head.data_len) <= u32::from(head.buf_len));
     let start = head.buf_addr.cast::<u8>();
-    // SAFETY: `data_off + data_len <= buf_len` holds for what drivers deliver and for every span set here, and pool
-    // memory is mapped and initialised (by the kernel, to zero) from the start.
+    // SAFETY: `data_off + data_len <= buf_len` holds for what drivers deliver and for every span
+    // set here, and pool memory is mapped and initialised (by the kernel, to zero) from the start.
     unsafe {
         core::slice::from_raw_parts(
             start.add(usize::from(head.data_off)),
@@ -248,7 +259,8 @@ impl PacketBuf for Mbuf {
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         let head = self.head_mut()?;
         let start = head.buf_addr.cast::<u8>();
-        // SAFETY: in bounds as in `bytes_of`; nobody else refers to this memory, so the borrow of `self` is the only one.
+        // SAFETY: in bounds as in `bytes_of`; nobody else refers to this memory, so the borrow of
+        // `self` is the only one.
         Some(unsafe {
             core::slice::from_raw_parts_mut(
                 start.add(usize::from(head.data_off)),
@@ -301,8 +313,8 @@ impl PacketBuf for Mbuf {
     }
 
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        // SAFETY: the whole chain is live and unchanged while `self` is borrowed: a segment whose struct somebody else
-        // holds too is changed by nobody, and ours only through `&mut self`.
+        // SAFETY: the whole chain is live and unchanged while `self` is borrowed: a segment whose
+        // struct somebody else holds too is changed by nobody, and ours only through `&mut self`.
         self.raw_segments()
             .map(|segment| unsafe { bytes_of(segment) })
     }
@@ -315,8 +327,9 @@ impl PacketBuf for Mbuf {
         head.next = ptr::null_mut();
         head.nb_segs = 1;
         head.pkt_len = u32::from(head.data_len);
-        // The totals of a segment inside a chain are undefined for a received frame and right for one that was appended.
-        // Only the former is written: a struct that somebody else holds was a head before, so its totals are right.
+        // The totals of a segment inside a chain are undefined for a received frame and right for
+        // one that was appended. Only the former is written: a struct that somebody else holds was
+        // a head before, so its totals are right.
         // SAFETY: live: we own the chain.
         let tail = unsafe { &*next.as_ptr() };
         if tail.nb_segs != nb_segs || tail.pkt_len != pkt_len {
@@ -342,8 +355,9 @@ impl PacketBuf for Mbuf {
         };
         head.nb_segs += tail.head().nb_segs;
         head.pkt_len += tail.head().pkt_len;
-        // SAFETY: only this chain refers to the last struct, no reference to it is alive (`head`, which may be the same
-        // struct, is not used any more), and it cannot be in `tail`, which would be a second reference.
+        // SAFETY: only this chain refers to the last struct, no reference to it is alive (`head`,
+        // which may be the same struct, is not used any more), and it cannot be in `tail`, which
+        // would be a second reference.
         unsafe { (*last.as_ptr()).next = tail.into_raw() };
         Ok(())
     }
@@ -361,7 +375,8 @@ impl PacketBuf for Mbuf {
                 continue;
             }
             for segment in self.raw_segments().take(held) {
-                // SAFETY: takes back what was added above; our own reference keeps the count above zero.
+                // SAFETY: takes back what was added above; our own reference keeps the count above
+                // zero.
                 unsafe { (*segment.as_ptr()).refcnt.fetch_sub(1, Ordering::AcqRel) };
             }
             return None;
@@ -424,7 +439,8 @@ impl PacketBuf for Mbuf {
     }
 }
 
-/// Clears everything that describes the frame the struct held before, and keeps where its memory is.
+/// Clears everything that describes the frame the struct held before, and keeps where its memory
+/// is.
 #[inline]
 fn forget_received(head: &mut sys::mr_mbuf) {
     head.ol_flags &= MEMORY_FLAGS;
@@ -433,8 +449,8 @@ fn forget_received(head: &mut sys::mr_mbuf) {
     head.vlan_tci_outer = 0;
 }
 
-/// A checksum verdict from its two bits: neither means unknown, both mean that the field is not filled in but the data
-/// was verified (a neighbour on the same host), which is as good.
+/// A checksum verdict from its two bits: neither means unknown, both mean that the field is not
+/// filled in but the data was verified (a neighbour on the same host), which is as good.
 #[inline]
 fn verdict(bits: u64, bad: u64) -> ChecksumStatus {
     if bits == 0 {

@@ -1,10 +1,12 @@
 //! Pools of mbufs: all packet memory, reserved at boot.
 //!
-//! A pool lives as long as the process. Mbufs carry no lifetime and may sit in a device's ring long after everybody
-//! else has forgotten them, so no safe owner could know when to free the pool; and nothing allocates after boot anyway.
+//! A pool lives as long as the process. Mbufs carry no lifetime and may sit in a device's ring long
+//! after everybody else has forgotten them, so no safe owner could know when to free the pool; and
+//! nothing allocates after boot anyway.
 //!
-//! Each lcore keeps a cache of free mbufs, so getting and returning one costs about 25 cycles and no atomic operation.
-//! A thread that is no lcore goes to the common ring, which is slower and just as correct.
+//! Each lcore keeps a cache of free mbufs, so getting and returning one costs about 25 cycles and
+//! no atomic operation. A thread that is no lcore goes to the common ring, which is slower and just
+//! as correct.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -22,8 +24,8 @@ use crate::mbuf::Mbuf;
 /// The headroom DPDK was built with is the one the stack counts on.
 const _: () = assert!(sys::RTE_PKTMBUF_HEADROOM as usize == HEADROOM_BYTES_DEFAULT);
 
-/// Many producers, many consumers: safe whichever threads free whose mbufs. Named, not left to `--mbuf-pool-ops-name`,
-/// because the safety of sending an `Mbuf` to another thread rests on it.
+/// Many producers, many consumers: safe whichever threads free whose mbufs. Named, not left to
+/// `--mbuf-pool-ops-name`, because the safety of sending an `Mbuf` to another thread rests on it.
 const OPS: &CStr = c"ring_mp_mc";
 
 /// What a pool is made of.
@@ -33,8 +35,8 @@ pub struct MempoolConfig<'a> {
     pub name: &'a str,
     /// Mbufs. One less than a power of two uses memory best.
     pub count: u32,
-    /// Bytes per mbuf, headroom (128) included; 0 makes a pool for views only. A device without scatter needs the
-    /// longest frame + 128.
+    /// Bytes per mbuf, headroom (128) included; 0 makes a pool for views only. A device without
+    /// scatter needs the longest frame + 128.
     pub data_room_bytes: u16,
     /// Free mbufs kept per lcore, 0 to 512, at most `count / 1.5`.
     pub cache: u32,
@@ -91,8 +93,8 @@ unsafe impl Sync for Mempool {}
 
 /// The stack's source of buffers: mbufs with data room, and small ones that only point into others.
 ///
-/// A view costs no data room, which is why it has a pool of its own: a window full of views must not eat the buffers
-/// that frames are received into.
+/// A view costs no data room, which is why it has a pool of its own: a window full of views must
+/// not eat the buffers that frames are received into.
 #[derive(Clone, Copy, Debug)]
 pub struct MbufPool {
     bufs: Mempool,
@@ -146,13 +148,15 @@ impl Mempool {
         unsafe { Mbuf::from_raw(sys::mr_pktmbuf_alloc(self.0.as_ptr())) }
     }
 
-    /// Free mbufs, exactly when nobody else uses the pool. Looks at every lcore's cache: not for the packet path.
+    /// Free mbufs, exactly when nobody else uses the pool. Looks at every lcore's cache: not for
+    /// the packet path.
     pub fn available(&self) -> usize {
         // SAFETY: the pool lives for ever.
         unsafe { sys::rte_mempool_avail_count(self.0.as_ptr()) as usize }
     }
 
-    /// Free mbufs that the calling lcore could get: those in other lcores' caches do not count. O(1).
+    /// Free mbufs that the calling lcore could get: those in other lcores' caches do not count.
+    /// O(1).
     #[inline]
     pub fn available_here(&self) -> usize {
         // SAFETY: the pool lives for ever.
@@ -187,13 +191,14 @@ impl fmt::Debug for Mempool {
 }
 
 impl MbufPool {
-    /// A source that takes buffers from `bufs` and views from `views`. They may be the same pool, which then has to be
-    /// large enough for both.
+    /// A source that takes buffers from `bufs` and views from `views`. They may be the same pool,
+    /// which then has to be large enough for both.
     pub const fn new(bufs: Mempool, views: Mempool) -> Self {
         Self { bufs, views }
     }
 
-    /// Makes both pools: `config` for the buffers, and `views` mbufs without data room under the name with `-v` added.
+    /// Makes both pools: `config` for the buffers, and `views` mbufs without data room under the
+    /// name with `-v` added.
     pub fn create(eal: &Eal, config: &MempoolConfig<'_>, views: u32) -> Result<Self, MempoolError> {
         let bufs = Mempool::new(eal, config)?;
         let name = format!("{}-v", config.name);
@@ -235,8 +240,8 @@ impl PacketPool for MbufPool {
             return None;
         }
         let (offset, len) = (u16::try_from(offset).ok()?, u16::try_from(len).ok()?);
-        // SAFETY: `of` is live for the call and holds its segment's memory; the span was checked against that memory. The
-        // view takes its own counted reference to it.
+        // SAFETY: `of` is live for the call and holds its segment's memory; the span was checked
+        // against that memory. The view takes its own counted reference to it.
         unsafe {
             Mbuf::from_raw(sys::mr_pktmbuf_alloc_view(
                 self.views.as_ptr(),

@@ -1,7 +1,8 @@
 //! Virtual devices: network cards made of software, for tests and machines without a spare card.
 //!
-//! A [`Vdev`] is a name and its driver's arguments; pass it to EAL at start or to [`Eal::plug`](crate::Eal::plug)
-//! later. The constructors write down what each driver needs to work at all; `with` adds what they do not know.
+//! A [`Vdev`] is a name and its driver's arguments; pass it to EAL at start or to
+//! [`Eal::plug`](crate::Eal::plug) later. The constructors write down what each driver needs to
+//! work at all; `with` adds what they do not know.
 
 use core::fmt;
 
@@ -15,11 +16,11 @@ pub struct Vdev {
 /// How an [`af_packet`](Vdev::af_packet) device is sized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AfPacketRing {
-    /// Queues in each direction; must be the number that is configured. The kernel spreads received frames by a hash
-    /// that we cannot know.
+    /// Queues in each direction; must be the number that is configured. The kernel spreads received
+    /// frames by a hash that we cannot know.
     pub queue_pairs: u16,
-    /// The longest frame, plus the ring's own header. A longer one is **cut without a sign**: keep it above the link's
-    /// MTU + 100. 2048 for 1500, 16384 for 9000.
+    /// The longest frame, plus the ring's own header. A longer one is **cut without a sign**: keep
+    /// it above the link's MTU + 100. 2048 for 1500, 16384 for 9000.
     pub frame_bytes: u32,
     /// Frames per ring.
     pub frame_count: u32,
@@ -68,11 +69,14 @@ impl Vdev {
         Self::new(name)
     }
 
-    /// A kernel interface through a memory-mapped packet socket. Needs `CAP_NET_RAW` and `CAP_NET_ADMIN`.
+    /// A kernel interface through a memory-mapped packet socket. Needs `CAP_NET_RAW` and
+    /// `CAP_NET_ADMIN`.
     ///
-    /// No offloads: the kernel peer must not leave its checksums to the device (`ethtool -K peer tx off`).
+    /// No offloads: the kernel peer must not leave its checksums to the device (`ethtool -K peer tx
+    /// off`).
     pub fn af_packet(name: &str, interface: &str, ring: AfPacketRing) -> Self {
-        // The driver wants whole frames in a block and whole pages; a frame larger than a page is its own block.
+        // The driver wants whole frames in a block and whole pages; a frame larger than a page is
+        // its own block.
         let block_bytes = ring.frame_bytes.max(4_096);
         Self::new(name)
             .with("iface", interface)
@@ -83,7 +87,8 @@ impl Vdev {
             .with("framecnt", ring.frame_count)
     }
 
-    /// One queue of a kernel interface through AF_XDP. Needs root. No offloads, no chains, frames up to 3400 bytes.
+    /// One queue of a kernel interface through AF_XDP. Needs root. No offloads, no chains, frames
+    /// up to 3400 bytes.
     pub fn af_xdp(name: &str, interface: &str, queue: u16) -> Self {
         Self::new(name)
             .with("iface", interface)
@@ -91,7 +96,8 @@ impl Vdev {
             .with("busy_budget", 0)
     }
 
-    /// A new kernel interface whose other side is us. Software checksums and segmentation; about 1 Gbit/s.
+    /// A new kernel interface whose other side is us. Software checksums and segmentation; about 1
+    /// Gbit/s.
     pub fn tap(name: &str, interface: &str) -> Self {
         Self::new(name).with("iface", interface)
     }
@@ -113,8 +119,8 @@ impl Vdev {
             .with("queue_size", 1_024)
     }
 
-    /// The vhost-user side of [`virtio_user`](Self::virtio_user), with segmentation offload. A stale socket file must be
-    /// removed first.
+    /// The vhost-user side of [`virtio_user`](Self::virtio_user), with segmentation offload. A
+    /// stale socket file must be removed first.
     pub fn vhost(name: &str, socket: &str, queues: u16) -> Self {
         Self::new(name)
             .with("iface", socket)

@@ -1,4 +1,5 @@
-//! The packet-buffer contract, once, for both who promise it: mbufs and the heap buffers that tests use in their place.
+//! The packet-buffer contract, once, for both who promise it: mbufs and the heap buffers that tests
+//! use in their place.
 //!
 //! What holds for one and not for the other would be a bug that no test of the stack can see.
 

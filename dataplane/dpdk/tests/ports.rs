@@ -4,8 +4,8 @@ mod support;
 
 use millrace_base::{HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, TxOffload};
 use millrace_dpdk::{
-    Burst, Device, Mbuf, Mempool, Port, PortConfig, PortError, RssConfig, RssTypes, RxOffloads,
-    RxQueue, Step, TxOffloads, TxQueue, Vdev,
+    Burst, Device, Mbuf, Mempool, PlugError, Port, PortConfig, PortError, RssConfig, RssTypes,
+    RxOffloads, RxQueue, Step, TxOffloads, TxQueue, Vdev,
 };
 use support::{eal, mbuf_pool, pool, unique};
 
@@ -60,6 +60,75 @@ fn a_frame_through_a_ring_comes_back_as_it_left() {
     assert_eq!((stats.rx_frames, stats.tx_frames), (2, 2));
     drop(received);
     assert_eq!(pool.available(), pool.count());
+}
+
+#[test]
+fn a_ring_pair_connects_queue_to_queue_both_ways() {
+    let pool = pool(63);
+    let name = unique("pair");
+    let ends = eal().plug_ring_pair(&name, 2, 8).expect("plugs");
+    let config = PortConfig {
+        rx_queues: 2,
+        tx_queues: 2,
+        ..PortConfig::default()
+    };
+    let start = |end: Device| end.configure(&config, &[pool]).expect("configures").start();
+    let (_near, mut near_rx, mut near_tx) = start(ends.0).expect("starts");
+    let (_far, mut far_rx, mut far_tx) = start(ends.1).expect("starts");
+    let mut burst = Burst::new();
+    for queue in 0..2 {
+        burst.try_push(frame(pool, &[queue as u8])).expect("room");
+        assert!(near_tx[queue].burst(&mut burst).is_empty());
+        assert_eq!(far_rx[1 - queue].burst(&mut burst), 0);
+        assert_eq!(far_rx[queue].burst(&mut burst), 1);
+        assert!(far_tx[queue].burst(&mut burst).is_empty());
+        assert_eq!(near_rx[queue].burst(&mut burst), 1);
+        assert_eq!(burst.frames()[0].bytes(), [queue as u8]);
+        burst.clear();
+    }
+    // Exactly as many under way as was said.
+    for _ in 0..9 {
+        burst.try_push(frame(pool, b"x")).expect("room");
+    }
+    assert_eq!(near_tx[0].burst(&mut burst).discard(), 1);
+    assert_eq!(far_rx[0].burst(&mut burst), 8);
+    burst.clear();
+    assert_eq!(pool.available(), pool.count());
+    assert_eq!(
+        eal().plug_ring_pair(&name, 1, 8).err(),
+        Some(PlugError::Exists)
+    );
+    assert!(eal().plug_ring_pair("none", 0, 8).is_err());
+}
+
+#[test]
+fn two_threads_may_share_view_and_drop_the_same_memory() {
+    let mut pools = mbuf_pool(63, 63);
+    let original = frame(pools.bufs(), b"0123456789");
+    let viewed = pools.view(&original, original.offset(), 10).expect("fits");
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (held, viewed) = (original.share().expect("few"), viewed.share().expect("few"));
+            std::thread::spawn(move || {
+                for round in 0..20_000 {
+                    let of = if round % 2 == 0 { &held } else { &viewed };
+                    let view = pools.view(of, of.offset() + 3, 4);
+                    let share = viewed.share().expect("few");
+                    assert!(view.is_none_or(|view| view.bytes() == b"3456"));
+                    assert_eq!(share.bytes(), b"0123456789");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    assert!(!original.is_unique(), "the view is still there");
+    drop(viewed);
+    assert!(original.is_unique());
+    drop(original);
+    assert_eq!(pools.bufs().available(), pools.bufs().count());
+    assert_eq!(pools.views().available(), pools.views().count());
 }
 
 #[test]
@@ -233,7 +302,8 @@ fn a_chain_is_copied_flat_for_a_device_that_takes_none() {
     assert_eq!(burst.frames()[0].segment_count(), 1);
     assert_eq!(burst.frames()[0].bytes(), b"header:3456");
 
-    // A chain longer than any buffer can never be sent: it comes back as refused and must not block what follows.
+    // A chain longer than any buffer can never be sent: it comes back as refused and must not block
+    // what follows.
     burst.clear();
     let mut long = frame(pools.bufs(), &[1; 2_000]);
     long.append(frame(pools.bufs(), &[2; 2_000]))
@@ -311,7 +381,7 @@ fn what_is_wanted_and_not_offered_is_printed_and_not_in_force() {
     };
     assert_eq!(line("tx TCP_TSO"), ["tx", "TCP_TSO", "yes", "no", "no"]);
     assert_eq!(line("rx TCP_CKSUM"), ["rx", "TCP_CKSUM", "yes", "no", "no"]);
-    assert_eq!(line("rx queues")[..3], ["rx", "queues", "1"]);
+    assert_eq!(line("rx queues"), ["rx", "queues", "1", "1..1024", "1"]);
 }
 
 #[test]

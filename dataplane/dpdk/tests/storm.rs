@@ -1,7 +1,7 @@
 //! Random lives of mbufs against a model that owns plain bytes.
 //!
-//! After every step each handle must show what the model says; after the last one every pool is full again: an mbuf
-//! cannot leak, whatever is done to it in whatever order.
+//! After every step each handle must show what the model says; after the last one every pool is
+//! full again: an mbuf cannot leak, whatever is done to it in whatever order.
 
 mod support;
 
@@ -84,7 +84,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// One segment as the model sees it. The two counts are those of the mbuf module: who holds the struct, who the memory.
+/// One segment as the model sees it. The two counts are those of the mbuf module: who holds the
+/// struct, who the memory.
 #[derive(Clone, Debug)]
 struct Segment {
     holders: Rc<()>,
@@ -146,8 +147,8 @@ impl World {
         Rc::strong_count(&first.holders) == 1 && self.others_in_memory(first) == 0
     }
 
-    /// Whether something may be put behind the last segment of handle `at`: its struct must be alone. Views of an mbuf
-    /// are counted in its struct, like handles; views of a view are not.
+    /// Whether something may be put behind the last segment of handle `at`: its struct must be
+    /// alone. Views of an mbuf are counted in its struct, like handles; views of a view are not.
     fn is_last_ours(&self, at: usize) -> bool {
         let Some(last) = self.live[at].1.last() else {
             return false;
@@ -314,7 +315,8 @@ impl World {
         let (buf, chain) = self.live.swap_remove(at);
         let mut burst = Burst::new();
         burst.try_push(buf).expect("room");
-        // The sink takes no chains: one too long to be copied flat comes back and is freed here instead.
+        // The sink takes no chains: one too long to be copied flat comes back and is freed here
+        // instead.
         let refused = self.sink.burst(&mut burst).discard();
         assert!(refused == 0 || chain.len() > 1);
     }

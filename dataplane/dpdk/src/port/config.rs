@@ -1,8 +1,9 @@
 //! What is wanted of a port, what its device offers, and what is in force.
 //!
-//! A device is described, not assumed: each wish is intersected with what `rte_eth_dev_info_get` says, and every missing
-//! capability has a path in software (checksums and segmentation in the stack, flat copies in the transmit queue,
-//! software RSS in the worker). [`Effective`] prints one line per capability.
+//! A device is described, not assumed: each wish is intersected with what `rte_eth_dev_info_get`
+//! says, and every missing capability has a path in software (checksums and segmentation in the
+//! stack, flat copies in the transmit queue, software RSS in the worker). [`Effective`] prints one
+//! line per capability.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -25,7 +26,8 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors per transmit queue; moved into what the device allows.
     pub tx_descriptors: u16,
-    /// The longest IP packet, bytes; `None` leaves the device alone. A device that refuses to be told keeps its own.
+    /// The longest IP packet, bytes; `None` leaves the device alone. A device that refuses to be
+    /// told keeps its own.
     pub mtu: Option<u16>,
     /// Receive offloads to switch on where offered.
     pub rx_offloads: RxOffloads,
@@ -33,8 +35,9 @@ pub struct PortConfig {
     pub tx_offloads: TxOffloads,
     /// Receive-side scaling; takes effect with more than one receive queue.
     pub rss: Option<RssConfig>,
-    /// Give the device this address. With a kernel interface behind the device (af_packet, tap) this changes the
-    /// *interface's* address; a worker that wants its own beside it leaves this `None` and asks for promiscuous mode.
+    /// Give the device this address. With a kernel interface behind the device (af_packet, tap)
+    /// this changes the *interface's* address; a worker that wants its own beside it leaves this
+    /// `None` and asks for promiscuous mode.
     pub mac: Option<MacAddress>,
     /// Receive frames for any address.
     pub promiscuous: bool,
@@ -110,8 +113,8 @@ pub struct Effective {
     pub rx_descriptors: u16,
     /// Descriptors per transmit queue.
     pub tx_descriptors: u16,
-    /// The longest IP packet, bytes, as the device accepted it. `None`: the device would not be told (af_packet), and
-    /// what the link behind it passes is what holds.
+    /// The longest IP packet, bytes, as the device accepted it. `None`: the device would not be
+    /// told (af_packet), and what the link behind it passes is what holds.
     pub mtu: Option<u16>,
     /// Receive offloads switched on.
     pub rx_offloads: RxOffloads,
@@ -171,46 +174,36 @@ impl Effective {
         self.tx_offloads.contains(TxOffloads::MULTI_SEGS)
     }
 
-    fn rows(&self) -> Vec<[String; 4]> {
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![row("capability", "wanted", "offered", "in force")];
+        rows.extend(self.size_rows());
+        rows.extend(self.offload_rows());
+        rows.extend(self.policy_rows());
+        rows
+    }
+
+    fn size_rows(&self) -> [Row; 5] {
         let Self {
             wanted, offered, ..
         } = self;
         let range = |(least, most): (u16, u16)| format!("{least}..{most}");
         let mtu = |mtu: Option<u16>, none: &str| mtu.map_or(none.to_owned(), |mtu| mtu.to_string());
-        let wanted_types = wanted.rss.as_ref().map_or(RssTypes::NONE, |rss| rss.types);
-        let row = |name: &str, wanted: String, offered: String, in_force: String| {
-            [name.to_owned(), wanted, offered, in_force]
-        };
-        let mut rows = vec![
-            row(
-                "capability",
-                "wanted".into(),
-                "offered".into(),
-                "in force".into(),
-            ),
-            row(
-                "rx queues",
-                wanted.rx_queues.to_string(),
-                format!("..{}", offered.rx_queues_max),
-                wanted.rx_queues.to_string(),
-            ),
-            row(
-                "tx queues",
-                wanted.tx_queues.to_string(),
-                format!("..{}", offered.tx_queues_max),
-                wanted.tx_queues.to_string(),
-            ),
+        let (rx, tx) = (wanted.rx_queues, wanted.tx_queues);
+        let (rx_desc, tx_desc) = (wanted.rx_descriptors, wanted.tx_descriptors);
+        [
+            row("rx queues", rx, range((1, offered.rx_queues_max)), rx),
+            row("tx queues", tx, range((1, offered.tx_queues_max)), tx),
             row(
                 "rx descriptors",
-                wanted.rx_descriptors.to_string(),
+                rx_desc,
                 range(offered.rx_descriptors),
-                self.rx_descriptors.to_string(),
+                self.rx_descriptors,
             ),
             row(
                 "tx descriptors",
-                wanted.tx_descriptors.to_string(),
+                tx_desc,
                 range(offered.tx_descriptors),
-                self.tx_descriptors.to_string(),
+                self.tx_descriptors,
             ),
             row(
                 "mtu",
@@ -218,50 +211,81 @@ impl Effective {
                 range(offered.mtu),
                 mtu(self.mtu, "the link's"),
             ),
-        ];
-        for one in (wanted.rx_offloads | self.rx_offloads).iter() {
+        ]
+    }
+
+    fn offload_rows(&self) -> Vec<Row> {
+        let Self {
+            wanted, offered, ..
+        } = self;
+        let mut rows = Vec::new();
+        for one in wanted.rx_offloads.iter() {
             let has = |set: RxOffloads| yes_no(set.contains(one));
+            let (wanted, offered) = (has(wanted.rx_offloads), has(offered.rx_offloads));
             rows.push(row(
                 &format!("rx {}", one.name()),
-                has(wanted.rx_offloads),
-                has(offered.rx_offloads),
+                wanted,
+                offered,
                 has(self.rx_offloads),
             ));
         }
-        for one in (wanted.tx_offloads | self.tx_offloads).iter() {
+        for one in wanted.tx_offloads.iter() {
             let has = |set: TxOffloads| yes_no(set.contains(one));
+            let (wanted, offered) = (has(wanted.tx_offloads), has(offered.tx_offloads));
             rows.push(row(
                 &format!("tx {}", one.name()),
-                has(wanted.tx_offloads),
-                has(offered.tx_offloads),
+                wanted,
+                offered,
                 has(self.tx_offloads),
             ));
         }
-        rows.push(row(
-            "rss",
-            wanted_types.to_string(),
-            format!(
-                "{}, key {} bytes, table {}",
-                offered.rss_types & RssTypes::TCP,
-                offered.rss_key_bytes,
-                offered.reta_entries
-            ),
-            self.rss_types.to_string(),
-        ));
-        rows.push(row(
-            "promiscuous",
-            yes_no(wanted.promiscuous),
-            "-".into(),
-            yes_no(self.promiscuous),
-        ));
-        let mac = wanted.mac.map_or("-".to_owned(), |mac| mac.to_string());
-        rows.push(row("mac", mac, "-".into(), self.mac.to_string()));
         rows
+    }
+
+    fn policy_rows(&self) -> [Row; 3] {
+        let Self {
+            wanted, offered, ..
+        } = self;
+        let types = wanted.rss.as_ref().map_or(RssTypes::NONE, |rss| rss.types);
+        let rss = format!(
+            "{}, key {} bytes, table {}",
+            offered.rss_types & RssTypes::TCP,
+            offered.rss_key_bytes,
+            offered.reta_entries
+        );
+        let mac = wanted.mac.map_or("-".to_owned(), |mac| mac.to_string());
+        [
+            row("rss", types, rss, self.rss_types),
+            row(
+                "promiscuous",
+                yes_no(wanted.promiscuous),
+                "-",
+                yes_no(self.promiscuous),
+            ),
+            row("mac", mac, "-", self.mac),
+        ]
     }
 }
 
-fn yes_no(value: bool) -> String {
-    if value { "yes" } else { "no" }.to_owned()
+/// Name, wanted, offered, in force.
+type Row = [String; 4];
+
+fn row(
+    name: &str,
+    wanted: impl fmt::Display,
+    offered: impl fmt::Display,
+    in_force: impl fmt::Display,
+) -> Row {
+    [
+        name.to_owned(),
+        wanted.to_string(),
+        offered.to_string(),
+        in_force.to_string(),
+    ]
+}
+
+fn yes_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
 }
 
 impl fmt::Display for Effective {

@@ -6,12 +6,14 @@
 //!      +------------- by_name again, when all of these are gone-+
 //! ```
 //!
-//! There is one `Device` (or its successor) per port in the process. The port stops when the last of its queues and its
-//! `Port` are dropped, in whichever thread that happens; a stopped port can be opened and configured again.
+//! There is one `Device` (or its successor) per port in the process. The port stops when the last
+//! of its queues and its `Port` are dropped, in whichever thread that happens; a stopped port can
+//! be opened and configured again.
 
 mod config;
 mod link;
 mod offload;
+mod ring_pair;
 mod rss;
 mod setup;
 mod stats;
@@ -173,7 +175,8 @@ pub struct ConfiguredPort {
     _not_sync: PhantomData<Cell<()>>,
 }
 
-/// A running device, as the thread that controls it sees it. Its frames go through the queues it was started with.
+/// A running device, as the thread that controls it sees it. Its frames go through the queues it
+/// was started with.
 #[derive(Debug)]
 pub struct Port {
     running: Arc<Running>,
@@ -218,8 +221,9 @@ impl Device {
 
     /// Gives the device its queues. `pools` is one pool for all receive queues, or one for each.
     ///
-    /// Wishes that the device does not offer are left out, see [`ConfiguredPort::effective`]; numbers of queues are not
-    /// wishes. The MTU is tried first as wanted and then, when the driver refuses the whole configuration, not at all.
+    /// Wishes that the device does not offer are left out, see [`ConfiguredPort::effective`];
+    /// numbers of queues are not wishes. The MTU is tried first as wanted and then, when the driver
+    /// refuses the whole configuration, not at all.
     pub fn configure(
         self,
         config: &PortConfig,
@@ -341,7 +345,8 @@ impl ConfiguredPort {
 }
 
 impl Port {
-    /// Writes the redirection table: entry *i* is the queue for hashes that are *i* modulo its length.
+    /// Writes the redirection table: entry *i* is the queue for hashes that are *i* modulo its
+    /// length.
     pub fn set_reta(&mut self, table: &[u16]) -> Result<(), PortError> {
         let refuse = |errno| self.running.claim.refused(Step::Reta, errno);
         let fits = table.len() == usize::from(self.effective.offered.reta_entries)
@@ -433,7 +438,8 @@ impl Port {
             .map_err(|errno| self.running.claim.refused(Step::Stats, errno))
     }
 
-    /// How received frames are spread over the queues, as the device tells it; `None` when it hashes nothing.
+    /// How received frames are spread over the queues, as the device tells it; `None` when it
+    /// hashes nothing.
     pub fn rss(&self) -> Option<Rss> {
         if self.effective.rss_types.is_empty() {
             return None;
@@ -466,7 +472,8 @@ impl Claim {
             name: name.to_owned(),
         };
         let claimed = CLAIMED.get(usize::from(port)).ok_or_else(in_use)?;
-        // Acquire: what the last holder did to the port happened before (pairs with the Release in `drop`).
+        // Acquire: what the last holder did to the port happened before (pairs with the Release in
+        // `drop`).
         if claimed.swap(true, Ordering::AcqRel) {
             return Err(in_use());
         }

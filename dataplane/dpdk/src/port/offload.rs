@@ -7,7 +7,12 @@ use core::ops::{BitAnd, BitOr};
 use millrace_dpdk_sys as sys;
 
 macro_rules! offloads {
-    ($(#[$doc:meta])* $set:ident named by $name_of:ident { $($(#[$bit_doc:meta])* $bit:ident = $value:ident,)* }) => {
+    (
+        $(#[$doc:meta])*
+        $set:ident named by $name_of:ident {
+            $($(#[$bit_doc:meta])* $bit:ident = $value:ident,)*
+        }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
         pub struct $set(u64);
@@ -121,8 +126,9 @@ offloads!(
 );
 
 offloads!(
-    /// What a device does to a frame before it leaves. `MBUF_FAST_FREE` is not here on purpose: it frees without looking
-    /// at the reference count, and a frame may have another holder (the send queue).
+    /// What a device does to a frame before it leaves. `MBUF_FAST_FREE` is not here on purpose: it
+    /// frees without looking at the reference count, and a frame may have another holder (the send
+    /// queue).
     TxOffloads named by rte_eth_dev_tx_offload_name {
         /// Inserts a VLAN tag.
         VLAN_INSERT = MR_TX_OFFLOAD_VLAN_INSERT,
@@ -140,7 +146,8 @@ offloads!(
 );
 
 impl TxOffloads {
-    /// Offloads for which a driver may want to see the frame before it is sent (`rte_eth_tx_prepare`).
+    /// Offloads for which a driver may want to see the frame before it is sent
+    /// (`rte_eth_tx_prepare`).
     pub(crate) const NEED_PREPARE: Self = Self::IPV4_CKSUM
         .with(Self::TCP_CKSUM)
         .with(Self::UDP_CKSUM)

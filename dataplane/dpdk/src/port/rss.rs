@@ -1,8 +1,9 @@
-//! Receive-side scaling: which of a frame's fields a device hashes, with which key, and which queue the hash picks.
+//! Receive-side scaling: which of a frame's fields a device hashes, with which key, and which queue
+//! the hash picks.
 //!
-//! The device computes `queue = reta[toeplitz(key, fields) % reta.len()]`. Key and table as the running device reports
-//! them are what the software must predict with; some drivers show a table that they do not use, so the worker proves
-//! the prediction with probes before it relies on it.
+//! The device computes `queue = reta[toeplitz(key, fields) % reta.len()]`. Key and table as the
+//! running device reports them are what the software must predict with; some drivers show a table
+//! that they do not use, so the worker proves the prediction with probes before it relies on it.
 
 use core::fmt;
 use core::ops::{BitAnd, BitOr};
@@ -20,8 +21,9 @@ pub struct RssTypes(u64);
 pub struct RssConfig {
     /// Packet types to hash.
     pub types: RssTypes,
-    /// The Toeplitz key, in the order of the wire. 40 bytes serve IPv6; some devices take 52. A longer one is cut to the
-    /// device's length, which changes no hash over addresses and ports (36 bytes of input); a shorter one is an error.
+    /// The Toeplitz key, in the order of the wire. 40 bytes serve IPv6; some devices take 52. A
+    /// longer one is cut to the device's length, which changes no hash over addresses and ports (36
+    /// bytes of input); a shorter one is an error.
     pub key: Vec<u8>,
 }
 
@@ -131,7 +133,8 @@ pub(crate) fn query(port: u16, key_bytes: usize, reta_entries: u16) -> Option<Rs
         rss_key_len: u8::try_from(key.len()).unwrap_or(u8::MAX),
         ..Default::default()
     };
-    // SAFETY: `rss_key` points to `rss_key_len` writable bytes and the device's key is no longer than that.
+    // SAFETY: `rss_key` points to `rss_key_len` writable bytes and the device's key is no longer
+    // than that.
     let status = unsafe { sys::rte_eth_dev_rss_hash_conf_get(port, &raw mut conf) };
     let types = if status == 0 {
         RssTypes(conf.rss_hf)

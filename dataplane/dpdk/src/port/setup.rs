@@ -1,4 +1,5 @@
-//! From wishes to a configured device: the calls between `rte_eth_dev_info_get` and `rte_eth_dev_start`.
+//! From wishes to a configured device: the calls between `rte_eth_dev_info_get` and
+//! `rte_eth_dev_start`.
 
 use millrace_base::MacAddress;
 use millrace_dpdk_sys as sys;
@@ -85,7 +86,8 @@ impl Claim {
         } = effective.wanted;
         let mut configure = |mtu: u16| {
             conf.rxmode.mtu = u32::from(mtu);
-            // SAFETY: the port does not run; the structure and the key it points to are read during the call.
+            // SAFETY: the port does not run; the structure and the key it points to are read during
+            // the call.
             Errno::check(unsafe {
                 sys::rte_eth_dev_configure(self.port, rx_queues, tx_queues, &raw const conf)
             })
@@ -134,7 +136,8 @@ impl Claim {
                 each => each.get(usize::from(queue)),
             };
             let pool = pool.ok_or(PortError::NoPool { queue })?.as_ptr();
-            // SAFETY: the port is configured with more queues than `queue`; the pool lives for ever.
+            // SAFETY: the port is configured with more queues than `queue`; the pool lives for
+            // ever.
             let status = unsafe {
                 sys::rte_eth_rx_queue_setup(self.port, queue, rx, socket, &raw const rx_conf, pool)
             };

@@ -1,7 +1,7 @@
 //! Receive and transmit queues, and the burst of frames that travels between them.
 //!
-//! There is one handle per queue and it cannot be copied, so a queue is polled by one thread at a time, which is all
-//! that DPDK asks for. A queue handle keeps its port running.
+//! There is one handle per queue and it cannot be copied, so a queue is polled by one thread at a
+//! time, which is all that DPDK asks for. A queue handle keeps its port running.
 
 mod rx;
 mod tx;
@@ -16,11 +16,12 @@ use crate::mbuf::Mbuf;
 pub use rx::RxQueue;
 pub use tx::{TxQueue, Unsent};
 
-/// Frames a burst can hold. Transmitting 64 at once costs little more than 32 where each burst is a system call.
+/// Frames a burst can hold. Transmitting 64 at once costs little more than 32 where each burst is a
+/// system call.
 pub const BURST_FRAMES_MAX: usize = 64;
 
-/// Frames taken from a device at once. What DPDK's vector drivers are tuned to, and few enough that their headers stay
-/// in the first-level cache until the last one is handled.
+/// Frames taken from a device at once. What DPDK's vector drivers are tuned to, and few enough that
+/// their headers stay in the first-level cache until the last one is handled.
 pub const RX_BURST_FRAMES_MAX: usize = 32;
 const _: () = assert!(RX_BURST_FRAMES_MAX <= BURST_FRAMES_MAX);
 

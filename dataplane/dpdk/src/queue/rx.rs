@@ -29,16 +29,17 @@ impl RxQueue {
         }
     }
 
-    /// Takes what has arrived, at most [`RX_BURST_FRAMES_MAX`] frames and never more than there is room for, and puts it
-    /// behind what the burst holds. Returns how many. Never waits. Cost: one `rte_eth_rx_burst`.
+    /// Takes what has arrived, at most [`RX_BURST_FRAMES_MAX`] frames and never more than there is
+    /// room for, and puts it behind what the burst holds. Returns how many. Never waits. Cost: one
+    /// `rte_eth_rx_burst`.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst) -> usize {
         let held = burst.len();
         let room = (burst.0.capacity() - held).min(RX_BURST_FRAMES_MAX);
         // SAFETY: `held` is inside the array.
         let free = unsafe { burst.as_raw().add(held) };
-        // SAFETY: the port runs (our `Arc`), the queue was set up, this is its only handle and we hold it mutably; `room`
-        // (at most 32) slots are free from `held` on.
+        // SAFETY: the port runs (our `Arc`), the queue was set up, this is its only handle and we
+        // hold it mutably; `room` (at most 32) slots are free from `held` on.
         let count = unsafe { sys::mr_eth_rx_burst(self.port, self.queue, free, room as u16) };
         let count = usize::from(count);
         debug_assert!(count <= room);

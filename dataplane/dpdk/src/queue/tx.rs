@@ -29,8 +29,8 @@ pub struct TxQueue {
 
 /// Frames the device did not take, still in the burst they came in, in order.
 ///
-/// Doing nothing but looking keeps them there for the next turn; a frame that can never be sent must be taken out by
-/// [`keep`](Self::keep), or it blocks those behind it.
+/// Doing nothing but looking keeps them there for the next turn; a frame that can never be sent
+/// must be taken out by [`keep`](Self::keep), or it blocks those behind it.
 #[must_use = "unsent frames are still yours"]
 #[derive(Debug)]
 pub struct Unsent<'b> {
@@ -58,10 +58,12 @@ impl TxQueue {
         }
     }
 
-    /// Hands frames to the device. Those it did not take come back; dropping them is the caller's decision, and must be
-    /// counted. Cost: one `rte_eth_tx_burst`, and one `rte_eth_tx_prepare` where an offload is in force. Never spins.
+    /// Hands frames to the device. Those it did not take come back; dropping them is the caller's
+    /// decision, and must be counted. Cost: one `rte_eth_tx_burst`, and one `rte_eth_tx_prepare`
+    /// where an offload is in force. Never spins.
     ///
-    /// For a device that takes no chains (AF_XDP) each chain is first copied into one buffer of the receive pool.
+    /// For a device that takes no chains (AF_XDP) each chain is first copied into one buffer of the
+    /// receive pool.
     #[inline]
     pub fn burst<'b>(&mut self, burst: &'b mut Burst) -> Unsent<'b> {
         let mut ready = burst.len();
@@ -69,8 +71,9 @@ impl TxQueue {
             ready = self.flatten(burst);
         }
         if self.prepares {
-            // SAFETY: the port runs (our `Arc`), the queue was set up, we hold its only handle mutably, and the first
-            // `ready` (at most 64) slots hold owned chains. Preparing moves no ownership.
+            // SAFETY: the port runs (our `Arc`), the queue was set up, we hold its only handle
+            // mutably, and the first `ready` (at most 64) slots hold owned chains. Preparing moves
+            // no ownership.
             ready = usize::from(unsafe {
                 sys::mr_eth_tx_prepare(self.port, self.queue, burst.as_raw(), ready as u16)
             });
@@ -102,7 +105,8 @@ impl TxQueue {
     fn send(&mut self, burst: &mut Burst, ready: usize) -> usize {
         let held = burst.len();
         let frames = burst.as_raw();
-        // SAFETY: a shorter array is always valid; should anything below panic, frames leak and none is freed twice.
+        // SAFETY: a shorter array is always valid; should anything below panic, frames leak and
+        // none is freed twice.
         unsafe { burst.0.set_len(0) };
         // SAFETY: as in `burst`. The device takes over the first `sent` chains.
         let sent = unsafe { sys::mr_eth_tx_burst(self.port, self.queue, frames, ready as u16) };
@@ -110,7 +114,8 @@ impl TxQueue {
         debug_assert!(sent <= ready);
         let left = held - sent;
         if left != 0 {
-            // SAFETY: `held` slots were filled; the first `sent` are the device's now and are overwritten.
+            // SAFETY: `held` slots were filled; the first `sent` are the device's now and are
+            // overwritten.
             unsafe { ptr::copy(frames.add(sent), frames, left) };
         }
         // SAFETY: the first `left` slots hold the chains that the device did not take.
@@ -154,14 +159,14 @@ impl Unsent<'_> {
         self.burst.is_empty()
     }
 
-    /// Whether the first one is not late but impossible: the driver refuses to prepare it, or it cannot be made flat
-    /// (longer than a buffer of the receive pool, or that pool is empty).
+    /// Whether the first one is not late but impossible: the driver refuses to prepare it, or it
+    /// cannot be made flat (longer than a buffer of the receive pool, or that pool is empty).
     pub fn is_first_refused(&self) -> bool {
         self.is_first_refused
     }
 
-    /// Leaves them in the burst for the next turn, except an impossible one, which is freed. Returns how many were freed
-    /// (0 or 1): count it.
+    /// Leaves them in the burst for the next turn, except an impossible one, which is freed.
+    /// Returns how many were freed (0 or 1): count it.
     #[inline]
     pub fn keep(self) -> usize {
         if self.is_first_refused {
