@@ -151,9 +151,10 @@ impl<'a> Ipv6View<'a> {
         for _ in 0..=EXTENSIONS_MAX {
             upper = match upper.protocol {
                 //= https://www.rfc-editor.org/rfc/rfc8200#section-4.1
-                //# IPv6 nodes must accept and attempt to process extension headers in any order and
-                //# occurring any number of times in the same packet, except for the Hop-by-Hop Options
-                //# header, which is restricted to appear immediately after an IPv6 header only.
+                //# IPv6 nodes must accept and attempt to process extension headers in any order
+                //# and occurring any number of times in the same packet, except for the
+                //# Hop-by-Hop Options header, which is restricted to appear immediately after an
+                //# IPv6 header only.
                 //
                 // Elsewhere its number is that of an unknown upper layer.
                 protocol::HOP_BY_HOP if upper.offset == HEADER_BYTES => self.skip_options(upper)?,

@@ -214,7 +214,11 @@ proptest! {
 
     // MUST-4 to MUST-7 of RFC 9293: options of any combination that fits survive.
     #[test]
-    fn tcp_segments_return(repr in segment(), body in data(), ips in prop_oneof![(v4(), v4()), (v6(), v6())]) {
+    fn tcp_segments_return(
+        repr in segment(),
+        body in data(),
+        ips in prop_oneof![(v4(), v4()), (v6(), v6())],
+    ) {
         let header_len = repr.header_len();
         let mut bytes = vec![0xee; header_len];
         prop_assert_eq!(repr.emit(&mut bytes), Some(header_len));
@@ -231,7 +235,12 @@ proptest! {
     }
 
     #[test]
-    fn icmpv4_messages_return(words in any::<[u16; 2]>(), code: u8, gateway in v4(), body in data()) {
+    fn icmpv4_messages_return(
+        words in any::<[u16; 2]>(),
+        code: u8,
+        gateway in v4(),
+        body in data(),
+    ) {
         let ([ident, sequence], data) = (words, &body[..]);
         let messages = [
             Icmpv4Message::EchoRequest { ident, sequence, data },
@@ -343,7 +352,11 @@ proptest! {
 
     // RFC 1624: a request that was damaged on the way stays damaged.
     #[test]
-    fn echo_replies_made_in_place_do_not_heal_damage(body in data(), at: prop::sample::Index, bit in 0u8..8) {
+    fn echo_replies_made_in_place_do_not_heal_damage(
+        body in data(),
+        at: prop::sample::Index,
+        bit in 0u8..8,
+    ) {
         let ips = (Address::v6([0xfd; 16]), Address::v6([0xfc; 16]));
         let mut bytes = vec![0; body.len() + 8];
         let request = Icmpv4Message::EchoRequest { ident: 1, sequence: 2, data: &body };
@@ -364,7 +377,9 @@ proptest! {
 
     // RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
     #[test]
-    fn quotes_are_a_bounded_start_of_the_packet(packet in prop::collection::vec(any::<u8>(), 0..2_000)) {
+    fn quotes_are_a_bounded_start_of_the_packet(
+        packet in prop::collection::vec(any::<u8>(), 0..2_000),
+    ) {
         let (v4, v6) = (quotable_v4(&packet), quotable_v6(&packet));
         prop_assert!(packet.starts_with(v4) && v4.len() <= 548);
         prop_assert!(packet.starts_with(v6) && v6.len() <= 1_232);
