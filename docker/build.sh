@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the images need and builds the binaries. The Dockerfiles run this script, and so does
-# `cargo xtask docker-lint --build`: what continuous integration proves is what an image does.
+# `cargo xtask test --only image-build`: what continuous integration proves is what an image does.
 #
 #   build.sh build-packages      what is needed to compile
 #   build.sh runtime-packages    what the dataplane needs to run: DPDK's drivers

