@@ -1,0 +1,316 @@
+//! Acknowledgments: when ours leave, and what the peer's say.
+//!
+//! Ours follow Linux: every second full segment at once, the first segments of a connection at once (quick mode),
+//! anything else after 40 ms or with the next data; a connection that answers what it receives (ping-pong) waits for
+//! its answer. The driver calls for output once per burst, so a burst of segments gets one ACK, as it would from GRO.
+//!
+//! The peer's are digested here in one place, and everybody downstream (RTT, recovery, congestion) gets the result.
+
+use core::ops::ControlFlow;
+
+use millrace_base::{Instant, Micros, Nanos, PacketPool};
+
+use super::config::TcpTunables;
+use super::congestion::Acked;
+use super::connection::Connection;
+use super::ready::Ready;
+use super::recovery::Phase;
+use super::recovery::scoreboard::Sacked;
+use super::segment::{Disposition, Env, Segment};
+use super::send_buffer::Cleaned;
+use super::state::State;
+use crate::stats::count;
+use crate::verdict::DropReason;
+
+/// ACKs that are sent without delay at the start (Linux: `TCP_MAX_QUICKACKS`).
+const QUICK_ACKS_MAX: u8 = 16;
+
+/// When ACKs leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AckPolicy {
+    /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order segment.
+    due: u8,
+    /// ACKs left in quick mode.
+    quick: u8,
+    /// The application answers what it receives: an ACK can travel with the answer.
+    ping_pong: bool,
+    /// The largest payload seen: what a full segment of the peer is.
+    receive_mss: u16,
+}
+
+/// What one ACK changed, for everybody downstream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Digest {
+    /// SND.UNA advanced.
+    pub(super) advanced: bool,
+    /// What the cumulative part freed.
+    pub(super) cleaned: Cleaned,
+    /// What the selective part told.
+    pub(super) sacked: Sacked,
+    /// It counts as a duplicate (RFC 5681 section 2).
+    pub(super) duplicate: bool,
+}
+
+impl AckPolicy {
+    pub(super) fn new() -> Self {
+        Self {
+            due: 0,
+            quick: QUICK_ACKS_MAX,
+            ping_pong: false,
+            receive_mss: 536,
+        }
+    }
+
+    /// The next segments are acknowledged at once.
+    pub(super) fn enter_quick_mode(&mut self) {
+        self.quick = QUICK_ACKS_MAX;
+        self.ping_pong = false;
+    }
+
+    /// An ACK leaves with the next output.
+    #[inline]
+    pub(super) fn send_now(&mut self) {
+        self.due = self.due.max(1);
+    }
+
+    /// One more ACK of its own leaves: without SACK every out-of-order segment must show.
+    pub(super) fn send_duplicate(&mut self) {
+        self.due = self.due.saturating_add(1);
+    }
+
+    /// ACKs that are due now.
+    #[inline]
+    pub(super) fn due(&self) -> u8 {
+        self.due
+    }
+
+    /// A segment with an ACK left: what was due is told. Duplicates that are still due stay.
+    #[inline]
+    pub(super) fn on_sent(&mut self) {
+        self.due = self.due.saturating_sub(1);
+        self.quick = self.quick.saturating_sub(1);
+    }
+
+    /// Nothing is due any more.
+    pub(super) fn cancel(&mut self) {
+        self.due = 0;
+    }
+
+    /// Data left soon after data came: a conversation.
+    #[inline]
+    pub(super) fn on_data_sent(&mut self, since_received: Nanos, tunables: &TcpTunables) {
+        if since_received.as_millis() < u64::from(tunables.tcp_delack_min_ms) {
+            self.ping_pong = true;
+        }
+    }
+
+    /// The application is done sending: nothing to wait for.
+    pub(super) fn start_ping_pong(&mut self) {
+        self.ping_pong = true;
+    }
+
+    /// What a full segment of the peer is, in bytes.
+    #[inline]
+    pub(super) fn receive_mss(&self) -> u16 {
+        self.receive_mss
+    }
+
+    /// Learns from a received payload (Linux: `tcp_measure_rcv_mss`).
+    #[inline]
+    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16) {
+        let len = payload_len.min(u32::from(advertised)) as u16;
+        self.receive_mss = self.receive_mss.max(len);
+    }
+
+    pub(super) fn limit_receive_mss(&mut self, advertised: u16) {
+        self.receive_mss = self.receive_mss.min(advertised);
+    }
+
+    #[inline]
+    fn is_quick(&self) -> bool {
+        self.quick > 0 && !self.ping_pong
+    }
+}
+
+impl Connection {
+    /// Data was taken in order, or something came that shows that an ACK is needed: now or soon?
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
+    //# an ACK SHOULD be generated for at least every second full-sized segment
+    #[inline]
+    pub(super) fn schedule_ack(&mut self, now: Instant, tunables: &TcpTunables) {
+        let unacked = self.window.nxt.bytes_since(self.window.acked);
+        let mss = u32::from(self.ack.receive_mss());
+        // Two full segments, and the application keeps up (else the window update after its read will do).
+        let many =
+            unacked > mss && self.window.wanted(self.receive.bytes(), mss) >= self.window.size();
+        if many || self.ack.is_quick() || !self.reassembly.is_empty() {
+            self.ack.send_now();
+        } else if unacked > 0 && self.timers.delayed_ack == Instant::NEVER {
+            let delay = tunables.tcp_delack_min_ms.min(tunables.tcp_delack_max_ms);
+            self.timers.delayed_ack = now.after(Nanos::from_millis(delay.into()));
+        }
+    }
+
+    /// The ACK field of a synchronised connection (RFC 9293 section 3.10.7.4, fifth; RFC 5961 section 5).
+    #[inline]
+    pub(super) fn process_ack<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return.
+        // SND.NXT never moves back here: a retransmission does not rewind it.
+        if segment.ack.after(self.nxt) {
+            self.challenge(env);
+            env.stats.drop(DropReason::AckBeyondSent);
+            return ControlFlow::Break(Disposition::Continue);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc5961#section-5.2
+        //# The ACK value is considered acceptable only if it is in the range of ((SND.UNA - MAX.SND.WND) =< SEG.ACK =<
+        //# SND.NXT).
+        if segment.ack.before(self.una.minus(self.wnd_max)) {
+            self.challenge(env);
+            env.stats.drop(DropReason::AckTooOld);
+            return ControlFlow::Break(Disposition::Continue);
+        }
+        self.probes = 0;
+        let digest = self.digest(env, segment);
+        if digest.advanced || digest.sacked.bytes > 0 || digest.duplicate {
+            self.recover(env, digest);
+        }
+        if digest.advanced {
+            self.on_advance(env)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn digest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) -> Digest {
+        let window = u32::from(segment.window)
+            .checked_shl(self.snd_scale.into())
+            .unwrap_or(0);
+        let same_window = window == self.snd_wnd;
+        self.update_send_window(segment, window);
+        let mut digest = Digest {
+            advanced: segment.ack.after(self.una),
+            cleaned: Cleaned::default(),
+            sacked: Sacked::default(),
+            duplicate: false,
+        };
+        if self.sack_permitted && !segment.options.sack.is_empty() {
+            let bounds = (segment.ack.latest(self.una), self.nxt);
+            let blocks = segment.options.sack.as_slice();
+            let (queue, unsent, board) = self.send.parts();
+            digest.sacked = board.on_sack(env.chunks, (&queue.clone(), unsent), bounds, blocks);
+            if digest.sacked.duplicate {
+                count!(env.stats.tcp_dsack_recv);
+            }
+        }
+        if digest.advanced {
+            digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
+            self.bytes_acked = self.bytes_acked.wrapping_add(digest.cleaned.bytes.into());
+            self.una = segment.ack;
+            self.take_rtt_sample(env.now, segment, &digest);
+        } else {
+            //= https://www.rfc-editor.org/rfc/rfc5681#section-2
+            //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK has outstanding data, (b)
+            //# the incoming acknowledgment carries no data, (c) the SYN and FIN bits are both off, (d) the acknowledgment
+            //# number is equal to the greatest acknowledgment received ... and (e) the advertised window ... equals
+            digest.duplicate = segment.ack == self.una
+                && self.sent_bytes() > 0
+                && segment.len() == 0
+                && same_window;
+        }
+        digest
+    }
+
+    /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part, else from the selective
+    /// one, else from the echoed timestamp.
+    #[inline]
+    fn take_rtt_sample<B>(&mut self, now: Instant, segment: &Segment<B>, digest: &Digest) {
+        let sent_at = if digest.cleaned.retransmitted {
+            None
+        } else {
+            digest.cleaned.sent_at.or(digest.sacked.sent_at)
+        };
+        let sample: Option<Micros> = match (sent_at, segment.options.timestamps) {
+            (Some(sent_at), _) => Some(now.since(sent_at).to_micros()),
+            (None, Some(stamps)) if self.timestamps.agreed && digest.cleaned.bytes > 0 => {
+                self.timestamps.elapsed(stamps.echo, now)
+            }
+            _ => None,
+        };
+        if let Some(sample) = sample {
+            self.rtt.sample(sample);
+        }
+    }
+
+    /// SND.UNA advanced: what was waiting for that.
+    fn on_advance<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> ControlFlow<Disposition> {
+        self.recovery.timeouts = 0;
+        self.recovery.stalled_since = Instant::NEVER;
+        self.rtt.end_backoff();
+        // RFC 6298 section 5.2 and 5.3: off when all is acknowledged, else from now.
+        self.timers.retransmit = Instant::NEVER;
+        self.update_retransmit_timer(env.now, env.tunables);
+        self.tell_writable(env.tunables);
+        if self.fin_queued && self.una.after(self.send.end()) {
+            return self.on_fin_acked(env);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_fin_acked<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> ControlFlow<Disposition> {
+        let next = self.state.after_fin_acked();
+        self.fin_lost = false;
+        if next == self.state {
+            return ControlFlow::Continue(());
+        }
+        self.ready |= Ready::ALL_ACKED;
+        match next {
+            State::FinWait2 => {
+                self.state = next;
+                if self.orphan {
+                    self.limit_fin_wait2(env.now, env.tunables);
+                }
+                ControlFlow::Continue(())
+            }
+            State::TimeWait => ControlFlow::Break(self.enter_time_wait(env)),
+            _ => ControlFlow::Break(self.finish(env, super::segment::CloseReason::Finished, None)),
+        }
+    }
+
+    /// SND.WND, when the segment is newer than the one it came from last.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+    //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
+    #[inline]
+    fn update_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
+        let newer = self.wl1.before(segment.seq)
+            || (self.wl1 == segment.seq && self.wl2.before_or_eq(segment.ack));
+        if newer && segment.ack.after_or_eq(self.una) {
+            self.set_send_window(segment, window);
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
+        self.snd_wnd = window;
+        self.wnd_max = self.wnd_max.max(window);
+        self.wl1 = segment.seq;
+        if segment.flags.ack() {
+            self.wl2 = segment.ack;
+        }
+    }
+
+    /// Growth of the congestion window outside of recovery.
+    #[inline]
+    pub(super) fn grow(&mut self, bytes: u32, now: Instant) {
+        if bytes > 0 && self.recovery.phase != Phase::Recovery {
+            self.congestion.on_ack(Acked {
+                bytes,
+                srtt: self.rtt.srtt(),
+                now,
+            });
+        }
+    }
+}

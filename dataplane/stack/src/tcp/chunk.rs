@@ -1,0 +1,458 @@
+//! The queue element: one received or outgoing segment's payload, by reference.
+//!
+//! A chunk is to this stack what an skb is to Linux. It names a span of one packet buffer and carries what the send
+//! side must remember about it, so that the retransmission queue, the SACK scoreboard and the reassembly queue are all
+//! lists of chunks. All chunks of a stack live in one fixed slab; a queue is head, tail and totals inside a TCB, which
+//! keeps the TCB relocatable.
+//!
+//! The span of the buffer handle itself means nothing here: writing headers in place moves it. `offset` and `len` are
+//! the truth. Several chunks may share one buffer; that happens when a chunk is split.
+
+use alloc::vec::Vec;
+
+use millrace_base::{Instant, PacketBuf, SeqNumber};
+
+/// "No chunk": the index behind the last one.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// The peer reported this chunk received by SACK.
+pub(crate) const SACKED: u8 = 1;
+/// The sender believes that this chunk left the network without arriving.
+pub(crate) const LOST: u8 = 2;
+/// A retransmission of this chunk is believed to be in flight.
+pub(crate) const RETRANSMITTED: u8 = 4;
+/// This chunk was retransmitted at least once: no RTT sample from it (Karn).
+pub(crate) const EVER_RETRANSMITTED: u8 = 8;
+/// This chunk left in the same segment as the chunk before it.
+pub(crate) const CONTINUED: u8 = 16;
+
+/// Payload bytes of one segment, or a part of them.
+#[derive(Debug)]
+pub(crate) struct Chunk<B> {
+    /// When it was sent last; meaningless while unsent.
+    pub(crate) sent_at: Instant,
+    /// The sequence number of its first byte.
+    pub(crate) seq: SeqNumber,
+    /// Where its bytes start, counted from the start of the buffer's memory.
+    pub(crate) offset: u16,
+    /// How many bytes it has; never 0 in a queue.
+    pub(crate) len: u16,
+    /// `SACKED`, `LOST` and friends.
+    pub(crate) flags: u8,
+    /// Times it was retransmitted, saturating.
+    pub(crate) retransmissions: u8,
+    next: u32,
+    prev: u32,
+    buf: Option<B>,
+}
+
+/// A list of chunks: ends and totals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkQueue {
+    head: u32,
+    tail: u32,
+    bytes: u32,
+    count: u32,
+}
+
+/// Every chunk of one stack. Full is a value.
+#[derive(Debug)]
+pub(crate) struct Chunks<B> {
+    slots: Vec<Chunk<B>>,
+    free: u32,
+    used: usize,
+}
+
+impl<B> Chunk<B> {
+    /// The sequence number behind its last byte.
+    #[inline]
+    pub(crate) fn end(&self) -> SeqNumber {
+        self.seq.plus(u32::from(self.len))
+    }
+
+    /// Its buffer.
+    #[inline]
+    pub(crate) fn buf(&self) -> Option<&B> {
+        self.buf.as_ref()
+    }
+
+    /// Its buffer, to write headers in front of the span.
+    #[inline]
+    pub(crate) fn buf_mut(&mut self) -> Option<&mut B> {
+        self.buf.as_mut()
+    }
+
+    /// The chunk behind it, or `NONE`.
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// The chunk before it, or `NONE`.
+    #[inline]
+    pub(crate) fn prev(&self) -> u32 {
+        self.prev
+    }
+
+    /// Whether all of `flags` are set.
+    #[inline]
+    pub(crate) fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Gives up `count` bytes at the front; the caller corrects the queue's totals.
+    fn cut_front(&mut self, count: u16) {
+        self.seq = self.seq.plus(u32::from(count));
+        self.offset = self.offset.saturating_add(count);
+        self.len = self.len.saturating_sub(count);
+    }
+}
+
+impl ChunkQueue {
+    /// An empty queue.
+    pub(crate) const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+        bytes: 0,
+        count: 0,
+    };
+
+    /// The first chunk, or `NONE`.
+    #[inline]
+    pub(crate) fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// The last chunk, or `NONE`.
+    #[inline]
+    pub(crate) fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Payload bytes in the queue.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Chunks in the queue.
+    #[inline]
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there is no chunk.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+}
+
+impl<B> Chunks<B> {
+    /// A slab of `capacity` chunks, all free.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.min(NONE as usize);
+        let slots = (0..capacity)
+            .map(|index| {
+                let next = index.saturating_add(1);
+                let next = if next < capacity { next as u32 } else { NONE };
+                Chunk {
+                    next,
+                    ..Chunk::VACANT
+                }
+            })
+            .collect();
+        Self {
+            slots,
+            free: if capacity == 0 { NONE } else { 0 },
+            used: 0,
+        }
+    }
+
+    /// Chunks in use: 0 when nothing leaks.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Chunks that can still be taken.
+    pub(crate) fn available(&self) -> usize {
+        self.slots.len().saturating_sub(self.used)
+    }
+
+    /// Takes a chunk that is in no queue; gives the buffer back when none is free.
+    #[inline]
+    pub(crate) fn take(&mut self, buf: B, seq: SeqNumber, offset: u16, len: u16) -> Result<u32, B> {
+        let index = self.free;
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Err(buf);
+        };
+        self.free = slot.next;
+        *slot = Chunk {
+            buf: Some(buf),
+            seq,
+            offset,
+            len,
+            ..Chunk::VACANT
+        };
+        self.used = self.used.saturating_add(1);
+        Ok(index)
+    }
+
+    /// Frees a chunk that is in no queue any more; its buffer handle is dropped.
+    #[inline]
+    pub(crate) fn free(&mut self, index: u32) {
+        let free = self.free;
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && slot.buf.take().is_some()
+        {
+            slot.next = free;
+            self.free = index;
+            self.used = self.used.saturating_sub(1);
+        }
+    }
+
+    /// The chunk with this index; `None` for `NONE` and for a free slot.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<&Chunk<B>> {
+        self.slots
+            .get(index as usize)
+            .filter(|chunk| chunk.buf.is_some())
+    }
+
+    /// The chunk with this index.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Chunk<B>> {
+        self.slots
+            .get_mut(index as usize)
+            .filter(|chunk| chunk.buf.is_some())
+    }
+
+    /// Puts a chunk behind the last one.
+    #[inline]
+    pub(crate) fn push_back(&mut self, queue: &mut ChunkQueue, index: u32) {
+        self.insert_after(queue, queue.tail, index);
+    }
+
+    /// Puts a chunk behind `after`; `NONE` means in front of all.
+    pub(crate) fn insert_after(&mut self, queue: &mut ChunkQueue, after: u32, index: u32) {
+        let next = match self.get_mut(after) {
+            Some(before) => core::mem::replace(&mut before.next, index),
+            None => core::mem::replace(&mut queue.head, index),
+        };
+        match self.get_mut(next) {
+            Some(behind) => behind.prev = index,
+            None => queue.tail = index,
+        }
+        if let Some(chunk) = self.get_mut(index) {
+            chunk.prev = after;
+            chunk.next = next;
+            queue.bytes = queue.bytes.wrapping_add(u32::from(chunk.len));
+            queue.count = queue.count.wrapping_add(1);
+        }
+    }
+
+    /// Takes a chunk out of its queue; it stays taken.
+    pub(crate) fn unlink(&mut self, queue: &mut ChunkQueue, index: u32) {
+        let Some(chunk) = self.get(index) else { return };
+        let (prev, next, len) = (chunk.prev, chunk.next, u32::from(chunk.len));
+        match self.get_mut(prev) {
+            Some(before) => before.next = next,
+            None => queue.head = next,
+        }
+        match self.get_mut(next) {
+            Some(behind) => behind.prev = prev,
+            None => queue.tail = prev,
+        }
+        queue.bytes = queue.bytes.wrapping_sub(len);
+        queue.count = queue.count.wrapping_sub(1);
+    }
+
+    /// Takes the first chunk out of the queue; it stays taken.
+    #[inline]
+    pub(crate) fn pop_front(&mut self, queue: &mut ChunkQueue) -> Option<u32> {
+        let index = queue.head;
+        self.get(index)?;
+        self.unlink(queue, index);
+        Some(index)
+    }
+
+    /// Frees the first `count` bytes of a chunk of this queue; the chunk must be longer than that.
+    pub(crate) fn cut_front(&mut self, queue: &mut ChunkQueue, index: u32, count: u16) {
+        if let Some(chunk) = self.get_mut(index) {
+            let count = count.min(chunk.len);
+            chunk.cut_front(count);
+            queue.bytes = queue.bytes.wrapping_sub(u32::from(count));
+        }
+    }
+
+    /// Frees every chunk of a queue. O(chunks).
+    pub(crate) fn clear(&mut self, queue: &mut ChunkQueue) {
+        let mut index = queue.head;
+        while let Some(chunk) = self.get(index) {
+            let next = chunk.next;
+            self.free(index);
+            index = next;
+        }
+        *queue = ChunkQueue::EMPTY;
+    }
+
+    /// The chunks of a queue in order, with their indices.
+    pub(crate) fn iter(&self, queue: &ChunkQueue) -> impl Iterator<Item = (u32, &Chunk<B>)> {
+        let mut index = queue.head;
+        core::iter::from_fn(move || {
+            let chunk = self.get(index)?;
+            let at = core::mem::replace(&mut index, chunk.next);
+            Some((at, chunk))
+        })
+    }
+}
+
+impl<B: PacketBuf> Chunks<B> {
+    /// Splits a chunk of this queue behind its first `at` bytes; the second part shares the buffer and inherits flags
+    /// and times. `false` when it is not longer than that, no chunk is free or the buffer cannot be shared.
+    #[must_use]
+    pub(crate) fn split(&mut self, queue: &mut ChunkQueue, index: u32, at: u16) -> bool {
+        let Some(first) = self.get(index) else {
+            return false;
+        };
+        let rest = first.len.saturating_sub(at);
+        if rest == 0 || at == 0 {
+            return false;
+        }
+        let (seq, offset) = (
+            first.seq.plus(u32::from(at)),
+            first.offset.saturating_add(at),
+        );
+        let (flags, sent_at, retransmissions) = (first.flags, first.sent_at, first.retransmissions);
+        let Some(shared) = first.buf().and_then(PacketBuf::share) else {
+            return false;
+        };
+        let Ok(second) = self.take(shared, seq, offset, rest) else {
+            return false;
+        };
+        if let Some(first) = self.get_mut(index) {
+            first.len = at;
+        }
+        queue.bytes = queue.bytes.wrapping_sub(u32::from(rest));
+        if let Some(chunk) = self.get_mut(second) {
+            (chunk.flags, chunk.sent_at, chunk.retransmissions) = (flags, sent_at, retransmissions);
+        }
+        self.insert_after(queue, index, second);
+        true
+    }
+}
+
+impl<B> Chunk<B> {
+    const VACANT: Self = Self {
+        sent_at: Instant::ZERO,
+        seq: SeqNumber::new(0),
+        offset: 0,
+        len: 0,
+        flags: 0,
+        retransmissions: 0,
+        next: NONE,
+        prev: NONE,
+        buf: None,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_base::{HeapBuf, HeapPool, PacketPool};
+
+    fn chunk(pool: &mut HeapPool, chunks: &mut Chunks<HeapBuf>, seq: u32, len: u16) -> u32 {
+        let buf = pool.alloc().expect("room");
+        chunks
+            .take(buf, SeqNumber::new(seq), 128, len)
+            .expect("room")
+    }
+
+    fn sequence(chunks: &Chunks<HeapBuf>, queue: &ChunkQueue) -> Vec<(u32, u16)> {
+        let forward: Vec<_> = chunks
+            .iter(queue)
+            .map(|(_, chunk)| (chunk.seq.value(), chunk.len))
+            .collect();
+        assert_eq!(forward.len(), queue.count() as usize);
+        assert_eq!(
+            forward.iter().map(|(_, len)| u32::from(*len)).sum::<u32>(),
+            queue.bytes()
+        );
+        let mut backward = Vec::new();
+        let mut index = queue.tail();
+        while let Some(chunk) = chunks.get(index) {
+            backward.insert(0, (chunk.seq.value(), chunk.len));
+            index = chunk.prev();
+        }
+        assert_eq!(forward, backward);
+        forward
+    }
+
+    #[test]
+    fn chunks_move_between_queues_and_none_leaks() {
+        let mut pool = HeapPool::new(8, 2_048);
+        let mut chunks = Chunks::new(4);
+        let (mut from, mut to) = (ChunkQueue::EMPTY, ChunkQueue::EMPTY);
+        for (seq, len) in [(1, 10), (11, 20), (31, 5)] {
+            let index = chunk(&mut pool, &mut chunks, seq, len);
+            chunks.push_back(&mut from, index);
+        }
+        let moved = chunks.pop_front(&mut from).expect("first");
+        chunks.push_back(&mut to, moved);
+        assert_eq!(sequence(&chunks, &from), [(11, 20), (31, 5)]);
+        assert_eq!(sequence(&chunks, &to), [(1, 10)]);
+        let tail = from.tail();
+        chunks.unlink(&mut from, tail);
+        assert_eq!(sequence(&chunks, &from), [(11, 20)]);
+        assert_eq!(chunks.used(), 3, "an unlinked chunk is still taken");
+        chunks.clear(&mut from);
+        chunks.clear(&mut to);
+        assert_eq!(chunks.used(), 1);
+        drop(chunks);
+        assert_eq!(pool.live(), 0);
+    }
+
+    #[test]
+    fn a_split_shares_the_buffer_and_keeps_order() {
+        let mut pool = HeapPool::new(8, 2_048);
+        let mut chunks = Chunks::new(3);
+        let mut queue = ChunkQueue::EMPTY;
+        let first = chunk(&mut pool, &mut chunks, u32::MAX - 3, 10);
+        chunks.push_back(&mut queue, first);
+        let last = chunk(&mut pool, &mut chunks, 6, 1);
+        chunks.push_back(&mut queue, last);
+        assert!(
+            !chunks.split(&mut queue, first, 10),
+            "nothing left for a second part"
+        );
+        assert!(chunks.split(&mut queue, first, 4));
+        assert_eq!(
+            sequence(&chunks, &queue),
+            [(u32::MAX - 3, 4), (0, 6), (6, 1)]
+        );
+        assert!(
+            !chunks
+                .get(first)
+                .and_then(Chunk::buf)
+                .expect("buffer")
+                .is_unique()
+        );
+        assert!(!chunks.split(&mut queue, first, 2), "the slab is full");
+        chunks.cut_front(&mut queue, first, 3);
+        assert_eq!(sequence(&chunks, &queue), [(u32::MAX, 1), (0, 6), (6, 1)]);
+        chunks.clear(&mut queue);
+        assert_eq!((chunks.used(), pool.live()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_slab_gives_the_buffer_back_and_freeing_twice_is_harmless() {
+        let mut pool = HeapPool::new(8, 2_048);
+        let mut chunks = Chunks::new(1);
+        let only = chunk(&mut pool, &mut chunks, 1, 1);
+        let buf = pool.alloc().expect("room");
+        assert!(chunks.take(buf, SeqNumber::new(2), 0, 1).is_err());
+        chunks.free(only);
+        chunks.free(only);
+        assert_eq!((chunks.used(), chunks.available()), (0, 1));
+    }
+}

@@ -1,0 +1,194 @@
+//! The knobs of TCP, under the names of Linux's sysctls and with the defaults of Linux 6.x.
+//!
+//! A value that a sysctl gives in seconds is in seconds here; where Linux has a compile-time constant instead of a
+//! sysctl, the field carries the constant's name in lower case. Per-connection options are in `ConnectionOptions`.
+
+/// Which algorithm decides how much may be in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CongestionControl {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    Reno,
+}
+
+/// Values that hold for every connection of a stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpTunables {
+    /// Accept window scaling (RFC 7323). Default on.
+    pub tcp_window_scaling: bool,
+    /// Use timestamps (RFC 7323). Default on.
+    pub tcp_timestamps: bool,
+    /// Use selective acknowledgments (RFC 2018). Default on.
+    pub tcp_sack: bool,
+    /// Report duplicates by D-SACK (RFC 2883). Default on.
+    pub tcp_dsack: bool,
+    /// The congestion control of new connections. Default cubic.
+    pub tcp_congestion_control: CongestionControl,
+    /// Collapse the window after an idle retransmission timeout (RFC 2861). Default on.
+    pub tcp_slow_start_after_idle: bool,
+    /// SYN retransmissions before `connect` fails. Default 6.
+    pub tcp_syn_retries: u8,
+    /// SYN timeouts that do not double the next one. Default 4.
+    pub tcp_syn_linear_timeouts: u8,
+    /// SYN-ACK retransmissions. Default 5.
+    pub tcp_synack_retries: u8,
+    /// Hypothetical doublings, from `tcp_rto_min`, after which an established connection is given up. Default 15
+    /// (924.6 s).
+    pub tcp_retries2: u8,
+    /// The same for a connection that the application has closed; 0 means 8. Default 0.
+    pub tcp_orphan_retries: u8,
+    /// Duplicate ACKs, or segments SACKed above a hole, that mean loss. 1..=127, default 3.
+    pub tcp_reordering: u8,
+    /// Smallest variance term of the retransmission timeout in milliseconds. Default 200.
+    pub tcp_rto_min_ms: u32,
+    /// Largest retransmission timeout in milliseconds. Default 120,000.
+    pub tcp_rto_max_ms: u32,
+    /// First retransmission timeout in milliseconds. Default 1,000.
+    pub tcp_rto_initial_ms: u32,
+    /// Shortest delay of an ACK in milliseconds. Default 40.
+    pub tcp_delack_min_ms: u32,
+    /// Longest delay of an ACK in milliseconds. Default 200; RFC 9293 demands less than 500 (MUST-40).
+    pub tcp_delack_max_ms: u32,
+    /// Seconds of silence before the first keep-alive probe. Default 7,200.
+    pub tcp_keepalive_time: u32,
+    /// Seconds between keep-alive probes. Default 75.
+    pub tcp_keepalive_intvl: u32,
+    /// Unanswered keep-alive probes before the connection is given up. Default 9.
+    pub tcp_keepalive_probes: u8,
+    /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
+    pub tcp_fin_timeout: u32,
+    /// Milliseconds between two answers to segments outside the window, per connection. Default 500.
+    pub tcp_invalid_ratelimit_ms: u32,
+    /// Receive memory: first and largest value in bytes. Half of it is window (`tcp_adv_win_scale` 1), the other half
+    /// pays for the unused parts of packet buffers. Default 131,072 and 6,291,456.
+    pub tcp_rmem: [u32; 2],
+    /// Send memory: first and largest value in bytes. Default 87,380 and 4,194,304.
+    pub tcp_wmem: [u32; 2],
+    /// Grow the receive window with what the application takes per round trip. Default on.
+    pub tcp_moderate_rcvbuf: bool,
+    /// Segments that a fresh connection may have in flight (RFC 6928). Default 10.
+    pub tcp_init_cwnd: u8,
+    /// Never send segments smaller than this payload, whatever the peer or a router claims. Default 48.
+    pub tcp_min_snd_mss: u16,
+}
+
+/// Values that one connection may have for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionOptions {
+    /// `TCP_NODELAY`: never hold back a small segment (Nagle). On by default: a spliced connection must not add latency
+    /// to what the other end has already decided to send.
+    pub nodelay: bool,
+    /// `SO_KEEPALIVE`. Off by default (MUST-25).
+    pub keepalive: bool,
+    /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default, means `tcp_retries2`.
+    pub user_timeout_ms: u32,
+}
+
+impl Default for TcpTunables {
+    fn default() -> Self {
+        Self {
+            tcp_window_scaling: true,
+            tcp_timestamps: true,
+            tcp_sack: true,
+            tcp_dsack: true,
+            tcp_congestion_control: CongestionControl::Cubic,
+            tcp_slow_start_after_idle: true,
+            tcp_syn_retries: 6,
+            tcp_syn_linear_timeouts: 4,
+            tcp_synack_retries: 5,
+            tcp_retries2: 15,
+            tcp_orphan_retries: 0,
+            tcp_reordering: 3,
+            tcp_rto_min_ms: 200,
+            tcp_rto_max_ms: 120_000,
+            tcp_rto_initial_ms: 1_000,
+            tcp_delack_min_ms: 40,
+            tcp_delack_max_ms: 200,
+            tcp_keepalive_time: 7_200,
+            tcp_keepalive_intvl: 75,
+            tcp_keepalive_probes: 9,
+            tcp_fin_timeout: 60,
+            tcp_invalid_ratelimit_ms: 500,
+            tcp_rmem: [131_072, 6_291_456],
+            tcp_wmem: [87_380, 4_194_304],
+            tcp_moderate_rcvbuf: true,
+            tcp_init_cwnd: 10,
+            tcp_min_snd_mss: 48,
+        }
+    }
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive: false,
+            user_timeout_ms: 0,
+        }
+    }
+}
+
+impl TcpTunables {
+    /// The receive window a fresh connection offers, in bytes (Linux: `tcp_win_from_space`).
+    pub(crate) fn receive_window_initial(&self) -> u32 {
+        let [first, max] = self.tcp_rmem;
+        (first.min(max) / 2).max(RECEIVE_WINDOW_MIN)
+    }
+
+    /// The largest receive window, in bytes.
+    pub(crate) fn receive_window_max(&self) -> u32 {
+        let [_, max] = self.tcp_rmem;
+        (max / 2).clamp(RECEIVE_WINDOW_MIN, RECEIVE_WINDOW_MAX)
+    }
+
+    /// The window scale we offer: enough for all of `tcp_rmem` (Linux: `tcp_select_initial_window`).
+    pub(crate) fn window_scale(&self) -> u8 {
+        if !self.tcp_window_scaling {
+            return 0;
+        }
+        let [_, max] = self.tcp_rmem;
+        // The highest bit of the space, less the 15 bits that fit without loss.
+        let bits = 31u32.saturating_sub(max.max(1).leading_zeros());
+        bits.saturating_sub(15).min(u32::from(WINDOW_SCALE_MAX)) as u8
+    }
+}
+
+/// The largest shift count (RFC 7323 section 2.3).
+pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
+
+/// No connection offers less than one segment of an ordinary Ethernet, however small `tcp_rmem` is.
+const RECEIVE_WINDOW_MIN: u32 = 2_048;
+
+/// No window exceeds what the scale of 14 can express (RFC 7323 section 2.2).
+const RECEIVE_WINDOW_MAX: u32 = 0xffff << WINDOW_SCALE_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Linux: a default machine offers window scale 7 and a first window of 64 KiB.
+    #[test]
+    fn the_default_window_is_64_kib_with_scale_7() {
+        let tunables = TcpTunables::default();
+        assert_eq!(tunables.receive_window_initial(), 65_536);
+        assert_eq!(tunables.window_scale(), 7);
+        assert!(tunables.receive_window_max() >> tunables.window_scale() <= 0xffff);
+    }
+
+    #[test]
+    fn a_scale_can_always_express_the_largest_window() {
+        for max in [1, 4_096, 65_535, 65_536, 1 << 24, u32::MAX] {
+            let tunables = TcpTunables {
+                tcp_rmem: [4_096, max],
+                ..TcpTunables::default()
+            };
+            assert!(tunables.window_scale() <= WINDOW_SCALE_MAX);
+            assert!(
+                tunables.receive_window_max() >> tunables.window_scale() <= 0xffff,
+                "{max}"
+            );
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! The connection: its state (the TCB of RFC 9293 section 3.3.1) and what an application can ask of it.
+//!
+//! A `Connection` is plain data: indices instead of pointers, nothing allocated, so it can be moved, mapped or sent
+//! elsewhere. Segments come in through `input.rs`, frames leave through `output.rs`, time passes in `timeout.rs`; how
+//! it begins is in `handshake.rs`. Every verb takes what it needs of the world as `Env`.
+
+use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, invariant};
+
+use super::ack::AckPolicy;
+use super::chunk::{Chunks, NONE};
+use super::config::{ConnectionOptions, TcpTunables};
+use super::congestion::Congestion;
+use super::ready::Ready;
+use super::reassembly::Reassembly;
+use super::recovery::Recovery;
+use super::recv_buffer::ReceiveBuffer;
+use super::rtt::RttEstimator;
+use super::segment::{CloseReason, Disposition, Env, ResetSegment};
+use super::send_buffer::SendBuffer;
+use super::state::State;
+use super::timers::Timers;
+use super::timestamps::Timestamps;
+use super::window::ReceiveWindow;
+use crate::stats::count;
+
+/// The state of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    // What every segment touches.
+    pub(super) state: State,
+    /// Our FIN is queued (`end` is its place), was sent, and may have been lost.
+    pub(super) fin_queued: bool,
+    pub(super) fin_lost: bool,
+    /// The SYN or SYN-ACK is to be sent (again).
+    pub(super) syn_pending: bool,
+    /// A window or keep-alive probe is to be sent.
+    pub(super) probe_pending: bool,
+    /// The peer opened this connection.
+    pub(super) passive: bool,
+    /// Both SYNs permitted selective acknowledgments.
+    pub(super) sack_permitted: bool,
+    /// The application was refused room in the send buffer.
+    pub(super) send_was_full: bool,
+    /// The application has closed: nobody will read or be told.
+    pub(super) orphan: bool,
+    pub(super) una: SeqNumber,
+    pub(super) nxt: SeqNumber,
+    /// SND.WND, SND.WL1, SND.WL2 and the largest window ever offered.
+    pub(super) snd_wnd: u32,
+    pub(super) wl1: SeqNumber,
+    pub(super) wl2: SeqNumber,
+    pub(super) wnd_max: u32,
+    /// Payload bytes of a full segment.
+    pub(super) mss: u16,
+    pub(super) snd_scale: u8,
+    pub(super) probes: u8,
+    pub(super) window: ReceiveWindow,
+    pub(super) ack: AckPolicy,
+    pub(super) send: SendBuffer,
+    pub(super) receive: ReceiveBuffer,
+    pub(super) timers: Timers,
+    pub(super) timestamps: Timestamps,
+    pub(super) rtt: RttEstimator,
+    pub(super) congestion: Congestion,
+    pub(super) ready: Ready,
+    pub(super) options: ConnectionOptions,
+    // What loss, reordering and the ends of its life touch.
+    pub(super) recovery: Recovery,
+    pub(super) reassembly: Reassembly,
+    /// Where the peer's FIN is, when it came before its turn.
+    pub(super) peer_fin: Option<SeqNumber>,
+    pub(super) closed: Option<CloseReason>,
+    /// What the peer's SYN allowed, before options are subtracted.
+    pub(super) peer_mss: u16,
+    /// The path MTU that `mss` was computed for.
+    pub(super) mtu: u16,
+    /// The last answer to a segment that should not have come (rate limit).
+    pub(super) challenged_at: Instant,
+    /// The last time data left, and the last time anything arrived.
+    pub(super) sent_at: Instant,
+    pub(super) received_at: Instant,
+    pub(super) bytes_received: u64,
+    pub(super) bytes_acked: u64,
+    pub(super) retransmissions: u32,
+    /// ISS, to tell whether the SYN is acknowledged.
+    pub(super) iss: SeqNumber,
+    pub(super) tuple: FlowTuple,
+}
+
+/// What a splice did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Spliced {
+    /// Payload bytes moved.
+    pub bytes: u32,
+    /// All received data has moved and the peer has closed its side: nothing will follow.
+    pub end_of_stream: bool,
+    /// The destination's send buffer is full; it will say `WRITABLE`.
+    pub blocked: bool,
+}
+
+/// What a copying read did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Received {
+    /// Bytes copied.
+    pub bytes: usize,
+    /// All received data was read and the peer has closed its side.
+    pub end_of_stream: bool,
+}
+
+/// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md, decision 5).
+pub(crate) const CONNECTION_BYTES_MAX: usize = 640;
+const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
+
+impl Connection {
+    pub(super) fn new(
+        tuple: FlowTuple,
+        iss: SeqNumber,
+        mtu: u16,
+        options: ConnectionOptions,
+        tunables: &TcpTunables,
+        now: Instant,
+    ) -> Self {
+        Self {
+            state: State::Closed,
+            fin_queued: false,
+            fin_lost: false,
+            syn_pending: false,
+            probe_pending: false,
+            passive: false,
+            sack_permitted: false,
+            send_was_full: false,
+            orphan: false,
+            una: iss,
+            nxt: iss.plus(1),
+            snd_wnd: 0,
+            wl1: SeqNumber::new(0),
+            wl2: iss,
+            wnd_max: 0,
+            mss: super::options::MSS_DEFAULT,
+            snd_scale: 0,
+            probes: 0,
+            window: ReceiveWindow::new(tunables, now),
+            ack: AckPolicy::new(),
+            send: SendBuffer::new(iss.plus(1)),
+            receive: ReceiveBuffer::EMPTY,
+            timers: Timers::OFF,
+            timestamps: Timestamps::new(0),
+            rtt: RttEstimator::default(),
+            congestion: Congestion::new(
+                tunables.tcp_congestion_control,
+                super::options::MSS_DEFAULT,
+                tunables.tcp_init_cwnd,
+            ),
+            ready: Ready::NONE,
+            options,
+            recovery: Recovery::new(iss),
+            reassembly: Reassembly::EMPTY,
+            peer_fin: None,
+            closed: None,
+            peer_mss: super::options::MSS_DEFAULT,
+            mtu,
+            challenged_at: Instant::ZERO,
+            sent_at: now,
+            received_at: now,
+            bytes_received: 0,
+            bytes_acked: 0,
+            retransmissions: 0,
+            iss,
+            tuple,
+        }
+    }
+
+    /// Takes the news since the last call.
+    #[inline]
+    pub(crate) fn take_ready(&mut self) -> Ready {
+        core::mem::take(&mut self.ready)
+    }
+
+    /// Moves received data to the end of `to`'s send queue, by reference. O(chunks moved).
+    pub(crate) fn splice_into<P: PacketPool>(
+        &mut self,
+        to: &mut Self,
+        env: &mut Env<'_, P>,
+    ) -> Spliced {
+        let mut spliced = Spliced::default();
+        if !to.accepts_data() {
+            return Spliced {
+                end_of_stream: self.is_at_end(),
+                ..spliced
+            };
+        }
+        while !self.receive.is_empty() {
+            if to.send_room(env.tunables) == 0 {
+                to.send_was_full = true;
+                spliced.blocked = true;
+                break;
+            }
+            let Some(index) = self.receive.pop(env.chunks) else {
+                break;
+            };
+            let len = env
+                .chunks
+                .get(index)
+                .map_or(0, |chunk| u32::from(chunk.len));
+            to.send.push(env.chunks, index);
+            spliced.bytes = spliced.bytes.wrapping_add(len);
+        }
+        count!(env.stats.payload_spliced_bytes, u64::from(spliced.bytes));
+        self.on_read(spliced.bytes, env.now);
+        to.update_retransmit_timer(env.now, env.tunables);
+        spliced.end_of_stream = self.is_at_end();
+        spliced
+    }
+
+    /// Queues a copy of as much of `data` as has room; returns the number of bytes. For probes, tests and generated
+    /// headers; every byte is counted as copied.
+    pub(crate) fn send_bytes<P: PacketPool>(&mut self, data: &[u8], env: &mut Env<'_, P>) -> usize {
+        let mut queued = 0usize;
+        while self.accepts_data() {
+            let room = self.send_room(env.tunables) as usize;
+            let rest = data.get(queued..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            let mut len = rest.len().min(room).min(usize::from(self.mss));
+            let Some(index) = copy_to_chunk(rest, &mut len, env) else {
+                self.send_was_full = true;
+                break;
+            };
+            self.send.push(env.chunks, index);
+            queued = queued.saturating_add(len);
+        }
+        count!(env.stats.payload_copied_bytes, queued as u64);
+        self.update_retransmit_timer(env.now, env.tunables);
+        queued
+    }
+
+    /// Copies received data out. For probes and tests; every byte is counted as copied.
+    pub(crate) fn receive_bytes<P: PacketPool>(
+        &mut self,
+        out: &mut [u8],
+        env: &mut Env<'_, P>,
+    ) -> Received {
+        let bytes = self.receive.copy_to(env.chunks, out);
+        count!(env.stats.payload_copied_bytes, bytes as u64);
+        self.on_read(bytes as u32, env.now);
+        Received {
+            bytes,
+            end_of_stream: self.is_at_end(),
+        }
+    }
+
+    /// Closes our side after what is queued (RFC 9293 section 3.10.4). Queued data still leaves.
+    pub(crate) fn shutdown<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        match self.state {
+            State::SynSent => self.finish(env, CloseReason::Aborted, None),
+            State::SynReceived | State::Established | State::CloseWait => {
+                self.state = self.state.after_close();
+                self.fin_queued = true;
+                self.update_retransmit_timer(env.now, env.tunables);
+                Disposition::Continue
+            }
+            _ => Disposition::Continue,
+        }
+    }
+
+    /// Gives the connection up: nobody will read or be told. Unread data makes it a reset (RFC 2525 section 2.17;
+    /// behaviour: A25-8), otherwise our side closes and the rest happens without the application (behaviour: A25-14).
+    pub(crate) fn close<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        self.orphan = true;
+        if !self.receive.is_empty() {
+            count!(env.stats.tcp_abort_on_close);
+            return self.abort(env);
+        }
+        self.ready = Ready::NONE;
+        if self.closed.is_some() || self.state == State::TimeWait {
+            return Disposition::Continue;
+        }
+        let disposition = self.shutdown(env);
+        if self.state == State::FinWait2 {
+            self.limit_fin_wait2(env.now, env.tunables);
+        }
+        disposition
+    }
+
+    /// Resets the connection (RFC 9293 section 3.10.5).
+    pub(crate) fn abort<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        if self.closed.is_some() || self.state == State::TimeWait {
+            self.discard_received(env.chunks);
+            return Disposition::Continue;
+        }
+        let reset = self.reset_segment();
+        self.discard_received(env.chunks);
+        self.finish(env, CloseReason::Aborted, reset)
+    }
+
+    /// The connection has ended: remembers why, forgets what was to be sent.
+    pub(super) fn finish<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        reason: CloseReason,
+        reset: Option<ResetSegment>,
+    ) -> Disposition {
+        self.ready |= match reason {
+            CloseReason::Finished | CloseReason::Aborted => Ready::NONE,
+            CloseReason::Reset => Ready::RESET,
+            CloseReason::Refused => Ready::REFUSED,
+            CloseReason::TimedOut => Ready::TIMED_OUT,
+            CloseReason::Unreachable => Ready::UNREACHABLE,
+        };
+        match (reason, self.state) {
+            (_, State::SynSent | State::SynReceived) => count!(env.stats.tcp_attempt_fails),
+            (CloseReason::Reset | CloseReason::Aborted, State::Established | State::CloseWait) => {
+                count!(env.stats.tcp_estab_resets);
+            }
+            _ => {}
+        }
+        if reason != CloseReason::Finished {
+            self.discard_received(env.chunks);
+        }
+        self.send.clear(env.chunks);
+        self.reassembly.clear(env.chunks);
+        self.state = State::Closed;
+        self.closed = Some(reason);
+        self.timers = Timers::OFF;
+        self.silence();
+        self.tell_over();
+        Disposition::Closed(reason, reset)
+    }
+
+    /// The last news, once nothing is left to read either.
+    pub(super) fn tell_over(&mut self) {
+        if self.is_over() {
+            self.ready |= Ready::CLOSED;
+        }
+    }
+
+    /// Frees every chunk; the connection may be dropped afterwards.
+    pub(crate) fn release<B>(&mut self, chunks: &mut Chunks<B>) {
+        self.send.clear(chunks);
+        self.receive.clear(chunks);
+        self.reassembly.clear(chunks);
+    }
+
+    /// Takes note of a path with another MTU: from the route, or from a router's complaint (RFC 1191, RFC 8201).
+    pub(crate) fn on_path_mtu<P: PacketPool>(&mut self, mtu: u16, env: &mut Env<'_, P>) {
+        if mtu >= self.mtu {
+            return;
+        }
+        self.mtu = mtu;
+        let before = self.mss;
+        self.update_mss(env.tunables);
+        if self.mss < before && self.state.is_synchronized() {
+            self.retransmit_oversized(env);
+        }
+    }
+
+    /// Sets options of this connection.
+    pub(crate) fn set_options(
+        &mut self,
+        options: ConnectionOptions,
+        env_now: Instant,
+        tunables: &TcpTunables,
+    ) {
+        self.options = options;
+        self.arm_keepalive(env_now, tunables);
+    }
+
+    /// The state.
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The addresses and ports.
+    #[inline]
+    pub(crate) fn tuple(&self) -> &FlowTuple {
+        &self.tuple
+    }
+
+    /// The earliest time at which `on_timer` has something to do.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Instant {
+        self.timers.next()
+    }
+
+    /// Whether received data waits for the application.
+    #[inline]
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.receive.is_empty()
+    }
+
+    /// Whether the connection has ended and nothing waits to be read: its memory can go.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed | State::TimeWait) && self.receive.is_empty()
+    }
+
+    /// Whether everything the peer will ever send has been read.
+    #[inline]
+    pub(crate) fn is_at_end(&self) -> bool {
+        let peer_closed = matches!(
+            self.state,
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait | State::Closed
+        );
+        peer_closed && self.receive.is_empty()
+    }
+
+    /// Whether a quoted sequence number (of an ICMP error) is of something in flight (RFC 5927 section 4.1).
+    #[inline]
+    pub(crate) fn is_in_flight(&self, seq: SeqNumber) -> bool {
+        seq.within(self.una, self.nxt.bytes_since(self.una).max(1))
+    }
+
+    /// Bytes the application may still queue.
+    #[inline]
+    pub(crate) fn send_room(&self, tunables: &TcpTunables) -> u32 {
+        self.send_limit(tunables).saturating_sub(self.send.bytes())
+    }
+
+    /// Payload bytes in flight as congestion control counts them.
+    #[inline]
+    pub(super) fn in_flight(&self) -> u32 {
+        let sent = self.sent_bytes();
+        let board = &self.send.board;
+        if self.sack_permitted || self.recovery.dup_acks == 0 {
+            return board.in_flight(sent);
+        }
+        // Without SACK each duplicate ACK says that one segment has left the network (RFC 5681 section 3.2).
+        let left = u32::from(self.recovery.dup_acks).saturating_mul(u32::from(self.mss));
+        let most = sent
+            .saturating_sub(u32::from(self.mss))
+            .saturating_sub(board.lost());
+        board.in_flight(sent).saturating_sub(left.min(most))
+    }
+
+    /// Payload bytes sent and not acknowledged.
+    #[inline]
+    pub(super) fn sent_bytes(&self) -> u32 {
+        self.send.bytes().saturating_sub(self.unsent_bytes())
+    }
+
+    /// Payload bytes queued and never sent.
+    #[inline]
+    pub(super) fn unsent_bytes(&self) -> u32 {
+        if self.send.unsent() == NONE {
+            0
+        } else {
+            self.send.end().bytes_since(self.nxt)
+        }
+    }
+
+    /// Whether our FIN has been sent at least once.
+    #[inline]
+    pub(super) fn fin_sent(&self) -> bool {
+        self.fin_queued && self.nxt.after(self.send.end())
+    }
+
+    /// What the send queue may hold: twice the congestion window, so that an ACK always finds the next window's data
+    /// queued (Linux: `tcp_sndbuf_expand`), between the first and the largest `tcp_wmem`.
+    #[inline]
+    fn send_limit(&self, tunables: &TcpTunables) -> u32 {
+        let [first, max] = tunables.tcp_wmem;
+        self.congestion.cwnd.saturating_mul(2).max(first).min(max)
+    }
+
+    /// Whether data may be queued: our side is open.
+    #[inline]
+    fn accepts_data(&self) -> bool {
+        self.state.accepts_data_to_send() && !self.fin_queued
+    }
+
+    /// Tells of room once a third of the send buffer is free again (Linux: `sk_stream_is_writeable`).
+    #[inline]
+    pub(super) fn tell_writable(&mut self, tunables: &TcpTunables) {
+        if self.send_was_full && self.send_room(tunables) > self.send_limit(tunables) / 3 {
+            self.send_was_full = false;
+            self.ready |= Ready::WRITABLE;
+        }
+    }
+
+    /// The application took `bytes`: the window may open.
+    fn on_read(&mut self, bytes: u32, now: Instant) {
+        if bytes == 0 {
+            return;
+        }
+        let mss = u32::from(self.ack.receive_mss());
+        let unread = self.receive.bytes();
+        let tell = self.window.on_taken(bytes, unread, mss);
+        let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+        self.window.adjust(now, rtt, mss);
+        if tell && self.state.may_receive_data() {
+            self.ack.send_now();
+        }
+        self.tell_over();
+    }
+
+    fn discard_received<B>(&mut self, chunks: &mut Chunks<B>) {
+        self.receive.clear(chunks);
+    }
+
+    /// Nothing more leaves from here.
+    pub(super) fn silence(&mut self) {
+        self.syn_pending = false;
+        self.probe_pending = false;
+        self.fin_lost = false;
+        self.ack.cancel();
+    }
+
+    /// Checks what must hold in every reachable state; in production a violation is the caller's reason to give this
+    /// connection up.
+    #[inline]
+    pub(super) fn holds<B>(&self, chunks: &Chunks<B>) -> bool {
+        let limit = self.send.end().plus(1);
+        let ordered = invariant!(self.una.before_or_eq(self.nxt), "{self:?}");
+        let bounded = invariant!(self.nxt.before_or_eq(limit), "{self:?}");
+        let window = invariant!(
+            self.window.nxt.before_or_eq(self.window.edge().plus(1)),
+            "{self:?}"
+        );
+        let lost = invariant!(self.send.board.sacked() <= self.send.bytes(), "{self:?}");
+        debug_assert!(
+            self.send.board.is_consistent(chunks, self.send.queue()),
+            "{self:?}"
+        );
+        ordered && bounded && window && lost
+    }
+}
+
+/// Copies the start of `data` into a fresh buffer and chunk; `len` is what is wanted, and then what fitted.
+fn copy_to_chunk<P: PacketPool>(data: &[u8], len: &mut usize, env: &mut Env<'_, P>) -> Option<u32> {
+    let mut buf = env.pool.alloc()?;
+    let offset = buf.offset();
+    *len = (*len).min(buf.capacity().saturating_sub(offset));
+    if *len == 0 || !buf.set_span(offset, *len) {
+        return None;
+    }
+    buf.bytes_mut()?.copy_from_slice(data.get(..*len)?);
+    let (offset, len) = (u16::try_from(offset).ok()?, u16::try_from(*len).ok()?);
+    env.chunks.take(buf, SeqNumber::new(0), offset, len).ok()
+}

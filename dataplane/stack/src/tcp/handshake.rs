@@ -1,0 +1,266 @@
+//! How a connection begins: active open, passive open, simultaneous open (RFC 9293 section 3.5).
+//!
+//! The half-open part of a passive open is not here: `syn_queue.rs` and `syn_cookie.rs` remember a request until its
+//! final ACK, and hand over what they know as a `Handshake`.
+
+use core::ops::ControlFlow;
+
+use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber};
+
+use super::config::{ConnectionOptions, TcpTunables};
+use super::connection::Connection;
+use super::ready::Ready;
+use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
+use super::state::State;
+use crate::stats::count;
+use crate::verdict::DropReason;
+
+/// What is needed to open a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    /// Addresses and ports; `local` is ours.
+    pub(crate) tuple: FlowTuple,
+    /// Our initial sequence number.
+    pub(crate) iss: SeqNumber,
+    /// What is added to the millisecond clock for timestamps.
+    pub(crate) ts_offset: u32,
+    /// The path MTU, bytes.
+    pub(crate) mtu: u16,
+    /// Options of this connection.
+    pub(crate) options: ConnectionOptions,
+}
+
+/// What a half-open connection agreed on, when its final ACK comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    /// What an active open needs as well.
+    pub(crate) open: Open,
+    /// The peer's initial sequence number.
+    pub(crate) irs: SeqNumber,
+    /// The MSS the peer announced (the default of the family when it announced none).
+    pub(crate) peer_mss: u16,
+    /// The peer's window shift and ours; `None` when not both offered scaling.
+    pub(crate) scales: Option<(u8, u8)>,
+    /// Both offered SACK.
+    pub(crate) sack_permitted: bool,
+    /// TS.Recent, when both offered timestamps.
+    pub(crate) ts_recent: Option<u32>,
+    /// The window our SYN-ACK offered, bytes.
+    pub(crate) rcv_wnd: u32,
+    /// When the SYN-ACK was sent, if it was sent once only: the first RTT sample.
+    pub(crate) sent_at: Option<Instant>,
+}
+
+impl Connection {
+    /// An active open: in SYN-SENT, with a SYN to send.
+    pub(crate) fn connect(open: &Open, tunables: &TcpTunables, now: Instant) -> Self {
+        let mut connection = Self::new(open.tuple, open.iss, open.mtu, open.options, tunables, now);
+        connection.timestamps.offset = open.ts_offset;
+        connection.state = State::SynSent;
+        connection.syn_pending = true;
+        connection
+    }
+
+    /// A passive open whose final ACK has come: in SYN-RECEIVED. Feed that segment to `handle_segment` next; it
+    /// completes the handshake and may carry data.
+    pub(crate) fn accept(handshake: &Handshake, tunables: &TcpTunables, now: Instant) -> Self {
+        let open = &handshake.open;
+        let mut connection = Self::new(open.tuple, open.iss, open.mtu, open.options, tunables, now);
+        connection.state = State::SynReceived;
+        connection.timestamps.offset = open.ts_offset;
+        connection.peer_mss = handshake.peer_mss;
+        connection.sack_permitted = handshake.sack_permitted;
+        if let Some(recent) = handshake.ts_recent {
+            connection.timestamps.agreed = true;
+            connection.timestamps.remember(recent, now);
+        }
+        let (theirs, ours) = handshake.scales.unwrap_or((0, 0));
+        connection.snd_scale = theirs;
+        connection
+            .window
+            .open(handshake.irs, handshake.rcv_wnd, ours);
+        match handshake.sent_at {
+            Some(sent_at) => connection.rtt.sample(now.since(sent_at).to_micros()),
+            None => connection.rtt.distrust_handshake(),
+        }
+        connection.passive = true;
+        connection.ready |= Ready::ACCEPTED;
+        connection.update_mss(tunables);
+        connection
+    }
+
+    /// A segment in SYN-SENT (RFC 9293 section 3.10.7.3).
+    pub(super) fn on_syn_sent<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: Segment<P::Buf>,
+    ) -> Disposition {
+        let flags = segment.flags;
+        if let ControlFlow::Break(disposition) = self.check_ack_of_syn(env, &segment) {
+            return disposition;
+        }
+        if flags.rst() {
+            //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3
+            //# If the RST bit is set ... if the ACK was acceptable, then signal to the user "error: connection reset"
+            if flags.ack() {
+                return self.finish(env, CloseReason::Refused, None);
+            }
+            env.stats.drop(DropReason::AckMissing);
+            return Disposition::Continue;
+        }
+        if !flags.syn() {
+            env.stats.drop(DropReason::StateIgnored);
+            return Disposition::Continue;
+        }
+        self.agree(&segment.options, env.now, env.tunables);
+        let scale = self.agreed_scale(&segment, env.tunables);
+        let offered = u32::from(self.window.initial());
+        self.window.open(segment.seq, offered, scale);
+        self.set_send_window(&segment, u32::from(segment.window));
+        if flags.ack() {
+            self.on_syn_ack(env, &segment);
+            self.process_payload(env, segment)
+        } else {
+            //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3
+            //# Otherwise, enter SYN-RECEIVED, form a SYN,ACK segment ... and send it.
+            // MUST-10; behaviour: A14-17. Data in such a SYN is not kept (behaviour: A14-18): it comes again.
+            self.state = State::SynReceived;
+            self.syn_pending = true;
+            Disposition::Continue
+        }
+    }
+
+    /// Is the ACK, if there is one, of our SYN? And did the peer echo a time at which we had sent it?
+    fn check_ack_of_syn<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        if !segment.flags.ack() {
+            return ControlFlow::Continue(());
+        }
+        let acceptable = segment.ack.after(self.iss) && segment.ack.before_or_eq(self.nxt);
+        let reason = if !acceptable {
+            DropReason::AckUnacceptable
+        } else if self.is_echo_impossible(env, segment) {
+            count!(env.stats.paws_active);
+            DropReason::PawsRejected
+        } else {
+            return ControlFlow::Continue(());
+        };
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3
+        //# If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set ...)
+        env.stats.drop(reason);
+        ControlFlow::Break(if segment.flags.rst() {
+            Disposition::Continue
+        } else {
+            Disposition::Reset(ResetSegment {
+                seq: segment.ack,
+                ack: None,
+            })
+        })
+    }
+
+    /// Linux's `PAWSActiveRejected`: the echo lies before our first SYN or in the future (behaviour: A14-3).
+    fn is_echo_impossible<P: PacketPool>(
+        &self,
+        env: &Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> bool {
+        let Some(stamps) = segment.options.timestamps.filter(|stamps| stamps.echo != 0) else {
+            return false;
+        };
+        let since_first = env
+            .now
+            .as_millis()
+            .saturating_sub(self.received_at.as_millis());
+        let elapsed = self.timestamps.elapsed(stamps.echo, env.now);
+        elapsed.is_none_or(|elapsed| {
+            u64::from(elapsed.as_micros() / 1_000) > since_first.saturating_add(1)
+        })
+    }
+
+    fn agreed_scale<B>(&self, segment: &Segment<B>, tunables: &TcpTunables) -> u8 {
+        // RFC 7323 section 2.2: both or none.
+        let both = tunables.tcp_window_scaling && segment.options.window_scale.is_some();
+        if both { tunables.window_scale() } else { 0 }
+    }
+
+    fn on_syn_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) {
+        self.una = segment.ack;
+        if self.recovery.timeouts == 0 {
+            self.rtt.sample(env.now.since(self.sent_at).to_micros());
+        } else {
+            // Karn: the answer may be to any of the SYNs, unless a timestamp tells which.
+            match segment
+                .options
+                .timestamps
+                .and_then(|stamps| self.timestamps.elapsed(stamps.echo, env.now))
+            {
+                Some(elapsed) => self.rtt.sample(elapsed),
+                None => self.rtt.distrust_handshake(),
+            }
+        }
+        self.enter_established(env);
+        self.ready |= Ready::CONNECTED | Ready::WRITABLE;
+        // The third segment of the handshake completes the peer's side: never delayed.
+        self.ack.send_now();
+    }
+
+    /// The final ACK of a passive or simultaneous open.
+    pub(super) fn check_ack_of_syn_ack<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# If the segment acknowledgment is not acceptable, form a reset segment <SEQ=SEG.ACK><CTL=RST> and send it.
+        if !segment.ack.after(self.una) || segment.ack.after(self.nxt) {
+            env.stats.drop(DropReason::AckUnacceptable);
+            let reset = ResetSegment {
+                seq: segment.ack,
+                ack: None,
+            };
+            return ControlFlow::Break(Disposition::Reset(reset));
+        }
+        self.una = self.iss.plus(1);
+        if !self.passive {
+            // Simultaneous open: one sample, if the SYN went out once.
+            if self.recovery.timeouts == 0 {
+                self.rtt.sample(env.now.since(self.sent_at).to_micros());
+            } else {
+                self.rtt.distrust_handshake();
+            }
+            self.ready |= Ready::CONNECTED | Ready::WRITABLE;
+        }
+        let window = u32::from(segment.window)
+            .checked_shl(self.snd_scale.into())
+            .unwrap_or(0);
+        self.set_send_window(segment, window);
+        self.enter_established(env);
+        ControlFlow::Continue(())
+    }
+
+    fn enter_established<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        // The application may have closed its side before the handshake was complete.
+        self.state = if self.fin_queued {
+            State::FinWait1
+        } else {
+            State::Established
+        };
+        self.syn_pending = false;
+        if self.recovery.timeouts > 0 {
+            // RFC 5681 section 3.1: a lost SYN starts with one segment.
+            self.congestion.cwnd = u32::from(self.mss);
+        }
+        self.recovery.timeouts = 0;
+        self.recovery.stalled_since = Instant::NEVER;
+        self.recovery.point = self.una;
+        self.rtt.end_backoff();
+        self.timers.retransmit = Instant::NEVER;
+        self.sent_at = env.now;
+        self.received_at = env.now;
+        self.ack.enter_quick_mode();
+        self.arm_keepalive(env.now, env.tunables);
+    }
+}

@@ -1,0 +1,430 @@
+//! A segment arrives: the checks of RFC 9293 section 3.10.7 in their order, one function each.
+//!
+//! The order is PAWS, sequence number, RST, SYN, ACK, text, FIN. A check that ends the segment says what the driver
+//! must do; the others pass it on. Urgent data is taken in line and never told of (RFC 6093 section 4): the pointer is
+//! not forwarded by a splice.
+
+use core::ops::ControlFlow;
+
+use millrace_base::{PacketBuf, PacketPool, SeqNumber};
+
+use super::chunk::ChunkQueue;
+use super::connection::Connection;
+use super::ready::Ready;
+use super::reassembly::{Inserted, Piece, SeqRange};
+use super::segment::{CloseReason, Disposition, Env, Segment, TimeWaitRecord};
+use super::state::State;
+use super::timers::Timers;
+use crate::stats::count;
+use crate::verdict::DropReason;
+
+impl Connection {
+    /// Takes one segment of this connection whose checksum is good.
+    pub(crate) fn handle_segment<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: Segment<P::Buf>,
+    ) -> Disposition {
+        let disposition = match self.state {
+            State::Closed | State::Listen | State::TimeWait => {
+                env.stats.drop(DropReason::StateIgnored);
+                Disposition::Continue
+            }
+            State::SynSent => self.on_syn_sent(env, segment),
+            _ => match self.check(env, &segment) {
+                ControlFlow::Continue(()) => self.process_payload(env, segment),
+                ControlFlow::Break(disposition) => disposition,
+            },
+        };
+        if disposition != Disposition::Continue {
+            return disposition;
+        }
+        if !self.holds(env.chunks) {
+            env.stats.drop(DropReason::Bug);
+            return self.abort(env);
+        }
+        Disposition::Continue
+    }
+
+    /// Everything before the text of the segment.
+    #[inline]
+    fn check<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        self.check_timestamp(env, segment)?;
+        self.check_sequence(env, segment)?;
+        self.check_reset(env, segment)?;
+        self.check_syn(env, segment)?;
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# if the ACK bit is off, drop the segment and return
+        if !segment.flags.ack() {
+            env.stats.drop(DropReason::AckMissing);
+            return ControlFlow::Break(Disposition::Continue);
+        }
+        if let Some(stamps) = segment.options.timestamps
+            && self.timestamps.agreed
+        {
+            self.timestamps
+                .update(stamps.value, segment.seq, self.window.acked, env.now);
+        }
+        if self.state == State::SynReceived {
+            self.check_ack_of_syn_ack(env, segment)?;
+        }
+        self.received_at = env.now;
+        self.process_ack(env, segment)
+    }
+
+    /// PAWS (RFC 7323 section 5.3). A RST is not judged by its timestamp, as in Linux.
+    #[inline]
+    fn check_timestamp<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        let Some(stamps) = segment
+            .options
+            .timestamps
+            .filter(|_| self.timestamps.agreed)
+        else {
+            return ControlFlow::Continue(());
+        };
+        if segment.flags.rst() || !self.timestamps.rejects(stamps.value, env.now) {
+            return ControlFlow::Continue(());
+        }
+        // A pure duplicate ACK that was merely overtaken says nothing wrong (Linux: tcp_disordered_ack).
+        let rto = self
+            .rtt
+            .rto(env.tunables)
+            .as_millis()
+            .min(u64::from(u32::MAX)) as u32;
+        let overtaken = segment.len() == 0
+            && segment.seq == self.window.nxt
+            && segment.ack == self.una
+            && self.timestamps.is_slightly_old(stamps.value, rto);
+        if overtaken {
+            return ControlFlow::Continue(());
+        }
+        count!(env.stats.paws_estab);
+        env.stats.drop(DropReason::PawsRejected);
+        if segment.len() > 0 || self.may_answer(env) {
+            self.note_duplicate(segment, env);
+            self.ack.send_now();
+        } else {
+            count!(env.stats.tcp_ack_skipped_paws);
+        }
+        ControlFlow::Break(Disposition::Continue)
+    }
+
+    /// Is any of it inside the receive window? (RFC 9293 section 3.10.7.4, first.)
+    ///
+    /// Linux's form: nothing may start beyond the right edge or end before the last ACK sent. It lets pass what was
+    /// acknowledged since then, whose ACK field is still good.
+    #[inline]
+    fn check_sequence<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
+        let end = segment.end();
+        let edge = self.window.edge().latest(self.window.nxt);
+        if end.after_or_eq(self.window.acked) && segment.seq.before_or_eq(edge) {
+            return ControlFlow::Continue(());
+        }
+        if segment.flags.rst() {
+            if self.is_reset_after_fin(segment.seq) {
+                return ControlFlow::Break(self.on_reset(env));
+            }
+            env.stats.drop(DropReason::ResetOutOfWindow);
+            return ControlFlow::Break(Disposition::Continue);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# If an incoming segment is not acceptable, an acknowledgment should be sent in reply
+        env.stats.drop(DropReason::OutOfWindow);
+        if segment.flags.syn() {
+            self.challenge(env);
+        } else if segment.payload_len > 0 || self.may_answer(env) {
+            self.note_duplicate(segment, env);
+            self.ack.send_now();
+        } else {
+            count!(env.stats.tcp_ack_skipped_seq);
+        }
+        ControlFlow::Break(Disposition::Continue)
+    }
+
+    /// The text and the FIN (RFC 9293 section 3.10.7.4, seventh and eighth).
+    #[inline]
+    pub(super) fn process_payload<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: Segment<P::Buf>,
+    ) -> Disposition {
+        if segment.payload_len == 0 && !segment.flags.fin() {
+            return Disposition::Continue;
+        }
+        if !self.state.may_receive_data() {
+            return self.ignore_payload(env, &segment);
+        }
+        let seq = segment.seq.plus(u32::from(segment.flags.syn()));
+        let end = seq.plus(segment.payload_len);
+        if self.orphan && end.after(self.window.nxt) {
+            //= https://www.rfc-editor.org/rfc/rfc1122#section-4.2.2.13
+            //# its TCP SHOULD send a RST to show that data was lost
+            // behaviour: A16-17, A16-23
+            count!(env.stats.tcp_abort_on_data);
+            env.stats.drop(DropReason::DataAfterClose);
+            let reset = self.reset_segment();
+            return self.finish(env, CloseReason::Aborted, reset);
+        }
+        if segment.flags.fin() && end.before_or_eq(self.window.edge().latest(self.window.nxt)) {
+            self.peer_fin = Some(end);
+        }
+        self.take_text(env, segment, SeqRange { start: seq, end });
+        if self.peer_fin == Some(self.window.nxt) {
+            return self.on_peer_fin(env);
+        }
+        Disposition::Continue
+    }
+
+    /// After the peer's FIN there is nothing to take; its FIN came again because our ACK was lost.
+    fn ignore_payload<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> Disposition {
+        env.stats.drop(DropReason::StateIgnored);
+        if segment.end().before_or_eq(self.window.nxt) {
+            self.note_duplicate(segment, env);
+            self.ack.send_now();
+        }
+        Disposition::Continue
+    }
+
+    fn take_text<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: Segment<P::Buf>,
+        range: SeqRange,
+    ) {
+        if segment.payload_len == 0 {
+            // A FIN alone; one that is early is remembered, and told of like early data.
+            if range.start.after(self.window.nxt) {
+                self.ack.send_now();
+            }
+            return;
+        }
+        let nxt = self.window.nxt;
+        // Nothing beyond the promised edge or behind a FIN is taken.
+        let end = range.end.earliest(self.window.edge());
+        let end = self.peer_fin.map_or(end, |fin| end.earliest(fin));
+        if end.before_or_eq(nxt) || end.before_or_eq(range.start) {
+            self.refuse_text(env, &segment);
+            return;
+        }
+        self.ack.measure(segment.payload_len, self.advertised_mss());
+        let had_holes = !self.reassembly.is_empty();
+        let wanted = SeqRange {
+            start: range.start.latest(nxt),
+            end,
+        };
+        if range.start.before(nxt) {
+            self.reassembly.note_duplicate(SeqRange {
+                start: range.start,
+                end: nxt,
+            });
+            count!(env.stats.tcp_dsack_old_sent);
+        }
+        if let Some(payload) = segment.payload {
+            self.queue_text(env, payload, range.start, wanted);
+        }
+        self.after_text(env, nxt, had_holes);
+    }
+
+    /// Nothing of it can be used: it was received before, or lies beyond the window.
+    fn refuse_text<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) {
+        let old = segment.end().before_or_eq(self.window.nxt);
+        env.stats.drop(if old {
+            DropReason::Duplicate
+        } else {
+            DropReason::OutOfWindow
+        });
+        if old {
+            self.note_duplicate(segment, env);
+            count!(env.stats.delayed_ack_lost);
+        }
+        self.ack.enter_quick_mode();
+        self.ack.send_now();
+    }
+
+    /// Makes a chunk of every buffer of the segment and puts it where it belongs.
+    fn queue_text<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        payload: P::Buf,
+        first: SeqNumber,
+        wanted: SeqRange,
+    ) {
+        let mut seq = first;
+        let mut rest = Some(payload);
+        while let Some(mut buf) = rest.take() {
+            let (offset, len) = (buf.offset(), buf.bytes().len());
+            let next = buf.detach_next();
+            let end = seq.plus(len as u32);
+            let start = seq.latest(wanted.start);
+            let stop = end.earliest(wanted.end);
+            if start.before(stop) {
+                let skip = start.bytes_since(seq) as usize;
+                let piece = Piece {
+                    buf,
+                    seq: start,
+                    offset: offset.saturating_add(skip).min(usize::from(u16::MAX)) as u16,
+                    len: stop.bytes_since(start) as u16,
+                };
+                if !self.queue_piece(env, piece) {
+                    break;
+                }
+            }
+            seq = end;
+            rest = next;
+        }
+    }
+
+    #[inline]
+    fn queue_piece<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
+        let in_turn = piece.seq == self.window.nxt;
+        if in_turn && self.reassembly.is_empty() {
+            if !self.receive.has_room() {
+                env.stats.drop(DropReason::ReceiveBufferFull);
+                return false;
+            }
+            let end = piece.seq.plus(piece.len.into());
+            let Ok(index) = env
+                .chunks
+                .take(piece.buf, piece.seq, piece.offset, piece.len)
+            else {
+                count!(env.stats.tcp_rcvq_drop);
+                env.stats.drop(DropReason::ReceiveBufferFull);
+                return false;
+            };
+            self.receive.push(env.chunks, index);
+            self.window.nxt = end;
+            return true;
+        }
+        if in_turn && env.chunks.available() < 2 && self.reassembly.prune(env.chunks) {
+            // What comes in turn frees memory; what waits for it does not.
+            count!(env.stats.ofo_pruned);
+        }
+        if !in_turn {
+            count!(env.stats.tcp_ofo_queue);
+        }
+        let inserted: Inserted = self.reassembly.insert(env.chunks, piece);
+        if !inserted.duplicate.is_empty() {
+            count!(env.stats.tcp_dsack_ofo_sent);
+            self.reassembly.note_duplicate(inserted.duplicate);
+        }
+        if inserted.refused {
+            count!(env.stats.tcp_ofo_drop);
+            env.stats.drop(DropReason::ReassemblyFull);
+        }
+        while self.receive.has_room() {
+            let Some(index) = self.reassembly.take_at(env.chunks, self.window.nxt) else {
+                break;
+            };
+            if let Some(chunk) = env.chunks.get(index) {
+                self.window.nxt = chunk.end();
+            }
+            self.receive.push(env.chunks, index);
+        }
+        !inserted.refused
+    }
+
+    /// What to tell both sides after text was queued; `before` is RCV.NXT as it was.
+    #[inline]
+    fn after_text<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        before: SeqNumber,
+        had_holes: bool,
+    ) {
+        let taken = self.window.nxt.bytes_since(before);
+        if taken == 0 {
+            //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
+            //# A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment arrives.
+            self.ack.enter_quick_mode();
+            if self.sack_permitted {
+                self.ack.send_now();
+            } else {
+                self.ack.send_duplicate();
+            }
+            return;
+        }
+        self.bytes_received = self.bytes_received.wrapping_add(taken.into());
+        self.ready |= Ready::READABLE;
+        if had_holes {
+            self.reassembly.on_advance(self.window.nxt);
+            // A hole was filled: the sender is waiting to hear it (RFC 5681 section 4.2).
+            self.ack.send_now();
+        }
+        self.schedule_ack(env.now, env.tunables);
+    }
+
+    /// The peer's FIN is next (RFC 9293 section 3.10.7.4, eighth; behaviour: A27-1 to A27-5).
+    fn on_peer_fin<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        self.window.nxt = self.window.nxt.plus(1);
+        self.peer_fin = None;
+        self.reassembly.clear(env.chunks);
+        self.ready |= Ready::PEER_CLOSED;
+        self.ack.send_now();
+        self.ack.start_ping_pong();
+        self.state = self.state.after_peer_fin(false);
+        if self.state == State::TimeWait {
+            self.enter_time_wait(env)
+        } else {
+            Disposition::Continue
+        }
+    }
+
+    /// The connection's tuple is handed to a record; received data may still wait here.
+    pub(super) fn enter_time_wait<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        let ack_now =
+            self.ack.due() > 0 || self.timers.delayed_ack != millrace_base::Instant::NEVER;
+        let record = TimeWaitRecord {
+            tuple: self.tuple,
+            snd_nxt: self.nxt,
+            rcv_nxt: self.window.nxt,
+            rcv_wnd: self.window.size(),
+            rcv_scale: self.window.scale,
+            timestamps: self.timestamps.agreed,
+            ts_recent: self.timestamps.recent,
+            ts_recent_at: self.timestamps.recent_at_seconds(),
+            ts_offset: self.timestamps.offset,
+            ack_now,
+        };
+        self.state = State::TimeWait;
+        self.send.clear(env.chunks);
+        self.reassembly.clear(env.chunks);
+        self.timers = Timers::OFF;
+        self.silence();
+        self.tell_over();
+        Disposition::TimeWait(record)
+    }
+
+    /// A duplicate to report by D-SACK (RFC 2883; Linux: `tcp_dsack_set`).
+    fn note_duplicate<P: PacketPool>(&mut self, segment: &Segment<P::Buf>, env: &mut Env<'_, P>) {
+        let end = segment.end().earliest(self.window.nxt);
+        let useful = self.sack_permitted && env.tunables.tcp_dsack && segment.payload_len > 0;
+        if useful && segment.seq.before(end) {
+            count!(env.stats.tcp_dsack_old_sent);
+            self.reassembly.note_duplicate(SeqRange {
+                start: segment.seq,
+                end,
+            });
+        }
+    }
+}
+
+// What one connection can hold of received data is bounded by the window, which counts bytes, and by these.
+const _: () =
+    assert!(super::recv_buffer::RECEIVE_CHUNKS_MAX > super::reassembly::REASSEMBLY_CHUNKS_MAX);
+const _: () = assert!(size_of::<ChunkQueue>() == 16);

@@ -1,0 +1,90 @@
+//! Whether the peer is still there: keep-alive probes (RFC 9293 section 3.8.4), zero-window probes (section 3.8.6.1) and
+//! the patience with a peer that never closes after us.
+//!
+//! A probe carries no data: its sequence number is one before what the peer expects, so that a live peer must answer
+//! (Linux: `tcp_xmit_probe_skb`; SHLD-12).
+
+use millrace_base::{Instant, Nanos, PacketPool};
+
+use super::config::TcpTunables;
+use super::connection::Connection;
+use super::segment::{CloseReason, Disposition, Env};
+use super::state::State;
+use super::timers::Purpose;
+use crate::stats::count;
+
+impl Connection {
+    /// Starts or stops keep-alive according to the option. In FIN-WAIT-2 an orphan has another use for this timer.
+    pub(super) fn arm_keepalive(&mut self, now: Instant, tunables: &TcpTunables) {
+        if self.orphan && self.state == State::FinWait2 {
+            return;
+        }
+        self.timers.idle = if self.options.keepalive && self.state.is_synchronized() {
+            now.after(Nanos::from_secs(tunables.tcp_keepalive_time.into()))
+        } else {
+            Instant::NEVER
+        };
+    }
+
+    /// An orphan does not wait for ever for the peer's FIN (Linux: `tcp_fin_timeout`; behaviour: A25-15).
+    pub(super) fn limit_fin_wait2(&mut self, now: Instant, tunables: &TcpTunables) {
+        // Never below 3.5 RTO (behaviour: A28-1).
+        let rto = self.rtt.base(tunables).times(7).as_nanos() / 2;
+        let limit = Nanos::from_secs(tunables.tcp_fin_timeout.into()).max(Nanos::new(rto));
+        self.timers.idle = now.after(limit);
+    }
+
+    /// The idle timer expired.
+    pub(super) fn on_idle_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        self.timers.idle = Instant::NEVER;
+        if self.orphan && self.state == State::FinWait2 {
+            // Linux drops the mini-socket silently; what the peer still sends meets a RST as for no connection.
+            count!(env.stats.tcp_abort_on_linger);
+            return self.finish(env, CloseReason::TimedOut, None);
+        }
+        if !self.options.keepalive || !self.state.is_synchronized() {
+            return Disposition::Continue;
+        }
+        let idle = Nanos::from_secs(env.tunables.tcp_keepalive_time.into());
+        let silent = env.now.since(self.received_at);
+        // MUST-26: only an idle connection is probed. Data in flight has its own timer.
+        if self.una != self.nxt || self.unsent_bytes() > 0 || silent < idle {
+            let from = if silent < idle {
+                self.received_at
+            } else {
+                env.now
+            };
+            self.timers.idle = from.after(idle);
+            return Disposition::Continue;
+        }
+        // MUST-29: one lost answer proves nothing.
+        if self.probes >= env.tunables.tcp_keepalive_probes {
+            count!(env.stats.tcp_abort_on_timeout);
+            let reset = self.reset_segment();
+            return self.finish(env, CloseReason::TimedOut, reset);
+        }
+        self.probes = self.probes.saturating_add(1);
+        self.probe_pending = true;
+        count!(env.stats.tcp_keep_alive);
+        let interval = Nanos::from_secs(env.tunables.tcp_keepalive_intvl.into());
+        self.timers.idle = env.now.after(interval);
+        Disposition::Continue
+    }
+
+    /// The window stayed closed for another interval (RFC 9293 section 3.8.6.1; MUST-36, SHLD-29, SHLD-30).
+    pub(super) fn on_probe_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        // MUST-37: as long as the peer answers, `probes` starts again and the window may stay closed for ever.
+        if self.probes >= self.retries(env.tunables) {
+            count!(env.stats.tcp_abort_on_timeout);
+            let reset = self.reset_segment();
+            return self.finish(env, CloseReason::TimedOut, reset);
+        }
+        self.probes = self.probes.saturating_add(1);
+        self.probe_pending = true;
+        count!(env.stats.tcp_win_probe);
+        self.rtt.back_off();
+        let interval = self.rtt.rto(env.tunables);
+        self.timers.arm(Purpose::Probe, env.now, interval);
+        Disposition::Continue
+    }
+}

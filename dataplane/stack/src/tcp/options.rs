@@ -1,0 +1,184 @@
+//! Options: what each SYN offers, what both agreed on, and the segment size that is left.
+
+use millrace_base::{Instant, PacketPool};
+use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
+
+use super::chunk::LOST;
+use super::config::TcpTunables;
+use super::connection::Connection;
+use super::reassembly::SACK_BLOCKS_MAX;
+use super::segment::Env;
+use super::state::State;
+
+/// The segment size of a peer that does not say one (MUST-15, IPv4).
+pub(crate) const MSS_DEFAULT: u16 = 536;
+/// The same for IPv6 (MUST-15).
+pub(crate) const MSS_DEFAULT_V6: u16 = 1_220;
+
+/// Bytes of a timestamp option with its padding.
+const TIMESTAMPS_BYTES: u16 = 12;
+
+impl Connection {
+    /// Bytes of IP and TCP header without options.
+    fn fixed_headers_len(&self) -> u16 {
+        if self.tuple.local.address.is_v4() {
+            40
+        } else {
+            60
+        }
+    }
+
+    /// The MSS we announce: what fits the path, options not subtracted (RFC 6691; MUST-14, MUST-67).
+    pub(super) fn advertised_mss(&self) -> u16 {
+        self.mtu
+            .saturating_sub(self.fixed_headers_len())
+            .max(MSS_DEFAULT)
+    }
+
+    /// The options of a SYN (`answer` = false) or SYN-ACK.
+    pub(super) fn syn_options(
+        &self,
+        now: Instant,
+        tunables: &TcpTunables,
+        answer: bool,
+    ) -> TcpOptions {
+        let timestamps = if answer {
+            self.timestamps.agreed
+        } else {
+            tunables.tcp_timestamps
+        };
+        let scaling = if answer {
+            self.window.scale != 0 || self.snd_scale != 0
+        } else {
+            tunables.tcp_window_scaling
+        };
+        let scale = if answer {
+            self.window.scale
+        } else {
+            tunables.window_scale()
+        };
+        TcpOptions {
+            mss: Some(self.advertised_mss()),
+            window_scale: scaling.then_some(scale),
+            sack_permitted: if answer {
+                self.sack_permitted
+            } else {
+                tunables.tcp_sack
+            },
+            timestamps: timestamps.then(|| self.timestamp(now)),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// The options of a segment with data: those that are on every segment.
+    ///
+    /// Unlike Linux, data never carries SACK blocks: `output.rs` sends an ACK with them first. So a full segment has
+    /// one size, whatever is missing in the other direction.
+    #[inline]
+    pub(super) fn segment_options(&self, now: Instant) -> TcpOptions {
+        TcpOptions {
+            timestamps: self.timestamps.agreed.then(|| self.timestamp(now)),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// The options of a segment without data: SACK blocks as well, while something is missing.
+    #[inline]
+    pub(super) fn ack_options(&mut self, now: Instant) -> TcpOptions {
+        let mut options = self.segment_options(now);
+        if self.has_sack_news() {
+            options.sack = self.sack_blocks();
+        }
+        options
+    }
+
+    /// Whether an ACK would carry SACK blocks.
+    #[inline]
+    pub(super) fn has_sack_news(&self) -> bool {
+        self.sack_permitted && (!self.reassembly.is_empty() || self.reassembly.has_duplicate())
+    }
+
+    /// The blocks to report: a duplicate first (RFC 2883 section 4), then what was received out of order.
+    fn sack_blocks(&mut self) -> SackBlocks {
+        let room = if self.timestamps.agreed {
+            SACK_BLOCKS_MAX.saturating_sub(1)
+        } else {
+            SACK_BLOCKS_MAX
+        };
+        let mut blocks = SackBlocks::NONE;
+        if let Some(duplicate) = self.reassembly.take_duplicate() {
+            blocks.push(duplicate.start, duplicate.end);
+        }
+        for block in self.reassembly.blocks() {
+            if blocks.len() >= room {
+                break;
+            }
+            blocks.push(block.start, block.end);
+        }
+        blocks
+    }
+
+    #[inline]
+    fn timestamp(&self, now: Instant) -> Timestamps {
+        Timestamps {
+            value: self.timestamps.value(now),
+            echo: self.timestamps.recent,
+        }
+    }
+
+    /// Takes over what the peer's SYN or SYN-ACK says, given what ours said or will say.
+    pub(super) fn agree(&mut self, offered: &TcpOptions, now: Instant, tunables: &TcpTunables) {
+        let default = if self.tuple.local.address.is_v4() {
+            MSS_DEFAULT
+        } else {
+            MSS_DEFAULT_V6
+        };
+        self.peer_mss = offered.mss.unwrap_or(default);
+        self.sack_permitted = tunables.tcp_sack && offered.sack_permitted;
+        if let Some(stamps) = offered.timestamps.filter(|_| tunables.tcp_timestamps) {
+            self.timestamps.agreed = true;
+            self.timestamps.remember(stamps.value, now);
+        }
+        self.snd_scale = 0;
+        if let Some(scale) = offered.window_scale.filter(|_| tunables.tcp_window_scaling) {
+            self.snd_scale = scale;
+        }
+        self.update_mss(tunables);
+    }
+
+    /// Computes the effective segment size (RFC 9293 section 3.7.1, MUST-16).
+    pub(super) fn update_mss(&mut self, tunables: &TcpTunables) {
+        let path = self.mtu.saturating_sub(self.fixed_headers_len());
+        let options = if self.timestamps.agreed {
+            TIMESTAMPS_BYTES
+        } else {
+            0
+        };
+        let mss = self.peer_mss.min(path).saturating_sub(options);
+        self.mss = mss.max(tunables.tcp_min_snd_mss);
+        let rescale = matches!(
+            self.state,
+            State::Closed | State::SynSent | State::SynReceived
+        );
+        self.congestion.set_mss(self.mss, rescale);
+        self.ack.limit_receive_mss(self.advertised_mss());
+    }
+
+    /// Segments in flight are too large for the path: sends them again in smaller ones, without reducing the window,
+    /// because this is not congestion (Linux: `tcp_simple_retransmit`).
+    pub(super) fn retransmit_oversized<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        let mss = self.mss;
+        let unsent = self.send.unsent();
+        let mut index = self.send.queue().head();
+        while index != unsent {
+            let Some(chunk) = env.chunks.get(index) else {
+                break;
+            };
+            let (next, is_large) = (chunk.next(), chunk.len > mss && !chunk.has(LOST));
+            if is_large {
+                self.send.board.mark_lost(env.chunks, index);
+            }
+            index = next;
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Data that came before its turn: an ordered list of chunks without overlaps, and the SACK blocks that tell of it.
+//!
+//! Overlap policy: the bytes received first win. A later segment only fills the holes that are left, so a peer (or an
+//! injector) cannot rewrite what was already taken. Chunks are bounded per connection, and so are the steps of one
+//! insertion; what does not fit is dropped and will be retransmitted: the hole at RCV.NXT never needs the walk.
+
+use millrace_base::{PacketBuf, SeqNumber};
+
+use super::chunk::{ChunkQueue, Chunks, NONE};
+
+/// SACK blocks one connection reports; 3 fit beside timestamps (RFC 2018 section 3).
+pub(crate) const SACK_BLOCKS_MAX: usize = 4;
+
+/// Chunks one connection may hold out of order.
+///
+/// A window of 3 MB in full segments is 2,100 chunks; smaller segments than that meet this limit, which keeps an
+/// attacker who sends every second byte from holding more than 4,096 packet buffers.
+pub(crate) const REASSEMBLY_CHUNKS_MAX: u32 = 4_096;
+
+/// Chunks one insertion may step over to find its place.
+///
+/// A sender retransmits in order, and new data comes at the end: both are found at once. 256 steps take about a
+/// microsecond.
+const REASSEMBLY_STEPS_MAX: u32 = 256;
+
+/// A half-open range of sequence numbers; empty when both are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct SeqRange {
+    /// The first byte.
+    pub(crate) start: SeqNumber,
+    /// Behind the last byte.
+    pub(crate) end: SeqNumber,
+}
+
+/// Received bytes to put in place.
+#[derive(Debug)]
+pub(crate) struct Piece<B> {
+    /// The segment's buffer.
+    pub(crate) buf: B,
+    /// The first byte's sequence number.
+    pub(crate) seq: SeqNumber,
+    /// Where the bytes start in the buffer's memory.
+    pub(crate) offset: u16,
+    /// How many there are.
+    pub(crate) len: u16,
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Inserted {
+    /// Bytes that were new.
+    pub(crate) bytes: u32,
+    /// The first range that was already here.
+    pub(crate) duplicate: SeqRange,
+    /// No room, or too far to walk: some of it was dropped.
+    pub(crate) refused: bool,
+}
+
+/// Out-of-order chunks of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reassembly {
+    queue: ChunkQueue,
+    /// Ranges to report, the most recently changed first (RFC 2018 section 4).
+    blocks: [SeqRange; SACK_BLOCKS_MAX],
+    /// A duplicate to report once (RFC 2883).
+    duplicate: SeqRange,
+}
+
+impl SeqRange {
+    /// Whether there is nothing in it.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether both ranges overlap or meet.
+    fn touches(&self, other: &Self) -> bool {
+        !self.is_empty() && self.start.before_or_eq(other.end) && other.start.before_or_eq(self.end)
+    }
+
+    fn join(&self, other: &Self) -> Self {
+        Self {
+            start: self.start.earliest(other.start),
+            end: self.end.latest(other.end),
+        }
+    }
+}
+
+impl Reassembly {
+    /// Nothing out of order.
+    pub(crate) const EMPTY: Self = Self {
+        queue: ChunkQueue::EMPTY,
+        blocks: [SeqRange {
+            start: SeqNumber::new(0),
+            end: SeqNumber::new(0),
+        }; SACK_BLOCKS_MAX],
+        duplicate: SeqRange {
+            start: SeqNumber::new(0),
+            end: SeqNumber::new(0),
+        },
+    };
+
+    /// Whether everything received is in order.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Out-of-order bytes and chunks.
+    pub(crate) fn queue(&self) -> &ChunkQueue {
+        &self.queue
+    }
+
+    /// Puts a piece in its place. O(1) at both ends.
+    pub(crate) fn insert<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: Piece<B>,
+    ) -> Inserted {
+        let Some(mut before) = self.place(chunks, piece.seq) else {
+            return Inserted {
+                refused: true,
+                ..Inserted::default()
+            };
+        };
+        let mut inserted = Inserted::default();
+        let end = piece.seq.plus(piece.len.into());
+        let mut start = piece.seq;
+        if let Some(chunk) = chunks.get(before)
+            && chunk.end().after(start)
+        {
+            inserted.duplicate = SeqRange {
+                start,
+                end: chunk.end().earliest(end),
+            };
+            start = chunk.end().earliest(end);
+        }
+        // Each turn fills one hole and steps over one chunk; a segment covers at most `len` bytes of them.
+        while start.before(end) {
+            let next = match chunks.get(before) {
+                Some(chunk) => chunk.next(),
+                None => self.queue.head(),
+            };
+            let (next_start, next_end) = chunks
+                .get(next)
+                .map_or((end, end), |chunk| (chunk.seq, chunk.end()));
+            let hole_end = next_start.earliest(end);
+            if start.before(hole_end) {
+                let hole = SeqRange {
+                    start,
+                    end: hole_end,
+                };
+                if !self.fill(chunks, &piece, hole, &mut before) {
+                    inserted.refused = true;
+                    break;
+                }
+                inserted.bytes = inserted.bytes.wrapping_add(hole_end.bytes_since(start));
+            }
+            if next_start.before(end) && inserted.duplicate.is_empty() {
+                inserted.duplicate = SeqRange {
+                    start: next_start,
+                    end: next_end.earliest(end),
+                };
+            }
+            if next == NONE {
+                break;
+            }
+            start = start.latest(next_end);
+            before = next;
+        }
+        if inserted.bytes > 0 {
+            // After a refusal only what lies before the hole is known to be here.
+            let end = if inserted.refused { start } else { end };
+            self.report(SeqRange {
+                start: piece.seq,
+                end,
+            });
+        }
+        inserted
+    }
+
+    /// Takes the first chunk when it continues at `nxt`; it stays taken.
+    #[inline]
+    pub(crate) fn take_at<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) -> Option<u32> {
+        let head = self.queue.head();
+        if chunks.get(head)?.seq != nxt {
+            return None;
+        }
+        chunks.pop_front(&mut self.queue)
+    }
+
+    /// RCV.NXT has advanced: blocks at or before it are reported no more.
+    pub(crate) fn on_advance(&mut self, nxt: SeqNumber) {
+        let mut kept = [SeqRange::default(); SACK_BLOCKS_MAX];
+        let live = self
+            .blocks
+            .iter()
+            .filter(|block| !block.is_empty() && block.end.after(nxt));
+        for (slot, block) in kept.iter_mut().zip(live) {
+            *slot = SeqRange {
+                start: block.start.latest(nxt),
+                end: block.end,
+            };
+        }
+        self.blocks = kept;
+    }
+
+    /// Frees the chunk farthest from its turn, to make room for one whose turn it is.
+    pub(crate) fn prune<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
+        let tail = self.queue.tail();
+        let Some(end) = chunks.get(tail).map(|chunk| chunk.seq) else {
+            return false;
+        };
+        chunks.unlink(&mut self.queue, tail);
+        chunks.free(tail);
+        // RFC 2018 section 8 allows to take a report back; the sender keeps data until it is acknowledged.
+        for block in &mut self.blocks {
+            if block.start.after_or_eq(end) {
+                *block = SeqRange::default();
+            } else {
+                block.end = block.end.earliest(end);
+            }
+        }
+        true
+    }
+
+    /// Frees everything (the peer's FIN came before it, or the connection ends).
+    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        chunks.clear(&mut self.queue);
+        *self = Self::EMPTY;
+    }
+
+    /// A duplicate arrived: the next ACK reports it.
+    pub(crate) fn note_duplicate(&mut self, range: SeqRange) {
+        if self.duplicate.is_empty() {
+            self.duplicate = range;
+        }
+    }
+
+    /// The duplicate to report, once.
+    pub(crate) fn take_duplicate(&mut self) -> Option<SeqRange> {
+        let range = core::mem::take(&mut self.duplicate);
+        (!range.is_empty()).then_some(range)
+    }
+
+    /// Whether a duplicate waits to be reported.
+    pub(crate) fn has_duplicate(&self) -> bool {
+        !self.duplicate.is_empty()
+    }
+
+    /// Ranges to report, in the order to report them.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = SeqRange> {
+        self.blocks.into_iter().filter(|block| !block.is_empty())
+    }
+
+    /// The end of everything received, for the RST check of Linux.
+    pub(crate) fn highest(&self) -> Option<SeqNumber> {
+        self.blocks()
+            .map(|block| block.end)
+            .reduce(SeqNumber::latest)
+    }
+
+    /// The last chunk that starts at or before `seq` (`Some(NONE)`: there is none); `None` when it is too far away.
+    fn place<B>(&self, chunks: &Chunks<B>, seq: SeqNumber) -> Option<u32> {
+        let Some(head) = chunks.get(self.queue.head()) else {
+            return Some(NONE);
+        };
+        if seq.before(head.seq) {
+            return Some(NONE);
+        }
+        let mut index = self.queue.tail();
+        let from_head = seq.bytes_since(head.seq);
+        let tail_seq = chunks.get(index).map_or(seq, |tail| tail.seq);
+        if from_head < tail_seq.bytes_since(seq) {
+            return self.place_from_head(chunks, seq);
+        }
+        for _ in 0..REASSEMBLY_STEPS_MAX {
+            let chunk = chunks.get(index)?;
+            if chunk.seq.before_or_eq(seq) {
+                return Some(index);
+            }
+            index = chunk.prev();
+        }
+        None
+    }
+
+    fn place_from_head<B>(&self, chunks: &Chunks<B>, seq: SeqNumber) -> Option<u32> {
+        let mut index = self.queue.head();
+        for _ in 0..REASSEMBLY_STEPS_MAX {
+            let next = chunks.get(index)?.next();
+            match chunks.get(next) {
+                Some(chunk) if chunk.seq.before_or_eq(seq) => index = next,
+                _ => return Some(index),
+            }
+        }
+        None
+    }
+
+    /// Puts the part of a piece that lies in `hole` behind `before`, and moves `before` there.
+    fn fill<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: &Piece<B>,
+        hole: SeqRange,
+        before: &mut u32,
+    ) -> bool {
+        if self.queue.count() >= REASSEMBLY_CHUNKS_MAX {
+            return false;
+        }
+        let skip = hole.start.bytes_since(piece.seq) as u16;
+        let len = hole.end.bytes_since(hole.start) as u16;
+        let Some(shared) = piece.buf.share() else {
+            return false;
+        };
+        let offset = piece.offset.saturating_add(skip);
+        let Ok(index) = chunks.take(shared, hole.start, offset, len) else {
+            return false;
+        };
+        chunks.insert_after(&mut self.queue, *before, index);
+        *before = index;
+        true
+    }
+
+    /// Moves the block that holds `range` to the front (RFC 2018 section 4).
+    fn report(&mut self, range: SeqRange) {
+        let mut joined = range;
+        let mut blocks = [SeqRange::default(); SACK_BLOCKS_MAX];
+        let mut others = blocks.iter_mut().skip(1);
+        let mut rest = self.blocks;
+        // Joining with one block can make it touch another: at most as many turns as there are blocks.
+        for _ in 0..SACK_BLOCKS_MAX {
+            for block in &mut rest {
+                if block.touches(&joined) {
+                    joined = joined.join(block);
+                    *block = SeqRange::default();
+                }
+            }
+        }
+        for block in rest.into_iter().filter(|block| !block.is_empty()) {
+            if let Some(slot) = others.next() {
+                *slot = block;
+            }
+        }
+        if let Some(first) = blocks.first_mut() {
+            *first = joined;
+        }
+        self.blocks = blocks;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The retransmission timeout: what is believed lost, how often to try, and when to give up (RFC 6298 section 5).
+//!
+//! SND.NXT is not rewound: everything sent and not SACKed is marked lost and leaves again under slow start, so an ACK
+//! for the original transmission is simply good news.
+
+use millrace_base::{Instant, Nanos, PacketPool};
+
+use super::Phase;
+use crate::stats::count;
+use crate::tcp::chunk::SACKED;
+use crate::tcp::config::TcpTunables;
+use crate::tcp::connection::Connection;
+use crate::tcp::segment::{CloseReason, Disposition, Env};
+use crate::tcp::state::State;
+
+impl Connection {
+    /// The retransmission timer expired.
+    pub(in crate::tcp) fn on_retransmission_timeout<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+    ) -> Disposition {
+        if self.recovery.stalled_since == Instant::NEVER {
+            // The timer was started one timeout ago, by the transmission that was not answered.
+            let rto = self.rtt.rto(env.tunables);
+            let started = env.now.as_nanos().saturating_sub(rto.as_nanos());
+            self.recovery.stalled_since = Instant::from_nanos(started);
+        }
+        if self.has_timed_out(env.now, env.tunables) {
+            count!(env.stats.tcp_abort_on_timeout);
+            // Linux sends no RST here: the peer does not answer anyway.
+            return self.finish(env, CloseReason::TimedOut, None);
+        }
+        count!(env.stats.tcp_timeouts);
+        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
+        match self.state {
+            State::SynSent | State::SynReceived => self.syn_pending = true,
+            _ => self.enter_loss(env),
+        }
+        // Linux since 6.5: the first SYN timeouts do not double.
+        let linear = self.state == State::SynSent
+            && self.recovery.timeouts <= env.tunables.tcp_syn_linear_timeouts;
+        if !linear {
+            self.rtt.back_off();
+        }
+        let rto = self.rtt.rto(env.tunables);
+        self.timers
+            .arm(crate::tcp::timers::Purpose::Retransmit, env.now, rto);
+        Disposition::Continue
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
+    //# upon a timeout ... cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized segment
+    // behaviour: A21-11
+    fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        let head = self.send.queue().head();
+        let (queue, unsent, board) = self.send.parts();
+        if head != unsent && env.chunks.get(head).is_some_and(|chunk| chunk.has(SACKED)) {
+            //= https://www.rfc-editor.org/rfc/rfc2018#section-8
+            //# after a retransmit timeout the data sender SHOULD turn off all of the SACKed bits
+            // Only when the peer shows that it took a report back; otherwise the reports are kept, as Linux does.
+            count!(env.stats.tcp_sack_reneging);
+            board.forget_sacks(env.chunks, (queue, unsent));
+        }
+        // ssthresh falls once per window: not again for the same loss.
+        let first = self.recovery.phase == Phase::Open
+            || (self.recovery.phase == Phase::Loss && self.una.after(self.recovery.point));
+        if first && self.sent_bytes() > 0 {
+            self.congestion.on_loss();
+        }
+        let (queue, unsent, board) = self.send.parts();
+        board.mark_all_lost(env.chunks, (queue, unsent));
+        self.recovery.phase = Phase::Loss;
+        self.recovery.point = self.nxt;
+        self.recovery.dup_acks = 0;
+        self.recovery.forced = true;
+        self.congestion.on_timeout();
+        if self.fin_sent() {
+            self.fin_lost = true;
+        }
+    }
+
+    /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time that `tcp_retries2`
+    /// doublings from the smallest timeout would take (Linux: `retransmits_timed_out`).
+    fn has_timed_out(&self, now: Instant, tunables: &TcpTunables) -> bool {
+        let stalled = now.since(self.recovery.stalled_since);
+        if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
+            return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
+        }
+        match self.state {
+            State::SynSent => {
+                let linear = u16::from(tunables.tcp_syn_linear_timeouts);
+                let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
+                u16::from(self.recovery.timeouts) >= retries
+            }
+            State::SynReceived => self.recovery.timeouts >= tunables.tcp_synack_retries,
+            _ => stalled >= give_up_after(self.retries(tunables), tunables),
+        }
+    }
+
+    /// Doublings allowed: fewer when the application is gone (Linux: `tcp_orphan_retries`, where 0 means 8).
+    pub(in crate::tcp) fn retries(&self, tunables: &TcpTunables) -> u8 {
+        match (self.orphan, tunables.tcp_orphan_retries) {
+            (false, _) => tunables.tcp_retries2,
+            (true, 0) => 8,
+            (true, retries) => retries,
+        }
+    }
+}
+
+/// The time `retries` timeouts take when the first is `tcp_rto_min` and each is twice the one before.
+fn give_up_after(retries: u8, tunables: &TcpTunables) -> Nanos {
+    let min = u64::from(tunables.tcp_rto_min_ms.max(1));
+    let max = u64::from(tunables.tcp_rto_max_ms);
+    let mut total = 0u64;
+    let mut timeout = min;
+    for _ in 0..=retries {
+        total = total.saturating_add(timeout.min(max));
+        timeout = timeout.saturating_mul(2).min(max);
+    }
+    Nanos::from_millis(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Linux: Documentation/networking/ip-sysctl.rst, tcp_retries2: 15 yields a hypothetical timeout of 924.6 seconds.
+    #[test]
+    fn fifteen_retries_are_924_seconds() {
+        assert_eq!(
+            give_up_after(15, &TcpTunables::default()).as_millis(),
+            924_600
+        );
+    }
+}

@@ -1,0 +1,387 @@
+//! What is known about each sent chunk: SACKed, lost, retransmitted; and the totals that follow from it.
+//!
+//! The flags live on the chunks, the totals here, so that "how much is in flight" is one subtraction (the pipe of
+//! RFC 6675, counted as Linux counts `packets_in_flight`). The walks remember where they stopped: in a long window an
+//! ACK touches what it changes, not everything.
+
+use millrace_base::{Instant, SeqNumber};
+
+use crate::tcp::chunk::{
+    CONTINUED, ChunkQueue, Chunks, EVER_RETRANSMITTED, LOST, NONE, RETRANSMITTED, SACKED,
+};
+use crate::tcp::reassembly::{SACK_BLOCKS_MAX, SeqRange};
+
+/// Totals over the sent part of the send queue, in bytes unless a name says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scoreboard {
+    /// SACKed.
+    sacked: u32,
+    /// Segments that are SACKed.
+    sacked_segments: u32,
+    /// Lost and not SACKed.
+    lost: u32,
+    /// Of these, not yet retransmitted.
+    lost_pending: u32,
+    /// Retransmitted and not SACKed.
+    retransmitted: u32,
+    /// Where the walks for loss, retransmission and SACK continue; `NONE` is the head.
+    lost_hint: u32,
+    retransmit_hint: u32,
+    sack_hint: u32,
+    /// SACKed segments before `lost_hint`.
+    sacked_before_hint: u32,
+    /// The blocks of the last ACK: what they cover is marked already.
+    seen: [SeqRange; SACK_BLOCKS_MAX],
+}
+
+/// What an ACK's SACK blocks told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sacked {
+    /// Bytes newly SACKed.
+    pub(crate) bytes: u32,
+    /// When the last of them was sent, if it was sent once only.
+    pub(crate) sent_at: Option<Instant>,
+    /// The first block reports a duplicate (RFC 2883).
+    pub(crate) duplicate: bool,
+}
+
+impl Scoreboard {
+    /// Nothing sent.
+    pub(crate) const EMPTY: Self = Self {
+        sacked: 0,
+        sacked_segments: 0,
+        lost: 0,
+        lost_pending: 0,
+        retransmitted: 0,
+        lost_hint: NONE,
+        retransmit_hint: NONE,
+        sack_hint: NONE,
+        sacked_before_hint: 0,
+        seen: [SeqRange {
+            start: SeqNumber::new(0),
+            end: SeqNumber::new(0),
+        }; SACK_BLOCKS_MAX],
+    };
+
+    /// Bytes in flight of `sent` bytes that are not acknowledged.
+    #[inline]
+    pub(crate) fn in_flight(&self, sent: u32) -> u32 {
+        sent.saturating_sub(self.sacked)
+            .saturating_sub(self.lost)
+            .saturating_add(self.retransmitted)
+    }
+
+    /// Bytes SACKed.
+    #[inline]
+    pub(crate) fn sacked(&self) -> u32 {
+        self.sacked
+    }
+
+    /// Segments SACKed.
+    #[inline]
+    pub(crate) fn sacked_segments(&self) -> u32 {
+        self.sacked_segments
+    }
+
+    /// Bytes lost, retransmitted or not.
+    #[inline]
+    pub(crate) fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    /// Whether something lost waits for its retransmission.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        self.lost_pending != 0
+    }
+
+    /// A chunk was acknowledged and freed.
+    #[inline]
+    pub(crate) fn on_freed(&mut self, index: u32, flags: u8, bytes: u32) {
+        self.on_cut(flags, bytes);
+        if flags & SACKED != 0 && flags & CONTINUED == 0 {
+            self.sacked_segments = self.sacked_segments.saturating_sub(1);
+            if self.lost_hint != NONE {
+                self.sacked_before_hint = self.sacked_before_hint.saturating_sub(1);
+            }
+        }
+        if self.lost_hint == index {
+            self.lost_hint = NONE;
+            self.sacked_before_hint = 0;
+        }
+        if self.retransmit_hint == index {
+            self.retransmit_hint = NONE;
+        }
+        if self.sack_hint == index {
+            self.sack_hint = NONE;
+        }
+    }
+
+    /// Bytes of a chunk left the totals.
+    #[inline]
+    pub(crate) fn on_cut(&mut self, flags: u8, bytes: u32) {
+        if flags & (SACKED | LOST | RETRANSMITTED) == 0 {
+            return;
+        }
+        if flags & SACKED != 0 {
+            self.sacked = self.sacked.saturating_sub(bytes);
+            return;
+        }
+        if flags & LOST != 0 {
+            self.lost = self.lost.saturating_sub(bytes);
+            if flags & RETRANSMITTED == 0 {
+                self.lost_pending = self.lost_pending.saturating_sub(bytes);
+            }
+        }
+        if flags & RETRANSMITTED != 0 {
+            self.retransmitted = self.retransmitted.saturating_sub(bytes);
+        }
+    }
+
+    /// Digests the SACK blocks of one ACK. `una` is the acknowledgment the segment itself carries.
+    pub(crate) fn on_sack<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        (queue, unsent): (&ChunkQueue, u32),
+        (una, nxt): (SeqNumber, SeqNumber),
+        blocks: &[(SeqNumber, SeqNumber)],
+    ) -> Sacked {
+        let mut sacked = Sacked::default();
+        let mut seen = [SeqRange::default(); SACK_BLOCKS_MAX];
+        for (position, (&(start, end), slot)) in blocks.iter().zip(&mut seen).enumerate() {
+            let inside_second = blocks.get(1).is_some_and(|second| {
+                position == 0 && start.after_or_eq(second.0) && end.before_or_eq(second.1)
+            });
+            if position == 0 && (end.before_or_eq(una) || inside_second) {
+                sacked.duplicate = true;
+                continue;
+            }
+            // A block that is empty, acknowledged or beyond what was sent says nothing (Linux: tcp_is_sackblock_valid).
+            if !start.before(end) || end.after(nxt) || start.before(una) {
+                continue;
+            }
+            *slot = SeqRange { start, end };
+            let known = self.seen.iter().find(|known| {
+                !known.is_empty() && known.start.before_or_eq(start) && known.end.after(start)
+            });
+            let from = known.map_or(start, |known| known.end.earliest(end));
+            if from.before(end) {
+                let range = SeqRange { start: from, end };
+                self.mark_range(chunks, queue, unsent, range, &mut sacked);
+            }
+        }
+        self.seen = seen;
+        sacked
+    }
+
+    fn mark_range<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        queue: &ChunkQueue,
+        unsent: u32,
+        range: SeqRange,
+        sacked: &mut Sacked,
+    ) {
+        let hint = chunks
+            .get(self.sack_hint)
+            .filter(|hint| hint.seq.before_or_eq(range.start));
+        let mut index = if hint.is_some() {
+            self.sack_hint
+        } else {
+            queue.head()
+        };
+        while index != unsent {
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            if chunk.seq.after_or_eq(range.end) {
+                break;
+            }
+            let next = chunk.next();
+            // Only whole chunks count: a segment is a whole number of chunks, so a part means a resegmented path.
+            if chunk.seq.after_or_eq(range.start) && chunk.end().before_or_eq(range.end) {
+                self.mark_sacked(chunks, index, sacked);
+            }
+            self.sack_hint = index;
+            index = next;
+        }
+    }
+
+    fn mark_sacked<B>(&mut self, chunks: &mut Chunks<B>, index: u32, sacked: &mut Sacked) {
+        let before_hint = chunks.get(self.lost_hint).map(|hint| hint.seq);
+        let Some(chunk) = chunks.get_mut(index) else {
+            return;
+        };
+        if chunk.has(SACKED) {
+            return;
+        }
+        let len = u32::from(chunk.len);
+        let flags = chunk.flags;
+        if flags & EVER_RETRANSMITTED == 0 {
+            sacked.sent_at = Some(chunk.sent_at);
+        }
+        chunk.flags = (flags & !(LOST | RETRANSMITTED)) | SACKED;
+        let counts = flags & CONTINUED == 0;
+        let is_before_hint = before_hint.is_some_and(|hint| chunk.seq.before(hint));
+        self.on_cut(flags, len);
+        self.sacked = self.sacked.saturating_add(len);
+        sacked.bytes = sacked.bytes.saturating_add(len);
+        if counts {
+            self.sacked_segments = self.sacked_segments.saturating_add(1);
+            if is_before_hint {
+                self.sacked_before_hint = self.sacked_before_hint.saturating_add(1);
+            }
+        }
+    }
+
+    /// Marks as lost what has `threshold` SACKed segments behind it (RFC 6675 IsLost, counted in segments as Linux does).
+    pub(crate) fn mark_lost_by_sack<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        (queue, unsent): (&ChunkQueue, u32),
+        threshold: u32,
+    ) {
+        let (mut index, mut before) = match chunks.get(self.lost_hint) {
+            Some(_) => (self.lost_hint, self.sacked_before_hint),
+            None => (queue.head(), 0),
+        };
+        while index != unsent && self.sacked_segments.saturating_sub(before) >= threshold {
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            let next = chunk.next();
+            if chunk.has(SACKED) {
+                before = before.saturating_add(u32::from(!chunk.has(CONTINUED)));
+            } else {
+                self.mark_lost(chunks, index);
+            }
+            index = next;
+        }
+        self.lost_hint = index;
+        self.sacked_before_hint = if index == NONE { 0 } else { before };
+    }
+
+    /// Marks one chunk as lost, for the first time or (when its retransmission was in flight) again.
+    pub(crate) fn mark_lost<B>(&mut self, chunks: &mut Chunks<B>, index: u32) {
+        let hint = chunks.get(self.retransmit_hint).map(|hint| hint.seq);
+        let Some(chunk) = chunks.get_mut(index) else {
+            return;
+        };
+        let len = u32::from(chunk.len);
+        if chunk.has(SACKED) || chunk.flags & (LOST | RETRANSMITTED) == LOST {
+            return;
+        }
+        if !chunk.has(LOST) {
+            self.lost = self.lost.saturating_add(len);
+        }
+        if chunk.has(RETRANSMITTED) {
+            self.retransmitted = self.retransmitted.saturating_sub(len);
+        }
+        chunk.flags = (chunk.flags & !RETRANSMITTED) | LOST;
+        self.lost_pending = self.lost_pending.saturating_add(len);
+        // The walk for retransmissions may be past this one.
+        if hint.is_some_and(|hint| chunk.seq.before(hint)) {
+            self.retransmit_hint = NONE;
+        }
+    }
+
+    /// Marks everything sent and not SACKed as lost: a timeout (RFC 6298 section 5; RFC 6675 section 5.1). O(chunks).
+    pub(crate) fn mark_all_lost<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        (queue, unsent): (&ChunkQueue, u32),
+    ) {
+        let mut index = queue.head();
+        while index != unsent {
+            let Some(next) = chunks.get(index).map(|chunk| chunk.next()) else {
+                break;
+            };
+            self.mark_lost(chunks, index);
+            index = next;
+        }
+    }
+
+    /// The peer took back what it had SACKed (RFC 2018 section 8): forgets all reports. O(chunks).
+    pub(crate) fn forget_sacks<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        (queue, unsent): (&ChunkQueue, u32),
+    ) {
+        let mut index = queue.head();
+        while index != unsent {
+            let Some(chunk) = chunks.get_mut(index) else {
+                break;
+            };
+            chunk.flags &= !SACKED;
+            index = chunk.next();
+        }
+        self.sacked = 0;
+        self.sacked_segments = 0;
+        self.sacked_before_hint = 0;
+        self.lost_hint = NONE;
+        self.sack_hint = NONE;
+        self.seen = [SeqRange::default(); SACK_BLOCKS_MAX];
+    }
+
+    /// The next chunk to retransmit; O(1) amortised over a recovery.
+    pub(crate) fn next_to_retransmit<B>(
+        &mut self,
+        chunks: &Chunks<B>,
+        (queue, unsent): (&ChunkQueue, u32),
+    ) -> Option<u32> {
+        if self.lost_pending == 0 {
+            return None;
+        }
+        let mut index = match chunks.get(self.retransmit_hint) {
+            Some(_) => self.retransmit_hint,
+            None => queue.head(),
+        };
+        while index != unsent {
+            let chunk = chunks.get(index)?;
+            if chunk.flags & (SACKED | LOST | RETRANSMITTED) == LOST {
+                self.retransmit_hint = index;
+                return Some(index);
+            }
+            index = chunk.next();
+        }
+        None
+    }
+
+    /// A chunk left again.
+    pub(crate) fn on_retransmitted<B>(&mut self, chunks: &mut Chunks<B>, index: u32, now: Instant) {
+        let Some(chunk) = chunks.get_mut(index) else {
+            return;
+        };
+        let len = u32::from(chunk.len);
+        if !chunk.has(RETRANSMITTED) {
+            self.retransmitted = self.retransmitted.saturating_add(len);
+            if chunk.has(LOST) {
+                self.lost_pending = self.lost_pending.saturating_sub(len);
+            }
+        }
+        chunk.flags |= RETRANSMITTED | EVER_RETRANSMITTED;
+        chunk.flags &= !CONTINUED;
+        chunk.retransmissions = chunk.retransmissions.saturating_add(1);
+        chunk.sent_at = now;
+    }
+
+    /// Counts everything again from the chunks: whether the totals are right. For tests and checked builds.
+    pub(crate) fn is_consistent<B>(&self, chunks: &Chunks<B>, queue: &ChunkQueue) -> bool {
+        let mut sums = [0u32; 4];
+        for (_, chunk) in chunks.iter(queue) {
+            let len = u32::from(chunk.len);
+            let lost = chunk.has(LOST) && !chunk.has(SACKED);
+            let sent_again = chunk.has(RETRANSMITTED);
+            let cases = [chunk.has(SACKED), lost, lost && !sent_again, sent_again];
+            for (sum, holds) in sums.iter_mut().zip(cases) {
+                *sum = sum.wrapping_add(if holds { len } else { 0 });
+            }
+        }
+        sums == [
+            self.sacked,
+            self.lost,
+            self.lost_pending,
+            self.retransmitted,
+        ]
+    }
+}

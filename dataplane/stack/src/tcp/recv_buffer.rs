@@ -1,0 +1,111 @@
+//! Data in order that waits for the application.
+//!
+//! A list of chunks, bounded in bytes by the receive window and in number here. The application takes chunks by
+//! reference (`Connection::splice_into`); the copying read exists for probes and tests and counts what it copies.
+
+use millrace_base::{PacketBuf, SeqNumber};
+
+use super::chunk::{ChunkQueue, Chunks};
+
+/// Chunks that may wait for the application beyond what full segments would need.
+///
+/// Tiny segments cost a packet buffer each; a window of 64 KiB filled byte by byte would hold 65,536 of them. Linux
+/// merges such segments by copying; here the peer's further segments are dropped until the application reads.
+pub(crate) const RECEIVE_CHUNKS_MAX: u32 = 8_192;
+
+/// Received data in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceiveBuffer {
+    queue: ChunkQueue,
+}
+
+impl ReceiveBuffer {
+    /// Nothing received.
+    pub(crate) const EMPTY: Self = Self {
+        queue: ChunkQueue::EMPTY,
+    };
+
+    /// Bytes that wait.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u32 {
+        self.queue.bytes()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether another chunk may be held.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.count() < RECEIVE_CHUNKS_MAX
+    }
+
+    /// Puts a chunk that is in no list at the end.
+    #[inline]
+    pub(crate) fn push<B>(&mut self, chunks: &mut Chunks<B>, index: u32) {
+        chunks.push_back(&mut self.queue, index);
+    }
+
+    /// Takes the first chunk; it stays taken.
+    #[inline]
+    pub(crate) fn pop<B>(&mut self, chunks: &mut Chunks<B>) -> Option<u32> {
+        chunks.pop_front(&mut self.queue)
+    }
+
+    /// Copies into `out` as much as there is; frees what was copied. Returns the number of bytes.
+    pub(crate) fn copy_to<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        out: &mut [u8],
+    ) -> usize {
+        let mut copied = 0usize;
+        while let Some(rest) = out.get_mut(copied..).filter(|rest| !rest.is_empty()) {
+            let index = self.queue.head();
+            let Some(chunk) = chunks.get_mut(index) else {
+                break;
+            };
+            let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+            let Some(bytes) = chunk.buf_mut().and_then(|buf| span(buf, offset, len)) else {
+                break;
+            };
+            let count = bytes.len().min(rest.len());
+            for (to, from) in rest.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            copied = copied.saturating_add(count);
+            if count == len {
+                chunks.unlink(&mut self.queue, index);
+                chunks.free(index);
+            } else {
+                chunks.cut_front(&mut self.queue, index, count as u16);
+            }
+        }
+        copied
+    }
+
+    /// Frees everything.
+    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        chunks.clear(&mut self.queue);
+    }
+
+    /// The sequence number of the first waiting byte.
+    pub(crate) fn start<B>(&self, chunks: &Chunks<B>) -> Option<SeqNumber> {
+        chunks.get(self.queue.head()).map(|chunk| chunk.seq)
+    }
+}
+
+/// The bytes of a chunk, whatever the span of its buffer handle is now; `None` when the handle's span does not
+/// cover them and cannot be moved because others hold the buffer.
+pub(crate) fn span<B: PacketBuf>(buf: &mut B, offset: usize, len: usize) -> Option<&[u8]> {
+    let start = buf.offset();
+    let end = start.saturating_add(buf.bytes().len());
+    let covered = start <= offset && offset.saturating_add(len) <= end;
+    if !covered && !buf.set_span(offset, len) {
+        return None;
+    }
+    let skip = offset.saturating_sub(buf.offset());
+    buf.bytes().get(skip..skip.saturating_add(len))
+}

@@ -1,0 +1,125 @@
+//! What goes into a connection and what its driver must do afterwards.
+
+use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber};
+use millrace_wire::{TcpFlags, TcpOptions};
+
+use super::chunk::Chunks;
+use super::config::TcpTunables;
+use crate::stats::Stats;
+
+/// What every verb of a connection may use.
+#[derive(Debug)]
+pub(crate) struct Env<'a, P: PacketPool> {
+    /// The burst's arrival time.
+    pub(crate) now: Instant,
+    /// Where new buffers come from.
+    pub(crate) pool: &'a mut P,
+    /// The chunks of the stack.
+    pub(crate) chunks: &'a mut Chunks<P::Buf>,
+    /// The counters of the stack.
+    pub(crate) stats: &'a mut Stats,
+    /// The knobs of the stack.
+    pub(crate) tunables: &'a TcpTunables,
+}
+
+/// A received segment whose checksum is good.
+#[derive(Debug)]
+pub(crate) struct Segment<B> {
+    /// SEG.SEQ.
+    pub(crate) seq: SeqNumber,
+    /// SEG.ACK, meaningful with the ACK bit.
+    pub(crate) ack: SeqNumber,
+    /// The control bits.
+    pub(crate) flags: TcpFlags,
+    /// The window field, unscaled.
+    pub(crate) window: u16,
+    /// The options.
+    pub(crate) options: TcpOptions,
+    /// The payload's buffers; the span of the first (and of every further) one is exactly payload. Ethernet padding is
+    /// cut off. `None` when there is no payload.
+    pub(crate) payload: Option<B>,
+    /// Bytes of payload in the whole chain.
+    pub(crate) payload_len: u32,
+}
+
+impl<B> Segment<B> {
+    /// SEG.LEN: payload, SYN and FIN.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.payload_len
+            .wrapping_add(u32::from(self.flags.syn()))
+            .wrapping_add(u32::from(self.flags.fin()))
+    }
+
+    /// The sequence number behind the segment.
+    #[inline]
+    pub(crate) fn end(&self) -> SeqNumber {
+        self.seq.plus(self.len())
+    }
+}
+
+/// A RST to send; the driver knows the addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ResetSegment {
+    /// SEG.SEQ.
+    pub(crate) seq: SeqNumber,
+    /// SEG.ACK and the ACK bit.
+    pub(crate) ack: Option<SeqNumber>,
+}
+
+/// What a TIME-WAIT record must remember (behaviour: A26-2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimeWaitRecord {
+    /// The addresses and ports.
+    pub(crate) tuple: FlowTuple,
+    /// SND.NXT.
+    pub(crate) snd_nxt: SeqNumber,
+    /// RCV.NXT.
+    pub(crate) rcv_nxt: SeqNumber,
+    /// RCV.WND in bytes.
+    pub(crate) rcv_wnd: u32,
+    /// What our window field is shifted by.
+    pub(crate) rcv_scale: u8,
+    /// Whether segments carry timestamps.
+    pub(crate) timestamps: bool,
+    /// TS.Recent.
+    pub(crate) ts_recent: u32,
+    /// When TS.Recent was taken, in seconds since the start of time.
+    pub(crate) ts_recent_at: u32,
+    /// What is added to our millisecond clock.
+    pub(crate) ts_offset: u32,
+    /// The peer's FIN still has to be acknowledged: send an ACK at once.
+    pub(crate) ack_now: bool,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// Both sides closed and everything was acknowledged.
+    Finished,
+    /// The peer sent a RST.
+    Reset,
+    /// The peer refused the connection: a RST in answer to our SYN.
+    Refused,
+    /// Retransmissions, window probes or keep-alive probes were not answered in time.
+    TimedOut,
+    /// No way to the peer.
+    Unreachable,
+    /// This side ended it: `abort`, or `close` with unread data, or data for an orphan.
+    Aborted,
+}
+
+/// What the driver must do after a verb.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Disposition {
+    /// Nothing; the connection lives.
+    Continue,
+    /// Send this RST; the connection lives (an unacceptable ACK before synchronisation).
+    Reset(ResetSegment),
+    /// The connection is over. Its tuple belongs to this record from now on; received data may still wait
+    /// (`has_unread`), so keep the connection until the application has taken it or closed, then `release` it.
+    TimeWait(TimeWaitRecord),
+    /// The connection is over. Send the RST if there is one. Received data may still wait when the reason is
+    /// `Finished`; then, and otherwise at once, `release` it.
+    Closed(CloseReason, Option<ResetSegment>),
+}

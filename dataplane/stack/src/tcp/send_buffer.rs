@@ -1,0 +1,177 @@
+//! What is queued to send and what is sent but not acknowledged: one list of chunks with a mark between the two.
+//!
+//! ```text
+//!   head ........ sent, waits for its ACK ........ | unsent ........ tail | end (then perhaps a FIN)
+//!   SND.UNA                                          SND.NXT
+//! ```
+//!
+//! The part before the mark is the retransmission queue, and the flags on its chunks are the scoreboard
+//! (`recovery/scoreboard.rs`). Nothing is ever copied here; acknowledged chunks return their buffers.
+
+use millrace_base::{Instant, PacketBuf, SeqNumber};
+
+use super::chunk::{CONTINUED, Chunk, ChunkQueue, Chunks, EVER_RETRANSMITTED, NONE, SACKED};
+use super::recovery::scoreboard::Scoreboard;
+
+/// Chunks waiting to be sent or acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendBuffer {
+    queue: ChunkQueue,
+    /// The first chunk never sent, or `NONE`.
+    unsent: u32,
+    /// The sequence number behind the last queued byte: where a FIN goes.
+    end: SeqNumber,
+    /// What happened to the sent part.
+    pub(crate) board: Scoreboard,
+}
+
+/// What one cumulative acknowledgment freed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cleaned {
+    /// Payload bytes freed.
+    pub(crate) bytes: u32,
+    /// Of these, bytes that a SACK had reported before.
+    pub(crate) sacked: u32,
+    /// When the first of them was sent, if it was sent once only (Karn's algorithm, MUST-18).
+    pub(crate) sent_at: Option<Instant>,
+    /// Something that had been retransmitted was among them.
+    pub(crate) retransmitted: bool,
+}
+
+impl SendBuffer {
+    /// Nothing queued; the first byte will have sequence number `start`.
+    pub(crate) fn new(start: SeqNumber) -> Self {
+        Self {
+            queue: ChunkQueue::EMPTY,
+            unsent: NONE,
+            end: start,
+            board: Scoreboard::EMPTY,
+        }
+    }
+
+    /// The sequence number behind the last queued byte.
+    #[inline]
+    pub(crate) fn end(&self) -> SeqNumber {
+        self.end
+    }
+
+    /// Bytes queued, sent or not.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u32 {
+        self.queue.bytes()
+    }
+
+    /// The first chunk never sent, or `NONE`.
+    #[inline]
+    pub(crate) fn unsent(&self) -> u32 {
+        self.unsent
+    }
+
+    /// The list.
+    #[inline]
+    pub(crate) fn queue(&self) -> &ChunkQueue {
+        &self.queue
+    }
+
+    /// The list, the mark and the scoreboard, for the scoreboard's walks.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&ChunkQueue, u32, &mut Scoreboard) {
+        (&self.queue, self.unsent, &mut self.board)
+    }
+
+    /// Queues a chunk that is in no list. Its sequence number and state are set here.
+    #[inline]
+    pub(crate) fn push<B>(&mut self, chunks: &mut Chunks<B>, index: u32) {
+        if let Some(chunk) = chunks.get_mut(index) {
+            chunk.seq = self.end;
+            chunk.flags = 0;
+            chunk.retransmissions = 0;
+            self.end = chunk.end();
+            chunks.push_back(&mut self.queue, index);
+            if self.unsent == NONE {
+                self.unsent = index;
+            }
+        }
+    }
+
+    /// Makes `index` no longer than `len` bytes; the rest becomes the next chunk. `false` when no chunk is free.
+    #[inline]
+    pub(crate) fn limit<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        index: u32,
+        len: u32,
+    ) -> bool {
+        match chunks.get(index) {
+            Some(chunk) if u32::from(chunk.len) <= len => true,
+            Some(_) => chunks.split(&mut self.queue, index, len.min(u32::from(u16::MAX)) as u16),
+            None => false,
+        }
+    }
+
+    /// The chunk at the mark was sent; `continued` when it shares a segment with the chunk before it.
+    #[inline]
+    pub(crate) fn mark_sent<B>(&mut self, chunks: &mut Chunks<B>, now: Instant, continued: bool) {
+        if let Some(chunk) = chunks.get_mut(self.unsent) {
+            chunk.sent_at = now;
+            chunk.flags = if continued { CONTINUED } else { 0 };
+            self.unsent = chunk.next();
+        }
+    }
+
+    /// Everything before `to` is acknowledged: frees it. O(chunks freed).
+    #[inline]
+    pub(crate) fn acknowledge<B>(&mut self, chunks: &mut Chunks<B>, to: SeqNumber) -> Cleaned {
+        let mut cleaned = Cleaned::default();
+        loop {
+            let index = self.queue.head();
+            if index == self.unsent {
+                break;
+            }
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            if chunk.seq.after_or_eq(to) {
+                break;
+            }
+            let whole = chunk.end().before_or_eq(to);
+            let bytes = if whole {
+                u32::from(chunk.len)
+            } else {
+                to.bytes_since(chunk.seq)
+            };
+            cleaned.add(chunk, bytes);
+            let flags = chunk.flags;
+            if !whole {
+                self.board.on_cut(flags, bytes);
+                chunks.cut_front(&mut self.queue, index, bytes as u16);
+                break;
+            }
+            self.board.on_freed(index, flags, bytes);
+            chunks.unlink(&mut self.queue, index);
+            chunks.free(index);
+        }
+        cleaned
+    }
+
+    /// Frees everything.
+    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        chunks.clear(&mut self.queue);
+        self.unsent = NONE;
+        self.board = Scoreboard::EMPTY;
+    }
+}
+
+impl Cleaned {
+    #[inline]
+    fn add<B>(&mut self, chunk: &Chunk<B>, bytes: u32) {
+        if chunk.has(SACKED) {
+            self.sacked = self.sacked.saturating_add(bytes);
+        } else if chunk.has(EVER_RETRANSMITTED) {
+            self.retransmitted = true;
+        } else if self.sent_at.is_none() {
+            self.sent_at = Some(chunk.sent_at);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}

@@ -1,0 +1,174 @@
+//! Opening: active, passive, simultaneous, and how each fails.
+
+use crate::tcp::config::TcpTunables;
+use crate::tcp::ready::Ready;
+use crate::tcp::segment::{CloseReason, Disposition, ResetSegment};
+use crate::tcp::state::State;
+use crate::tcp::testing::{Bench, ack, data};
+use crate::verdict::DropReason;
+use millrace_wire::TcpFlags;
+
+fn syn_ack() -> crate::tcp::testing::Seg {
+    let mut seg = ack(0).seq(-1).flags(TcpFlags::SYN | TcpFlags::ACK);
+    (seg.mss, seg.scale, seg.sack_permitted) = (Some(1_460), Some(7), true);
+    seg
+}
+
+// RFC 9293 section 3.5, figure 6; SYN options as Linux sends them.
+#[test]
+fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    let syn = bench.poll().expect("SYN");
+    assert_eq!(
+        (syn.flags, syn.seq, syn.window),
+        (TcpFlags::SYN, -1, 65_535)
+    );
+    assert_eq!(
+        (syn.mss, syn.scale, syn.sack_permitted),
+        (Some(1_460), Some(7), true)
+    );
+    assert_eq!(
+        syn.stamps,
+        Some((6_000, 0)),
+        "the clock starts at the offset"
+    );
+    assert_eq!(bench.sent(), []);
+    bench.advance(50);
+    bench.receive(syn_ack().stamps(77, 6_000));
+    let third = bench.sent();
+    assert_eq!(third.len(), 1);
+    assert!(third[0].is_ack_only());
+    assert_eq!(
+        (third[0].seq, third[0].ack, third[0].stamps),
+        (0, 0, Some((6_050, 77)))
+    );
+    assert_eq!(bench.connection.state(), State::Established);
+    assert_eq!(
+        bench.connection.take_ready(),
+        Ready::CONNECTED | Ready::WRITABLE
+    );
+    let info = bench.connection.info();
+    assert_eq!((info.mss, info.cwnd_bytes), (1_448, 14_480));
+    assert_eq!(info.srtt.map(|srtt| srtt.as_micros()), Some(50_000));
+    bench.finish();
+}
+
+// Linux 6.5: four linear timeouts, then doubling; tcp_syn_retries 6.
+#[test]
+fn a_syn_is_sent_again_ten_times_and_then_the_open_fails() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    let start = bench.now;
+    let mut times = Vec::new();
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        if let Some(syn) = bench.poll() {
+            assert_eq!((syn.flags, syn.seq), (TcpFlags::SYN, -1));
+            times.push(bench.now.since(start).as_millis() / 1_000);
+        }
+    }
+    assert_eq!(times, [1, 2, 3, 4, 5, 7, 11, 19, 35, 67]);
+    assert_eq!(
+        bench.ended,
+        Some(Disposition::Closed(CloseReason::TimedOut, None))
+    );
+    assert_eq!(bench.world.stats.tcp_syn_retrans, 10);
+    assert!(
+        bench
+            .connection
+            .take_ready()
+            .contains(Ready::TIMED_OUT | Ready::CLOSED)
+    );
+    bench.finish();
+}
+
+// RFC 9293 section 3.10.7.3. behaviour: A14-2, A14-4, A14-15
+#[test]
+fn in_syn_sent_only_a_reset_of_our_syn_counts() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    let stray = bench.receive(ack(5));
+    let at = bench.iss.plus(6);
+    assert_eq!(
+        stray,
+        Disposition::Reset(ResetSegment { seq: at, ack: None })
+    );
+    assert_eq!(
+        bench.receive(ack(5).rst()),
+        Disposition::Continue,
+        "no ACK bit"
+    );
+    let wrong = bench.receive(ack(5).flags(TcpFlags::RST | TcpFlags::ACK));
+    assert_eq!(wrong, Disposition::Continue, "an ACK of something else");
+    assert_eq!(bench.connection.state(), State::SynSent);
+    assert_eq!(bench.world.stats.dropped(DropReason::AckUnacceptable), 2);
+    let refused = bench.receive(ack(0).flags(TcpFlags::RST | TcpFlags::ACK));
+    assert_eq!(refused, Disposition::Closed(CloseReason::Refused, None));
+    assert!(
+        bench
+            .connection
+            .take_ready()
+            .contains(Ready::REFUSED | Ready::CLOSED)
+    );
+    bench.finish();
+}
+
+// MUST-10; RFC 9293 section 3.5, figure 7. behaviour: A14-17
+#[test]
+fn crossing_syns_open_one_connection() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    let mut syn = syn_ack().flags(TcpFlags::SYN);
+    syn.stamps = Some((9, 0));
+    bench.receive(syn);
+    assert_eq!(bench.connection.state(), State::SynReceived);
+    let answer = bench.sent();
+    assert_eq!(answer.len(), 1);
+    assert_eq!(answer[0].flags, TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(
+        (answer[0].seq, answer[0].ack, answer[0].scale),
+        (-1, 0, Some(7))
+    );
+    bench.receive(syn_ack().stamps(10, 6_000));
+    assert_eq!(bench.connection.state(), State::Established);
+    assert!(bench.connection.take_ready().contains(Ready::CONNECTED));
+    bench.finish();
+}
+
+#[test]
+fn a_passive_connection_is_told_once_and_may_start_with_data() {
+    let mut bench = Bench::established(true);
+    assert_eq!(bench.connection.state(), State::Established);
+    bench.receive(data(0, 10));
+    assert_eq!(bench.connection.take_ready(), Ready::READABLE);
+    assert_eq!(bench.read(), data(0, 10).payload);
+    bench.finish();
+}
+
+// MUST-15, MUST-16; RFC 6691.
+#[test]
+fn the_segment_size_is_the_smaller_of_path_and_peer_less_the_options() {
+    let bench = Bench::established(true);
+    assert_eq!(bench.connection.info().mss, 1_000);
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    let mut bare = syn_ack();
+    (bare.mss, bare.scale, bare.sack_permitted) = (None, None, false);
+    bench.receive(bare);
+    assert_eq!(bench.connection.info().mss, 536);
+    assert!(!bench.connection.timestamps.agreed);
+    bench.finish();
+}
+
+// RFC 7323 section 2.2: no scaling unless both ask; the window of a SYN is never scaled.
+#[test]
+fn windows_are_scaled_only_when_both_asked() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    bench.receive(syn_ack().window(1_000));
+    assert_eq!(bench.connection.info().snd_wnd, 1_000);
+    bench.receive(ack(0).window(1_000));
+    assert_eq!(bench.connection.info().snd_wnd, 128_000);
+    assert_eq!(bench.sent()[0].window, 512, "64 KiB in units of 128");
+    bench.finish();
+}

@@ -1,0 +1,58 @@
+//! The three deadlines of a connection.
+//!
+//! Three are enough because purposes exclude each other, as in Linux: retransmission and zero-window probing need the
+//! opposite (data in flight, none in flight), and keep-alive probing gives way to the FIN-WAIT-2 limit of an orphan.
+//! There is no list of timers and nothing to cancel: `NEVER` is "off", and a wheel that fires early finds nothing due.
+
+use millrace_base::{Instant, Nanos};
+
+/// What the first timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Something in flight is not acknowledged in time (RFC 6298).
+    Retransmit,
+    /// The peer's window is closed and its opening may have been lost (RFC 9293 section 3.8.6.1).
+    Probe,
+}
+
+/// When something is to be done although nothing arrives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    /// Retransmission or probing.
+    pub(crate) retransmit: Instant,
+    /// The ACK that waits for company.
+    pub(crate) delayed_ack: Instant,
+    /// Keep-alive, or the end of an orphan in FIN-WAIT-2.
+    pub(crate) idle: Instant,
+    /// What `retransmit` is for.
+    pub(crate) purpose: Purpose,
+}
+
+impl Timers {
+    /// All off.
+    pub(crate) const OFF: Self = Self {
+        retransmit: Instant::NEVER,
+        delayed_ack: Instant::NEVER,
+        idle: Instant::NEVER,
+        purpose: Purpose::Retransmit,
+    };
+
+    /// Starts the first timer anew.
+    #[inline]
+    pub(crate) fn arm(&mut self, purpose: Purpose, now: Instant, span: Nanos) {
+        self.purpose = purpose;
+        self.retransmit = now.after(span);
+    }
+
+    /// Whether the first timer runs for this purpose.
+    #[inline]
+    pub(crate) fn runs(&self, purpose: Purpose) -> bool {
+        self.retransmit != Instant::NEVER && self.purpose == purpose
+    }
+
+    /// The earliest deadline.
+    #[inline]
+    pub(crate) fn next(&self) -> Instant {
+        self.retransmit.min(self.delayed_ack).min(self.idle)
+    }
+}

@@ -1,0 +1,271 @@
+//! The receive window: what we have promised, what we promise next, and how it grows.
+//!
+//! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14), and it moves right only by
+//! amounts worth a segment (section 3.8.6.2.2, MUST-39). Growth follows Linux's dynamic right-sizing: twice what the
+//! application took in the last round trip. Where Linux measures the round trip of the *receiver*, this takes the
+//! sender's estimate of the same connection, which a balancer always has.
+
+use millrace_base::{Instant, SeqNumber};
+
+use super::config::TcpTunables;
+
+/// The receive half of the sequence space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceiveWindow {
+    /// RCV.NXT.
+    pub(crate) nxt: SeqNumber,
+    /// RCV.NXT at the last ACK sent (Last.ACK.sent; Linux: `rcv_wup`).
+    pub(crate) acked: SeqNumber,
+    /// The right edge promised: RCV.NXT + RCV.WND.
+    edge: SeqNumber,
+    /// Bytes that may wait for the application.
+    limit: u32,
+    limit_max: u32,
+    /// Bytes the application took since `measured_at`, and in the round trip before.
+    taken: u32,
+    taken_before: u32,
+    measured_at: Instant,
+    /// What we shift by; 0 unless both SYNs carried the option.
+    pub(crate) scale: u8,
+    /// The last window field sent was 0.
+    zero: bool,
+}
+
+/// What the next segment says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Advertised {
+    /// The window field.
+    pub(crate) field: u16,
+    /// The window has just become 0.
+    pub(crate) closed: bool,
+    /// The window was 0 and is not any more.
+    pub(crate) opened: bool,
+    /// 0 was wanted, but would have taken back a promise.
+    pub(crate) wanted_zero: bool,
+}
+
+impl ReceiveWindow {
+    /// The window before the peer's SYN is known. `offered` is what our own SYN or SYN-ACK says.
+    pub(crate) fn new(tunables: &TcpTunables, now: Instant) -> Self {
+        let limit = tunables.receive_window_initial();
+        Self {
+            nxt: SeqNumber::new(0),
+            acked: SeqNumber::new(0),
+            edge: SeqNumber::new(0),
+            limit,
+            limit_max: tunables.receive_window_max(),
+            taken: 0,
+            // Linux starts from the initial congestion window of the peer: 10 segments.
+            taken_before: limit.min(14_600),
+            measured_at: now,
+            scale: 0,
+            zero: false,
+        }
+    }
+
+    /// The peer's SYN had this sequence number and we have offered `offered` bytes from there.
+    pub(crate) fn open(&mut self, irs: SeqNumber, offered: u32, scale: u8) {
+        self.nxt = irs.plus(1);
+        self.acked = self.nxt;
+        self.edge = self.nxt.plus(offered);
+        self.scale = scale;
+        if scale == 0 {
+            // RFC 7323 section 2.2: without the option the field is all there is.
+            self.limit = self.limit.min(0xffff);
+            self.limit_max = self.limit_max.min(0xffff);
+        }
+    }
+
+    /// What a SYN offers: never scaled.
+    pub(crate) fn initial(&self) -> u16 {
+        self.limit.min(0xffff) as u16
+    }
+
+    /// RCV.WND: bytes from RCV.NXT to the promised edge.
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.edge.bytes_since(self.nxt)
+    }
+
+    /// The promised right edge.
+    #[inline]
+    pub(crate) fn edge(&self) -> SeqNumber {
+        self.edge
+    }
+
+    /// Bytes that may wait for the application.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// What the window would be if a segment left now with `unread` bytes waiting for the application.
+    ///
+    /// Cost: a few instructions; this runs for every ACK.
+    #[inline]
+    pub(crate) fn wanted(&self, unread: u32, mss: u32) -> u32 {
+        let full = self.limit;
+        let mut free = full.saturating_sub(unread);
+        if free < full / 2 {
+            // Linux (__tcp_select_window): close early, so that it opens by something worth sending.
+            free = self.round_down(free);
+            if free < full / 16 || free < mss.min(full) {
+                free = 0;
+            }
+        }
+        let promised = self.size();
+        if free <= promised {
+            return promised;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.2
+        //# the receiver holds the right window edge until it can advance it by at least min(Fr*RCV.BUFF, Eff.snd.MSS)
+        // behaviour: A5-6
+        let step = free.saturating_sub(promised);
+        if step < mss.min(full / 2) && promised >= mss {
+            return promised;
+        }
+        free
+    }
+
+    /// A segment with an ACK leaves: fixes the promise.
+    #[inline]
+    pub(crate) fn advertise(&mut self, unread: u32, mss: u32) -> Advertised {
+        let promised = self.size();
+        let mut wanted = self.wanted(unread, mss);
+        let full = self.limit.saturating_sub(unread);
+        let wanted_zero = full == 0 && promised != 0;
+        let unit = 1u32.checked_shl(self.scale.into()).unwrap_or(1);
+        // A kept promise is rounded up to the unit, a new one down (behaviour: A5-2).
+        wanted = if wanted <= promised {
+            promised.saturating_add(unit.saturating_sub(1))
+        } else {
+            wanted
+        };
+        let field = wanted
+            .checked_shr(self.scale.into())
+            .unwrap_or(0)
+            .min(0xffff);
+        let offered = field.checked_shl(self.scale.into()).unwrap_or(0);
+        self.edge = self.edge.latest(self.nxt.plus(offered));
+        self.acked = self.nxt;
+        let was_zero = core::mem::replace(&mut self.zero, field == 0);
+        Advertised {
+            field: field as u16,
+            closed: field == 0 && !was_zero,
+            opened: field != 0 && was_zero,
+            wanted_zero,
+        }
+    }
+
+    /// The application took `bytes`. `true` when the window should be told at once (Linux: `tcp_cleanup_rbuf`): it has
+    /// at least doubled, and was below half of what it can be.
+    pub(crate) fn on_taken(&mut self, bytes: u32, unread: u32, mss: u32) -> bool {
+        self.taken = self.taken.saturating_add(bytes);
+        let promised = self.size();
+        if promised.saturating_mul(2) > self.limit {
+            return false;
+        }
+        let wanted = self.wanted(unread, mss);
+        wanted != 0 && wanted >= promised.saturating_mul(2).max(1)
+    }
+
+    /// Grows the limit when the application kept up for one round trip (Linux: `tcp_rcv_space_adjust`).
+    #[inline]
+    pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32) {
+        let elapsed = now.since(self.measured_at);
+        if elapsed.as_micros() < u64::from(rtt_micros) || rtt_micros == 0 {
+            return;
+        }
+        if self.taken > self.taken_before {
+            let slack = mss.saturating_mul(16);
+            let wanted = self.taken.saturating_mul(2).saturating_add(slack);
+            // Slow start doubles each round trip: leave room for the next one as well.
+            let grown = self.taken.saturating_sub(self.taken_before);
+            let wanted = wanted.saturating_add(grown.saturating_mul(2));
+            self.limit = self.limit.max(wanted.min(self.limit_max));
+            self.taken_before = self.taken;
+        }
+        self.taken = 0;
+        self.measured_at = now;
+    }
+
+    fn round_down(&self, bytes: u32) -> u32 {
+        let unit = 1u32.checked_shl(self.scale.into()).unwrap_or(1);
+        bytes & !unit.saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 1_448;
+
+    fn window(scale: u8) -> ReceiveWindow {
+        let mut window = ReceiveWindow::new(&TcpTunables::default(), Instant::ZERO);
+        window.open(SeqNumber::new(u32::MAX - 10), 65_535, scale);
+        window
+    }
+
+    // SHLD-14: the right edge never moves left, whatever waits for the application.
+    #[test]
+    fn the_window_never_shrinks() {
+        let mut window = window(7);
+        let edge = window.edge();
+        let told = window.advertise(65_536, MSS);
+        assert!(window.edge().after_or_eq(edge));
+        assert!(told.wanted_zero && !told.closed);
+        window.nxt = window.nxt.plus(65_000);
+        let told = window.advertise(65_536, MSS);
+        assert_eq!(
+            told.field, 5,
+            "535 bytes are promised: five units hold them"
+        );
+    }
+
+    // MUST-39: no silly windows.
+    #[test]
+    fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
+        let mut window = window(7);
+        window.nxt = window.edge();
+        let told = window.advertise(65_536, MSS);
+        assert_eq!((told.field, told.closed), (0, true));
+        assert!(
+            !window.on_taken(1_000, 64_536, MSS),
+            "less than a sixteenth of the buffer"
+        );
+        assert_eq!(window.advertise(64_536, MSS).field, 0);
+        assert!(window.on_taken(20_000, 44_536, MSS));
+        let told = window.advertise(44_536, MSS);
+        assert_eq!((u32::from(told.field) << 7, told.opened), (20_992, true));
+    }
+
+    // Linux: tcp_rcv_space_adjust.
+    #[test]
+    fn the_limit_follows_what_the_application_takes_per_round_trip() {
+        let mut window = window(7);
+        let mut now = Instant::ZERO;
+        for round in 1u64..20 {
+            let taken = window.limit();
+            window.on_taken(taken, 0, MSS);
+            now = Instant::from_millis(round * 10);
+            window.adjust(now, 10_000, MSS);
+        }
+        assert_eq!(window.limit(), 3_145_728);
+        let before = window.limit();
+        window.on_taken(10, 0, MSS);
+        window.adjust(
+            now.after(millrace_base::Nanos::from_millis(10)),
+            10_000,
+            MSS,
+        );
+        assert_eq!(window.limit(), before, "it never shrinks");
+    }
+
+    // RFC 7323 section 2.2.
+    #[test]
+    fn without_scaling_the_window_stays_below_64_kib() {
+        let mut window = window(0);
+        assert_eq!(window.advertise(0, MSS).field, 65_535);
+        assert!(window.limit() <= 65_535);
+    }
+}
