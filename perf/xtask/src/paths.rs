@@ -34,16 +34,33 @@ pub(crate) struct RunFolder {
     path: PathBuf,
 }
 
+/// Where folders for one run go.
+fn run_folders() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        memory.to_path_buf()
+    } else {
+        std::env::temp_dir()
+    }
+}
+
+/// Removes the folders of dead runs.
+pub(crate) fn sweep_run_folders(is_stale: impl Fn(&str) -> bool) {
+    for entry in std::fs::read_dir(run_folders())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().to_str().is_some_and(&is_stale) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl RunFolder {
     /// Makes `/dev/shm/NAME`, or the same below the temporary folder. An old one of that name goes.
     pub(crate) fn create(name: &str) -> Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() {
-            memory.to_path_buf()
-        } else {
-            std::env::temp_dir()
-        };
-        let path = parent.join(name);
+        let path = run_folders().join(name);
         if path.exists() {
             std::fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove the old {}", path.display()))?;

@@ -254,6 +254,22 @@ pub(crate) fn ip(words: &str) -> Result<String> {
     )
 }
 
+/// `ip` while cleaning up: works after an interrupt, too, when waits elsewhere already refuse.
+pub(crate) fn ip_at_exit(words: &str) -> Result<String> {
+    let output = Command::new("ip")
+        .args(words.split_whitespace())
+        .stdin(Stdio::null())
+        .process_group(0)
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "`ip {words}`: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

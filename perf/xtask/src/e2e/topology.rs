@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::plan::{BACK, FRONT, Side};
 use super::relay::{Faults, Relay};
-use crate::process::{self, ip};
+use crate::paths;
+use crate::process::{self, ip, ip_at_exit};
 
 /// What a side's wire is made of.
 #[derive(Clone, Debug)]
@@ -164,13 +165,13 @@ fn tune(namespace: &str) {
 
 /// Ends what still runs inside one of our namespaces, then removes it.
 fn remove(namespace: &str) {
-    let list = |words: &str| ip(words).unwrap_or_default();
+    let list = |words: &str| ip_at_exit(words).unwrap_or_default();
     for id in list(&format!("netns pids {namespace}")).split_whitespace() {
         if let Some(id) = id.parse().ok().and_then(Pid::from_raw) {
             let _ = kill_process(id, Signal::KILL);
         }
     }
-    if let Err(error) = ip(&format!("netns del {namespace}")) {
+    if let Err(error) = ip_at_exit(&format!("netns del {namespace}")) {
         // Not reached in order; say so, go on with the others.
         if list("netns list").contains(namespace) {
             eprintln!("xtask: {error:#}");
@@ -206,6 +207,7 @@ pub(crate) fn sweep_stale() -> Result<()> {
             remove(namespace);
         }
     }
+    paths::sweep_run_folders(|name| owner_of(name).is_some_and(|id| !lives(id)));
     Ok(())
 }
 
