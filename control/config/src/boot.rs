@@ -25,15 +25,18 @@ pub fn dataplane_args(config: &Config) -> Vec<String> {
             .iter()
             .map(|port| format!("--port={}", port_arg(port))),
     );
+    if dataplane.capture {
+        args.push("--capture".to_owned());
+    }
     let eal_args = dataplane.eal_args.iter();
     args.extend(eal_args.map(|arg| format!("--eal-arg={arg}")));
     args
 }
 
 fn memory(memory: Memory, megabytes: u32) -> String {
-    match memory {
-        Memory::Auto | Memory::Hugepages => memory.word().to_owned(),
-        Memory::NoHuge => format!("{}:{megabytes}", memory.word()),
+    match megabytes {
+        0 => memory.word().to_owned(),
+        _ => format!("{}:{megabytes}", memory.word()),
     }
 }
 

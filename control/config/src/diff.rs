@@ -140,6 +140,7 @@ fn add_plain(config: &Config, things: &mut BTreeMap<String, Thing>) {
                 ("memory_mb", text(dataplane.memory_mb)),
                 ("connections_max", text(dataplane.connections_max)),
                 ("idle", text(dataplane.idle.word())),
+                ("capture", text(dataplane.capture)),
                 ("file_prefix", text(&dataplane.file_prefix)),
                 ("eal_args", list(&dataplane.eal_args)),
             ],

@@ -34,6 +34,7 @@ pub(crate) struct Dataplane {
     pub(crate) memory_mb: u32,
     pub(crate) connections_max: u32,
     pub(crate) idle: crate::Idle,
+    pub(crate) capture: bool,
     pub(crate) file_prefix: String,
     pub(crate) eal_args: Vec<String>,
 }

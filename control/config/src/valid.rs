@@ -47,12 +47,14 @@ pub struct Dataplane {
     pub mbuf_bytes: u16,
     /// Where DPDK's memory comes from.
     pub memory: Memory,
-    /// MiB taken without huge pages.
+    /// MiB taken; 0: as many as the packet buffers need.
     pub memory_mb: u32,
     /// Connections of one lcore.
     pub connections_max: u32,
     /// What an idle lcore does.
     pub idle: Idle,
+    /// Whether captures can attach.
+    pub capture: bool,
     /// DPDK's file prefix.
     pub file_prefix: String,
     /// Further arguments of DPDK's environment layer.

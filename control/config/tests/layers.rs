@@ -13,7 +13,6 @@ mbufs = 2048
 name = "front"
 device = "net_af_packet0,iface=d0,qdisc_bypass=1"
 mac = "02:00:00:00:aa:01"
-queues = 1
 addresses = ["10.8.0.10/24"]
 [snat]
 addresses = ["10.8.0.11"]
@@ -146,7 +145,7 @@ fn the_dataplane_is_started_with_one_argument_a_line() {
         "f",
         &MAIN.replace(
             "lcores = [1]",
-            "lcores = [0, 1]\nmemory = \"no-huge\"\neal_args = [\"--no-pci\"]",
+            "lcores = [0]\nmemory = \"no-huge\"\nmemory_mb = 512\neal_args = [\"--no-pci\"]",
         ),
     )
     .expect("valid");
@@ -154,7 +153,7 @@ fn the_dataplane_is_started_with_one_argument_a_line() {
         dataplane_args(&config),
         [
             "--runtime-dir=/run/millrace",
-            "--lcores=0,1",
+            "--lcores=0",
             "--mbufs=2048",
             "--mbuf-bytes=2176",
             "--memory=no-huge:512",
@@ -163,7 +162,7 @@ fn the_dataplane_is_started_with_one_argument_a_line() {
             "--idle=sleep",
             "--log-level=info",
             "--log-format=text",
-            "--port=name=front;device=net_af_packet0,iface=d0,qdisc_bypass=1;mac=02:00:00:00:aa:01;mtu=1500;queues=1",
+            "--port=name=front;device=net_af_packet0,iface=d0,qdisc_bypass=1;mac=02:00:00:00:aa:01;mtu=1500",
             "--eal-arg=--no-pci",
         ]
     );

@@ -114,6 +114,12 @@ fn shape_is_checked_against_the_key_table() {
          hint: write strings in double quotes",
     );
     expect(
+        "mtu = 1500",
+        "mtu = 1279",
+        "f:9: \"port.mtu\" is 1279, outside 1280 to 9600\n  \
+         hint: use a number from 1280 to 9600",
+    );
+    expect(
         "mbufs = 65536",
         "mbufs = 12",
         "f:4: \"dataplane.mbufs\" is 12, outside 1024 to 16777216\n  \
@@ -303,9 +309,9 @@ fn networks_routes_and_source_addresses_must_fit_together() {
     );
     expect(
         "mtu = 1500",
-        "mtu = 1000",
-        "f:10: mtu 1000 is too small for IPv6 address fd00:8::10/64\n  \
-         hint: IPv6 needs an mtu of at least 1280",
+        "mtu = 1500\nqueues = 1",
+        "f:10: 1 queues for 2 lcores\n  \
+         hint: leave \"queues\" out: each lcore polls one queue of each port",
     );
     expect(
         "timeout_ms = 500",

@@ -53,7 +53,7 @@ pub(crate) fn check(raw: &Raw, layers: &Layers, problems: &mut Vec<Problem>) -> 
         ports_known: false,
     };
     let dataplane = check.dataplane(&raw.dataplane);
-    let ports = check.ports(&raw.port);
+    let ports = check.ports(&raw.port, raw.dataplane.lcores.len());
     let plain: Vec<Port> = ports.iter().flatten().cloned().collect();
     check.ports_known = !plain.is_empty() && plain.len() == ports.len();
     let routes = check.routes(&raw.route, &plain);
@@ -124,6 +124,7 @@ impl Check<'_> {
             memory_mb: raw.memory_mb,
             connections_max: raw.connections_max,
             idle: raw.idle,
+            capture: raw.capture,
             file_prefix: raw.file_prefix.clone(),
             eal_args: raw.eal_args.clone(),
         }

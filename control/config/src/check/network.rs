@@ -13,12 +13,9 @@ use crate::valid::{
     InterfaceAddress, Listener, Port, PortRange, Route, Snat, SnatAddress, on_link_port,
 };
 
-/// RFC 8200 section 5: every link that carries IPv6 has an MTU of at least this.
-const MTU_IPV6_MIN: u16 = 1_280;
-
 impl Check<'_> {
     /// One entry for each `[[port]]`, `None` where it is wrong.
-    pub(super) fn ports(&mut self, raw: &[raw::Port]) -> Vec<Option<Port>> {
+    pub(super) fn ports(&mut self, raw: &[raw::Port], lcores: usize) -> Vec<Option<Port>> {
         if raw.is_empty() && !self.layers.removed("port") {
             let hint = "add a [[port]] with name, device and addresses";
             self.contradiction("port", "there is no [[port]]", hint);
@@ -59,6 +56,11 @@ impl Check<'_> {
                 }
                 fine.then(|| device.clone())
             });
+            if let Some(queues) = port.queues.filter(|queues| usize::from(*queues) != lcores) {
+                let message = format!("{queues} queues for {lcores} lcores");
+                let hint = "leave \"queues\" out: each lcore polls one queue of each port";
+                self.contradiction(&format!("{path}.queues"), &message, hint);
+            }
             let bad_mac = mac.is_some_and(|mac| mac.is_none());
             ports.push((|| {
                 Some(Port {
@@ -105,10 +107,6 @@ impl Check<'_> {
             }
             if !self.usable(&path, address, "a port address") {
                 return None;
-            }
-            if !address.is_v4() && port.mtu < MTU_IPV6_MIN {
-                let message = format!("mtu {} is too small for IPv6 address {text}", port.mtu);
-                self.contradiction(&path, &message, "IPv6 needs an mtu of at least 1280");
             }
             own.push(InterfaceAddress { address, network });
         }

@@ -93,7 +93,7 @@ pub const KEYS: &[Key] = &[
         "dataplane",
         "mbuf_bytes",
         Kind::Integer {
-            min: 512,
+            min: 1_792,
             max: 65_535,
         },
         "Size of one packet buffer, 128 bytes of \
@@ -115,14 +115,13 @@ pub const KEYS: &[Key] = &[
         "dataplane",
         "memory_mb",
         Kind::Integer {
-            min: 64,
+            min: 0,
             max: 1_048_576,
         },
-        "How much memory DPDK takes when it has no \
-        huge pages.",
+        "How much memory DPDK takes; 0 lets the number of packet buffers decide.",
     )
     .unit("MiB")
-    .default("512")
+    .default("0")
     .dataplane_restart(),
     key(
         "dataplane",
@@ -144,6 +143,14 @@ pub const KEYS: &[Key] = &[
         with pauses, or sleep until a packet arrives.",
     )
     .default("\"sleep\"")
+    .dataplane_restart(),
+    key(
+        "dataplane",
+        "capture",
+        Kind::Boolean,
+        "Let dpdk-dumpcap attach. Packet memory then lies in files, which a kill -9 leaves behind.",
+    )
+    .default("false")
     .dataplane_restart(),
     key(
         "dataplane",
@@ -185,10 +192,10 @@ pub const KEYS: &[Key] = &[
         "port[]",
         "mtu",
         Kind::Integer {
-            min: 576,
+            min: 1_280,
             max: 9_600,
         },
-        "Largest IP packet; at least 1280 with an IPv6 address.",
+        "Largest IP packet; IPv6 needs 1280 (RFC 8200 section 5).",
     )
     .unit("bytes")
     .default("1500")
@@ -197,8 +204,8 @@ pub const KEYS: &[Key] = &[
         "port[]",
         "queues",
         Kind::Integer { min: 1, max: 64 },
-        "Receive and transmit queues; one for each lcore when \
-        left out, as far as the card has them.",
+        "Receive and transmit queue pairs. Each lcore polls one of each port, so this can only \
+        repeat the number of lcores.",
     )
     .example("1")
     .dataplane_restart(),
