@@ -132,6 +132,16 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Two different values at once; `None` when one is gone or both keys name one slot.
+    pub fn get_two_mut(&mut self, first: Key, second: Key) -> Option<(&mut T, &mut T)> {
+        let indices = [first.index as usize, second.index as usize];
+        let [a, b] = self.slots.get_disjoint_mut(indices).ok()?;
+        if a.generation != first.generation || b.generation != second.generation {
+            return None;
+        }
+        a.value.as_mut().zip(b.value.as_mut())
+    }
+
     /// The present key of an occupied slot.
     pub fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
@@ -173,6 +183,12 @@ impl<T> Slab<T> {
     }
 }
 
+impl<T> fmt::Debug for Slab<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slab({} of {})", self.len, self.slots.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +207,18 @@ mod tests {
         assert_eq!(slab.get(new), Some(&'c'));
         assert_eq!(Key::from_bits(new.to_bits()), new);
         assert_eq!(slab.get(Key::NONE), None);
+    }
+
+    #[test]
+    fn two_values_can_be_changed_at_once_unless_they_are_one() {
+        let mut slab = Slab::new(2);
+        let (a, b) = (slab.insert(1).expect("room"), slab.insert(2).expect("room"));
+        let (first, second) = slab.get_two_mut(a, b).expect("both live");
+        core::mem::swap(first, second);
+        assert_eq!((slab.get(a), slab.get(b)), (Some(&2), Some(&1)));
+        assert_eq!(slab.get_two_mut(a, a), None);
+        slab.remove(b);
+        assert_eq!(slab.get_two_mut(a, b), None);
     }
 
     proptest! {

@@ -77,6 +77,16 @@ pub const REPLIES_MAX: usize = 256;
 /// MTU-sized frames are one 24 KB burst, enough to keep per-connection work cheap and small enough to be fair.
 pub const TRANSMIT_QUOTA_FRAMES: u32 = 16;
 
+/// Milliseconds after which a connection without a route or a neighbour tries again.
+pub const BLOCKED_RETRY_MS: u64 = 1_000;
+
+/// Milliseconds after which a connection that found no packet buffer tries again.
+pub const BUFFER_RETRY_MS: u64 = 5;
+
+/// Seconds after which a connection without a route or a neighbour is given up: what `tcp_retries2` 15 amounts to.
+pub const BLOCKED_SECS_MAX: u64 = 925;
+const _: () = assert!(BLOCKED_SECS_MAX * 1_000 > BLOCKED_RETRY_MS);
+
 /// Timer expiries handled by one `advance`; what is left over is handled by the next.
 ///
 /// At about 200 ns each, 64 expiries delay the next receive burst by 13 us.

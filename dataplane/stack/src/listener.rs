@@ -51,6 +51,8 @@ pub struct Listener {
 pub(crate) struct Pending {
     /// Half-open requests.
     pub(crate) requests: u32,
+    /// Those of them whose SYN-ACK was sent once only.
+    pub(crate) young: u32,
     /// Completed connections whose first event was not polled yet.
     pub(crate) accepted: u32,
 }
@@ -114,6 +116,31 @@ impl Listeners {
     pub(crate) fn by_id(&self, id: ListenerId) -> Option<&Listener> {
         let row = self.by_id.get(id.index()).copied().unwrap_or(0);
         self.rows.get(usize::from(row).checked_sub(1)?)
+    }
+
+    /// How often the SYN-ACK of a request may be sent again. 0 once the listener is gone.
+    ///
+    /// behaviour: A13-3. When requests fill more than half the backlog, old ones are given up earlier, so that half of
+    /// the room stays for young ones.
+    pub(crate) fn synack_retries(&self, id: ListenerId, retries: u8) -> u8 {
+        let Some(listener) = self.by_id(id) else {
+            return 0;
+        };
+        let Pending {
+            requests,
+            young,
+            accepted: _,
+        } = self.pending(id);
+        if requests.saturating_mul(2) <= listener.options.backlog.max(8) {
+            return retries;
+        }
+        let mut retries = retries;
+        let mut young = young.saturating_mul(2);
+        while retries > 2 && requests >= young {
+            retries = retries.saturating_sub(1);
+            young = young.saturating_mul(2);
+        }
+        retries
     }
 
     pub(crate) fn pending(&self, id: ListenerId) -> Pending {
@@ -234,6 +261,32 @@ mod tests {
         let moved = listeners.by_id(ListenerId::new(1)).expect("listed");
         assert_eq!(moved.port_first, 85);
         assert_eq!(listeners.pending(moved.id).requests, 7);
+    }
+
+    // behaviour: A13-3
+    #[test]
+    fn a_half_full_queue_gives_old_requests_up_earlier() {
+        let mut listeners = Listeners::new([3; 16]);
+        let mut row = listener(1, [10, 0, 0, 1], 80, 80);
+        row.options.backlog = 100;
+        listeners.set(&[row]);
+        let mut retries = |requests, young| {
+            *listeners.pending_mut(row.id).expect("in range") = Pending {
+                requests,
+                young,
+                accepted: 0,
+            };
+            listeners.synack_retries(row.id, 5)
+        };
+        assert_eq!(retries(50, 0), 5);
+        assert_eq!(retries(60, 60), 5);
+        assert_eq!(retries(60, 20), 4);
+        assert_eq!(retries(60, 0), 2);
+        assert_eq!(
+            listeners.synack_retries(ListenerId::new(2), 5),
+            0,
+            "no such listener"
+        );
     }
 
     #[test]

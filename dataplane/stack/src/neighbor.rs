@@ -5,8 +5,8 @@
 //! asks through `poll_request` at most once a second per neighbour, and tells through `poll_confirmation` that TCP made
 //! progress, so that control need not probe (RFC 4861 section 7.3.1).
 //!
-//! Connections that wait keep their data and are linked to the entry by number; frames that wait (stateless replies)
-//! are in `pending.rs`. If control never answers, an entry fails by itself after three requests.
+//! Connections that wait keep their data and wait in a list of their own (`lists.rs`); frames that wait (stateless
+//! replies) are in `reply.rs`. If control never answers, an entry fails by itself after three requests.
 
 use millrace_base::{Address, Endpoint, FlowTuple, Instant, Key, MacAddress, Nanos, PortId, Slab};
 
@@ -48,16 +48,13 @@ pub(crate) enum Resolution {
     Failed,
 }
 
-/// No connection: the end of a list of waiters.
-pub(crate) const NO_WAITER: u32 = u32::MAX;
-
 #[derive(Debug)]
 pub(crate) struct Neighbor {
     port: PortId,
     address: Address,
     state: State,
-    /// First of the connections that wait, linked through `transmit::Lists`.
-    pub(crate) waiters: u32,
+    /// Connections may wait for the answer: the entry must not go away without telling them.
+    waited: bool,
     /// When the last request was made, or `None`.
     requested_at: Option<Instant>,
     confirmed_at: Option<Instant>,
@@ -84,6 +81,13 @@ pub(crate) struct Neighbors {
     eviction_hand: u32,
 }
 
+impl Neighbor {
+    /// The link the neighbour is on.
+    pub(crate) const fn port(&self) -> PortId {
+        self.port
+    }
+}
+
 impl Neighbors {
     pub(crate) fn new(capacity: usize, secret: [u8; 16]) -> Self {
         Self {
@@ -108,7 +112,7 @@ impl Neighbors {
             port,
             address,
             state: State::Incomplete,
-            waiters: NO_WAITER,
+            waited: false,
             requested_at: None,
             confirmed_at: None,
             requests: 0,
@@ -170,7 +174,7 @@ impl Neighbors {
         };
         if update == NeighborUpdate::Remove {
             entry.requested_at = None;
-            if entry.waiters == NO_WAITER {
+            if !entry.waited {
                 self.remove(found);
                 return None;
             }
@@ -232,8 +236,15 @@ impl Neighbors {
         self.timers.next_deadline()
     }
 
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Neighbor> {
-        self.entries.get_mut(key)
+    pub(crate) fn get(&self, key: Key) -> Option<&Neighbor> {
+        self.entries.get(key)
+    }
+
+    /// Notes whether connections wait for the answer.
+    pub(crate) fn set_waited(&mut self, key: Key, waited: bool) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.waited = waited;
+        }
     }
 
     /// Asks control for the address, unless it was asked within the last second.
@@ -278,7 +289,7 @@ impl Neighbors {
             let Some(entry) = self.entries.get(candidate) else {
                 continue;
             };
-            if entry.waiters != NO_WAITER {
+            if entry.waited {
                 continue;
             }
             if matches!(entry.state, State::Reachable(_)) {
@@ -385,7 +396,7 @@ mod tests {
         let mut neighbors = Neighbors::new(3, [0; 16]);
         neighbors.update(at(0), PORT, address(1), NeighborUpdate::Reachable(MAC));
         let waited = neighbors.find_or_create(PORT, address(2)).expect("room");
-        neighbors.get_mut(waited).expect("made").waiters = 5;
+        neighbors.set_waited(waited, true);
         neighbors.find_or_create(PORT, address(3)).expect("room");
         assert!(neighbors.find_or_create(PORT, address(4)).is_some());
         assert_eq!(neighbors.find(PORT, address(3)), None);

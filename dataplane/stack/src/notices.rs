@@ -28,12 +28,4 @@ impl<T> Notices<T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.queue.pop_front()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.len() >= self.len_max
-    }
 }

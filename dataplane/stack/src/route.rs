@@ -139,8 +139,9 @@ impl Routes {
             };
             let mut parent = index.saturating_sub(1) as u16;
             while let Some(outer) = self.nodes.get(usize::from(parent)) {
-                // Equal prefixes are not stored twice, so containing the first address means enclosing.
-                if outer.route.prefix.contains(prefix.address()) {
+                // Equal prefixes are not stored twice, so holding the first address means enclosing. The
+                // families are not told apart here: all of IPv4 lies inside ::/0 as far as order is concerned.
+                if encloses(&outer.route.prefix, prefix.address()) {
                     break;
                 }
                 parent = outer.parent;
@@ -150,6 +151,14 @@ impl Routes {
             }
         }
     }
+}
+
+/// Whether the first bits of the 16-byte forms agree.
+fn encloses(outer: &Prefix, address: Address) -> bool {
+    let family_bits = if outer.address().is_v4() { 96 } else { 0 };
+    let bits = u32::from(outer.length()).saturating_add(family_bits);
+    let first = u128::from_be_bytes(*outer.address().octets());
+    (first ^ u128::from_be_bytes(*address.octets())).leading_zeros() >= bits
 }
 
 const fn sort_key(prefix: &Prefix) -> (Address, u8) {

@@ -4,6 +4,8 @@
 //! of the *frame* stage end a frame before any connection saw it; reasons of the *segment* stage are counted by the
 //! TCP side for a segment it did receive (and may have answered).
 
+use millrace_wire::Malformed;
+
 /// Where in the pipeline a reason ends a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
@@ -122,8 +124,6 @@ drop_reasons! {
         SynQueueFull = "syn_queue_full",
         /// No route back to the sender of a SYN.
         NoRouteBack = "no_route_back",
-        /// No packet buffer for an answer.
-        NoBuffer = "no_buffer",
         /// A listener's ACK carried no valid SYN cookie.
         CookieInvalid = "cookie_invalid",
         /// The connection table is full.
@@ -176,6 +176,8 @@ drop_reasons! {
         ReassemblyFull = "reassembly_full",
     }
     Transmit {
+        /// No packet buffer for a reply.
+        ReplyNoBuffer = "reply_no_buffer",
         /// A reply found the output queue full.
         ReplyQueueFull = "reply_queue_full",
         /// No route to the destination.
@@ -188,6 +190,42 @@ drop_reasons! {
         NeighborTableFull = "neighbor_table_full",
         /// Headers did not fit into the headroom of the frame, or the frame is shared.
         HeadroomMissing = "headroom_missing",
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::EthernetTruncated => Self::EthernetTruncated,
+            Malformed::VlanStackTooDeep => Self::VlanTagged,
+            Malformed::Ipv4Truncated
+            | Malformed::Ipv4TotalLength
+            | Malformed::Ipv6Truncated
+            | Malformed::Ipv6PayloadLength => Self::IpTruncated,
+            Malformed::Ipv4Version | Malformed::Ipv6Version => Self::IpVersion,
+            Malformed::Ipv4HeaderLength => Self::IpLength,
+            Malformed::Ipv4Checksum => Self::IpChecksum,
+            Malformed::Ipv6MappedAddress => Self::MartianDestination,
+            Malformed::Ipv6ExtensionTruncated
+            | Malformed::Ipv6ExtensionsTooMany
+            | Malformed::Ipv6RoutingSegments
+            | Malformed::Ipv6OptionUnknown
+            | Malformed::Ipv6OptionPadding => Self::ExtensionHeader,
+            Malformed::TcpTruncated => Self::TcpTruncated,
+            Malformed::TcpDataOffset => Self::TcpOffset,
+            Malformed::TcpChecksum => Self::TcpChecksum,
+            Malformed::Icmpv4Truncated
+            | Malformed::Icmpv4Checksum
+            | Malformed::Icmpv6Truncated
+            | Malformed::Icmpv6Checksum
+            | Malformed::NdInvalid => Self::IcmpMalformed,
+            // Frames of these protocols are punted unread.
+            Malformed::ArpTruncated
+            | Malformed::ArpNotEthernetIpv4
+            | Malformed::ArpUnknownOperation
+            | Malformed::UdpTruncated
+            | Malformed::UdpLength => Self::Bug,
+        }
     }
 }
 

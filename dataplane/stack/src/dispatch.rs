@@ -1,0 +1,355 @@
+//! What a received frame is: the checks before any connection is looked for, in Linux's order.
+//!
+//! Ethernet (`eth_type_trans`), then IP (`ip_rcv_core`, `ipv6_rcv`), then the transport header. Nothing here changes a
+//! table or the frame. Checks of the source address wait until no connection was found (`admissible`): a tuple with
+//! an owner passed them when it began.
+//!
+//! Fragments are not reassembled: TCP peers set DF and discover the path MTU, and everything else that is
+//! fragmented is dropped and counted.
+
+use millrace_base::{Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, PortId, SeqNumber};
+use millrace_wire::tcp::checksum;
+use millrace_wire::{
+    EtherType, EthernetView, IpView, Malformed, TcpFlags, TcpOptions, TcpView, protocol,
+};
+
+use crate::interface::Interfaces;
+use crate::stats::{Stats, count};
+use crate::verdict::DropReason;
+
+/// Why a frame is the control plane's business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum PuntReason {
+    /// ARP, request or reply.
+    Arp = 1,
+    /// IPv6 neighbour or router discovery.
+    NeighborDiscovery = 2,
+    /// ICMP that is neither an echo request nor about one of our connections.
+    Icmp = 3,
+    /// Another protocol to one of our addresses.
+    Local = 4,
+    /// Another protocol to a group or broadcast address.
+    Group = 5,
+}
+
+/// A frame that is the control plane's business, as it was received.
+#[derive(Debug)]
+pub struct Punt<B> {
+    /// The whole frame.
+    pub frame: B,
+    /// Why it is handed over.
+    pub reason: PuntReason,
+}
+
+/// What a frame is.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Tcp(TcpFrame),
+    Icmp(IcmpFrame),
+    Punt(PuntReason),
+    Drop(DropReason),
+}
+
+/// A TCP segment whose checksum is good. `local` of the tuple is the destination.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpFrame {
+    pub(crate) tuple: FlowTuple,
+    pub(crate) seq: SeqNumber,
+    pub(crate) ack: SeqNumber,
+    pub(crate) flags: TcpFlags,
+    pub(crate) window: u16,
+    pub(crate) options: TcpOptions,
+    /// Where the payload begins, counted from the start of the frame.
+    pub(crate) payload_at: usize,
+    /// Bytes of payload over the whole chain.
+    pub(crate) payload_len: usize,
+}
+
+/// An ICMP message to one of our addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IcmpFrame {
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+    /// Where IP and ICMP begin, counted from the start of the frame, and how long the ICMP message is.
+    pub(crate) ip_at: usize,
+    pub(crate) icmp_at: usize,
+    pub(crate) icmp_len: usize,
+    pub(crate) ether_source: millrace_base::MacAddress,
+}
+
+/// What remains to be checked of a packet without an owner: may it come from there, and is it for us?
+/// (`ip_route_input_slow`: martian source, martian destination, not local.)
+pub(crate) fn admissible(tuple: &FlowTuple, interfaces: &Interfaces) -> Result<(), DropReason> {
+    let (source, destination) = (tuple.remote.address, tuple.local.address);
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.2.3
+    //# a TCP implementation MUST silently discard an incoming SYN segment that is addressed to a
+    //# broadcast or multicast address (MUST-57)
+    if destination.is_multicast() || interfaces.is_broadcast(destination) {
+        return Err(DropReason::TcpNotUnicast);
+    }
+    // MUST-63: an invalid remote address is ignored.
+    check_source(source, interfaces)?;
+    if destination.is_loopback() || destination.is_unspecified() {
+        return Err(DropReason::MartianDestination);
+    }
+    if !interfaces.is_local(destination) {
+        return Err(DropReason::NotOurAddress);
+    }
+    if tuple.local.port == 0 || tuple.remote.port == 0 {
+        return Err(DropReason::TcpPortZero);
+    }
+    Ok(())
+}
+
+fn check_source(source: Address, interfaces: &Interfaces) -> Result<(), DropReason> {
+    if !source.is_unicast_source() || interfaces.is_broadcast(source) {
+        return Err(DropReason::MartianSource);
+    }
+    if interfaces.is_local(source) {
+        return Err(DropReason::OwnSource);
+    }
+    Ok(())
+}
+
+/// Parses a frame that came in on `port`.
+pub(crate) fn parse<B: PacketBuf>(
+    frame: &B,
+    port: PortId,
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Parsed {
+    let ethernet = match EthernetView::parse(frame.bytes()) {
+        Ok(ethernet) => ethernet,
+        Err(malformed) => return Parsed::Drop(malformed.into()),
+    };
+    let Some(interface) = interfaces.get(port) else {
+        return Parsed::Drop(DropReason::NoInterface);
+    };
+    let group = ethernet.destination().is_group();
+    if !group && ethernet.destination() != interface.mac {
+        return Parsed::Drop(DropReason::NotOurMac);
+    }
+    if ethernet.source().is_group() {
+        return Parsed::Drop(DropReason::BadSourceMac);
+    }
+    if ethernet.vlan().is_some() {
+        return Parsed::Drop(DropReason::VlanTagged);
+    }
+    if ethernet.ether_type() == EtherType::ARP {
+        return Parsed::Punt(PuntReason::Arp);
+    }
+    match parse_ip(frame, &ethernet, interfaces, stats) {
+        Ok(parsed) => parsed,
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+fn parse_ip<B: PacketBuf>(
+    frame: &B,
+    ethernet: &EthernetView<'_>,
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Result<Parsed, DropReason> {
+    let ip_at = ethernet.header_len();
+    let available = frame.frame_len().saturating_sub(ip_at);
+    let Some(parsed) = IpView::parse(ethernet.ether_type(), ethernet.payload(), available) else {
+        return Err(DropReason::EtherTypeUnknown);
+    };
+    count!(stats.ip_in_receives);
+    let ip = parsed.map_err(|malformed| {
+        count_header_error(malformed, stats);
+        DropReason::from(malformed)
+    })?;
+    check_header_checksum(frame, &ip, stats)?;
+    if ip.is_v4() && has_source_route(ethernet.payload(), ip.header_len()) {
+        count!(stats.ip_in_hdr_errors);
+        return Err(DropReason::IpOption);
+    }
+    if ip.fragment().is_some() {
+        count!(stats.ip_reasm_reqds);
+        return Err(DropReason::FragmentUnsupported);
+    }
+    let group = ethernet.destination().is_group();
+    match ip.protocol() {
+        // behaviour: A6-7
+        protocol::TCP if group => Err(DropReason::TcpNotUnicast),
+        protocol::TCP => parse_tcp(frame, &ip, ip_at, stats).map(Parsed::Tcp),
+        protocol::ICMPV4 if ip.is_v4() => classify_icmp(&ip, ip_at, ethernet, interfaces),
+        protocol::ICMPV6 if !ip.is_v4() => classify_icmp(&ip, ip_at, ethernet, interfaces),
+        _ => {
+            let punt = punt_other(&ip, interfaces);
+            if matches!(punt, Err(DropReason::NotOurAddress)) {
+                count!(stats.ip_in_addr_errors);
+            } else if punt.is_ok() {
+                count!(stats.ip_in_unknown_protos);
+            }
+            punt
+        }
+    }
+}
+
+fn count_header_error(malformed: Malformed, stats: &mut Stats) {
+    if matches!(
+        malformed,
+        Malformed::Ipv4TotalLength | Malformed::Ipv6PayloadLength
+    ) {
+        count!(stats.ip_in_truncated_pkts);
+    } else {
+        count!(stats.ip_in_hdr_errors);
+    }
+}
+
+fn check_header_checksum<B: PacketBuf>(
+    frame: &B,
+    ip: &IpView<'_>,
+    stats: &mut Stats,
+) -> Result<(), DropReason> {
+    let good = match frame.rx_meta().ip_checksum {
+        ChecksumStatus::Good => true,
+        ChecksumStatus::Bad => !ip.is_v4(),
+        ChecksumStatus::Unknown => ip.header_checksum_ok(),
+    };
+    if good {
+        return Ok(());
+    }
+    count!(stats.ip_in_csum_errors);
+    count!(stats.ip_in_hdr_errors);
+    Err(DropReason::IpChecksum)
+}
+
+/// Whether the options of an IPv4 header hold a source route, or break off (Linux: `accept_source_route` is 0).
+fn has_source_route(packet: &[u8], header_len: usize) -> bool {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    let mut options = packet.get(20..header_len).unwrap_or_default();
+    while let Some((kind, rest)) = options.split_first() {
+        match *kind {
+            END => return false,
+            NOP => options = rest,
+            LOOSE | STRICT => return true,
+            _ => match rest.first().map(|len| usize::from(*len)) {
+                Some(len) if len >= 2 && len <= options.len() => {
+                    options = options.get(len..).unwrap_or_default();
+                }
+                _ => return true,
+            },
+        }
+    }
+    false
+}
+
+fn parse_tcp<B: PacketBuf>(
+    frame: &B,
+    ip: &IpView<'_>,
+    ip_at: usize,
+    stats: &mut Stats,
+) -> Result<TcpFrame, DropReason> {
+    // behaviour: A6-8
+    count!(stats.tcp_in_segs);
+    let tcp = TcpView::parse(ip.payload()).map_err(|malformed| {
+        count!(stats.tcp_in_errs);
+        DropReason::from(malformed)
+    })?;
+    let segment_at = ip_at.saturating_add(ip.header_len());
+    if !is_checksum_good(frame, ip, segment_at) {
+        // behaviour: A6-10
+        count!(stats.tcp_in_csum_errors);
+        count!(stats.tcp_in_errs);
+        return Err(DropReason::TcpChecksum);
+    }
+    Ok(TcpFrame {
+        tuple: FlowTuple {
+            local: Endpoint::new(ip.destination(), tcp.destination_port()),
+            remote: Endpoint::new(ip.source(), tcp.source_port()),
+        },
+        seq: tcp.seq(),
+        ack: tcp.ack(),
+        flags: tcp.flags(),
+        window: tcp.window(),
+        options: tcp.options(),
+        payload_at: segment_at.saturating_add(tcp.header_len()),
+        payload_len: ip.payload_len().saturating_sub(tcp.header_len()),
+    })
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9293#section-3.1
+//# the receiver MUST check it (MUST-3)
+fn is_checksum_good<B: PacketBuf>(frame: &B, ip: &IpView<'_>, segment_at: usize) -> bool {
+    match frame.rx_meta().l4_checksum {
+        ChecksumStatus::Good => true,
+        ChecksumStatus::Bad => false,
+        ChecksumStatus::Unknown => {
+            let len = ip.payload_len();
+            let pieces = pieces(frame, segment_at, len);
+            checksum::verify(ip.source(), ip.destination(), len as u32, pieces)
+        }
+    }
+}
+
+/// The bytes `start .. start + len` of a frame, over its segments. `start` lies in the first.
+pub(crate) fn pieces<B: PacketBuf>(
+    frame: &B,
+    start: usize,
+    len: usize,
+) -> impl Iterator<Item = &[u8]> {
+    let mut skipped = start;
+    let mut remaining = len;
+    frame.segments().map(move |segment| {
+        let piece = segment.get(skipped..).unwrap_or_default();
+        skipped = 0;
+        let piece = piece.get(..remaining).unwrap_or(piece);
+        remaining = remaining.saturating_sub(piece.len());
+        piece
+    })
+}
+
+fn classify_icmp(
+    ip: &IpView<'_>,
+    ip_at: usize,
+    ethernet: &EthernetView<'_>,
+    interfaces: &Interfaces,
+) -> Result<Parsed, DropReason> {
+    let kind = ip.payload().first().copied().unwrap_or(0);
+    if !ip.is_v4() && (ROUTER_SOLICITATION..=REDIRECT).contains(&kind) {
+        return Ok(Parsed::Punt(PuntReason::NeighborDiscovery));
+    }
+    if !interfaces.is_local(ip.destination()) {
+        let group = ip.destination().is_multicast() || interfaces.is_broadcast(ip.destination());
+        if !group {
+            return Err(DropReason::NotOurAddress);
+        }
+        let echo = if ip.is_v4() { ECHO_V4 } else { ECHO_V6 };
+        if kind == echo {
+            return Err(DropReason::EchoNotUnicast);
+        }
+        return Ok(Parsed::Punt(PuntReason::Icmp));
+    }
+    check_source(ip.source(), interfaces)?;
+    Ok(Parsed::Icmp(IcmpFrame {
+        source: ip.source(),
+        destination: ip.destination(),
+        ip_at,
+        icmp_at: ip_at.saturating_add(ip.header_len()),
+        icmp_len: ip.payload_len(),
+        ether_source: ethernet.source(),
+    }))
+}
+
+const ECHO_V4: u8 = 8;
+const ECHO_V6: u8 = 128;
+const ROUTER_SOLICITATION: u8 = 133;
+const REDIRECT: u8 = 137;
+
+fn punt_other(ip: &IpView<'_>, interfaces: &Interfaces) -> Result<Parsed, DropReason> {
+    let destination = ip.destination();
+    if interfaces.is_local(destination) {
+        Ok(Parsed::Punt(PuntReason::Local))
+    } else if destination.is_multicast() || interfaces.is_broadcast(destination) {
+        Ok(Parsed::Punt(PuntReason::Group))
+    } else {
+        Err(DropReason::NotOurAddress)
+    }
+}

@@ -1,0 +1,358 @@
+//! ICMP and ICMPv6 to our addresses: echo requests answered, errors about our connections acted upon.
+//!
+//! An echo reply leaves in the request's own buffer (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2). An error counts
+//! only when it quotes a tuple we have and a sequence number in flight (RFC 5927 section 4): then packet-too-big lowers
+//! the path MTU, and unreachables end what is not yet synchronised. Everything else goes to the control path.
+//!
+//! No ICMP error is ever sent: closed ports are answered by TCP itself, other protocols by control.
+
+use millrace_base::{Endpoint, FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber};
+use millrace_wire::icmpv4::{Icmpv4Message, Icmpv4View, echo_reply_in_place_v4, unreachable_v4};
+use millrace_wire::icmpv6::{
+    EchoAddresses, Icmpv6Message, Icmpv6View, echo_reply_in_place_v6, unreachable_v6,
+};
+use millrace_wire::{Checksum, EtherType, IpRepr, ethernet, protocol};
+
+use crate::dispatch::{IcmpFrame, Punt, PuntReason, pieces};
+use crate::flow::Owner;
+use crate::limits::{MTU_MIN_V6, PMTU_MIN_V4};
+use crate::path::{HOP_LIMIT, Path};
+use crate::stack::Stack;
+use crate::stats::count;
+use crate::tcp::{Disposition, Env, Unreachable};
+use crate::verdict::DropReason;
+
+/// What an ICMP message is to us.
+enum Kind<'a> {
+    Echo,
+    /// An error, and the start of the packet it is about.
+    Error(ErrorKind, &'a [u8]),
+    Other,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ErrorKind {
+    /// The next link's MTU; 0 when an old router does not say.
+    TooBig(u32),
+    Unreachable(Unreachable),
+}
+
+/// What an error quotes of our segment.
+struct Quoted {
+    tuple: FlowTuple,
+    seq: SeqNumber,
+    /// Total length of the quoted packet, for routers that do not say their MTU.
+    total_len: u16,
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// Takes an ICMP message to one of our addresses. `Ok(Some)` hands it to the control path.
+    pub(crate) fn on_icmp(
+        &mut self,
+        now: Instant,
+        message: &IcmpFrame,
+        frame: P::Buf,
+        pool: &mut P,
+    ) -> Result<Option<Punt<P::Buf>>, DropReason> {
+        count!(self.stats.icmp_in_msgs);
+        if !is_checksum_good(message, &frame) {
+            count!(self.stats.icmp_in_csum_errors);
+            count!(self.stats.icmp_in_errors);
+            return Err(DropReason::IcmpMalformed);
+        }
+        count!(self.stats.ip_in_delivers);
+        let end = message.icmp_at.saturating_add(message.icmp_len);
+        let bytes = frame.bytes();
+        let icmp = bytes
+            .get(message.icmp_at..end.min(bytes.len()))
+            .unwrap_or_default();
+        let is_v4 = message.source.is_v4();
+        let kind = if is_v4 { kind_v4(icmp) } else { kind_v6(icmp) };
+        let kind = kind.inspect_err(|_| count!(self.stats.icmp_in_errors))?;
+        let (error, quoted) = match kind {
+            Kind::Echo => {
+                count!(self.stats.icmp_in_echos);
+                self.answer_echo(now, message, frame)?;
+                return Ok(None);
+            }
+            Kind::Other => {
+                return Ok(Some(Punt {
+                    frame,
+                    reason: PuntReason::Icmp,
+                }));
+            }
+            Kind::Error(error, quoted) => (error, parse_quoted(quoted, is_v4)),
+        };
+        match error {
+            ErrorKind::TooBig(_) if !is_v4 => count!(self.stats.icmp6_in_pkt_too_bigs),
+            _ => count!(self.stats.icmp_in_dest_unreachs),
+        }
+        let Some(quoted) = quoted else {
+            // About something that is not TCP: whoever sent it is on the other side.
+            return Ok(Some(Punt {
+                frame,
+                reason: PuntReason::Icmp,
+            }));
+        };
+        if quoted.tuple.local.address != message.destination {
+            return Err(DropReason::IcmpErrorUnmatched);
+        }
+        self.on_icmp_error(now, error, &quoted, pool)?;
+        Ok(None)
+    }
+
+    fn on_icmp_error(
+        &mut self,
+        now: Instant,
+        error: ErrorKind,
+        quoted: &Quoted,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let index = match self.flows.get(&quoted.tuple) {
+            Some(Owner::Connection(index)) => index,
+            Some(Owner::Request(index)) => return self.on_request_error(index, error, quoted),
+            Some(Owner::TimeWait(_)) | None => return Err(DropReason::IcmpErrorUnmatched),
+        };
+        let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
+        let slot = self.connections.get_mut(key).ok_or(DropReason::Bug)?;
+        if !slot.connection.is_in_flight(quoted.seq) {
+            count!(self.stats.out_of_window_icmps);
+            return Err(DropReason::IcmpErrorUnmatched);
+        }
+        let mut env = Env {
+            now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        };
+        let disposition = match error {
+            ErrorKind::TooBig(mtu) => {
+                slot.connection
+                    .on_path_mtu(plausible_mtu(mtu, quoted), &mut env);
+                Disposition::Continue
+            }
+            ErrorKind::Unreachable(kind) => slot.connection.on_unreachable(kind, &mut env),
+        };
+        self.settle(now, key, disposition);
+        Ok(())
+    }
+
+    /// A half-open request ends by a hard error about its SYN-ACK (Linux: `tcp_req_err`).
+    fn on_request_error(
+        &mut self,
+        index: u32,
+        error: ErrorKind,
+        quoted: &Quoted,
+    ) -> Result<(), DropReason> {
+        let request = self.requests.get(index).ok_or(DropReason::Bug)?;
+        if request.half_open.iss != quoted.seq {
+            count!(self.stats.out_of_window_icmps);
+            return Err(DropReason::IcmpErrorUnmatched);
+        }
+        if error == ErrorKind::Unreachable(Unreachable::Hard) {
+            self.remove_request(index);
+            count!(self.stats.listen_drops);
+        }
+        Ok(())
+    }
+
+    fn answer_echo(
+        &mut self,
+        now: Instant,
+        message: &IcmpFrame,
+        mut frame: P::Buf,
+    ) -> Result<(), DropReason> {
+        if !self.echo_budget.take(now) {
+            return Err(DropReason::EchoLimited);
+        }
+        turn_into_reply(message, &mut frame).ok_or(DropReason::FrameUnusable)?;
+        count!(self.stats.icmp_out_echo_reps);
+        self.send_reply(now, message.source, frame, |frame, path| {
+            write_echo_headers(message, frame, path).is_some()
+        });
+        Ok(())
+    }
+}
+
+/// Sums an ICMP message over all segments of its frame.
+fn is_checksum_good<B: PacketBuf>(message: &IcmpFrame, frame: &B) -> bool {
+    let mut sum = if message.source.is_v4() {
+        Checksum::new()
+    } else {
+        let len = message.icmp_len as u32;
+        Checksum::pseudo_header(message.source, message.destination, protocol::ICMPV6, len)
+    };
+    for piece in pieces(frame, message.icmp_at, message.icmp_len) {
+        sum.add_bytes(piece);
+    }
+    sum.finish() == 0
+}
+
+/// behaviour: Linux's `icmp_err_convert`: which codes are hard.
+fn kind_v4(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
+    let error = match Icmpv4View::parse(icmp)?.message() {
+        Icmpv4Message::EchoRequest { .. } => return Ok(Kind::Echo),
+        Icmpv4Message::DestinationUnreachable { code, mtu, quoted } => match code {
+            unreachable_v4::FRAGMENTATION_NEEDED => (ErrorKind::TooBig(mtu.into()), quoted),
+            unreachable_v4::PROTOCOL
+            | unreachable_v4::PORT
+            | unreachable_v4::NETWORK_PROHIBITED
+            | unreachable_v4::HOST_PROHIBITED
+            | unreachable_v4::COMMUNICATION_PROHIBITED => {
+                (ErrorKind::Unreachable(Unreachable::Hard), quoted)
+            }
+            _ => (ErrorKind::Unreachable(Unreachable::Soft), quoted),
+        },
+        Icmpv4Message::TimeExceeded { quoted, .. }
+        | Icmpv4Message::ParameterProblem { quoted, .. } => {
+            (ErrorKind::Unreachable(Unreachable::Soft), quoted)
+        }
+        Icmpv4Message::EchoReply { .. }
+        | Icmpv4Message::Redirect { .. }
+        | Icmpv4Message::Other { .. } => return Ok(Kind::Other),
+    };
+    Ok(Kind::Error(error.0, error.1))
+}
+
+fn kind_v6(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
+    let error = match Icmpv6View::parse(icmp)?.message()? {
+        Icmpv6Message::EchoRequest { .. } => return Ok(Kind::Echo),
+        Icmpv6Message::PacketTooBig { mtu, quoted } => (ErrorKind::TooBig(mtu), quoted),
+        Icmpv6Message::DestinationUnreachable { code, quoted } => match code {
+            unreachable_v6::PORT
+            | unreachable_v6::PROHIBITED
+            | unreachable_v6::SOURCE_POLICY
+            | unreachable_v6::REJECT_ROUTE => (ErrorKind::Unreachable(Unreachable::Hard), quoted),
+            _ => (ErrorKind::Unreachable(Unreachable::Soft), quoted),
+        },
+        Icmpv6Message::TimeExceeded { quoted, .. }
+        | Icmpv6Message::ParameterProblem { quoted, .. } => {
+            (ErrorKind::Unreachable(Unreachable::Soft), quoted)
+        }
+        Icmpv6Message::EchoReply { .. }
+        | Icmpv6Message::RouterSolicitation(_)
+        | Icmpv6Message::RouterAdvertisement(_)
+        | Icmpv6Message::NeighborSolicitation(_)
+        | Icmpv6Message::NeighborAdvertisement(_)
+        | Icmpv6Message::Other { .. } => return Ok(Kind::Other),
+    };
+    Ok(Kind::Error(error.0, error.1))
+}
+
+/// Reads the tuple and the sequence number of a quoted TCP segment; the quote may end after eight bytes of it (RFC 792).
+/// `None` when it is not TCP.
+fn parse_quoted(quoted: &[u8], is_v4: bool) -> Option<Quoted> {
+    use millrace_base::Address;
+    let word = |at: usize| {
+        quoted
+            .get(at..)?
+            .first_chunk::<2>()
+            .map(|word| u16::from_be_bytes(*word))
+    };
+    let (source, destination, tcp_at, total_len) = if is_v4 {
+        let header_len = usize::from(quoted.first()? & 0x0f).checked_mul(4)?;
+        let is_tcp = *quoted.get(9)? == protocol::TCP;
+        if quoted.first()? >> 4 != 4 || header_len < 20 || !is_tcp {
+            return None;
+        }
+        let address = |at: usize| quoted.get(at..)?.first_chunk().copied().map(Address::v4);
+        (address(12)?, address(16)?, header_len, word(2)?)
+    } else {
+        // Our segments carry no extension headers.
+        if quoted.first()? >> 4 != 6 || *quoted.get(6)? != protocol::TCP {
+            return None;
+        }
+        let address = |at: usize| quoted.get(at..)?.first_chunk().copied().map(Address::v6);
+        (address(8)?, address(24)?, 40, word(4)?.saturating_add(40))
+    };
+    let segment = quoted.get(tcp_at..)?;
+    let [p0, p1, p2, p3, s0, s1, s2, s3] = *segment.first_chunk::<8>()?;
+    Some(Quoted {
+        tuple: FlowTuple {
+            local: Endpoint::new(source, u16::from_be_bytes([p0, p1])),
+            remote: Endpoint::new(destination, u16::from_be_bytes([p2, p3])),
+        },
+        seq: SeqNumber::new(u32::from_be_bytes([s0, s1, s2, s3])),
+        total_len,
+    })
+}
+
+/// The MTU to use after a router's complaint: never below the minimum of the family, so that nobody can make us send dust
+/// (RFC 8201 section 4; Linux: `min_pmtu`).
+fn plausible_mtu(mtu: u32, quoted: &Quoted) -> u16 {
+    let told = if mtu == 0 {
+        //= https://www.rfc-editor.org/rfc/rfc1191#section-5
+        //# The Path MTU estimate is reduced to the next lower plateau.
+        const PLATEAUS: [u16; 7] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
+        PLATEAUS
+            .into_iter()
+            .find(|plateau| *plateau < quoted.total_len)
+            .unwrap_or(PMTU_MIN_V4)
+    } else {
+        u16::try_from(mtu).unwrap_or(u16::MAX)
+    };
+    let minimum = if quoted.tuple.local.address.is_v4() {
+        PMTU_MIN_V4
+    } else {
+        MTU_MIN_V6
+    };
+    told.max(minimum)
+}
+
+/// Turns the bytes of an echo request into a reply and narrows the frame to the message. `None` when the frame is shared.
+fn turn_into_reply<B: PacketBuf>(message: &IcmpFrame, frame: &mut B) -> Option<()> {
+    let addresses = EchoAddresses {
+        asked: message.destination,
+        answering: message.destination,
+    };
+    let end = message.icmp_at.checked_add(message.icmp_len)?;
+    let icmp = frame.bytes_mut()?.get_mut(message.icmp_at..)?;
+    if message.source.is_v4() {
+        echo_reply_in_place_v4(icmp)?;
+    } else {
+        echo_reply_in_place_v6(icmp, addresses)?;
+    }
+    let first_end = end.min(frame.bytes().len());
+    let offset = frame.offset().checked_add(message.icmp_at)?;
+    frame
+        .set_span(offset, first_end.checked_sub(message.icmp_at)?)
+        .then_some(())
+}
+
+/// Writes Ethernet and IP headers in front of an ICMP message.
+fn write_echo_headers<B: PacketBuf>(message: &IcmpFrame, frame: &mut B, path: &Path) -> Option<()> {
+    let is_v4 = message.source.is_v4();
+    let ip = IpRepr {
+        source: message.destination,
+        destination: message.source,
+        protocol: if is_v4 {
+            protocol::ICMPV4
+        } else {
+            protocol::ICMPV6
+        },
+        hop_limit: HOP_LIMIT,
+        traffic_class: 0,
+        dont_fragment: true,
+        identification: 0,
+        payload_len: u16::try_from(message.icmp_len).ok()?,
+    };
+    let headers_len = ethernet::HEADER_BYTES.checked_add(ip.header_len())?;
+    let front = frame.offset().checked_sub(headers_len)?;
+    let len = frame.bytes().len().checked_add(headers_len)?;
+    if !frame.set_span(front, len) {
+        return None;
+    }
+    let ether_type = if is_v4 {
+        EtherType::IPV4
+    } else {
+        EtherType::IPV6
+    };
+    let bytes = frame.bytes_mut()?;
+    ethernet::emit(bytes, path.destination, path.source, ether_type)?;
+    ip.emit(bytes.get_mut(ethernet::HEADER_BYTES..)?, false)?;
+    // The buffer may carry an old request of the receive side; ask for nothing.
+    frame
+        .set_tx_offload(millrace_base::TxOffload::default())
+        .then_some(())
+}

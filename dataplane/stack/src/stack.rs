@@ -1,0 +1,307 @@
+//! The public object: every table of one lcore, and the ways in and out.
+//!
+//! Its work is spread over files by direction: frames in (`dispatch.rs`, `tcp_input.rs`, `icmp.rs`), frames out
+//! (`transmit.rs`), the application (`verbs.rs`). This one holds the tables, time and the control path's decisions.
+
+use millrace_base::{Address, Instant, Key, PacketPool, PortId, Slab};
+
+use crate::budget::Budget;
+use crate::dispatch::{self, Parsed, Punt};
+use crate::flow::FlowTable;
+use crate::interface::Interface;
+use crate::limits::{
+    CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND, EXPIRIES_PER_ADVANCE_MAX,
+    NEIGHBORS_MAX, REPLIES_MAX, RESETS_BURST, RESETS_PER_SECOND, SYN_QUEUE_MAX, TIME_WAIT_MAX,
+    WHEEL_STEPS_PER_ADVANCE_MAX,
+};
+use crate::listener::{Listener, Listeners};
+use crate::lists::Lists;
+use crate::neighbor::{NeighborRequest, NeighborUpdate, Resolution};
+use crate::network::Network;
+use crate::notices::Notices;
+use crate::reply::{Owed, Replies};
+use crate::route::Route;
+use crate::stats::{Stats, count};
+use crate::table::{NoPool, Slot};
+use crate::tcp::isn::{Secrets, table_secret};
+use crate::tcp::syn_queue::{RequestTimeout, SynQueue};
+use crate::tcp::timewait::TimeWaits;
+use crate::tcp::{Chunks, Env, TcpTunables};
+use crate::transmit::READY;
+use crate::verdict::DropReason;
+use crate::wheel::Wheel;
+
+/// Sizes and secrets of one stack. Sizes are clamped to the maxima in `limits`.
+#[derive(Clone)]
+pub struct StackConfig {
+    /// Connections, orphans included (1..).
+    pub connections_max: usize,
+    /// Half-open connections; beyond it, SYN cookies answer (1..).
+    pub syn_queue_max: usize,
+    /// TIME_WAIT records (`tcp_max_tw_buckets`).
+    pub time_wait_max: usize,
+    /// Segments that may be queued over all connections, received and to be sent.
+    pub chunks_max: usize,
+    /// Neighbours.
+    pub neighbors_max: usize,
+    /// From the operating system's random source; never the same for two stacks.
+    pub secret: [u8; 32],
+    /// The knobs of TCP.
+    pub tcp: TcpTunables,
+}
+
+impl core::fmt::Debug for StackConfig {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // The secret stays one.
+        write!(f, "StackConfig({} connections)", self.connections_max)
+    }
+}
+
+/// One TCP/IP stack over buffers of `P`. It has no clock, no thread and no device; all memory is taken in `new`.
+#[derive(Debug)]
+pub struct Stack<P: PacketPool> {
+    pub(crate) network: Network,
+    pub(crate) listeners: Listeners,
+    pub(crate) flows: FlowTable,
+    pub(crate) connections: Slab<Slot>,
+    pub(crate) chunks: Chunks<P::Buf>,
+    pub(crate) requests: SynQueue,
+    pub(crate) time_waits: TimeWaits,
+    /// One deadline per connection.
+    pub(crate) timers: Wheel,
+    /// Connections by what they wait for: list `READY`, and one list per neighbour.
+    pub(crate) output: Lists,
+    /// Connections with news: the only list.
+    pub(crate) news: Lists,
+    pub(crate) replies: Replies<P::Buf>,
+    /// Segments that belong to no connection and have no frame yet.
+    pub(crate) owed: Notices<Owed>,
+    /// Frames the first connection of `READY` may still send in its turn.
+    pub(crate) quota: u32,
+    pub(crate) echo_budget: Budget,
+    pub(crate) reset_budget: Budget,
+    /// When the last SYN cookie was sent: no cookie can be valid long after.
+    pub(crate) cookie_sent_at: Option<Instant>,
+    pub(crate) secrets: Secrets,
+    pub(crate) tunables: TcpTunables,
+    pub(crate) stats: Stats,
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// A stack without interfaces, routes or listeners. Takes all memory it will ever use.
+    pub fn new(config: StackConfig) -> Self {
+        let connections_max = config.connections_max.clamp(1, CONNECTIONS_MAX);
+        let syn_queue_max = config.syn_queue_max.clamp(1, SYN_QUEUE_MAX);
+        let time_wait_max = config.time_wait_max.min(TIME_WAIT_MAX);
+        let neighbors_max = config.neighbors_max.clamp(1, NEIGHBORS_MAX);
+        let tuples_max = connections_max
+            .saturating_add(syn_queue_max)
+            .saturating_add(time_wait_max);
+        Self {
+            network: Network::new(neighbors_max, table_secret(&config.secret, 11)),
+            listeners: Listeners::new(table_secret(&config.secret, 12)),
+            flows: FlowTable::new(tuples_max, table_secret(&config.secret, 13)),
+            connections: Slab::new(connections_max),
+            chunks: Chunks::new(config.chunks_max),
+            requests: SynQueue::new(syn_queue_max),
+            time_waits: TimeWaits::new(time_wait_max),
+            timers: Wheel::new(connections_max),
+            output: Lists::new(connections_max, neighbors_max.saturating_add(1)),
+            news: Lists::new(connections_max, 1),
+            replies: Replies::new(),
+            owed: Notices::new(REPLIES_MAX),
+            quota: 0,
+            echo_budget: Budget::new(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_BURST),
+            reset_budget: Budget::new(RESETS_PER_SECOND, RESETS_BURST),
+            cookie_sent_at: None,
+            secrets: Secrets::new(&config.secret),
+            tunables: config.tcp,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Replaces the interfaces, and with them our addresses and on-link routes. Connections go on; one that has
+    /// lost its route finds out when it sends.
+    pub fn set_interfaces(&mut self, _now: Instant, interfaces: &[Interface]) {
+        self.network.interfaces.set(interfaces);
+        self.network.routes.rebuild(&self.network.interfaces);
+    }
+
+    /// Replaces the addresses we terminate beside those of the interfaces: VIPs and SNAT addresses.
+    pub fn set_local_addresses(&mut self, addresses: &[Address]) {
+        self.network.interfaces.set_local(addresses);
+    }
+
+    /// Replaces the routes. On-link routes of interface addresses are implied.
+    pub fn set_routes(&mut self, routes: &[Route]) {
+        self.network.routes.set(routes, &self.network.interfaces);
+    }
+
+    /// Takes what the control path knows of a neighbour. Whoever waited for it sends at the next `poll_transmit`, or
+    /// learns that there is no way.
+    pub fn set_neighbor(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        address: Address,
+        update: NeighborUpdate,
+    ) {
+        if let Some(key) = self.network.neighbors.update(now, port, address, update) {
+            self.on_neighbor_settled(now, key);
+        }
+    }
+
+    /// Replaces the listener table. Established connections are unaffected; requests of a listener that is gone are
+    /// dropped when they are next looked at.
+    pub fn set_listeners(&mut self, listeners: &[Listener]) {
+        self.listeners.set(listeners);
+    }
+
+    /// Takes a received frame. `Some` hands it back: it is the control path's business.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: P::Buf,
+        pool: &mut P,
+    ) -> Option<Punt<P::Buf>> {
+        use millrace_base::PacketBuf as _;
+        count!(self.stats.frames_in);
+        count!(self.stats.bytes_in, frame.frame_len() as u64);
+        let parsed = dispatch::parse(&frame, port, &self.network.interfaces, &mut self.stats);
+        let outcome = match parsed {
+            Parsed::Tcp(segment) => self.on_tcp(now, segment, frame, pool),
+            Parsed::Icmp(message) => match self.on_icmp(now, &message, frame, pool) {
+                Ok(None) => Ok(()),
+                Ok(Some(punt)) => {
+                    count!(self.stats.frames_punted);
+                    return Some(punt);
+                }
+                Err(reason) => Err(reason),
+            },
+            Parsed::Punt(reason) => {
+                count!(self.stats.frames_punted);
+                return Some(Punt { frame, reason });
+            }
+            Parsed::Drop(reason) => Err(reason),
+        };
+        match outcome {
+            Ok(()) => count!(self.stats.frames_delivered),
+            Err(reason) => self.stats.drop(reason),
+        }
+        None
+    }
+
+    /// Lets time pass: at most `EXPIRIES_PER_ADVANCE_MAX` connections and as many requests and TIME_WAIT records.
+    /// What is left is due at once: `next_deadline` says so.
+    pub fn advance(&mut self, now: Instant, pool: &mut P) {
+        let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let Some(index) = self.timers.pop(now, &mut steps) else {
+                break;
+            };
+            self.on_connection_timer(now, index, pool);
+        }
+        self.advance_requests(now, pool);
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let Some((tuple, index)) = self.time_waits.expire(now) else {
+                break;
+            };
+            self.flows
+                .remove(&tuple, crate::flow::Owner::TimeWait(index));
+            count!(self.stats.tw);
+        }
+        let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
+        while let Some(failed) = self.network.neighbors.advance(now, &mut steps) {
+            self.on_neighbor_settled(now, failed);
+        }
+    }
+
+    /// When `advance` has something to do next; a lower bound. `NEVER` when only frames can change anything.
+    pub fn next_deadline(&self) -> Instant {
+        self.timers
+            .next_deadline()
+            .min(self.requests.next_deadline())
+            .min(self.time_waits.next_deadline())
+            .min(self.network.neighbors.next_deadline())
+    }
+
+    /// The next neighbour the control path should resolve. Each is asked for at most once a second.
+    pub fn poll_neighbor_request(&mut self) -> Option<NeighborRequest> {
+        self.network.neighbors.poll_request()
+    }
+
+    /// The next neighbour through which TCP makes progress. Each is told at most once a second.
+    pub fn poll_confirmation(&mut self) -> Option<(PortId, Address)> {
+        self.network.neighbors.poll_confirmation()
+    }
+
+    /// The counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Connections in the table, orphans included.
+    pub const fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn advance_requests(&mut self, now: Instant, pool: &mut P) {
+        let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let (listeners, retries) = (&self.listeners, self.tunables.tcp_synack_retries);
+            let expired = self
+                .requests
+                .expire(now, &mut steps, &self.tunables, |listener| {
+                    listeners.synack_retries(listener, retries)
+                });
+            match expired {
+                Some(RequestTimeout::Resend { index, first }) => {
+                    self.on_request_timeout(now, index, first, pool);
+                }
+                Some(RequestTimeout::Expired { index }) => {
+                    self.remove_request(index);
+                    count!(self.stats.tcp_timeouts);
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn on_connection_timer(&mut self, now: Instant, index: u32, pool: &mut P) {
+        let Some(key) = self.connections.key_at(index) else {
+            return;
+        };
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        if slot.meta.over {
+            return;
+        }
+        let disposition = slot.connection.on_timer(&mut Env {
+            now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        });
+        self.settle(now, key, disposition);
+    }
+
+    /// The neighbour is resolved or failed: frames leave or are dropped, connections try again.
+    fn on_neighbor_settled(&mut self, now: Instant, key: Key) {
+        let mac = match self.network.neighbors.resolve(key, now) {
+            Some(Resolution::Resolved(mac)) => Some(mac),
+            _ => None,
+        };
+        let Self { replies, stats, .. } = self;
+        replies.resolve(key, mac, |reason: DropReason| stats.drop(reason));
+        self.network.neighbors.set_waited(key, false);
+        self.output.append(READY, crate::transmit::waiting_for(key));
+    }
+
+    /// The world of a verb that needs no buffers.
+    pub(crate) fn no_pool() -> NoPool<P::Buf> {
+        NoPool::new()
+    }
+}

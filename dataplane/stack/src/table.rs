@@ -1,0 +1,103 @@
+//! What the stack keeps of each connection beside the TCB, and what it tells of it.
+
+use core::marker::PhantomData;
+
+use millrace_base::{Instant, ListenerId, PacketBuf, PacketPool};
+
+use crate::flow::FlowId;
+use crate::network::HopCache;
+use crate::tcp::{Connection, Ready};
+
+/// One connection: the TCB and what the stack needs beside it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) connection: Connection,
+    pub(crate) meta: Meta,
+}
+
+/// What the stack knows of a connection that the TCB does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    /// The application's number for it.
+    pub(crate) user: u64,
+    /// Who accepted it.
+    pub(crate) listener: Option<ListenerId>,
+    pub(crate) hop: HopCache,
+    /// News not yet told.
+    pub(crate) news: Ready,
+    /// Counted in the backlog of its listener: its first event was not polled yet.
+    pub(crate) in_backlog: bool,
+    /// The application has let go of it: no more events, and its id finds nothing.
+    pub(crate) orphan: bool,
+    /// It ended, and its tuple belongs to nobody or to a TIME_WAIT record.
+    pub(crate) over: bool,
+    /// Since when output is impossible for want of a route or a neighbour.
+    pub(crate) blocked_since: Option<Instant>,
+}
+
+impl Meta {
+    pub(crate) const fn new(user: u64, listener: Option<ListenerId>) -> Self {
+        Self {
+            user,
+            listener,
+            hop: HopCache::EMPTY,
+            news: Ready::NONE,
+            in_backlog: listener.is_some(),
+            orphan: false,
+            over: false,
+            blocked_since: None,
+        }
+    }
+}
+
+/// News about one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// The connection; with `CLOSED` the id is dead already.
+    pub flow: FlowId,
+    /// What `set_user` said.
+    pub user: u64,
+    /// Who accepted it; `None` for connections of our own.
+    pub listener: Option<ListenerId>,
+    /// What happened since the last event.
+    pub ready: Ready,
+}
+
+/// Why `connect` refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectError {
+    /// The tuple belongs to a connection, a half-open one or a TIME_WAIT record.
+    AddressInUse,
+    /// The local address is not ours, the families differ, or a port is 0.
+    BadAddress,
+    /// There is no route to the peer.
+    NoRoute,
+    /// The connection table is full.
+    TableFull,
+}
+
+/// A pool that has nothing: for verbs that need no buffers.
+#[derive(Debug)]
+pub(crate) struct NoPool<B>(PhantomData<B>);
+
+impl<B> NoPool<B> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<B: PacketBuf> PacketPool for NoPool<B> {
+    type Buf = B;
+
+    fn alloc(&mut self) -> Option<B> {
+        None
+    }
+
+    fn view(&mut self, _of: &B, _offset: usize, _len: usize) -> Option<B> {
+        None
+    }
+
+    fn available(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,398 @@
+//! TIME_WAIT: what remains of a connection that closed first, in compact records of their own (RFC 9293 section 3.6.1,
+//! RFC 6191, and Linux's `tcp_timewait_state_process`).
+//!
+//! A record answers a retransmitted FIN, keeps old duplicates away from a new connection, and gives way to a new SYN
+//! that is provably newer. It holds no data: what the application has not read stays with its connection.
+//!
+//! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that refreshing is moving to
+//! the end of one list, and expiry is looking at its front: no timer wheel is needed. When the table is full, the
+//! record that would expire first makes room (Linux closes the new one instead; keeping the younger protects more).
+//!
+//! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
+
+use millrace_base::{FlowTuple, Instant, Key, Nanos, SeqNumber, Slab};
+use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
+
+use super::segment::{Segment, TimeWaitRecord};
+use crate::limits::INVALID_RATELIMIT_MS;
+use crate::lists::Lists;
+
+/// How long a record lives (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIMEWAIT_LEN: Nanos = Nanos::from_secs(60);
+
+/// What a segment to a record asks of the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TimeWaitVerdict {
+    /// Nothing.
+    Silence,
+    /// Nothing, because the answer was sent a moment ago.
+    Limited,
+    /// Answer with the record's ACK.
+    Acknowledge,
+    /// A RST ended the record; it is gone.
+    Killed,
+    /// A new connection request. When a listener takes it, the record goes and the answer starts with `isn`;
+    /// otherwise it is acknowledged.
+    Reopen {
+        /// Beyond everything the old connection can have sent.
+        isn: SeqNumber,
+    },
+}
+
+/// All records. Memory is taken in `new`.
+#[derive(Debug)]
+pub(crate) struct TimeWaits {
+    records: Slab<Record>,
+    order: Lists,
+}
+
+#[derive(Debug)]
+struct Record {
+    state: TimeWaitRecord,
+    expires: Instant,
+    answered: Option<Instant>,
+}
+
+/// The only list: records by expiry.
+const BY_EXPIRY: u32 = 0;
+
+impl TimeWaits {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            records: Slab::new(capacity),
+            order: Lists::new(capacity, 1),
+        }
+    }
+
+    /// Adds a record and returns its index. When the table is full, call `evict` before.
+    pub(crate) fn insert(&mut self, now: Instant, state: TimeWaitRecord) -> Option<u32> {
+        let expires = now.after(TIMEWAIT_LEN);
+        let record = Record {
+            state,
+            expires,
+            answered: None,
+        };
+        let key = self.records.insert(record).ok()?;
+        self.order.push(BY_EXPIRY, key.index());
+        Some(key.index())
+    }
+
+    /// Removes the record that would expire first. Returns its tuple and index.
+    pub(crate) fn evict(&mut self) -> Option<(FlowTuple, u32)> {
+        let index = self.order.pop(BY_EXPIRY)?;
+        let record = self.records.remove(self.key(index)?)?;
+        Some((record.state.tuple, index))
+    }
+
+    /// Removes the next record whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(FlowTuple, u32)> {
+        if self.next_deadline().is_due(now) {
+            self.evict()
+        } else {
+            None
+        }
+    }
+
+    /// Removes a record.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<FlowTuple> {
+        let record = self.records.remove(self.key(index)?)?;
+        self.order.remove(index);
+        Some(record.state.tuple)
+    }
+
+    /// A segment came for a record.
+    pub(crate) fn on_segment<B>(
+        &mut self,
+        index: u32,
+        now: Instant,
+        segment: &Segment<B>,
+    ) -> TimeWaitVerdict {
+        let Some(key) = self.key(index) else {
+            return TimeWaitVerdict::Silence;
+        };
+        let Some(record) = self.records.get_mut(key) else {
+            return TimeWaitVerdict::Silence;
+        };
+        let (verdict, refresh) = record.judge(now, segment);
+        if verdict == TimeWaitVerdict::Killed {
+            self.remove(index);
+        } else if refresh {
+            record.expires = now.after(TIMEWAIT_LEN);
+            self.order.remove(index);
+            self.order.push(BY_EXPIRY, index);
+        }
+        verdict
+    }
+
+    /// The ACK that a record answers with.
+    pub(crate) fn acknowledgment(&self, index: u32, now: Instant) -> Option<(FlowTuple, TcpRepr)> {
+        let state = &self.records.get(self.key(index)?)?.state;
+        let timestamps = state.timestamps.then(|| Timestamps {
+            value: (now.as_millis() as u32).wrapping_add(state.ts_offset),
+            echo: state.ts_recent,
+        });
+        let window = state
+            .rcv_wnd
+            .checked_shr(state.rcv_scale.into())
+            .unwrap_or(0);
+        let header = TcpRepr {
+            source_port: state.tuple.local.port,
+            destination_port: state.tuple.remote.port,
+            seq: state.snd_nxt,
+            ack: state.rcv_nxt,
+            flags: TcpFlags::ACK,
+            window: window.min(u16::MAX.into()) as u16,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps,
+                ..TcpOptions::default()
+            },
+        };
+        Some((state.tuple, header))
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.records.is_full()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// When the oldest record expires: exact.
+    pub(crate) fn next_deadline(&self) -> Instant {
+        let oldest = self
+            .order
+            .first(BY_EXPIRY)
+            .and_then(|index| self.key(index));
+        let record = oldest.and_then(|key| self.records.get(key));
+        record.map_or(Instant::NEVER, |record| record.expires)
+    }
+
+    fn key(&self, index: u32) -> Option<Key> {
+        self.records.key_at(index)
+    }
+}
+
+impl Record {
+    /// What to do, and whether the record's time starts anew.
+    fn judge<B>(&mut self, now: Instant, segment: &Segment<B>) -> (TimeWaitVerdict, bool) {
+        let flags = segment.flags;
+        let stamp = segment.options.timestamps.filter(|_| self.state.timestamps);
+        let paws_rejected =
+            stamp.is_some_and(|stamp| self.state.rejects(stamp.value, flags.rst(), now));
+        // behaviour: A26-18 A26-19
+        if !paws_rejected
+            && segment.seq == self.state.rcv_nxt
+            && (segment.len() == 0 || flags.rst())
+        {
+            if flags.rst() {
+                return (TimeWaitVerdict::Killed, false);
+            }
+            if let Some(stamp) = stamp {
+                self.state.ts_recent = stamp.value;
+                self.state.ts_recent_at = seconds(now);
+            }
+            return (TimeWaitVerdict::Silence, true);
+        }
+        let newer_stamp = stamp.is_some_and(|stamp| is_before(self.state.ts_recent, stamp.value));
+        if !paws_rejected && self.is_newer_syn(segment, newer_stamp) {
+            return (
+                TimeWaitVerdict::Reopen {
+                    isn: self.isn_for_reuse(),
+                },
+                false,
+            );
+        }
+        if flags.rst() {
+            return (TimeWaitVerdict::Silence, false);
+        }
+        // behaviour: A26-20 A26-24
+        let refresh = paws_rejected || flags.ack();
+        let ratelimit = Nanos::from_millis(INVALID_RATELIMIT_MS);
+        if self.answered.is_some_and(|at| now.since(at) < ratelimit) {
+            return (TimeWaitVerdict::Limited, refresh);
+        }
+        self.answered = Some(now);
+        (TimeWaitVerdict::Acknowledge, refresh)
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc6191#section-2
+    //# If the Timestamp in the incoming SYN is larger than the last Timestamp seen on the previous
+    //# incarnation, the connection request is accepted.
+    fn is_newer_syn<B>(&self, segment: &Segment<B>, newer_stamp: bool) -> bool {
+        let flags = segment.flags;
+        let request = flags.syn() && !flags.rst() && !flags.ack();
+        request && (newer_stamp || segment.seq.after(self.state.rcv_nxt))
+    }
+
+    /// behaviour: A26-21. Zero is avoided because Linux uses it for "none".
+    fn isn_for_reuse(&self) -> SeqNumber {
+        let isn = self.state.snd_nxt.plus(65_535 + 2);
+        if isn.value() == 0 { isn.plus(1) } else { isn }
+    }
+}
+
+impl TimeWaitRecord {
+    /// PAWS as Linux's `tcp_paws_reject`: a RST is believed again after a minute, anything after 24 days.
+    fn rejects(&self, value: u32, rst: bool, now: Instant) -> bool {
+        let age = seconds(now).wrapping_sub(self.ts_recent_at);
+        is_before(value, self.ts_recent) && age <= 24 * 86_400 && !(rst && age >= 60)
+    }
+}
+
+/// Whether a timestamp comes before another one on their circle.
+const fn is_before(value: u32, other: u32) -> bool {
+    (value.wrapping_sub(other) as i32) < 0
+}
+
+const fn seconds(now: Instant) -> u32 {
+    (now.as_millis() / 1_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_base::{Address, Endpoint, HeapBuf};
+
+    fn tuple(remote_port: u16) -> FlowTuple {
+        FlowTuple {
+            local: Endpoint::new(Address::v4([10, 0, 0, 1]), 80),
+            remote: Endpoint::new(Address::v4([10, 0, 0, 2]), remote_port),
+        }
+    }
+
+    fn record(remote_port: u16) -> TimeWaitRecord {
+        TimeWaitRecord {
+            tuple: tuple(remote_port),
+            snd_nxt: SeqNumber::new(5_000),
+            rcv_nxt: SeqNumber::new(9_000),
+            rcv_wnd: 64_000,
+            rcv_scale: 7,
+            timestamps: true,
+            ts_recent: 700,
+            ts_recent_at: 0,
+            ts_offset: 0,
+            ack_now: false,
+        }
+    }
+
+    fn segment(flags: TcpFlags, seq: u32, stamp: u32) -> Segment<HeapBuf> {
+        let timestamps = Some(Timestamps {
+            value: stamp,
+            echo: 0,
+        });
+        Segment {
+            seq: SeqNumber::new(seq),
+            ack: SeqNumber::new(5_000),
+            flags,
+            window: 100,
+            options: TcpOptions {
+                timestamps,
+                ..TcpOptions::default()
+            },
+            payload: None,
+            payload_len: 0,
+        }
+    }
+
+    fn one() -> (TimeWaits, u32) {
+        let mut records = TimeWaits::new(2);
+        let index = records.insert(Instant::ZERO, record(1)).expect("room");
+        (records, index)
+    }
+
+    // behaviour: A26-8 A26-20 A26-25
+    #[test]
+    fn a_retransmitted_fin_is_acknowledged_again_and_starts_the_minute_anew() {
+        let (mut records, index) = one();
+        let now = Instant::from_millis(10_000);
+        let fin = segment(TcpFlags::FIN | TcpFlags::ACK, 8_999, 700);
+        assert_eq!(
+            records.on_segment(index, now, &fin),
+            TimeWaitVerdict::Acknowledge
+        );
+        let (to, ack) = records.acknowledgment(index, now).expect("alive");
+        assert_eq!(
+            (to, ack.seq.value(), ack.ack.value(), ack.window),
+            (tuple(1), 5_000, 9_000, 500)
+        );
+        assert_eq!(
+            ack.options.timestamps,
+            Some(Timestamps {
+                value: 10_000,
+                echo: 700
+            })
+        );
+        let again = now.after(Nanos::from_millis(100));
+        assert_eq!(
+            records.on_segment(index, again, &fin),
+            TimeWaitVerdict::Limited
+        );
+        assert_eq!(records.next_deadline(), again.after(TIMEWAIT_LEN));
+    }
+
+    // behaviour: A26-18
+    #[test]
+    fn a_reset_at_rcv_nxt_ends_the_record_and_one_elsewhere_does_nothing() {
+        let (mut records, index) = one();
+        let wrong = segment(TcpFlags::RST, 9_001, 700);
+        assert_eq!(
+            records.on_segment(index, Instant::ZERO, &wrong),
+            TimeWaitVerdict::Silence
+        );
+        let right = segment(TcpFlags::RST, 9_000, 700);
+        assert_eq!(
+            records.on_segment(index, Instant::ZERO, &right),
+            TimeWaitVerdict::Killed
+        );
+        assert_eq!(records.len(), 0);
+        assert_eq!(records.next_deadline(), Instant::NEVER);
+    }
+
+    // RFC 6191 section 2. behaviour: A26-21
+    #[test]
+    fn only_a_syn_with_a_newer_timestamp_or_sequence_number_reopens() {
+        let (mut records, index) = one();
+        let isn = SeqNumber::new(5_000 + 65_537);
+        let mut judge = |flags, seq, stamp| {
+            records.on_segment(index, Instant::ZERO, &segment(flags, seq, stamp))
+        };
+        assert_eq!(
+            judge(TcpFlags::SYN, 1, 701),
+            TimeWaitVerdict::Reopen { isn }
+        );
+        assert_eq!(
+            judge(TcpFlags::SYN, 9_001, 700),
+            TimeWaitVerdict::Reopen { isn }
+        );
+        assert_eq!(
+            judge(TcpFlags::SYN, 9_001, 699),
+            TimeWaitVerdict::Acknowledge
+        );
+        assert_eq!(judge(TcpFlags::SYN, 9_000, 700), TimeWaitVerdict::Limited);
+        let synack = TcpFlags::SYN | TcpFlags::ACK;
+        assert_eq!(judge(synack, 9_001, 701), TimeWaitVerdict::Limited);
+    }
+
+    #[test]
+    fn records_expire_in_the_order_of_their_last_refresh() {
+        let (mut records, first) = one();
+        let second = records.insert(Instant::ZERO, record(2)).expect("room");
+        assert!(records.is_full());
+        let ack = segment(TcpFlags::ACK, 9_000, 700);
+        let now = Instant::from_millis(1_000);
+        assert_eq!(
+            records.on_segment(first, now, &ack),
+            TimeWaitVerdict::Silence
+        );
+        assert_eq!(records.expire(Instant::from_millis(59_999)), None);
+        assert_eq!(
+            records.expire(Instant::from_millis(60_000)),
+            Some((tuple(2), second))
+        );
+        assert_eq!(records.expire(Instant::from_millis(60_000)), None);
+        assert_eq!(records.evict(), Some((tuple(1), first)));
+        assert_eq!(records.evict(), None);
+    }
+}

@@ -1,0 +1,584 @@
+//! TCP in: whom a segment belongs to, and what becomes of one that belongs to nobody.
+//!
+//! The tuple's owner comes first, whatever its kind, then listeners (A7-2). The checks a connection does
+//! itself are in `tcp/input.rs`; those of requests and TIME_WAIT records in their own files. Here is who is asked,
+//! and what their verdicts change in the tables.
+
+use millrace_base::{Instant, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_wire::TcpRepr;
+
+use crate::dispatch::{TcpFrame, admissible};
+use crate::flow::Owner;
+use crate::listener::Listener;
+use crate::stack::Stack;
+use crate::stats::count;
+use crate::table::{Meta, Slot};
+use crate::tcp::passive::Arrival;
+use crate::tcp::syn_cookie::COOKIE_VALID_SECS;
+use crate::tcp::syn_queue::{HalfOpen, RequestVerdict};
+use crate::tcp::timewait::TimeWaitVerdict;
+use crate::tcp::{Connection, Env, ResetSegment, Segment};
+use crate::transmit::reset_header;
+use crate::verdict::DropReason;
+
+/// A segment and the frame it came in, for replies to be written into.
+struct Arrived<B> {
+    now: Instant,
+    header: TcpFrame,
+    frame: B,
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// Takes a segment whose checksum is good.
+    pub(crate) fn on_tcp(
+        &mut self,
+        now: Instant,
+        header: TcpFrame,
+        frame: P::Buf,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let arrived = Arrived { now, header, frame };
+        match self.flows.get(&header.tuple) {
+            Some(Owner::Connection(index)) => {
+                count!(self.stats.ip_in_delivers);
+                self.on_connection_segment(index, arrived, pool)
+            }
+            Some(Owner::Request(index)) => {
+                count!(self.stats.ip_in_delivers);
+                self.on_request_segment(index, arrived, pool)
+            }
+            // behaviour: A6-11
+            Some(Owner::TimeWait(index)) => {
+                count!(self.stats.ip_in_delivers);
+                self.on_time_wait_segment(index, arrived, pool)
+            }
+            None => {
+                if let Err(reason) = admissible(&header.tuple, &self.network.interfaces) {
+                    count!(self.stats.ip_in_addr_errors);
+                    return Err(reason);
+                }
+                count!(self.stats.ip_in_delivers);
+                match self.listeners.lookup(header.tuple.local).copied() {
+                    Some(listener) => self.on_listener_segment(listener, arrived, None, pool),
+                    None => self.refuse(arrived, pool),
+                }
+            }
+        }
+    }
+
+    /// Removes a half-open request from all tables.
+    pub(crate) fn remove_request(&mut self, index: u32) {
+        let Some(request) = self.requests.remove(index) else {
+            return;
+        };
+        self.flows
+            .remove(&request.half_open.tuple, Owner::Request(index));
+        if let Some(pending) = self.listeners.pending_mut(request.half_open.listener) {
+            pending.requests = pending.requests.saturating_sub(1);
+            if request.timeouts == 0 {
+                pending.young = pending.young.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The SYN-ACK of a request was not answered in time: send it again.
+    pub(crate) fn on_request_timeout(
+        &mut self,
+        now: Instant,
+        index: u32,
+        first: bool,
+        pool: &mut P,
+    ) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        let listener = request.half_open.listener;
+        if first && let Some(pending) = self.listeners.pending_mut(listener) {
+            pending.young = pending.young.saturating_sub(1);
+        }
+        if !request.acked {
+            self.send_syn_ack_again(now, index, None, pool);
+        }
+    }
+
+    fn on_connection_segment(
+        &mut self,
+        index: u32,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let Arrived { now, header, frame } = arrived;
+        let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
+        let slot = self.connections.get_mut(key).ok_or(DropReason::Bug)?;
+        let segment = into_segment(&header, frame)?;
+        let acked_before = slot.connection.bytes_acked();
+        let disposition = slot.connection.handle_segment(
+            &mut Env {
+                now,
+                pool,
+                chunks: &mut self.chunks,
+                stats: &mut self.stats,
+                tunables: &self.tunables,
+            },
+            segment,
+        );
+        // behaviour: ARP-17
+        if slot.connection.bytes_acked() != acked_before {
+            self.network
+                .neighbors
+                .confirm(slot.meta.hop.neighbor(), now);
+        }
+        self.settle(now, key, disposition);
+        Ok(())
+    }
+
+    fn on_request_segment(
+        &mut self,
+        index: u32,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let request = self.requests.get(index).ok_or(DropReason::Bug)?;
+        // behaviour: A6-12 A13-1
+        if self.listeners.by_id(request.half_open.listener).is_none() {
+            self.remove_request(index);
+            return self.refuse(arrived, pool);
+        }
+        let now = arrived.now;
+        let segment = bare_segment::<P::Buf>(&arrived.header);
+        match self
+            .requests
+            .on_segment(index, now, &segment, &self.tunables)
+        {
+            RequestVerdict::SynAgain => {
+                self.stats.drop(DropReason::RequestSynAgain);
+                self.send_syn_ack_again(now, index, Some(arrived.frame), pool);
+            }
+            RequestVerdict::Acknowledge { paws } => {
+                if paws {
+                    count!(self.stats.paws_estab);
+                }
+                self.stats.drop(DropReason::RequestOutOfWindow);
+                let half_open = self.requests.get(index).map(|request| request.half_open);
+                let half_open = half_open.ok_or(DropReason::Bug)?;
+                let header = half_open.acknowledgment(now, &self.tunables);
+                self.send_segment(now, &half_open.tuple, &header, Some(arrived.frame), pool);
+            }
+            RequestVerdict::Limited => {
+                count!(self.stats.tcp_ack_skipped_syn_recv);
+                self.stats.drop(DropReason::RequestOutOfWindow);
+            }
+            RequestVerdict::BadAck => return self.refuse(arrived, pool),
+            RequestVerdict::Reset { by_rst } => {
+                count!(self.stats.tcp_attempt_fails);
+                count!(self.stats.embryonic_rsts);
+                self.stats.drop(DropReason::RequestReset);
+                self.remove_request(index);
+                if !by_rst {
+                    return self.refuse(arrived, pool);
+                }
+            }
+            RequestVerdict::NoAck => self.stats.drop(DropReason::RequestNoAck),
+            RequestVerdict::Complete => return self.complete_request(index, arrived, pool),
+        }
+        Ok(())
+    }
+
+    /// The final ACK of a request came: a connection begins, unless there is no room for it.
+    fn complete_request(
+        &mut self,
+        index: u32,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let request = *self.requests.get(index).ok_or(DropReason::Bug)?;
+        let half_open = request.half_open;
+        let backlog_full = self.is_backlog_full(half_open.listener);
+        if backlog_full || self.connections.is_full() {
+            // behaviour: A10-20
+            count!(self.stats.listen_overflows);
+            count!(self.stats.listen_drops);
+            self.stats.drop(DropReason::RequestOverflow);
+            if let Some(request) = self.requests.get_mut(index) {
+                request.acked = true;
+            }
+            return Ok(());
+        }
+        self.remove_request(index);
+        self.begin_passive(&half_open, request.sent_once_at(), arrived, pool)
+    }
+
+    /// Makes a connection of an agreed handshake and feeds it the final ACK, which may carry data.
+    fn begin_passive(
+        &mut self,
+        half_open: &HalfOpen,
+        sent_at: Option<Instant>,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let now = arrived.now;
+        let remote = half_open.tuple.remote.address;
+        let mtu = self.network.mtu(remote).ok_or(DropReason::NoRouteBack)?;
+        let handshake = half_open.handshake(mtu, sent_at, &self.tunables);
+        let connection = Connection::accept(&handshake, &self.tunables, now);
+        let slot = Slot {
+            connection,
+            meta: Meta::new(0, Some(half_open.listener)),
+        };
+        let key = self
+            .connections
+            .insert(slot)
+            .map_err(|_full| DropReason::ConnectionTableFull)?;
+        if self
+            .flows
+            .insert(&half_open.tuple, Owner::Connection(key.index()))
+            .is_err()
+        {
+            self.connections.remove(key);
+            return Err(DropReason::ConnectionTableFull);
+        }
+        count!(self.stats.tcp_passive_opens);
+        if let Some(pending) = self.listeners.pending_mut(half_open.listener) {
+            pending.accepted = pending.accepted.saturating_add(1);
+        }
+        self.on_connection_segment(key.index(), arrived, pool)
+    }
+
+    fn on_time_wait_segment(
+        &mut self,
+        index: u32,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let (now, header) = (arrived.now, arrived.header);
+        let tuple = header.tuple;
+        let segment = bare_segment::<P::Buf>(&header);
+        let verdict = self.time_waits.on_segment(index, now, &segment);
+        if let TimeWaitVerdict::Reopen { isn } = verdict
+            && let Some(listener) = self.listeners.lookup(tuple.local).copied()
+        {
+            // behaviour: A6-25
+            self.time_waits.remove(index);
+            self.flows.remove(&tuple, Owner::TimeWait(index));
+            count!(self.stats.tw_recycled);
+            return self.on_listener_segment(listener, arrived, Some(isn), pool);
+        }
+        self.stats.drop(DropReason::TimeWaitHandled);
+        match verdict {
+            TimeWaitVerdict::Silence => {}
+            TimeWaitVerdict::Limited => count!(self.stats.tcp_ack_skipped_time_wait),
+            TimeWaitVerdict::Killed => {
+                self.flows.remove(&tuple, Owner::TimeWait(index));
+                count!(self.stats.tw_killed);
+            }
+            // behaviour: A6-26
+            TimeWaitVerdict::Acknowledge | TimeWaitVerdict::Reopen { .. } => {
+                if let Some((tuple, header)) = self.time_waits.acknowledgment(index, now) {
+                    self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment for a listener (RFC 9293 section 3.10.7.2): a SYN, a cookie, or nothing of ours. `reuse` is the
+    /// initial sequence number when a TIME_WAIT record gave way.
+    fn on_listener_segment(
+        &mut self,
+        listener: Listener,
+        arrived: Arrived<P::Buf>,
+        reuse: Option<SeqNumber>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let flags = arrived.header.flags;
+        // behaviour: LSN-34
+        if flags.rst() {
+            return Err(DropReason::ListenerIgnored);
+        }
+        // behaviour: LSN-33
+        if flags.ack() {
+            return self.on_listener_ack(&listener, arrived, pool);
+        }
+        // behaviour: LSN-35 LSN-36
+        if !flags.syn() || flags.fin() {
+            return Err(DropReason::ListenerIgnored);
+        }
+        self.on_syn(&listener, arrived, reuse, pool)
+            .inspect_err(|_| {
+                count!(self.stats.listen_drops);
+            })
+    }
+
+    /// behaviour: A18-14 A18-15 LSN-7 LSN-8 LSN-10
+    fn on_syn(
+        &mut self,
+        listener: &Listener,
+        arrived: Arrived<P::Buf>,
+        reuse: Option<SeqNumber>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let Arrived { now, header, frame } = arrived;
+        if self.is_backlog_full(listener.id) {
+            count!(self.stats.listen_overflows);
+            return Err(DropReason::AcceptQueueFull);
+        }
+        let tuple = header.tuple;
+        // behaviour: LSN-15
+        let mtu = self
+            .network
+            .mtu(tuple.remote.address)
+            .ok_or(DropReason::NoRouteBack)?;
+        let arrival = Arrival {
+            now,
+            tuple,
+            listener: listener.id,
+            mtu,
+        };
+        let segment = bare_segment::<P::Buf>(&header);
+        let half_open =
+            HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, &self.tunables);
+        let pending = self.listeners.pending(listener.id);
+        let queue_full = pending.requests >= listener.options.backlog && reuse.is_none();
+        if queue_full || self.requests.is_full() {
+            // behaviour: LSN-11 A17-4
+            count!(self.stats.tcp_req_q_full_do_cookies);
+            count!(self.stats.syncookies_sent);
+            self.cookie_sent_at = Some(now);
+            let header = half_open.into_cookie(now, &self.secrets, &self.tunables);
+            self.send_segment(now, &tuple, &header, Some(frame), pool);
+            return Ok(());
+        }
+        let index = self.requests.insert(now, half_open, &self.tunables);
+        let index = index.ok_or(DropReason::SynQueueFull)?;
+        if self.flows.insert(&tuple, Owner::Request(index)).is_err() {
+            self.requests.remove(index);
+            count!(self.stats.tcp_req_q_full_drop);
+            return Err(DropReason::SynQueueFull);
+        }
+        if let Some(pending) = self.listeners.pending_mut(listener.id) {
+            pending.requests = pending.requests.saturating_add(1);
+            pending.young = pending.young.saturating_add(1);
+        }
+        let header = half_open.syn_ack(now, &self.tunables);
+        self.send_segment(now, &tuple, &header, Some(frame), pool);
+        Ok(())
+    }
+
+    /// An ACK to a listener is a cookie come back, or a reason for a RST.
+    fn on_listener_ack(
+        &mut self,
+        listener: &Listener,
+        arrived: Arrived<P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let (now, header) = (arrived.now, arrived.header);
+        // behaviour: A17-1. Without a recent overflow no cookie of ours can be out there.
+        let valid = Nanos::from_secs(COOKIE_VALID_SECS);
+        let recent = self.cookie_sent_at.is_some_and(|at| now.since(at) < valid);
+        if !recent || header.flags.syn() {
+            return self.refuse(arrived, pool);
+        }
+        let tuple = header.tuple;
+        let mtu = self
+            .network
+            .mtu(tuple.remote.address)
+            .ok_or(DropReason::NoRouteBack)?;
+        let arrival = Arrival {
+            now,
+            tuple,
+            listener: listener.id,
+            mtu,
+        };
+        let segment = bare_segment::<P::Buf>(&header);
+        let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, &self.tunables);
+        let Some(half_open) = half_open else {
+            count!(self.stats.syncookies_failed);
+            self.refuse(arrived, pool)?;
+            return Err(DropReason::CookieInvalid);
+        };
+        if self.is_backlog_full(listener.id) || self.connections.is_full() {
+            count!(self.stats.listen_overflows);
+            count!(self.stats.listen_drops);
+            return Err(DropReason::AcceptQueueFull);
+        }
+        count!(self.stats.syncookies_recv);
+        self.begin_passive(&half_open, None, arrived, pool)
+    }
+
+    /// Answers a segment that belongs to nobody with a RST, unless it is one.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1
+    //# all data in the incoming segment is discarded. An incoming segment containing a RST is
+    //# discarded. An incoming segment not containing a RST causes a RST to be sent in response.
+    fn refuse(&mut self, arrived: Arrived<P::Buf>, pool: &mut P) -> Result<(), DropReason> {
+        let Arrived { now, header, frame } = arrived;
+        if header.flags.rst() {
+            return Err(DropReason::NoConnection);
+        }
+        if !self.reset_budget.take(now) {
+            return Err(DropReason::ResetLimited);
+        }
+        let reset = if header.flags.ack() {
+            ResetSegment {
+                seq: header.ack,
+                ack: None,
+            }
+        } else {
+            let end = bare_segment::<P::Buf>(&header).end();
+            ResetSegment {
+                seq: SeqNumber::new(0),
+                ack: Some(end),
+            }
+        };
+        let reply = reset_header(&header.tuple, reset);
+        self.send_segment(now, &header.tuple, &reply, Some(frame), pool);
+        Err(DropReason::NoConnection)
+    }
+
+    fn send_syn_ack_again(
+        &mut self,
+        now: Instant,
+        index: u32,
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
+        let Some(request) = self.requests.get_mut(index) else {
+            return;
+        };
+        request.retransmissions = request.retransmissions.saturating_add(1);
+        let half_open = request.half_open;
+        let header: TcpRepr = half_open.syn_ack(now, &self.tunables);
+        // behaviour: A10-25
+        count!(self.stats.tcp_retrans_segs);
+        count!(self.stats.tcp_syn_retrans);
+        self.send_segment(now, &half_open.tuple, &header, frame, pool);
+    }
+
+    /// behaviour: A18-15. Strictly greater: one more than the backlog may wait.
+    fn is_backlog_full(&self, listener: millrace_base::ListenerId) -> bool {
+        let backlog = self
+            .listeners
+            .by_id(listener)
+            .map_or(0, |row| row.options.backlog);
+        self.listeners.pending(listener).accepted > backlog
+    }
+}
+
+/// The segment without its payload: for mini-sockets, which keep no data.
+fn bare_segment<B>(header: &TcpFrame) -> Segment<B> {
+    let TcpFrame {
+        tuple: _,
+        seq,
+        ack,
+        flags,
+        window,
+        options,
+        payload_at: _,
+        payload_len,
+    } = *header;
+    let payload_len = payload_len as u32;
+    Segment {
+        seq,
+        ack,
+        flags,
+        window,
+        options,
+        payload: None,
+        payload_len,
+    }
+}
+
+/// The segment with its payload, if it has any: the frame trimmed to it.
+fn into_segment<B: PacketBuf>(header: &TcpFrame, frame: B) -> Result<Segment<B>, DropReason> {
+    let mut segment = bare_segment(header);
+    if header.payload_len > 0 {
+        let payload = trim(frame, header.payload_at, header.payload_len);
+        segment.payload = Some(payload.ok_or(DropReason::FrameUnusable)?);
+    }
+    // A frame without payload ends here: nobody needs its bytes any more.
+    Ok(segment)
+}
+
+/// Narrows a frame to the bytes `start .. start + len`: headers off the front, link padding off the end. `start` lies in
+/// the first segment or at its end. `None` when the first segment is shared.
+fn trim<B: PacketBuf>(mut frame: B, start: usize, len: usize) -> Option<B> {
+    let end = start.checked_add(len)?;
+    let excess = frame.frame_len().checked_sub(end)?;
+    let first_len = frame.bytes().len();
+    let offset = frame.offset().checked_add(start)?;
+    if end <= first_len {
+        drop(frame.detach_next());
+        return frame.set_span(offset, len).then_some(frame);
+    }
+    // The payload goes on in further segments. Link padding never does (only frames below 60 bytes are padded),
+    // so a chain with excess is cut segment by segment, which is slow and never happens.
+    let rest_len = len.checked_sub(first_len.checked_sub(start)?)?;
+    let mut rest = frame.detach_next()?;
+    if excess > 0 {
+        rest = cut(rest, rest_len)?;
+    }
+    if start == first_len {
+        return Some(rest);
+    }
+    if !frame.set_span(offset, first_len.checked_sub(start)?) {
+        return None;
+    }
+    frame.append(rest).ok()?;
+    Some(frame)
+}
+
+/// Cuts a chain to its first `len` bytes. Recursion is bounded by the 255 segments of a chain.
+fn cut<B: PacketBuf>(mut chain: B, len: usize) -> Option<B> {
+    let first_len = chain.bytes().len();
+    let next = chain.detach_next();
+    if len <= first_len {
+        let offset = chain.offset();
+        return chain.set_span(offset, len).then_some(chain);
+    }
+    let rest = cut(next?, len.checked_sub(first_len)?)?;
+    chain.append(rest).ok()?;
+    Some(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_base::{HeapBuf, HeapPool};
+
+    fn chain(pool: &mut HeapPool, parts: &[&[u8]]) -> HeapBuf {
+        let mut parts = parts.iter();
+        let first = parts.next().expect("one part");
+        let mut frame = pool.receive(first).expect("room");
+        for part in parts {
+            frame
+                .append(pool.receive(part).expect("room"))
+                .expect("unique");
+        }
+        frame
+    }
+
+    #[test]
+    fn a_frame_is_narrowed_to_its_payload_over_all_its_segments() {
+        let mut pool = HeapPool::new(16, 512);
+        let cases: [(&[&[u8]], usize, usize, &[u8]); 5] = [
+            (&[b"headPAYLOAD"], 4, 7, b"PAYLOAD"),
+            (&[b"headPAYpad"], 4, 3, b"PAY"),
+            (&[b"headPAY", b"LOAD"], 4, 7, b"PAYLOAD"),
+            (&[b"head", b"PAY", b"LOAD"], 4, 7, b"PAYLOAD"),
+            (&[b"headP", b"AY", b"LOADpad", b"pad"], 4, 7, b"PAYLOAD"),
+        ];
+        for (parts, start, len, expected) in cases {
+            let trimmed = trim(chain(&mut pool, parts), start, len).expect("unique");
+            assert_eq!(trimmed.to_vec(), expected);
+            assert!(trimmed.segments().all(|segment| !segment.is_empty()));
+        }
+        assert_eq!(pool.live(), 0);
+    }
+
+    #[test]
+    fn a_shared_frame_is_not_narrowed() {
+        let mut pool = HeapPool::new(2, 512);
+        let frame = pool.receive(b"headPAY").expect("room");
+        let _other = frame.share().expect("shares");
+        assert!(trim(frame, 4, 3).is_none());
+    }
+}

@@ -1,0 +1,266 @@
+//! Frames out: stateless replies first, then connections in turn.
+//!
+//! Connections that may have something to send stand in one line. Each sends until it has nothing more or its quota is
+//! used up, and then goes to the end of the line; one with a hundred megabytes queued delays the next by at most
+//! `TRANSMIT_QUOTA_FRAMES` frames. Who meets an unresolved neighbour leaves the line and waits for that neighbour.
+
+use millrace_base::{Address, FlowTuple, Instant, Key, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
+
+use crate::limits::{BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_QUOTA_FRAMES};
+use crate::network::{Hop, HopCache};
+use crate::path::{FrameOptions, Path, write_headers};
+use crate::reply::{Owed, Transmit, reuse_or_alloc};
+use crate::stack::Stack;
+use crate::stats::count;
+use crate::tcp::{Disposition, Env, ResetSegment, Unreachable};
+use crate::verdict::DropReason;
+
+/// The list of connections that may send.
+pub(crate) const READY: u32 = 0;
+
+/// The list of connections that wait for a neighbour.
+pub(crate) const fn waiting_for(neighbor: Key) -> u32 {
+    neighbor.index().saturating_add(1)
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// The next frame to transmit; call until `None`. Bounded by what is queued and what windows allow.
+    pub fn poll_transmit(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
+        while let Some(Owed { tuple, header }) = self.next_owed() {
+            self.send_segment(now, &tuple, &header, None, pool);
+        }
+        let transmit = match self.replies.pop() {
+            Some(reply) => reply,
+            None => self.poll_connections(now, pool)?,
+        };
+        count!(self.stats.frames_out);
+        count!(self.stats.bytes_out, transmit.frame.frame_len() as u64);
+        Some(transmit)
+    }
+
+    /// Puts a connection in the line of those that may send, unless it stands there or waits for a neighbour.
+    pub(crate) fn make_ready(&mut self, key: Key) {
+        self.output.push(READY, key.index());
+    }
+
+    /// Sends a segment that belongs to no connection, in the received frame's buffer when there is one.
+    pub(crate) fn send_segment(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        header: &TcpRepr,
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
+        let Some(frame) = reuse_or_alloc(frame, pool) else {
+            self.stats.drop(DropReason::ReplyNoBuffer);
+            return;
+        };
+        count!(self.stats.tcp_out_segs);
+        if header.flags.rst() {
+            count!(self.stats.tcp_out_rsts);
+        }
+        self.send_reply(now, tuple.remote.address, frame, |frame, path| {
+            write_headers(frame, path, tuple, header, FrameOptions::default())
+        });
+    }
+
+    /// Sends a frame that belongs to no connection; `write` completes it for its path.
+    pub(crate) fn send_reply(
+        &mut self,
+        now: Instant,
+        remote: Address,
+        mut frame: P::Buf,
+        write: impl FnOnce(&mut P::Buf, &Path) -> bool,
+    ) {
+        let hop = self.network.hop(now, remote, &mut { HopCache::EMPTY });
+        let (path, neighbor) = match hop {
+            Hop::Ready(path) => (path, None),
+            Hop::Wait(path, neighbor) => (path, Some(neighbor)),
+            Hop::Failed | Hop::NoRoute | Hop::TableFull => {
+                self.count_no_way(hop);
+                return;
+            }
+        };
+        if !write(&mut frame, &path) {
+            self.stats.drop(DropReason::HeadroomMissing);
+            return;
+        }
+        count!(self.stats.ip_out_requests);
+        let reply = Transmit {
+            port: path.port,
+            frame,
+        };
+        let queued = match neighbor {
+            None => self.replies.push(reply),
+            Some(neighbor) => self.replies.wait(neighbor, reply),
+        };
+        if let Err(reason) = queued {
+            count!(self.stats.ip_out_discards);
+            self.stats.drop(reason);
+        }
+    }
+
+    /// Remembers a segment that belongs to no connection until there is a pool to make its frame from.
+    pub(crate) fn owe(&mut self, tuple: FlowTuple, header: TcpRepr) {
+        if !self.owed.push(Owed { tuple, header }) {
+            self.stats.drop(DropReason::ReplyQueueFull);
+        }
+    }
+
+    pub(crate) fn owe_reset(&mut self, tuple: FlowTuple, reset: ResetSegment) {
+        self.owe(tuple, reset_header(&tuple, reset));
+    }
+
+    fn next_owed(&mut self) -> Option<Owed> {
+        if self.replies.is_full() {
+            None
+        } else {
+            self.owed.pop()
+        }
+    }
+
+    fn poll_connections(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
+        // Each round sends a frame, or takes a connection out of the line, or moves one that has sent its quota to
+        // the end: at most twice the connections in the line.
+        while let Some(index) = self.output.first(READY) {
+            if self.quota == 0 {
+                self.quota = TRANSMIT_QUOTA_FRAMES;
+            }
+            let Some(key) = self.connections.key_at(index) else {
+                self.output.remove(index);
+                continue;
+            };
+            let Some(path) = self.path_of(now, key) else {
+                self.quota = 0;
+                continue;
+            };
+            let Some(frame) = self.poll_connection(now, key, &path, pool) else {
+                self.output.remove(index);
+                self.quota = 0;
+                continue;
+            };
+            self.quota = self.quota.saturating_sub(1);
+            if self.quota == 0 {
+                self.output.remove(index);
+                self.output.push(READY, index);
+            }
+            count!(self.stats.ip_out_requests);
+            return Some(Transmit {
+                port: path.port,
+                frame,
+            });
+        }
+        None
+    }
+
+    fn poll_connection(
+        &mut self,
+        now: Instant,
+        key: Key,
+        path: &Path,
+        pool: &mut P,
+    ) -> Option<P::Buf> {
+        let slot = self.connections.get_mut(key)?;
+        slot.meta.blocked_since = None;
+        if slot.meta.over {
+            return None;
+        }
+        let mut env = Env {
+            now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        };
+        let frame = slot.connection.poll_transmit(&mut env, path);
+        self.timers
+            .arm(key.index(), slot.connection.next_deadline());
+        if frame.is_none() && slot.connection.wants_output(&self.tunables) {
+            self.retry_output_later(now, key);
+        }
+        frame
+    }
+
+    /// The way to a connection's peer; `None` when there is none now, and the connection has left the line.
+    fn path_of(&mut self, now: Instant, key: Key) -> Option<Path> {
+        let slot = self.connections.get_mut(key)?;
+        let remote = slot.connection.tuple().remote.address;
+        let hop = self.network.hop(now, remote, &mut slot.meta.hop);
+        if let Hop::Ready(path) = hop {
+            return Some(path);
+        }
+        self.output.remove(key.index());
+        if let Hop::Wait(_, neighbor) = hop {
+            self.output.push(waiting_for(neighbor), key.index());
+            self.network.neighbors.set_waited(neighbor, true);
+            return None;
+        }
+        self.count_no_way(hop);
+        self.on_blocked(now, key);
+        None
+    }
+
+    /// A connection has no way to its peer. One that is not yet synchronised ends; others try again every second, and
+    /// are given up after as long as retransmissions would have taken (`tcp_retries2`).
+    fn on_blocked(&mut self, now: Instant, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        if slot.meta.over {
+            return;
+        }
+        let since = *slot.meta.blocked_since.get_or_insert(now);
+        let mut no_pool = Self::no_pool();
+        let mut env = Env {
+            now,
+            pool: &mut no_pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        };
+        let disposition = if now.since(since) >= Nanos::from_secs(BLOCKED_SECS_MAX) {
+            slot.connection.give_up(&mut env)
+        } else {
+            // Ends a connection that is not yet synchronised and nothing else.
+            slot.connection.on_unreachable(Unreachable::Soft, &mut env)
+        };
+        if disposition != Disposition::Continue {
+            self.settle(now, key, disposition);
+            return;
+        }
+        self.timers
+            .arm(key.index(), now.after(Nanos::from_millis(BLOCKED_RETRY_MS)));
+    }
+
+    fn count_no_way(&mut self, hop: Hop) {
+        let reason = match hop {
+            Hop::NoRoute => {
+                count!(self.stats.ip_out_no_routes);
+                DropReason::NoRoute
+            }
+            Hop::TableFull => DropReason::NeighborTableFull,
+            Hop::Failed | Hop::Ready(_) | Hop::Wait(..) => DropReason::NeighborFailed,
+        };
+        self.stats.drop(reason);
+    }
+}
+
+/// The header of a RST.
+pub(crate) fn reset_header(tuple: &FlowTuple, reset: ResetSegment) -> TcpRepr {
+    let flags = match reset.ack {
+        Some(_) => TcpFlags::RST | TcpFlags::ACK,
+        None => TcpFlags::RST,
+    };
+    TcpRepr {
+        source_port: tuple.local.port,
+        destination_port: tuple.remote.port,
+        seq: reset.seq,
+        ack: reset.ack.unwrap_or(SeqNumber::new(0)),
+        flags,
+        window: 0,
+        urgent: 0,
+        options: TcpOptions::default(),
+    }
+}

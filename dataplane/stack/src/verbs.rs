@@ -1,0 +1,344 @@
+//! What an application asks of the stack, and the bookkeeping after anything happened to a connection (`settle`).
+//!
+//! A verb on an id that is dead, or that the application has let go of, does nothing.
+
+use millrace_base::{FlowTuple, Instant, Key, PacketPool};
+
+use crate::flow::{FlowId, InsertError, Owner};
+use crate::limits::BUFFER_RETRY_MS;
+use crate::stack::Stack;
+use crate::stats::count;
+use crate::table::{ConnectError, Event, Meta, Slot};
+use crate::tcp::{
+    Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received, Spliced,
+    TimeWaitRecord,
+};
+
+/// The only list of `Stack::news`.
+const NEWS: u32 = 0;
+
+/// The world of a verb: a connection and everything it may use, borrowed from different fields of the stack.
+macro_rules! env {
+    ($stack:ident, $now:expr, $pool:expr) => {
+        &mut Env {
+            now: $now,
+            pool: $pool,
+            chunks: &mut $stack.chunks,
+            stats: &mut $stack.stats,
+            tunables: &$stack.tunables,
+        }
+    };
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// The next connection with news. At most one event per connection waits; later news join it.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        // Each round takes a connection out of the list.
+        while let Some(index) = self.news.pop(NEWS) {
+            let Some(key) = self.connections.key_at(index) else {
+                continue;
+            };
+            let Some(slot) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let ready = core::mem::take(&mut slot.meta.news);
+            if ready.is_empty() {
+                continue;
+            }
+            let Meta { user, listener, .. } = slot.meta;
+            self.leave_backlog(key);
+            if ready.contains(Ready::CLOSED) {
+                self.free(key);
+            }
+            return Some(Event {
+                flow: FlowId::new(key),
+                user,
+                listener,
+                ready,
+            });
+        }
+        None
+    }
+
+    /// Opens a connection with both ends chosen by the caller; its SYN leaves at the next `poll_transmit`.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        tuple: FlowTuple,
+        user: u64,
+    ) -> Result<FlowId, ConnectError> {
+        let (local, remote) = (tuple.local, tuple.remote);
+        let families_differ = local.address.is_v4() != remote.address.is_v4();
+        let interfaces = &self.network.interfaces;
+        if families_differ
+            || local.port == 0
+            || remote.port == 0
+            || !interfaces.is_local(local.address)
+            || interfaces.is_local(remote.address)
+            || interfaces.is_broadcast(remote.address)
+            || !remote.address.is_unicast_source()
+        {
+            return Err(ConnectError::BadAddress);
+        }
+        let mtu = self
+            .network
+            .mtu(remote.address)
+            .ok_or(ConnectError::NoRoute)?;
+        let open = Open {
+            tuple,
+            iss: self.secrets.isn(&tuple, now),
+            ts_offset: self.secrets.timestamp_offset(&tuple),
+            mtu,
+            options: ConnectionOptions::default(),
+        };
+        let connection = Connection::connect(&open, &self.tunables, now);
+        let slot = Slot {
+            connection,
+            meta: Meta::new(user, None),
+        };
+        let key = self
+            .connections
+            .insert(slot)
+            .map_err(|_full| ConnectError::TableFull)?;
+        if let Err(error) = self.flows.insert(&tuple, Owner::Connection(key.index())) {
+            self.connections.remove(key);
+            return Err(match error {
+                InsertError::Exists(_) => ConnectError::AddressInUse,
+                InsertError::Full => ConnectError::TableFull,
+            });
+        }
+        count!(self.stats.tcp_active_opens);
+        self.settle(now, key, Disposition::Continue);
+        Ok(FlowId::new(key))
+    }
+
+    /// Sets the number that events of this connection carry.
+    pub fn set_user(&mut self, flow: FlowId, user: u64) {
+        if let Some(slot) = self.slot_mut(flow) {
+            slot.meta.user = user;
+        }
+    }
+
+    /// Sets options of this connection.
+    pub fn set_options(&mut self, now: Instant, flow: FlowId, options: ConnectionOptions) {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return;
+        };
+        slot.connection.set_options(options, now, &self.tunables);
+        self.settle(now, flow.key(), Disposition::Continue);
+    }
+
+    /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves nothing when either is
+    /// dead or both are one. O(segments moved).
+    pub fn splice(&mut self, now: Instant, from: FlowId, to: FlowId) -> Spliced {
+        let Self { connections, .. } = self;
+        let Some((source, sink)) = connections.get_two_mut(from.key(), to.key()) else {
+            return Spliced::default();
+        };
+        if source.meta.orphan || sink.meta.orphan {
+            return Spliced::default();
+        }
+        let mut no_pool = Self::no_pool();
+        let spliced = source
+            .connection
+            .splice_into(&mut sink.connection, env!(self, now, &mut no_pool));
+        self.settle(now, from.key(), Disposition::Continue);
+        self.settle(now, to.key(), Disposition::Continue);
+        spliced
+    }
+
+    /// Closes our side after everything queued: a FIN.
+    pub fn shutdown(&mut self, now: Instant, flow: FlowId) {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return;
+        };
+        let disposition = slot
+            .connection
+            .shutdown(env!(self, now, &mut Self::no_pool()));
+        self.settle(now, flow.key(), disposition);
+    }
+
+    /// Resets the connection and forgets it: no event follows.
+    pub fn abort(&mut self, now: Instant, flow: FlowId) {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return;
+        };
+        slot.meta.orphan = true;
+        let disposition = slot.connection.abort(env!(self, now, &mut Self::no_pool()));
+        self.settle(now, flow.key(), disposition);
+    }
+
+    /// Lets go of the connection: no event follows and the id is dead. Unread data makes it a reset, otherwise our side
+    /// closes after everything queued and the rest happens by itself.
+    pub fn close(&mut self, now: Instant, flow: FlowId) {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return;
+        };
+        slot.meta.orphan = true;
+        let disposition = slot.connection.close(env!(self, now, &mut Self::no_pool()));
+        self.settle(now, flow.key(), disposition);
+    }
+
+    /// Queues a copy of as much of `data` as there is room for, and says how much. For probes, tests and generated
+    /// headers; the bytes count as copied.
+    pub fn send(&mut self, now: Instant, flow: FlowId, data: &[u8], pool: &mut P) -> usize {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return 0;
+        };
+        let queued = slot.connection.send_bytes(data, env!(self, now, pool));
+        self.settle(now, flow.key(), Disposition::Continue);
+        queued
+    }
+
+    /// Copies received data out. For probes and tests; the bytes count as copied.
+    pub fn receive(&mut self, now: Instant, flow: FlowId, out: &mut [u8]) -> Received {
+        let Some(slot) = slot_mut(&mut self.connections, flow) else {
+            return Received::default();
+        };
+        let received = slot
+            .connection
+            .receive_bytes(out, env!(self, now, &mut Self::no_pool()));
+        self.settle(now, flow.key(), Disposition::Continue);
+        received
+    }
+
+    /// What there is to know of a connection; `None` once its id is dead.
+    pub fn info(&self, flow: FlowId) -> Option<FlowInfo> {
+        let slot = self
+            .connections
+            .get(flow.key())
+            .filter(|slot| !slot.meta.orphan)?;
+        Some(slot.connection.info())
+    }
+
+    /// Whether a tuple belongs to a connection, a half-open one or a TIME_WAIT record.
+    pub fn tuple_in_use(&self, tuple: &FlowTuple) -> bool {
+        self.flows.get(tuple).is_some()
+    }
+
+    /// The bookkeeping after anything happened to a connection: replies it owes, its tuple when it ended, news for the
+    /// application, its timer, and its place in the line of those that may send.
+    pub(crate) fn settle(&mut self, now: Instant, key: Key, disposition: Disposition) {
+        let Some(slot) = self.connections.get(key) else {
+            return;
+        };
+        let tuple = *slot.connection.tuple();
+        match disposition {
+            Disposition::Continue => {}
+            Disposition::Reset(reset) => self.owe_reset(tuple, reset),
+            Disposition::TimeWait(record) => self.enter_time_wait(now, key, record),
+            Disposition::Closed(_, reset) => {
+                if let Some(reset) = reset {
+                    self.owe_reset(tuple, reset);
+                }
+                self.flows.remove(&tuple, Owner::Connection(key.index()));
+                self.end(key);
+            }
+        }
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Slot { connection, meta } = slot;
+        meta.news |= connection.take_ready();
+        if meta.over && !connection.has_unread() {
+            if meta.orphan {
+                self.free(key);
+                return;
+            }
+            meta.news |= Ready::CLOSED;
+        } else {
+            // The last event waits until everything received was read.
+            meta.news = meta.news.without(Ready::CLOSED);
+        }
+        if !meta.orphan && !meta.news.is_empty() {
+            self.news.push(NEWS, key.index());
+        }
+        if meta.over {
+            return;
+        }
+        self.timers.arm(key.index(), connection.next_deadline());
+        if connection.wants_output(&self.tunables) {
+            self.make_ready(key);
+        }
+    }
+
+    /// The connection had something to send and got no buffer: it comes back when others may have returned theirs.
+    pub(crate) fn retry_output_later(&mut self, now: Instant, key: Key) {
+        let retry = millrace_base::Nanos::from_millis(BUFFER_RETRY_MS);
+        self.timers.arm(key.index(), now.after(retry));
+    }
+
+    fn enter_time_wait(&mut self, now: Instant, key: Key, record: TimeWaitRecord) {
+        let tuple = record.tuple;
+        // behaviour: A26-6. The oldest record makes room; Linux refuses the new one.
+        if self.time_waits.is_full()
+            && let Some((oldest, index)) = self.time_waits.evict()
+        {
+            self.flows.remove(&oldest, Owner::TimeWait(index));
+            count!(self.stats.tcp_time_wait_overflow);
+        }
+        match self.time_waits.insert(now, record) {
+            Some(index) => {
+                self.flows.replace(&tuple, Owner::TimeWait(index));
+                if record.ack_now
+                    && let Some((tuple, header)) = self.time_waits.acknowledgment(index, now)
+                {
+                    self.owe(tuple, header);
+                }
+            }
+            None => {
+                count!(self.stats.tcp_time_wait_overflow);
+                self.flows.remove(&tuple, Owner::Connection(key.index()));
+            }
+        }
+        self.end(key);
+    }
+
+    /// The connection has ended: no timer, no output, no tuple; it stays for what the application has to read or to
+    /// be told.
+    fn end(&mut self, key: Key) {
+        self.timers.cancel(key.index());
+        self.output.remove(key.index());
+        if let Some(slot) = self.connections.get_mut(key) {
+            slot.meta.over = true;
+        }
+    }
+
+    /// Forgets a connection; its buffers return to their pool.
+    fn free(&mut self, key: Key) {
+        self.leave_backlog(key);
+        self.timers.cancel(key.index());
+        self.output.remove(key.index());
+        self.news.remove(key.index());
+        if let Some(mut slot) = self.connections.remove(key) {
+            slot.connection.release(&mut self.chunks);
+        }
+    }
+
+    fn leave_backlog(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !core::mem::take(&mut slot.meta.in_backlog) {
+            return;
+        }
+        let pending = slot
+            .meta
+            .listener
+            .and_then(|id| self.listeners.pending_mut(id));
+        if let Some(pending) = pending {
+            pending.accepted = pending.accepted.saturating_sub(1);
+        }
+    }
+
+    fn slot_mut(&mut self, flow: FlowId) -> Option<&mut Slot> {
+        slot_mut(&mut self.connections, flow)
+    }
+}
+
+/// The slot of an id that is alive for the application.
+fn slot_mut(connections: &mut millrace_base::Slab<Slot>, flow: FlowId) -> Option<&mut Slot> {
+    connections
+        .get_mut(flow.key())
+        .filter(|slot| !slot.meta.orphan)
+}
