@@ -1,7 +1,7 @@
 //! What the balancer counts: one table makes the field, the exported name and the help text.
 //!
-//! One writer, plain integers. Names are ready for Prometheus; a name that ends in `_total` only ever grows, the others
-//! are gauges. Per-backend and per-listener accounts live in their tables.
+//! One writer, plain integers. Names are ready for Prometheus; a name that ends in `_total` only
+//! ever grows, the others are gauges. Per-backend and per-listener accounts live in their tables.
 
 macro_rules! counters {
     ($( #[doc = $help:literal] $field:ident = $name:literal, )+) => {
@@ -12,7 +12,8 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Calls `visit` with the name, the help text and the value of every counter, in a fixed order.
+            /// Calls `visit` with the name, the help text and the value of every counter, in a
+            /// fixed order.
             pub fn for_each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
                 $( visit($name, $help.trim_ascii(), self.$field); )+
             }

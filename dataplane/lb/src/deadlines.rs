@@ -1,10 +1,9 @@
 //! Deadlines of sessions: a few lists in which everything waits equally long.
 //!
-//! Because all entries of a list were given the same delay, the list is in order of its deadlines by construction:
-//! appending, removing and finding the earliest are O(1), and no timer wheel is needed. A slot waits in at most one list.
-//! Links are indices in one vector of fixed size, with a sentinel for each list behind the slots.
-
-use alloc::vec::Vec;
+//! Because all entries of a list were given the same delay, the list is in order of its deadlines
+//! by construction: appending, removing and finding the earliest are O(1), and no timer wheel is
+//! needed. A slot waits in at most one list. Links are indices in one vector of fixed size, with a
+//! sentinel for each list behind the slots.
 
 use millrace_base::{Instant, invariant};
 
@@ -52,8 +51,8 @@ impl Deadlines {
         }
     }
 
-    /// Puts a slot at the end of a list, taking it out of whatever list it is in. `due` must not lie before the list's
-    /// last deadline: give every entry of a list the same delay.
+    /// Puts a slot at the end of a list, taking it out of whatever list it is in. `due` must not
+    /// lie before the list's last deadline: give every entry of a list the same delay.
     pub(crate) fn wait(&mut self, slot: u32, wait: Wait, due: Instant) {
         if slot >= self.slots {
             return;

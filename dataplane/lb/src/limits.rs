@@ -1,16 +1,18 @@
-//! Every bound of the balancer, with its reason. Table sizes that control also knows are `millrace_abi`'s.
+//! Every bound of the balancer, with its reason. Table sizes that control also knows are
+//! `millrace_abi`'s.
 
 use millrace_base::Nanos;
 
 /// Sessions one lcore may be configured for.
 ///
-/// The user word of a flow carries the slot number in 30 bits; 2^24 sessions would already need 30 GB of connections.
+/// The user word of a flow carries the slot number in 30 bits; 2^24 sessions would already need 30
+/// GB of connections.
 pub const SESSIONS_MAX: usize = 1 << 24;
 
 /// Probes one lcore may be configured to have under way.
 ///
-/// Probes share the 30 bits of slot number with sessions. Control probes each backend from one lcore, so that
-/// `BACKENDS_MAX` is the most it can ask for.
+/// Probes share the 30 bits of slot number with sessions. Control probes each backend from one
+/// lcore, so that `BACKENDS_MAX` is the most it can ask for.
 pub const PROBES_MAX: usize = 4096;
 
 /// Slot numbers fit the bits that `user.rs` gives them.
@@ -20,20 +22,23 @@ const _: () = assert!(PROBES_MAX <= 1 << SLOT_BITS);
 
 /// Connection attempts for one session: the first and three retries, each to another backend.
 ///
-/// HAProxy's `retries 3`. A client waits for all of them, so more would only turn a refusal into a hang.
+/// HAProxy's `retries 3`. A client waits for all of them, so more would only turn a refusal into a
+/// hang.
 pub const ATTEMPTS_MAX: usize = 4;
 const _: () = assert!(ATTEMPTS_MAX <= u8::MAX as usize);
 
 /// How long one attempt to reach a backend may take.
 ///
-/// Three SYNs (at 0, 1 and 3 s) fit. Linux's own limit (`tcp_syn_retries`, 127 s) is made for programs without a second
-/// choice. HAProxy's documentation recommends slightly above 3 s for the same reason.
+/// Four SYNs (at 0, 1, 2 and 3 s, `tcp_syn_linear_timeouts`) fit. Linux's own limit
+/// (`tcp_syn_retries`, 127 s) is made for programs without a second choice. HAProxy's documentation
+/// recommends slightly above 3 s for the same reason.
 pub const CONNECT_TIMEOUT: Nanos = Nanos::from_millis(4_000);
 
 /// How long a session may pass no byte in either direction before both legs are reset.
 pub const IDLE_TIMEOUT: Nanos = Nanos::from_secs(3_600);
 
-/// How often an established session is looked at to see whether it is idle: the error of the idle timeout.
+/// How often an established session is looked at to see whether it is idle: the error of the idle
+/// timeout.
 ///
 /// A million sessions cost 17,000 looks a second.
 pub const IDLE_CHECK_INTERVAL: Nanos = Nanos::from_secs(60);
@@ -43,16 +48,19 @@ pub const EXPIRIES_PER_ADVANCE_MAX: usize = 64;
 
 /// Source ports tried for one connection, for each lcore of the process.
 ///
-/// A port belongs to this lcore with probability 1/lcores, so that this many tries per lcore leave a miss only when
-/// more than nine of ten of the ports are taken: 32 independent tries at 90 % occupancy all fail in 3 % of cases, and
-/// the rotating cursor makes the next attempt start where this one ended.
+/// A port belongs to this lcore with probability 1/lcores, so that this many tries per lcore leave
+/// a miss only when more than nine of ten of the ports are taken: 32 independent tries at 90 %
+/// occupancy all fail in 3 % of cases, and the rotating cursor makes the next attempt start where
+/// this one ended.
 pub const SNAT_TRIES_PER_LCORE: usize = 32;
 
-/// Source ports tried for one connection, whatever the number of lcores: bounds one accept to some 50 µs.
+/// Source ports tried for one connection, whatever the number of lcores: bounds one accept to some
+/// 50 µs.
 pub const SNAT_TRIES_MAX: usize = 512;
 const _: () = assert!(SNAT_TRIES_PER_LCORE <= SNAT_TRIES_MAX);
 
-/// Picks made and thrown away when a pool appears, so that not every lcore starts with the same backend.
+/// Picks made and thrown away when a pool appears, so that not every lcore starts with the same
+/// backend.
 pub const WARM_UP_PICKS_MAX: u32 = 64;
 
 /// The weight above which a configured weight counts as this: HAProxy's maximum.
@@ -64,5 +72,12 @@ const _: () =
 /// Listings of connections that may be under way at once.
 pub const LISTINGS_MAX: usize = 4;
 
-/// Session slots one listing may look at in one burst: bounds what `millrace show connections` costs the packets.
+/// Session slots one listing may look at in one burst: bounds what `millrace show connections`
+/// costs the packets.
 pub const LISTING_SLOTS_PER_BURST_MAX: u32 = 64;
+
+/// The shortest timeout of a probe; less is this.
+pub const PROBE_TIMEOUT_MIN: Nanos = Nanos::from_millis(1);
+
+/// The longest timeout of a probe; more is this. A probe that hangs for a minute has said enough.
+pub const PROBE_TIMEOUT_MAX: Nanos = Nanos::from_secs(60);

@@ -1,15 +1,16 @@
 //! Which of our addresses and ports a connection to a backend leaves from.
 //!
-//! Three conditions choose the port: the 4-tuple must be free (TIME_WAIT counts as taken), the backend's replies must
-//! arrive at this lcore (both legs of a session live on one lcore, without locks or flow rules), and the address must
-//! be of the backend's family (a session may join an IPv4 client to an IPv6 backend: the legs are independent).
+//! Three conditions choose the port: the 4-tuple must be free (TIME_WAIT counts as taken), the
+//! backend's replies must arrive at this lcore (both legs of a session live on one lcore, without
+//! locks or flow rules), and the address must be of the backend's family (a session may join an
+//! IPv4 client to an IPv6 backend: the legs are independent).
 //!
-//! The candidates of one backend are all (address, port) pairs, taken in turn: addresses alternate fastest, then ports
-//! ascend. Each backend has its own cursor, so that one 4-tuple is reused as late as possible and two backends may use
-//! the same source port. Cursors start at random places (RFC 6056 section 3: a blind attacker should not be able to
-//! guess the tuple). The tries are bounded; running out is an outcome that is counted, not a loop.
+//! The candidates of one backend are all (address, port) pairs, taken in turn: addresses alternate
+//! fastest, then ports ascend. Each backend has its own cursor, so that one 4-tuple is reused as
+//! late as possible and two backends may use the same source port. Cursors start at random places
+//! (RFC 6056 section 3: a blind attacker should not be able to guess the tuple). The tries are
+//! bounded; running out is an outcome that is counted, not a loop.
 
-use alloc::boxed::Box;
 use core::fmt;
 
 use arrayvec::ArrayVec;
@@ -18,11 +19,11 @@ use millrace_base::{Address, Endpoint, FlowTuple, LcoreIndex};
 
 use crate::limits::{SNAT_TRIES_MAX, SNAT_TRIES_PER_LCORE};
 
-/// Tells which lcore receives the frames of a connection, given its tuple as *we* see it: the frames arrive with
-/// `remote` as their source and `local` as their destination.
+/// Tells which lcore receives the frames of a connection, given its tuple as *we* see it: the
+/// frames arrive with `remote` as their source and `local` as their destination.
 ///
-/// The worker builds it from the device's RSS key and redirection table, or from its software spreading. It must stay
-/// the same for as long as a connection lives.
+/// The worker builds it from the device's RSS key and redirection table, or from its software
+/// spreading. It must stay the same for as long as a connection lives.
 pub type OwnerFunction = Box<dyn Fn(&FlowTuple) -> LcoreIndex + Send>;
 
 /// One address with the ports we may leave from.
@@ -70,8 +71,8 @@ impl Snat {
         self.v6.clear();
     }
 
-    /// Adds an address with its ports, first and last inclusive. Refuses (`false`) what no packet may carry as its
-    /// source, port 0, an empty range and an address given twice.
+    /// Adds an address with its ports, first and last inclusive. Refuses (`false`) what no packet
+    /// may carry as its source, port 0, an empty range and an address given twice.
     #[must_use = "a refused address must be counted"]
     pub(crate) fn add(&mut self, address: Address, port_first: u16, port_last: u16) -> bool {
         let ranges = if address.is_v4() {

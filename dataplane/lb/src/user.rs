@@ -1,7 +1,8 @@
 //! The user word of a flow: whose connection it is.
 //!
-//! The stack gives every event back with a `u64` that we chose. It names a slot of ours, the slot's generation (so that
-//! an event of a dead session finds nothing even when its slot is taken again) and which of the slot's flows it is:
+//! The stack gives every event back with a `u64` that we chose. It names a slot of ours, the slot's
+//! generation (so that an event of a dead session finds nothing even when its slot is taken again)
+//! and which of the slot's flows it is:
 //!
 //! ```text
 //!  63                          32 31  30 29                          0
@@ -10,8 +11,8 @@
 //! +------------------------------+------+-----------------------------+
 //! ```
 //!
-//! The slab's key already is generation and index; `limits.rs` keeps slot numbers below 2^30, which frees two bits. The
-//! word 0 is what a flow has that nobody has claimed.
+//! The slab's key already is generation and index; `limits.rs` keeps slot numbers below 2^30, which
+//! frees two bits. The word 0 is what a flow has that nobody has claimed.
 
 use millrace_base::Key;
 

@@ -1,8 +1,9 @@
 //! Least connections: the backend with the fewest sessions for its weight.
 //!
-//! The load of a backend is `active / weight`, compared by cross multiplication. Sessions that are still connecting
-//! count, so that a burst of accepts does not all land on one backend. Equal loads are resolved by a cursor that moves
-//! past each winner; without it an idle pool would send everything to its first member.
+//! The load of a backend is `active / weight`, compared by cross multiplication. Sessions that are
+//! still connecting count, so that a burst of accepts does not all land on one backend. Equal loads
+//! are resolved by a cursor that moves past each winner; without it an idle pool would send
+//! everything to its first member.
 
 use millrace_base::BackendId;
 
@@ -61,13 +62,13 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Health;
     use crate::pick::tests::{health, pool};
+    use millrace_abi::BackendState;
     use proptest::prelude::*;
 
     #[test]
     fn an_idle_pool_rotates() {
-        let (members, mut backends) = pool(&[(1, Health::Up); 3]);
+        let (members, mut backends) = pool(&[(1, BackendState::Up); 3]);
         let mut cursor = 0;
         let order: Vec<u16> = (0..6)
             .filter_map(|_| pick(&members, &mut backends, &Tried::NONE, &mut cursor))
@@ -90,7 +91,8 @@ mod tests {
             let mut cursor = start;
             if let Some(id) = pick(&members, &mut backends, &Tried::NONE, &mut cursor) {
                 let (weight, _, active) = rows[id.index()];
-                for (other_weight, _, other) in rows.iter().filter(|row| row.1 == Health::Up) {
+                let usable = rows.iter().filter(|row| row.1 == BackendState::Up);
+                for (other_weight, _, other) in usable {
                     prop_assert!(
                         active * u32::from(*other_weight) <= other * u32::from(weight)
                     );
@@ -100,8 +102,10 @@ mod tests {
 
         // Long sessions settle at the weights' proportions.
         #[test]
-        fn sessions_that_stay_are_spread_by_weight(weights in prop::collection::vec(1u16..9, 1..8)) {
-            let rows: Vec<_> = weights.iter().map(|weight| (*weight, Health::Up)).collect();
+        fn sessions_that_stay_are_spread_by_weight(
+            weights in prop::collection::vec(1u16..9, 1..8),
+        ) {
+            let rows: Vec<_> = weights.iter().map(|weight| (*weight, BackendState::Up)).collect();
             let (members, mut backends) = pool(&rows);
             let mut cursor = 0;
             for _ in 0..u32::from(weights.iter().sum::<u16>()) * 10 {
@@ -109,7 +113,7 @@ mod tests {
                 backends.get_mut(id).expect("row").active += 1;
             }
             for (id, weight) in members.iter().zip(&weights) {
-                let active = backends.get(*id).expect("row").active;
+                let active = backends.get_mut(*id).expect("row").active;
                 prop_assert_eq!(active, u32::from(*weight) * 10);
             }
         }

@@ -1,28 +1,21 @@
 //! Which backend takes the next session: one file per policy.
 //!
-//! A pick names the backend that the policy prefers among those not yet tried for this session. Asking again with the
-//! failed ones in `Tried` walks the policy's order of preference, so a retry needs no list to be kept anywhere. A
-//! policy looks only at backends that `Backends::eligible` lets through; its state belongs to one lcore. Every pick is
-//! O(backends in the pool), which `BACKENDS_MAX` bounds.
+//! A pick names the backend that the policy prefers among those not yet tried for this session.
+//! Asking again with the failed ones in `Tried` walks the policy's order of preference, so a retry
+//! needs no list to be kept anywhere. A policy looks only at backends that `Backends::eligible`
+//! lets through; its state belongs to one lcore. Every pick is O(backends in the pool), which
+//! `BACKENDS_MAX` bounds.
 //!
 //! Not here: health (control's verdict), affinity (no policy keeps a client at a backend yet).
 
 mod least_connections;
 mod round_robin;
 
+use millrace_abi::Algorithm;
 use millrace_base::BackendId;
 
 use crate::backend::Backends;
 use crate::limits::ATTEMPTS_MAX;
-
-/// How a pool spreads its sessions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Algorithm {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// The fewest sessions for its weight.
-    LeastConnections,
-}
 
 /// A pool's policy and the policy's own state.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +73,8 @@ impl Picker {
         }
     }
 
-    /// The preferred backend among `members` without those tried; `None` when no member may take a session.
+    /// The preferred backend among `members` without those tried; `None` when no member may take a
+    /// session.
     pub(crate) fn pick(
         &mut self,
         members: &[BackendId],
@@ -98,21 +92,17 @@ impl Picker {
     pub(crate) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
-
-    pub(crate) const fn cursor(&self) -> u32 {
-        self.cursor
-    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::backend::Health;
+    use millrace_abi::BackendState;
     use millrace_base::{Address, Endpoint};
     use proptest::prelude::*;
 
     /// A pool of backends with these weights and healths, ids from 0.
-    pub(crate) fn pool(rows: &[(u16, Health)]) -> (Vec<BackendId>, Backends) {
+    pub(crate) fn pool(rows: &[(u16, BackendState)]) -> (Vec<BackendId>, Backends) {
         let mut backends = Backends::new();
         backends.begin();
         let mut members = Vec::new();
@@ -125,8 +115,12 @@ pub(super) mod tests {
         (members, backends)
     }
 
-    pub(crate) fn health() -> impl Strategy<Value = Health> {
-        prop_oneof![3 => Just(Health::Up), 1 => Just(Health::Down), 1 => Just(Health::Draining)]
+    pub(crate) fn health() -> impl Strategy<Value = BackendState> {
+        prop_oneof![
+            3 => Just(BackendState::Up),
+            1 => Just(BackendState::Down),
+            1 => Just(BackendState::Draining),
+        ]
     }
 
     fn algorithm() -> impl Strategy<Value = Algorithm> {
@@ -145,13 +139,13 @@ pub(super) mod tests {
         ) {
             let (members, mut backends) = pool(&rows);
             let mut picker = Picker::new(algorithm, 0);
-            let any = rows.iter().any(|(weight, health)| *weight > 0 && *health == Health::Up);
+            let any = rows.iter().any(|row| row.0 > 0 && row.1 == BackendState::Up);
             for _ in 0..rounds {
                 match picker.pick(&members, &mut backends, &Tried::NONE) {
                     Some(id) => {
                         let (weight, health) = rows[id.index()];
                         prop_assert!(weight > 0);
-                        prop_assert_eq!(health, Health::Up);
+                        prop_assert_eq!(health, BackendState::Up);
                         backends.get_mut(id).expect("row").active += 1;
                     }
                     None => prop_assert!(!any),
@@ -171,7 +165,7 @@ pub(super) mod tests {
                 prop_assert!(!tried.contains(id), "picked {id} twice");
                 prop_assert!(tried.push(id));
             }
-            let usable = rows.iter().filter(|(_, health)| *health == Health::Up).count();
+            let usable = rows.iter().filter(|(_, health)| *health == BackendState::Up).count();
             prop_assert_eq!(usize::from(tried.count()), usable);
         }
     }

@@ -1,12 +1,14 @@
 //! Smooth weighted round robin, as nginx does it.
 //!
-//! Each pick raises every candidate's score by its weight, takes the highest, and lowers the winner by the sum of the
-//! raises. Over one round (as many picks as the weights add up to) each backend wins exactly its weight, and the wins of
-//! a heavy backend are spread over the round instead of bunched: weights 5, 1, 1 give a a b a c a a.
+//! Each pick raises every candidate's score by its weight, takes the highest, and lowers the winner
+//! by the sum of the raises. Over one round (as many picks as the weights add up to) each backend
+//! wins exactly its weight, and the wins of a heavy backend are spread over the round instead of
+//! bunched: weights 5, 1, 1 give a a b a c a a.
 //!
-//! Scores live in the backend rows and survive reloads, so a change of health does not restart the rotation. nginx
-//! stops there; a backend that won just before a much heavier one left would then wait out the old, longer round. When
-//! the sum of the usable weights changes, scores are therefore clamped to one round of the new sum.
+//! Scores live in the backend rows and survive reloads, so a change of health does not restart the
+//! rotation. nginx stops there; a backend that won just before a much heavier one left would then
+//! wait out the old, longer round. When the sum of the usable weights changes, scores are therefore
+//! clamped to one round of the new sum.
 
 use millrace_base::BackendId;
 
@@ -60,14 +62,18 @@ fn clamp_scores(members: &[BackendId], backends: &mut Backends, round: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Health;
     use crate::pick::tests::pool;
+    use millrace_abi::BackendState;
     use proptest::prelude::*;
 
     // The example in nginx's commit message for the smooth algorithm.
     #[test]
     fn weights_5_1_1_are_spread_as_nginx_spreads_them() {
-        let (members, mut backends) = pool(&[(5, Health::Up), (1, Health::Up), (1, Health::Up)]);
+        let (members, mut backends) = pool(&[
+            (5, BackendState::Up),
+            (1, BackendState::Up),
+            (1, BackendState::Up),
+        ]);
         let mut round = 0;
         let order: Vec<u16> = (0..7)
             .filter_map(|_| pick(&members, &mut backends, &Tried::NONE, &mut round))
@@ -76,13 +82,18 @@ mod tests {
         assert_eq!(order, [0, 0, 1, 0, 2, 0, 0]);
     }
 
-    // A row that just won beside a heavy one must not wait for the heavy one's round once that is gone.
+    // A row that just won beside a heavy one must not wait for the heavy one's round once that is
+    // gone.
     #[test]
     fn the_light_backends_do_not_wait_when_the_heavy_one_goes_down() {
-        let (members, mut backends) = pool(&[(256, Health::Up), (1, Health::Up), (1, Health::Up)]);
+        let (members, mut backends) = pool(&[
+            (256, BackendState::Up),
+            (1, BackendState::Up),
+            (1, BackendState::Up),
+        ]);
         let mut round = 0;
         while pick(&members, &mut backends, &Tried::NONE, &mut round) != Some(members[1]) {}
-        backends.get_mut(members[0]).expect("row").health = Health::Down;
+        backends.get_mut(members[0]).expect("row").state = BackendState::Down;
         let picks: Vec<_> = (0..10)
             .filter_map(|_| pick(&members, &mut backends, &Tried::NONE, &mut round))
             .collect();
@@ -98,7 +109,7 @@ mod tests {
             weights in prop::collection::vec(1u16..9, 1..8),
             skipped in 0usize..40,
         ) {
-            let rows: Vec<_> = weights.iter().map(|weight| (*weight, Health::Up)).collect();
+            let rows: Vec<_> = weights.iter().map(|weight| (*weight, BackendState::Up)).collect();
             let (members, mut backends) = pool(&rows);
             let mut round = 0;
             for _ in 0..skipped {
@@ -118,19 +129,19 @@ mod tests {
             weights in prop::collection::vec(1u16..5, 2..6),
             history in prop::collection::vec((0usize..6, any::<bool>(), 0usize..10), 0..10),
         ) {
-            let rows: Vec<_> = weights.iter().map(|weight| (*weight, Health::Up)).collect();
+            let rows: Vec<_> = weights.iter().map(|weight| (*weight, BackendState::Up)).collect();
             let (members, mut backends) = pool(&rows);
             let mut round = 0;
             for (which, up, picks) in history {
                 let id = members[which % members.len()];
-                let health = if up { Health::Up } else { Health::Down };
-                backends.get_mut(id).expect("row").health = health;
+                let health = if up { BackendState::Up } else { BackendState::Down };
+                backends.get_mut(id).expect("row").state = health;
                 for _ in 0..picks {
                     let _ = pick(&members, &mut backends, &Tried::NONE, &mut round);
                 }
             }
             for id in &members {
-                backends.get_mut(*id).expect("row").health = Health::Up;
+                backends.get_mut(*id).expect("row").state = BackendState::Up;
             }
             let sum: u16 = weights.iter().sum();
             let mut wins = vec![0u16; weights.len()];
@@ -140,7 +151,8 @@ mod tests {
             }
             for (wins, weight) in wins.iter().zip(&weights) {
                 let fair = i32::from(weight * 20);
-                // A score never leaves ± one round of its fair value, whatever the history, thanks to the clamp.
+                // A score never leaves ± one round of its fair value, whatever the history, thanks
+                // to the clamp.
                 let slack = i32::from(sum) * 2;
                 prop_assert!((i32::from(*wins) - fair).abs() <= slack, "{wins} wins, fair {fair}");
                 prop_assert!(*wins > 0);

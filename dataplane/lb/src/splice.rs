@@ -1,0 +1,100 @@
+//! Bytes from one leg's receive queue to the other leg's send queue, by reference.
+//!
+//! Nothing is stored here. A full send buffer leaves the rest in the receive queue, the receive
+//! window closes, and the sender slows down: back-pressure is TCP's own, end to end. A direction
+//! moves when its source became readable or its destination became writable; both events come from
+//! the stack, so that nothing needs to be polled.
+
+use millrace_base::{Instant, Key, PacketPool};
+use millrace_stack::{CloseReason, FlowId, Stack};
+
+use crate::balancer::Balancer;
+use crate::counters::count;
+use crate::session::{EndStep, Leg};
+
+impl Balancer {
+    /// Moves what can be moved from one leg to the other, and the end of the stream after it.
+    pub(crate) fn pump<P: PacketPool>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        from: Leg,
+        stack: &mut Stack<P>,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if !session.is_streaming(from) {
+            return;
+        }
+        let (source, sink) = (session.flow(from), session.flow(from.other()));
+        let spliced = stack.splice(now, source, sink);
+        if spliced.blocked {
+            count!(self.counters.splices_blocked);
+        }
+        if spliced.bytes > 0 {
+            session.moved = now;
+            self.account(key, from, u64::from(spliced.bytes));
+        }
+        if spliced.end_of_stream && ended_in_good_order(source, stack) {
+            self.on_end_of_stream(now, key, from, stack);
+        }
+    }
+
+    /// Passes the end of a leg's stream on, or ends the session when the other's has ended before.
+    pub(crate) fn on_end_of_stream<P: PacketPool>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        from: Leg,
+        stack: &mut Stack<P>,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let sink = session.flow(from.other());
+        match session.end_stream(from) {
+            EndStep::PassOn => stack.shutdown(now, sink),
+            EndStep::Finish => self.finish(now, key, stack),
+            EndStep::Known => {}
+        }
+    }
+
+    fn account(&mut self, key: Key, from: Leg, bytes: u64) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let backend = self.tables.backends.get_mut(session.backend);
+        match from {
+            Leg::Client => {
+                count!(session.bytes_in, bytes);
+                count!(self.counters.bytes_in, bytes);
+                if let Some(backend) = backend {
+                    count!(backend.bytes_in, bytes);
+                }
+            }
+            Leg::Server => {
+                count!(session.bytes_out, bytes);
+                count!(self.counters.bytes_out, bytes);
+                if let Some(backend) = backend {
+                    count!(backend.bytes_out, bytes);
+                }
+            }
+        }
+        if let Some(listener) = self.tables.listener_mut(session.listener) {
+            match from {
+                Leg::Client => count!(listener.bytes_in, bytes),
+                Leg::Server => count!(listener.bytes_out, bytes),
+            }
+        }
+    }
+}
+
+/// Whether a stream without more bytes ended by a FIN.
+///
+/// A leg that was reset has none left either; the event that says so may wait behind the one that
+/// brought us here, and must find the session as it was.
+fn ended_in_good_order<P: PacketPool>(source: FlowId, stack: &Stack<P>) -> bool {
+    let closed = stack.info(source).and_then(|info| info.closed);
+    matches!(closed, None | Some(CloseReason::Finished))
+}
