@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::config_file::Settings;
@@ -20,6 +20,14 @@ use crate::process::{self, Background, Finished};
 const READY_LIMIT: Duration = Duration::from_secs(40);
 /// One call of the command line.
 const CLI_LIMIT: Duration = Duration::from_secs(15);
+
+/// Counters that stay 0 as long as the design holds: a spliced byte is never copied, nothing is allocated on the
+/// packet path, and no invariant breaks.
+const NEVER: [&str; 3] = [
+    "payload_copied_bytes",
+    "millrace_heap_allocations_after_boot_total",
+    "drop_bug",
+];
 
 /// Both processes and how to talk to them.
 pub(crate) struct Millrace {
@@ -199,6 +207,23 @@ impl Millrace {
                 finished.stdout
             )
         })
+    }
+
+    /// A counter of the dataplane, summed over the lcores.
+    pub(crate) fn counter(&self, name: &str) -> Result<u64> {
+        let counters = self.show("counters")?;
+        let row = rows(&counters).find(|row| row["name"] == *name);
+        let total = row.and_then(|row| row["total"].as_u64());
+        total.with_context(|| format!("there is no counter {name}"))
+    }
+
+    /// What must hold whatever happened: the counters that count our own mistakes are 0.
+    pub(crate) fn check_promises(&self) -> Result<()> {
+        for name in NEVER {
+            let count = self.counter(name)?;
+            ensure!(count == 0, "{name} is {count}");
+        }
+        Ok(())
     }
 
     /// The metrics page.

@@ -169,6 +169,15 @@ impl Bed {
         }
     }
 
+    /// What must hold after every case: everybody lives, and no counter of our own mistakes moved.
+    pub(crate) fn check_aftermath(&mut self) -> Result<()> {
+        self.check_alive()?;
+        match &self.dut {
+            Dut::Millrace(millrace) => millrace.check_promises(),
+            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => Ok(()),
+        }
+    }
+
     /// The client's namespace.
     pub(crate) fn client(&self) -> &str {
         &self.topology.client

@@ -56,6 +56,11 @@ fn index_of(side: &Side) -> u8 {
     u8::from(side.port == BACK.port)
 }
 
+/// The name of this run's dataplane among DPDK processes.
+pub(crate) fn file_prefix() -> String {
+    format!("mr-{}", std::process::id())
+}
+
 /// Everything a configuration file of a test says.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -120,7 +125,7 @@ impl Settings {
             "memory = \"auto\"".to_owned(),
             "memory_mb = 256".to_owned(),
             "idle = \"sleep\"".to_owned(),
-            format!("file_prefix = \"mr-{}\"\n\n", std::process::id()),
+            format!("file_prefix = \"{}\"\n\n", file_prefix()),
         ];
         text.push_str(&lines.join("\n"));
     }

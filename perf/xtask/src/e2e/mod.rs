@@ -207,8 +207,7 @@ fn run_case(run: &Run, case: &Case) -> Result<String> {
         &(case.wanted)(),
     )?;
     let outcome = (case.test)(&mut bed).and_then(|detail| {
-        // Whatever a case did, nobody may have died of it.
-        bed.check_alive()?;
+        bed.check_aftermath()?;
         Ok(detail)
     });
     if outcome.is_err() {

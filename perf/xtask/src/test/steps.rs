@@ -209,7 +209,7 @@ fn tests(selection: &[&str]) -> Result<Outcome> {
         vec!["nextest", "run", "--no-tests", "pass"]
     } else {
         println!("cargo-nextest is not installed; cargo test runs the same tests");
-        vec!["test", "--quiet", "--lib", "--bins", "--tests"]
+        vec!["test", "--quiet", "--tests"]
     };
     arguments.extend(selection);
     cargo(&arguments, &[])

@@ -87,14 +87,7 @@ fn drops(millrace: &Millrace) -> Result<u64> {
     Ok(counts.sum())
 }
 
-/// Free buffers of the pool, from the metrics page.
+/// Free buffers of the pool.
 fn free_mbufs(millrace: &Millrace) -> Result<u64> {
-    let page = millrace.metrics()?;
-    let value = page
-        .lines()
-        .filter(|line| !line.starts_with('#') && line.contains("mbuf") && line.contains("free"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum::<f64>();
-    ensure!(value >= 1.0, "the metrics page names no free mbufs");
-    Ok(format!("{value:.0}").parse()?)
+    millrace.counter("millrace_mbufs_available")
 }
