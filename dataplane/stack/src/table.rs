@@ -31,6 +31,10 @@ pub(crate) struct Meta {
     pub(crate) orphan: bool,
     /// It ended, and its tuple belongs to nobody or to a TIME_WAIT record.
     pub(crate) over: bool,
+    /// The application was told by `splice` or `receive` that nothing more will come.
+    pub(crate) end_told: bool,
+    /// It ended in order: the last event waits until the application was told the end of the stream.
+    pub(crate) in_order: bool,
     /// Since when output is impossible for want of a route or a neighbour.
     pub(crate) blocked_since: Option<Instant>,
 }
@@ -45,6 +49,8 @@ impl Meta {
             in_backlog: listener.is_some(),
             orphan: false,
             over: false,
+            end_told: false,
+            in_order: false,
             blocked_since: None,
         }
     }

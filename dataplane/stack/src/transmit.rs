@@ -177,7 +177,7 @@ impl<P: PacketPool> Stack<P> {
         let frame = slot.connection.poll_transmit(&mut env, path);
         self.timers
             .arm(key.index(), slot.connection.next_deadline());
-        if frame.is_none() && slot.connection.wants_output(&self.tunables) {
+        if frame.is_none() && slot.connection.wants_output() {
             self.retry_output_later(now, key);
         }
         frame

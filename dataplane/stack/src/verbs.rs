@@ -10,8 +10,8 @@ use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
 use crate::tcp::{
-    Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received, Spliced,
-    TimeWaitRecord,
+    CloseReason, Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received,
+    Spliced, TimeWaitRecord,
 };
 
 /// The only list of `Stack::news`.
@@ -107,7 +107,6 @@ impl<P: PacketPool> Stack<P> {
                 InsertError::Full => ConnectError::TableFull,
             });
         }
-        count!(self.stats.tcp_active_opens);
         self.settle(now, key, Disposition::Continue);
         Ok(FlowId::new(key))
     }
@@ -142,6 +141,7 @@ impl<P: PacketPool> Stack<P> {
         let spliced = source
             .connection
             .splice_into(&mut sink.connection, env!(self, now, &mut no_pool));
+        source.meta.end_told |= spliced.end_of_stream;
         self.settle(now, from.key(), Disposition::Continue);
         self.settle(now, to.key(), Disposition::Continue);
         spliced
@@ -198,6 +198,7 @@ impl<P: PacketPool> Stack<P> {
         let received = slot
             .connection
             .receive_bytes(out, env!(self, now, &mut Self::no_pool()));
+        slot.meta.end_told |= received.end_of_stream;
         self.settle(now, flow.key(), Disposition::Continue);
         received
     }
@@ -209,6 +210,11 @@ impl<P: PacketPool> Stack<P> {
             .get(flow.key())
             .filter(|slot| !slot.meta.orphan)?;
         Some(slot.connection.info())
+    }
+
+    /// Connections that exist, orphans included; TIME_WAIT and half-open ones are not connections.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
     }
 
     /// Whether a tuple belongs to a connection, a half-open one or a TIME_WAIT record.
@@ -227,12 +233,12 @@ impl<P: PacketPool> Stack<P> {
             Disposition::Continue => {}
             Disposition::Reset(reset) => self.owe_reset(tuple, reset),
             Disposition::TimeWait(record) => self.enter_time_wait(now, key, record),
-            Disposition::Closed(_, reset) => {
+            Disposition::Closed(reason, reset) => {
                 if let Some(reset) = reset {
                     self.owe_reset(tuple, reset);
                 }
                 self.flows.remove(&tuple, Owner::Connection(key.index()));
-                self.end(key);
+                self.end(key, reason == CloseReason::Finished);
             }
         }
         let Some(slot) = self.connections.get_mut(key) else {
@@ -240,16 +246,17 @@ impl<P: PacketPool> Stack<P> {
         };
         let Slot { connection, meta } = slot;
         meta.news |= connection.take_ready();
-        if meta.over && !connection.has_unread() {
-            if meta.orphan {
-                self.free(key);
-                return;
-            }
-            meta.news |= Ready::CLOSED;
-        } else {
-            // The last event waits until everything received was read.
-            meta.news = meta.news.without(Ready::CLOSED);
+        if meta.over && meta.orphan {
+            self.free(key);
+            return;
         }
+        // The last event waits until everything received was read and its end was told: whoever reads by `splice` must
+        // not lose the flow between the last byte and the end.
+        meta.news = if meta.over && (meta.end_told || !meta.in_order) {
+            meta.news | Ready::CLOSED
+        } else {
+            meta.news.without(Ready::CLOSED)
+        };
         if !meta.orphan && !meta.news.is_empty() {
             self.news.push(NEWS, key.index());
         }
@@ -257,7 +264,7 @@ impl<P: PacketPool> Stack<P> {
             return;
         }
         self.timers.arm(key.index(), connection.next_deadline());
-        if connection.wants_output(&self.tunables) {
+        if connection.wants_output() {
             self.make_ready(key);
         }
     }
@@ -291,16 +298,17 @@ impl<P: PacketPool> Stack<P> {
                 self.flows.remove(&tuple, Owner::Connection(key.index()));
             }
         }
-        self.end(key);
+        self.end(key, true);
     }
 
-    /// The connection has ended: no timer, no output, no tuple; it stays for what the application has to read or to
-    /// be told.
-    fn end(&mut self, key: Key) {
+    /// The connection has ended: no timer, no output, no tuple; it stays for what the application has to read or to be
+    /// told. `in_order` when both sides had closed.
+    fn end(&mut self, key: Key, in_order: bool) {
         self.timers.cancel(key.index());
         self.output.remove(key.index());
         if let Some(slot) = self.connections.get_mut(key) {
             slot.meta.over = true;
+            slot.meta.in_order = in_order;
         }
     }
 

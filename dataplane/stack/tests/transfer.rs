@@ -1,0 +1,316 @@
+//! Two and three stacks in a row move bytes over links that lose, duplicate and reorder.
+
+mod wire;
+
+use millrace_base::{FlowTuple, Instant};
+use millrace_stack::{FlowId, Ready, State};
+use wire::{Faults, World, address, listener, pattern, tuple};
+
+const PORT: u16 = 80;
+
+/// A client (node 0) connected to a server (node 1) that has accepted.
+fn connected(seed: u64, v6: bool, faults: Faults) -> (World, FlowId, FlowId) {
+    let mut world = World::chain(seed, 2);
+    world.faults = faults;
+    let server = address(v6, 0, 2);
+    world.nodes[1]
+        .stack
+        .set_listeners(&[listener(7, server, PORT)]);
+    let client = tuple(address(v6, 0, 1), 40_000, server, PORT);
+    let flow = world.nodes[0]
+        .stack
+        .connect(world.now, client, 1)
+        .expect("connects");
+    world.run_until(60_000, |world| {
+        world.ready(0, flow).contains(Ready::CONNECTED) && world.accepted(1).is_some()
+    });
+    let accepted = world.accepted(1).expect("accepted");
+    (world, flow, accepted)
+}
+
+/// Sends `data` one way, closes, and reads it at the other end.
+fn transfer(world: &mut World, from: (usize, FlowId), to: (usize, FlowId), data: &[u8]) {
+    let (mut sent, mut got, mut shut) = (0, Vec::new(), false);
+    world.run_until(600_000, |world| {
+        world.send(from.0, from.1, data, &mut sent);
+        if sent == data.len() && !shut {
+            shut = true;
+            let now = world.now;
+            world.nodes[from.0].stack.shutdown(now, from.1);
+        }
+        world.receive(to.0, to.1, &mut got)
+    });
+    assert_eq!(got.len(), data.len());
+    assert!(got == data, "the bytes differ");
+}
+
+/// All buffers are back and no connection is left.
+fn assert_nothing_leaks(world: World) {
+    for node in world.nodes {
+        let wire::Node { stack, pool, .. } = node;
+        drop(stack);
+        assert_eq!(pool.live(), 0);
+    }
+}
+
+// behaviour: LSN-7 LSN-23 LSN-25
+#[test]
+fn a_client_connects_and_the_listener_is_named_once() {
+    for v6 in [false, true] {
+        let (world, flow, accepted) = connected(1, v6, Faults::default());
+        let event = world.nodes[1].events[0];
+        assert_eq!(event.listener.map(|id| id.number()), Some(7));
+        assert_eq!(event.flow, accepted);
+        assert_eq!(world.nodes[0].events[0].user, 1);
+        let info = world.nodes[0].stack.info(flow).expect("alive");
+        assert_eq!(info.state, State::Established);
+        assert_eq!(
+            info.mss,
+            if v6 { 1_428 } else { 1_448 },
+            "MTU 1500 less headers and timestamps"
+        );
+        let stats = (world.nodes[0].stack.stats(), world.nodes[1].stack.stats());
+        assert_eq!(
+            (stats.0.tcp_active_opens, stats.1.tcp_passive_opens),
+            (1, 1)
+        );
+        assert_nothing_leaks(world);
+    }
+}
+
+#[test]
+fn bytes_arrive_in_order_over_bad_links_in_both_families() {
+    for seed in 0..6 {
+        for v6 in [false, true] {
+            println!("seed {seed} v6 {v6}");
+            let faults = Faults {
+                loss_percent: 3,
+                duplicate_percent: 2,
+                reorder_percent: 5,
+            };
+            let (mut world, client, server) = connected(seed, v6, faults);
+            let data = pattern(300_000);
+            transfer(&mut world, (0, client), (1, server), &data);
+            let answer = pattern(50_000);
+            transfer(&mut world, (1, server), (0, client), &answer);
+            world.run_for(200_000);
+            assert!(world.ready(0, client).contains(Ready::CLOSED));
+            assert!(world.ready(1, server).contains(Ready::CLOSED));
+            for node in &world.nodes {
+                assert_eq!(node.stack.connections(), 0);
+                assert_eq!(node.pool.live(), 0, "idle stacks hold no buffers");
+            }
+            assert_nothing_leaks(world);
+        }
+    }
+}
+
+// behaviour: A26-4 A26-27
+#[test]
+fn who_closes_first_keeps_the_tuple_for_a_minute() {
+    let (mut world, client, server) = connected(3, false, Faults::default());
+    let used: FlowTuple = world.nodes[0].stack.info(client).expect("alive").tuple;
+    world.nodes[0].stack.close(world.now, client);
+    world.run_until(1_000, |world| {
+        world.ready(1, server).contains(Ready::PEER_CLOSED)
+    });
+    world.nodes[1].stack.close(world.now, server);
+    world.run_for(1_000);
+    assert!(world.nodes[0].stack.tuple_in_use(&used));
+    assert!(!world.nodes[1].stack.tuple_in_use(&used.reversed()));
+    assert!(world.nodes[0].stack.connect(world.now, used, 0).is_err());
+    world.run_for(60_000);
+    assert!(!world.nodes[0].stack.tuple_in_use(&used));
+    assert_eq!(world.nodes[0].stack.stats().tw, 1);
+    assert_eq!(
+        world.nodes[0].stack.next_deadline(),
+        Instant::NEVER,
+        "nothing left to wait for"
+    );
+}
+
+/// A balancer (node 1) between a client (node 0) and a server (node 2): accepts, connects on, splices both ways.
+struct Spliced {
+    world: World,
+    client: FlowId,
+    front: Option<FlowId>,
+    back: Option<FlowId>,
+    server: Option<FlowId>,
+    front_shut: bool,
+    back_shut: bool,
+}
+
+fn spliced(seed: u64, v6: bool, faults: Faults) -> Spliced {
+    let mut world = World::chain(seed, 3);
+    world.faults = faults;
+    let vip = address(v6, 0, 2);
+    let backend = address(v6, 1, 2);
+    world.nodes[1]
+        .stack
+        .set_listeners(&[listener(1, vip, PORT)]);
+    world.nodes[2]
+        .stack
+        .set_listeners(&[listener(2, backend, 8_080)]);
+    let client = tuple(address(v6, 0, 1), 40_000, vip, PORT);
+    let client = world.nodes[0]
+        .stack
+        .connect(world.now, client, 0)
+        .expect("connects");
+    Spliced {
+        world,
+        client,
+        front: None,
+        back: None,
+        server: None,
+        front_shut: false,
+        back_shut: false,
+    }
+}
+
+impl Spliced {
+    /// The state of all four ends, for a failure's message.
+    fn describe(&self) -> String {
+        let ends = [
+            (0, Some(self.client)),
+            (1, self.front),
+            (1, self.back),
+            (2, self.server),
+        ];
+        let mut text = format!("at {:?}", self.world.now);
+        for (node, flow) in ends {
+            let info = flow.and_then(|flow| self.world.nodes[node].stack.info(flow));
+            text.push_str(&format!("\n  node {node}: {info:?}"));
+        }
+        text
+    }
+
+    /// What a balancer does whenever anything happened.
+    fn balance(&mut self, v6: bool) {
+        let now = self.world.now;
+        if self.front.is_none() {
+            self.front = self.world.accepted(1);
+            if self.front.is_some() {
+                let back = tuple(address(v6, 1, 1), 50_000, address(v6, 1, 2), 8_080);
+                let back = self.world.nodes[1]
+                    .stack
+                    .connect(now, back, 1)
+                    .expect("connects");
+                self.back = Some(back);
+            }
+        }
+        self.server = self.world.accepted(2);
+        let (Some(front), Some(back)) = (self.front, self.back) else {
+            return;
+        };
+        let stack = &mut self.world.nodes[1].stack;
+        if stack.splice(now, front, back).end_of_stream && !self.back_shut {
+            stack.shutdown(now, back);
+            self.back_shut = true;
+        }
+        if stack.splice(now, back, front).end_of_stream && !self.front_shut {
+            stack.shutdown(now, front);
+            self.front_shut = true;
+        }
+    }
+}
+
+#[test]
+fn a_balancer_splices_both_ways_and_copies_nothing() {
+    for seed in 0..4 {
+        for v6 in [false, true] {
+            println!("seed {seed} v6 {v6}");
+            let faults = Faults {
+                loss_percent: 2,
+                duplicate_percent: 1,
+                reorder_percent: 5,
+            };
+            let faults = if seed == 0 { Faults::default() } else { faults };
+            let mut chain = spliced(seed, v6, faults);
+            let (request, answer) = (pattern(200_000), pattern(400_000));
+            let (mut asked, mut answered) = (0, 0);
+            let (mut at_server, mut at_client) = (Vec::new(), Vec::new());
+            let (mut client_shut, mut server_shut) = (false, false);
+            let limit = Instant::from_millis(900_000);
+            loop {
+                chain.balance(v6);
+                let (client, now) = (chain.client, chain.world.now);
+                if chain.world.ready(0, client).contains(Ready::CONNECTED) {
+                    chain.world.send(0, client, &request, &mut asked);
+                }
+                if asked == request.len() && !client_shut {
+                    client_shut = true;
+                    chain.world.nodes[0].stack.shutdown(now, client);
+                }
+                if let Some(server) = chain.server {
+                    let ended = chain.world.receive(2, server, &mut at_server);
+                    chain.world.send(2, server, &answer, &mut answered);
+                    if ended && answered == answer.len() && !server_shut {
+                        server_shut = true;
+                        chain.world.nodes[2].stack.shutdown(now, server);
+                    }
+                }
+                if chain.world.receive(0, client, &mut at_client) {
+                    break;
+                }
+                if !chain.world.step(limit) {
+                    panic!("stuck: {}", chain.describe());
+                }
+            }
+            assert!(at_server == request && at_client == answer);
+            let stats = chain.world.nodes[1].stack.stats();
+            assert_eq!(stats.payload_copied_bytes, 0);
+            assert_eq!(stats.payload_spliced_bytes, 600_000);
+            chain.world.run_for(200_000);
+            for node in &chain.world.nodes {
+                assert_eq!(node.stack.connections(), 0);
+                assert_eq!(node.pool.live(), 0);
+            }
+            assert_nothing_leaks(chain.world);
+        }
+    }
+}
+
+// Backpressure: a server that reads nothing stops the client through both connections.
+#[test]
+fn a_reader_that_stops_stops_the_sender_through_the_balancer() {
+    let mut chain = spliced(9, false, Faults::default());
+    let data = pattern(30_000_000);
+    let mut sent = 0;
+    let limit = Instant::from_millis(60_000);
+    loop {
+        chain.balance(false);
+        let client = chain.client;
+        if chain.world.ready(0, client).contains(Ready::CONNECTED) {
+            chain.world.send(0, client, &data, &mut sent);
+        }
+        if !chain.world.step(limit) || chain.world.now >= limit {
+            break;
+        }
+    }
+    assert!(
+        sent < 20_000_000,
+        "{sent} bytes were taken though nobody read them"
+    );
+    let now = chain.world.now;
+    let client = chain.client;
+    chain.world.nodes[0].stack.abort(now, client);
+    chain.world.run_for(1_000);
+    let front = chain.front.expect("accepted");
+    assert!(
+        chain
+            .world
+            .ready(1, front)
+            .contains(Ready::RESET | Ready::CLOSED)
+    );
+    let back = chain.back.expect("connected");
+    let now = chain.world.now;
+    chain.world.nodes[1].stack.abort(now, back);
+    chain.world.run_for(1_000);
+    assert!(
+        chain
+            .world
+            .ready(2, chain.server.expect("accepted"))
+            .contains(Ready::RESET)
+    );
+    assert_nothing_leaks(chain.world);
+}
