@@ -2,7 +2,9 @@
 //! are for.
 
 use millrace_abi::{BackendCounters, Command, ListenerCounters, NeighborState, Tables as Snapshot};
-use millrace_base::{BackendId, Instant, Key, LcoreIndex, ListenerId, PacketPool, Rng, Slab};
+use millrace_base::{
+    BackendId, FlowTuple, Instant, Key, LcoreIndex, ListenerId, PacketPool, Rng, Slab,
+};
 use millrace_stack::{Event, NeighborUpdate, Offloads, Ready, Stack};
 
 use crate::counters::{Counters, count};
@@ -13,7 +15,7 @@ use crate::limits::{
 use crate::probe::{Order, Probes};
 use crate::report::{Listing, Reports};
 use crate::session::{Cause, ConnectFailure, Leg, Phase, Session, Step};
-use crate::snat::{OwnerFunction, Snat};
+use crate::snat::Snat;
 use crate::tables::Tables;
 use crate::user::Owner;
 
@@ -42,15 +44,25 @@ pub struct Balancer {
     pub(crate) reports: Reports,
     pub(crate) counters: Counters,
     pub(crate) draining: bool,
+    /// Slots below this one were emptied by `reset_sessions`.
+    pub(crate) slots_reset: u32,
     rng: Rng,
 }
 
 impl Balancer {
     /// A balancer without tables: it refuses every client until the first `adopt`.
-    pub fn new(config: BalancerConfig, owner: OwnerFunction) -> Self {
+    ///
+    /// `owner` tells which lcore receives the frames of a connection, given its tuple as *we* see it:
+    /// the frames arrive with `remote` as their source and `local` as their destination. The worker
+    /// knows it from the device's RSS key and redirection table, or from its own spreading. For one
+    /// tuple it must always say the same.
+    pub fn new(
+        config: BalancerConfig,
+        owner: impl Fn(&FlowTuple) -> LcoreIndex + Send + 'static,
+    ) -> Self {
         let sessions_max = config.sessions_max.min(SESSIONS_MAX);
         let mut rng = Rng::new(config.seed);
-        let snat = Snat::new(config.lcore, config.lcores, owner);
+        let snat = Snat::new(config.lcore, config.lcores, Box::new(owner));
         Self {
             sessions: Slab::new(sessions_max),
             deadlines: Deadlines::new(sessions_max),
@@ -59,6 +71,7 @@ impl Balancer {
             reports: Reports::new(),
             counters: Counters::default(),
             draining: false,
+            slots_reset: 0,
             rng,
         }
     }
@@ -263,6 +276,7 @@ impl Balancer {
             Cause::Lost(Leg::Client) => count!(self.counters.sessions_client_lost),
             Cause::Lost(Leg::Server) => count!(self.counters.sessions_backend_lost),
             Cause::Idle => count!(self.counters.sessions_idle),
+            Cause::Drained => count!(self.counters.sessions_drained),
             Cause::Unserved => {
                 count!(self.counters.sessions_unserved);
                 if let Some(listener) = listener {

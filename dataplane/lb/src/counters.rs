@@ -53,6 +53,8 @@ counters! {
     sessions_backend_lost = "millrace_sessions_backend_lost_total",
     /// Sessions ended because no byte passed for the idle timeout.
     sessions_idle = "millrace_sessions_idle_total",
+    /// Sessions reset because the lcore left and waited no longer.
+    sessions_drained = "millrace_sessions_drained_total",
     /// Sessions that used up their attempts to reach a backend.
     sessions_unserved = "millrace_sessions_unserved_total",
     /// Clients refused because the session table was full.

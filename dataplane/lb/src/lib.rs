@@ -47,4 +47,3 @@ mod user;
 
 pub use balancer::{Balancer, BalancerConfig};
 pub use counters::Counters;
-pub use snat::OwnerFunction;

@@ -81,3 +81,9 @@ pub const PROBE_TIMEOUT_MIN: Nanos = Nanos::from_millis(1);
 
 /// The longest timeout of a probe; more is this. A probe that hangs for a minute has said enough.
 pub const PROBE_TIMEOUT_MAX: Nanos = Nanos::from_secs(60);
+
+/// Sessions that one call of `reset_sessions` resets.
+///
+/// Each owes two RSTs, and the stack holds `REPLIES_MAX` replies until the next transmission.
+pub const RESETS_PER_CALL_MAX: usize = 64;
+const _: () = assert!(2 * RESETS_PER_CALL_MAX <= millrace_stack::limits::REPLIES_MAX);

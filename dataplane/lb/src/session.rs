@@ -55,6 +55,8 @@ pub(crate) enum Cause {
     Idle,
     /// No backend could be reached.
     Unserved,
+    /// The lcore leaves and waits no longer.
+    Drained,
 }
 
 /// Why an attempt to reach a backend failed.

@@ -19,12 +19,9 @@ use millrace_base::{Address, Endpoint, FlowTuple, LcoreIndex};
 
 use crate::limits::{SNAT_TRIES_MAX, SNAT_TRIES_PER_LCORE};
 
-/// Tells which lcore receives the frames of a connection, given its tuple as *we* see it: the
-/// frames arrive with `remote` as their source and `local` as their destination.
-///
-/// The worker builds it from the device's RSS key and redirection table, or from its software
-/// spreading. It must stay the same for as long as a connection lives.
-pub type OwnerFunction = Box<dyn Fn(&FlowTuple) -> LcoreIndex + Send>;
+/// Which lcore receives the frames of a connection (`Balancer::new`). Asked once for each candidate
+/// port, so that the indirection costs nothing that counts.
+pub(crate) type OwnerFunction = Box<dyn Fn(&FlowTuple) -> LcoreIndex + Send>;
 
 /// One address with the ports we may leave from.
 #[derive(Clone, Copy, Debug)]

@@ -81,6 +81,33 @@ fn a_drain_lets_sessions_finish_and_refuses_newcomers() {
     world.assert_nothing_leaks();
 }
 
+#[test]
+fn the_end_of_patience_resets_every_session() {
+    let mut world = World::new(&WorldOptions::default());
+    for _ in 0..150 {
+        world.request(Request {
+            reply: Reply::Nothing,
+            ..Request::default()
+        });
+    }
+    world.run_for(secs(1));
+    world.command(Command::Drain);
+    while world.reset_sessions() {
+        world.run_for(Nanos::from_millis(1));
+    }
+    world.finish_requests(secs(1));
+    assert_eq!(world.client.count(Outcome::Reset), 150);
+    assert!(
+        world
+            .servers
+            .iter()
+            .all(|server| server.sessions.iter().all(|s| s.reset))
+    );
+    assert!(world.balancer.is_drained());
+    assert_eq!(world.balancer.counters().sessions_drained, 150);
+    world.assert_nothing_leaks();
+}
+
 fn probe(world: &mut World, token: u64, which: u8) -> (ProbeOutcome, u32) {
     let target = world.backend_endpoint(which);
     world.command(Command::Probe {

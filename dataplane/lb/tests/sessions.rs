@@ -310,6 +310,38 @@ fn without_a_free_source_port_the_client_is_reset_and_the_reason_counted() {
     assert!(world.balancer.counters().snat_exhausted >= 2);
 }
 
+// RFC 9293 section 3.6.1: whoever closes first keeps the tuple for a while; so it is not free.
+#[test]
+fn a_source_port_in_time_wait_is_not_taken_again_before_its_time() {
+    let mut world = World::new(&WorldOptions {
+        servers: 1,
+        snat_ports: (5_000, 5_009),
+        ..WorldOptions::default()
+    });
+    let one_by_one = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            // The client closes first, and so does the balancer towards the backend.
+            world.request(Request::default());
+            world.finish_requests(SECOND);
+        }
+    };
+    one_by_one(&mut world, 10);
+    let mut ports: Vec<_> = world.servers[0]
+        .sessions
+        .iter()
+        .map(|s| s.peer.port)
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, (5_000..5_010).collect::<Vec<_>>());
+    one_by_one(&mut world, 1);
+    assert_eq!(world.client.outcome(10), Some(Outcome::Reset));
+    assert_eq!(world.balancer.counters().snat_exhausted, 1);
+    world.run_for(secs(61));
+    one_by_one(&mut world, 10);
+    assert_eq!(world.client.count(Outcome::Complete), 20);
+    world.assert_nothing_leaks();
+}
+
 #[test]
 fn an_idle_session_is_reset_after_the_idle_timeout_and_not_before() {
     let mut world = World::new(&WorldOptions::default());

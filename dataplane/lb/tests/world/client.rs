@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) abort_after_bytes: Option<usize>,
     /// Take no byte of the reply before this instant.
     pub(crate) read_from: Instant,
+    /// Reset the connection at this instant if nothing has ended it before.
+    pub(crate) give_up_at: Instant,
 }
 
 impl Default for Request {
@@ -32,6 +34,7 @@ impl Default for Request {
             half_close: false,
             abort_after_bytes: None,
             read_from: Instant::ZERO,
+            give_up_at: Instant::NEVER,
         }
     }
 }
@@ -166,6 +169,13 @@ impl Exchange {
     }
 
     fn move_bytes(&mut self, now: Instant, node: &mut Node) {
+        if self.outcome.is_some() {
+            return;
+        }
+        if self.request.give_up_at.is_due(now) {
+            node.stack.abort(now, self.flow);
+            self.outcome = Some(Outcome::Aborted);
+        }
         if self.outcome.is_some() || !self.connected {
             return;
         }
