@@ -1,2 +1,97 @@
-//! To be written.
-fn main() {}
+//! `millrace-dataplane`: owns the cards, runs one packet loop per lcore, obeys control.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unreachable,
+        clippy::float_arithmetic
+    )
+)]
+
+mod args;
+mod boot;
+mod counters;
+mod housekeeping;
+mod idle;
+mod memory;
+mod owner;
+mod poll;
+mod shutdown;
+mod slowpath;
+mod steer;
+mod tx;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+use millrace_abi::heap::SealableHeap;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, LogFormat};
+use crate::boot::Dataplane;
+use crate::shutdown::{Control, Signals};
+
+#[global_allocator]
+static HEAP: SealableHeap = SealableHeap;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(problem) = args.check() {
+        eprintln!("error: {problem}");
+        return ExitCode::from(2);
+    }
+    if let Err(problem) = start_logging(&args) {
+        eprintln!("error: --log-level: {problem}");
+        return ExitCode::from(2);
+    }
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let signals = Signals::install().context("taking over SIGTERM and SIGINT")?;
+    let control = Control::default();
+    let Dataplane {
+        eal,
+        ports,
+        lcores,
+        region,
+    } = boot::boot(args, &control)?;
+    let mut tasks = Vec::with_capacity(lcores.len());
+    for (eal_lcore, lcore) in lcores {
+        tasks.push(eal.launch(eal_lcore, move || lcore.run())?);
+    }
+    info!(lcores = tasks.len(), ports = ports.len(), "running");
+    housekeeping::until_shutdown(&signals, &control, &ports, &region, tasks.len());
+    for task in tasks {
+        task.join()
+            .map_err(|_| anyhow!("an lcore's loop panicked"))?;
+    }
+    region.remove().context("removing the shared region")?;
+    info!("stopped");
+    Ok(())
+}
+
+fn start_logging(args: &Args) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(&args.log_level)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

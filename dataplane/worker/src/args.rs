@@ -1,0 +1,294 @@
+//! Boot arguments: everything that cannot change while the dataplane runs.
+//!
+//! `millrace dataplane-args` prints them from the configuration file, one per line, so that the file stays the only
+//! place an operator edits. Whatever may change at run time arrives later through the shared region instead.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
+use millrace_base::MacAddress;
+
+/// Smallest mbuf data room that holds a 1,514-byte frame behind the headroom.
+const MBUF_BYTES_MIN: u16 = 1_792;
+/// MTU range: the IPv6 minimum (RFC 8200 section 5) to the largest jumbo frame in use.
+const MTU_RANGE: std::ops::RangeInclusive<u16> = 1_280..=9_600;
+
+/// The packet-processing process of Millrace. Started with the output of `millrace dataplane-args`.
+///
+/// Exit codes: 0 clean shutdown, 1 the dataplane could not start or had to give up, 2 bad arguments.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "millrace-dataplane", version)]
+pub(crate) struct Args {
+    /// Where the shared region is created, normally on a tmpfs.
+    #[arg(long, value_name = "DIR", default_value = "/run/millrace")]
+    pub(crate) runtime_dir: PathBuf,
+    /// CPUs that run the packet loop, one lcore each.
+    #[arg(long, value_name = "CPU,CPU", value_delimiter = ',', required = true)]
+    pub(crate) lcores: Vec<u16>,
+    /// Packet buffers in all.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    pub(crate) mbufs: u32,
+    /// Bytes of memory in a packet buffer, the 128 bytes of headroom included.
+    #[arg(long, value_name = "BYTES", default_value_t = 2_176,
+          value_parser = clap::value_parser!(u16).range(i64::from(MBUF_BYTES_MIN)..))]
+    pub(crate) mbuf_bytes: u16,
+    /// Where packet memory comes from: auto, hugepages or no-huge; `:MB` after it sizes it.
+    #[arg(long, value_name = "KIND[:MB]", default_value = "auto")]
+    pub(crate) memory: Memory,
+    /// Let `dpdk-dumpcap` attach. Packet memory then lies in files of the huge-page mount, which a `kill -9` leaves behind.
+    #[arg(long)]
+    pub(crate) capture: bool,
+    /// Name of this instance among DPDK processes on the machine.
+    #[arg(long, value_name = "NAME", default_value = "millrace")]
+    pub(crate) file_prefix: String,
+    /// Connections one lcore can hold; a proxied session needs two.
+    #[arg(long, value_name = "N", default_value_t = 65_536,
+          value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    pub(crate) connections_max: u32,
+    /// What an lcore does when there is nothing to do.
+    #[arg(long, value_enum, default_value_t = Idle::Sleep)]
+    pub(crate) idle: Idle,
+    /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;queues=1`.
+    #[arg(long = "port", value_name = "SPEC", required = true)]
+    pub(crate) ports: Vec<PortSpec>,
+    /// A further argument for DPDK's environment abstraction layer, as it is.
+    #[arg(long = "eal-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) eal_args: Vec<String>,
+    /// Least severe log line that is printed, or a `tracing` filter.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// Form of the log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What an lcore does when there is nothing to do.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Poll without a break: lowest latency, a full core.
+    Poll,
+    /// Poll with the CPU's pause instruction: a full core, but kind to the sibling thread.
+    Pause,
+    /// Sleep tens of microseconds after some empty polls: for shared machines.
+    Sleep,
+}
+
+/// Form of the log lines.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where packet memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Which pages.
+    pub(crate) kind: MemoryKind,
+    /// Megabytes to take; 0 lets the mbuf count decide.
+    pub(crate) megabytes: u32,
+}
+
+/// Which pages back the packet memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryKind {
+    /// Huge pages when enough are free, ordinary pages otherwise.
+    Auto,
+    /// Huge pages or nothing.
+    HugePages,
+    /// Ordinary pages: slower, works everywhere.
+    NoHuge,
+}
+
+/// One network port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortSpec {
+    /// The operator's name for it.
+    pub(crate) name: String,
+    /// A DPDK virtual device with its arguments, or a PCI address.
+    pub(crate) device: String,
+    /// Our address on this port; `None` takes the device's own.
+    pub(crate) mac: Option<MacAddress>,
+    /// Largest IP packet, bytes.
+    pub(crate) mtu: u16,
+    /// Receive and transmit queues; `None` is one per lcore.
+    pub(crate) queues: Option<u16>,
+}
+
+impl Args {
+    /// Checks what one argument alone cannot tell. The error is a sentence for the operator.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.lcores.len() > LCORES_MAX {
+            return Err(format!(
+                "--lcores: at most {LCORES_MAX} lcores are supported"
+            ));
+        }
+        if self.ports.len() > PORTS_MAX {
+            return Err(format!("--port: at most {PORTS_MAX} ports are supported"));
+        }
+        let mut cpus = self.lcores.clone();
+        cpus.sort_unstable();
+        if cpus.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err("--lcores: a CPU is named twice".to_owned());
+        }
+        let mut names: Vec<&str> = self.ports.iter().map(|port| port.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err("--port: two ports have the same name".to_owned());
+        }
+        for port in &self.ports {
+            if let Some(queues) = port.queues
+                && usize::from(queues) != self.lcores.len()
+            {
+                return Err(format!(
+                    "--port {}: queues={queues} but there are {} lcores; each lcore polls one queue of each port",
+                    port.name,
+                    self.lcores.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PortSpec {
+    /// Whether the device is a PCI function (bound through `-a`) and not a virtual device (`--vdev`).
+    pub(crate) fn is_pci(&self) -> bool {
+        !self.device.starts_with("net_") && self.device.contains(':')
+    }
+}
+
+impl FromStr for PortSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut port = Self {
+            name: String::new(),
+            device: String::new(),
+            mac: None,
+            mtu: 1_500,
+            queues: None,
+        };
+        for item in text.split(';').filter(|item| !item.is_empty()) {
+            let (key, value) = item
+                .split_once('=')
+                .ok_or_else(|| format!("`{item}` is not key=value"))?;
+            match key {
+                "name" => port.name = value.to_owned(),
+                "device" => port.device = value.to_owned(),
+                "mac" => {
+                    let mac = MacAddress::parse(value)
+                        .filter(|mac| !mac.is_group() && *mac != MacAddress::ZERO)
+                        .ok_or_else(|| format!("`{value}` is not a unicast MAC address"))?;
+                    port.mac = Some(mac);
+                }
+                "mtu" => {
+                    port.mtu = value
+                        .parse()
+                        .ok()
+                        .filter(|mtu| MTU_RANGE.contains(mtu))
+                        .ok_or_else(|| format!("mtu={value} is not within {MTU_RANGE:?}"))?;
+                }
+                "queues" => {
+                    let queues = value.parse().ok().filter(|queues| *queues > 0);
+                    port.queues =
+                        Some(queues.ok_or_else(|| format!("queues={value} is not a count"))?);
+                }
+                _ => {
+                    return Err(format!(
+                        "unknown key `{key}`: name, device, mac, mtu, queues"
+                    ));
+                }
+            }
+        }
+        if port.name.is_empty() || port.device.is_empty() {
+            return Err("a port needs name= and device=".to_owned());
+        }
+        Ok(port)
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, megabytes) = match text.split_once(':') {
+            Some((kind, megabytes)) => {
+                let count = megabytes
+                    .parse()
+                    .map_err(|_| format!("`{megabytes}` is not a number of megabytes"))?;
+                (kind, count)
+            }
+            None => (text, 0),
+        };
+        let kind = match kind {
+            "auto" => MemoryKind::Auto,
+            "hugepages" => MemoryKind::HugePages,
+            "no-huge" => MemoryKind::NoHuge,
+            _ => return Err(format!("`{kind}` is not auto, hugepages or no-huge")),
+        };
+        Ok(Self { kind, megabytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &[&str]) -> Result<Args, clap::Error> {
+        let base = ["millrace-dataplane", "--lcores", "0,1"];
+        Args::try_parse_from(base.iter().chain(extra))
+    }
+
+    #[test]
+    fn a_port_keeps_the_commas_of_its_device() {
+        let args = parse(&[
+            "--port",
+            "name=front;device=net_af_packet0,iface=d0,blocksz=4096;mac=02:00:00:00:00:01;mtu=9000",
+        ])
+        .expect("valid");
+        let port = args.ports.first().expect("one port");
+        assert_eq!(port.device, "net_af_packet0,iface=d0,blocksz=4096");
+        assert_eq!(port.mtu, 9_000);
+        assert!(!port.is_pci());
+        assert_eq!(args.check(), Ok(()));
+        let pci: PortSpec = "name=a;device=0000:01:00.0".parse().expect("valid");
+        assert!(pci.is_pci());
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_a_sentence() {
+        assert!(parse(&["--port", "name=a;device=net_null0;mtu=100"]).is_err());
+        assert!(parse(&["--port", "name=a;device=net_null0;mac=01:00:5e:00:00:01"]).is_err());
+        assert!(parse(&["--port", "name=a;device=net_null0;colour=red"]).is_err());
+        assert!(parse(&["--port", "device=net_null0"]).is_err());
+        assert!(parse(&["--memory", "huge", "--port", "name=a;device=net_null0"]).is_err());
+        let twice = parse(&[
+            "--port",
+            "name=a;device=net_null0",
+            "--port",
+            "name=a;device=net_null1",
+        ]);
+        assert!(twice.expect("parses").check().is_err());
+        let queues = parse(&["--port", "name=a;device=net_null0;queues=1"]).expect("parses");
+        assert!(queues.check().expect_err("two lcores").contains("2 lcores"));
+    }
+
+    #[test]
+    fn memory_is_a_kind_and_perhaps_a_size() {
+        let memory: Memory = "no-huge:512".parse().expect("valid");
+        assert_eq!(
+            memory,
+            Memory {
+                kind: MemoryKind::NoHuge,
+                megabytes: 512
+            }
+        );
+        assert_eq!("auto".parse::<Memory>().expect("valid").megabytes, 0);
+        assert!("auto:lots".parse::<Memory>().is_err());
+    }
+}

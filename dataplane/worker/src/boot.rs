@@ -1,0 +1,329 @@
+//! From arguments to running lcores, in the order in which things can fail.
+//!
+//! EAL, packet memory, ports, the shared region, one stack and balancer per lcore: everything that will ever be allocated
+//! is allocated here. What each failure means is in its error's words; all of them end the process with exit code 1.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arrayvec::ArrayVec;
+use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
+use millrace_abi::{LcoreInfo, LcoreState, Name, PortInfo, Region, RegionConfig};
+use millrace_base::{FlowTuple, Instant, LcoreIndex, PortId};
+use millrace_dpdk::{
+    Burst, Clock, Device, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
+    Memory as EalMemory, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads, TxQueue,
+    Vdev,
+};
+use millrace_lb::{Balancer, BalancerConfig};
+use millrace_stack::{Offloads, Stack, StackConfig, TcpTunables};
+use tracing::info;
+
+use crate::args::{Args, Memory, MemoryKind, PortSpec};
+use crate::counters::{self, Counters};
+use crate::idle::Idler;
+use crate::memory;
+use crate::owner::owner;
+use crate::poll::Lcore;
+use crate::shutdown::Control;
+use crate::steer::Steer;
+use crate::tx::TxPort;
+
+/// Free mbufs that each lcore keeps at hand.
+const MBUF_CACHE: u32 = 256;
+/// The largest frame that a TSO device is handed, bytes. Beyond 64 KiB the IP length field ends.
+const TSO_BYTES_MAX: u32 = 61_440;
+/// One half-open connection for each of these: a flood beyond it is answered with SYN cookies.
+const SYN_QUEUE_SHARE: usize = 4;
+/// Next hops an lcore can know.
+const NEIGHBORS_MAX: usize = 4_096;
+/// Health probes one lcore can have under way.
+const PROBES_MAX: usize = 512;
+
+/// A dataplane that is ready to run.
+pub(crate) struct Dataplane {
+    /// The proof that EAL runs.
+    pub(crate) eal: Eal,
+    /// The ports, for statistics and link state.
+    pub(crate) ports: Vec<Port>,
+    /// Each lcore's loop and where it will run.
+    pub(crate) lcores: Vec<(EalLcore, Lcore)>,
+    /// The shared region.
+    pub(crate) region: Region,
+}
+
+struct StartedPort {
+    port: Port,
+    rx: Vec<RxQueue>,
+    tx: Vec<TxQueue>,
+    info: PortInfo,
+    offloads: Offloads,
+}
+
+/// Does everything up to, and not including, the first packet.
+pub(crate) fn boot(args: &Args, control: &Control) -> Result<Dataplane> {
+    let eal = start_eal(args)?;
+    info!(
+        version = eal.version(),
+        capture = eal.is_capture_ready(),
+        "EAL started"
+    );
+    let pool = create_pool(&eal, args)?;
+    let mut ports = Vec::with_capacity(args.ports.len());
+    for spec in &args.ports {
+        ports.push(start_port(&eal, spec, args, pool)?);
+    }
+    let region = create_region(&eal, args, &ports)?;
+    let lcores = create_lcores(&eal, args, control, pool, &mut ports, &region)?;
+    let ports = ports.into_iter().map(|started| started.port).collect();
+    Ok(Dataplane {
+        eal,
+        ports,
+        lcores,
+        region,
+    })
+}
+
+fn start_eal(args: &Args) -> Result<Eal> {
+    let main_cpu = housekeeping_cpu(&args.lcores);
+    let mut lcores = vec![LcoreCpu {
+        lcore: 0,
+        cpu: main_cpu,
+    }];
+    for (lcore, cpu) in (1u16..).zip(&args.lcores) {
+        lcores.push(LcoreCpu { lcore, cpu: *cpu });
+    }
+    let (pci, vdevs): (Vec<&PortSpec>, Vec<&PortSpec>) =
+        args.ports.iter().partition(|port| port.is_pci());
+    let pci = if pci.is_empty() {
+        PciDevices::None
+    } else {
+        PciDevices::Allow(pci.iter().map(|port| port.device.clone()).collect())
+    };
+    let eal_args = EalArgs {
+        program: "millrace-dataplane".to_owned(),
+        lcores,
+        main_lcore: Some(0),
+        memory: choose_memory(args),
+        in_memory: !args.capture,
+        file_prefix: Some(args.file_prefix.clone()),
+        vdevs: vdevs.iter().map(|port| Vdev::parse(&port.device)).collect(),
+        pci,
+        log_level: LogLevel::Warning,
+        extra: args.eal_args.clone(),
+        ..EalArgs::default()
+    };
+    Eal::start(&eal_args).context("EAL did not start")
+}
+
+/// The CPU of the main thread, which wakes a few times a second: one that runs no lcore, if there is one.
+fn housekeeping_cpu(lcores: &[u16]) -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let free = (0..cpus as u16).find(|cpu| !lcores.contains(cpu));
+    free.or_else(|| lcores.first().copied()).unwrap_or(0)
+}
+
+fn choose_memory(args: &Args) -> EalMemory {
+    let Memory { kind, megabytes } = args.memory;
+    let needed = memory::mebibytes_needed(args.mbufs, args.mbuf_bytes);
+    let wanted = if megabytes == 0 { needed } else { megabytes };
+    let use_huge = match kind {
+        MemoryKind::HugePages => true,
+        MemoryKind::NoHuge => false,
+        MemoryKind::Auto => memory::huge_mebibytes_free() >= needed,
+    };
+    info!(use_huge, wanted, needed, "packet memory in MiB");
+    if use_huge {
+        EalMemory::HugePages {
+            mebibytes: (megabytes != 0).then_some(megabytes),
+        }
+    } else {
+        EalMemory::Ordinary { mebibytes: wanted }
+    }
+}
+
+fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
+    let config = MempoolConfig {
+        name: "frames",
+        count: args.mbufs,
+        data_room_bytes: args.mbuf_bytes,
+        cache: MBUF_CACHE,
+        socket: None,
+    };
+    MbufPool::create(eal, &config, memory::views(args.mbufs)).context("packet buffers")
+}
+
+fn start_port(eal: &Eal, spec: &PortSpec, args: &Args, pool: MbufPool) -> Result<StartedPort> {
+    let name = spec.device.split(',').next().unwrap_or_default();
+    let device = Device::by_name(eal, name).with_context(|| format!("port {}", spec.name))?;
+    let queues = args.lcores.len() as u16;
+    let config = PortConfig {
+        rx_queues: queues,
+        tx_queues: queues,
+        mtu: Some(spec.mtu),
+        ..PortConfig::default()
+    };
+    let configured = device
+        .configure(&config, &[pool.bufs()])
+        .with_context(|| format!("port {} with {queues} queues", spec.name))?;
+    let (port, rx, tx) = configured
+        .start()
+        .with_context(|| format!("port {}", spec.name))?;
+    info!(port = spec.name, "\n{}", port.effective());
+    let mac = spec.mac.unwrap_or_else(|| port.mac());
+    let offloads = offloads_of(port.effective());
+    let info = PortInfo {
+        name: Name::new(&spec.name),
+        driver: Name::new(&port.effective().offered.driver),
+        mac: *mac.octets(),
+        mtu: spec.mtu,
+        queues,
+        ..PortInfo::default()
+    };
+    Ok(StartedPort {
+        port,
+        rx,
+        tx,
+        info,
+        offloads,
+    })
+}
+
+/// What is in force on the device, as the stack wants to know it.
+fn offloads_of(effective: &Effective) -> Offloads {
+    let has = |offload: TxOffloads| effective.tx_offloads.contains(offload);
+    let segments_max = if effective.sends_chains() {
+        effective.offered.tx_segments_max
+    } else {
+        1
+    };
+    // A large frame is a chain, and its pieces need their checksums from the device too.
+    let tso = has(TxOffloads::TCP_TSO) && has(TxOffloads::TCP_CKSUM) && segments_max > 1;
+    Offloads {
+        ip_checksum: has(TxOffloads::IPV4_CKSUM),
+        tcp_checksum: has(TxOffloads::TCP_CKSUM),
+        tso,
+        tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
+        segments_max,
+    }
+}
+
+fn create_region(eal: &Eal, args: &Args, ports: &[StartedPort]) -> Result<Region> {
+    let tsc_hz = Clock::new(eal).hertz();
+    let lcores: Vec<LcoreInfo> = eal
+        .worker_lcores()
+        .iter()
+        .map(|lcore| LcoreInfo {
+            cpu: lcore.cpu().map_or(u32::MAX, u32::from),
+            numa_node: u32::from(lcore.socket().0),
+            tsc_hz,
+        })
+        .collect();
+    let ports: Vec<PortInfo> = ports.iter().map(|started| started.info).collect();
+    let counters = counters::specs();
+    let config = RegionConfig {
+        lcores: &lcores,
+        ports: &ports,
+        counters: &counters,
+    };
+    let path = region_path(args);
+    std::fs::create_dir_all(&args.runtime_dir)
+        .with_context(|| format!("creating {}", args.runtime_dir.display()))?;
+    Region::create(&path, config).with_context(|| format!("creating {}", path.display()))
+}
+
+/// Where the shared region is.
+pub(crate) fn region_path(args: &Args) -> PathBuf {
+    args.runtime_dir.join("region")
+}
+
+fn create_lcores(
+    eal: &Eal,
+    args: &Args,
+    control: &Control,
+    pool: MbufPool,
+    ports: &mut [StartedPort],
+    region: &Region,
+) -> Result<Vec<(EalLcore, Lcore)>> {
+    let clock = Clock::new(eal);
+    let count = args.lcores.len();
+    if count > LCORES_MAX || ports.len() > PORTS_MAX {
+        bail!("more lcores or ports than the region holds");
+    }
+    let offloads: ArrayVec<Offloads, PORTS_MAX> =
+        ports.iter().map(|started| started.offloads).collect();
+    let mut queues: Vec<_> = ports
+        .iter_mut()
+        .map(|started| {
+            (
+                std::mem::take(&mut started.rx).into_iter(),
+                std::mem::take(&mut started.tx).into_iter(),
+            )
+        })
+        .collect();
+    let mut lcores = Vec::with_capacity(count);
+    let steers = Steer::all(count as u16);
+    for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
+        let index = LcoreIndex::new(number);
+        let (mut rx, mut tx) = (ArrayVec::new(), ArrayVec::new());
+        for (port, (rx_queues, tx_queues)) in (0u16..).zip(&mut queues) {
+            let missing = || anyhow!("port {port} has no queue for lcore {number}");
+            rx.push((PortId::new(port), rx_queues.next().ok_or_else(missing)?));
+            tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
+        }
+        let lcore = Lcore {
+            index,
+            clock,
+            pool,
+            stack: Stack::new(stack_config(args)?),
+            balancer: Balancer::new(
+                balancer_config(args, index)?,
+                Box::new(move |tuple: &FlowTuple| owner(*tuple, count as u16)),
+            ),
+            rx,
+            tx,
+            offloads: offloads.clone(),
+            shared: region
+                .lcore(index)
+                .context("the region's end for this lcore")?,
+            steer,
+            idler: Idler::new(args.idle),
+            control: control.clone(),
+            counters: Counters::default(),
+            state: LcoreState::default(),
+            report_due: Instant::ZERO,
+            turns: 0,
+            burst: Burst::new(),
+        };
+        lcores.push((eal_lcore, lcore));
+    }
+    Ok(lcores)
+}
+
+fn stack_config(args: &Args) -> Result<StackConfig> {
+    let connections = args.connections_max as usize;
+    let mut secret = [0u8; 32];
+    memory::fill_random(&mut secret).context("reading random bytes")?;
+    Ok(StackConfig {
+        connections_max: connections,
+        syn_queue_max: connections / SYN_QUEUE_SHARE,
+        time_wait_max: connections,
+        // Every buffer of the pool may wait in a queue of some connection, and some are split.
+        chunks_max: (args.mbufs as usize).saturating_mul(2),
+        neighbors_max: NEIGHBORS_MAX,
+        secret,
+        tcp: TcpTunables::default(),
+    })
+}
+
+fn balancer_config(args: &Args, lcore: LcoreIndex) -> Result<BalancerConfig> {
+    let mut seed = [0u8; 8];
+    memory::fill_random(&mut seed).context("reading random bytes")?;
+    Ok(BalancerConfig {
+        lcore,
+        lcores: args.lcores.len() as u16,
+        sessions_max: args.connections_max as usize / 2,
+        probes_max: PROBES_MAX,
+        seed: u64::from_ne_bytes(seed),
+    })
+}

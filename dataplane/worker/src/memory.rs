@@ -1,0 +1,92 @@
+//! How much memory the packet buffers need, what the machine offers, and where random bytes come from.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes of an mbuf's own struct, its private area and the pool's bookkeeping, rounded up to cache lines.
+const MBUF_OVERHEAD_BYTES: u64 = 128 + 64;
+/// What EAL, the drivers' rings and the plug-ins take besides: measured at 20 to 40 MiB, doubled.
+const FIXED_MEBIBYTES: u64 = 96;
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// Views a pool of `mbufs` buffers gets. A view is needed for each segment that leaves while its buffer is still held by
+/// a device, and for each piece of a frame that the device cuts: rarely more than half of the buffers at a time.
+pub(crate) fn views(mbufs: u32) -> u32 {
+    (mbufs / 2).max(4_095)
+}
+
+/// MiB that the packet buffers and EAL need.
+pub(crate) fn mebibytes_needed(mbufs: u32, mbuf_bytes: u16) -> u32 {
+    let frame = u64::from(mbuf_bytes).saturating_add(MBUF_OVERHEAD_BYTES);
+    let frames = u64::from(mbufs).saturating_mul(frame);
+    let views = u64::from(views(mbufs)).saturating_mul(MBUF_OVERHEAD_BYTES);
+    let mebibytes = frames
+        .saturating_add(views)
+        .div_ceil(1 << 20)
+        .saturating_add(FIXED_MEBIBYTES);
+    u32::try_from(mebibytes).unwrap_or(u32::MAX)
+}
+
+/// MiB in free huge pages of every size; 0 when there are none or the kernel does not tell.
+pub(crate) fn huge_mebibytes_free() -> u32 {
+    huge_mebibytes_free_in(Path::new(HUGE_PAGES))
+}
+
+fn huge_mebibytes_free_in(folder: &Path) -> u32 {
+    let Ok(sizes) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let kibibytes: u64 = sizes
+        .flatten()
+        .filter_map(|size| free_kibibytes(&size.path()))
+        .sum();
+    u32::try_from(kibibytes / 1_024).unwrap_or(u32::MAX)
+}
+
+fn free_kibibytes(size: &Path) -> Option<u64> {
+    let name = size.file_name()?.to_str()?;
+    let page: u64 = name
+        .strip_prefix("hugepages-")?
+        .strip_suffix("kB")?
+        .parse()
+        .ok()?;
+    let free: u64 = std::fs::read_to_string(size.join("free_hugepages"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(page.saturating_mul(free))
+}
+
+/// Fills `bytes` from the operating system's generator.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
+    File::open("/dev/urandom")?.read_exact(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_need_grows_with_the_buffers() {
+        assert_eq!(mebibytes_needed(65_536, 2_176), 148 + 6 + 96);
+        assert!(mebibytes_needed(u32::MAX, u16::MAX) > 1 << 20);
+    }
+
+    #[test]
+    fn free_pages_of_every_size_count() {
+        let folder = std::env::temp_dir().join(format!("millrace-huge-{}", std::process::id()));
+        for (size, free) in [
+            ("hugepages-2048kB", "3\n"),
+            ("hugepages-1048576kB", "1\n"),
+            ("else", "9"),
+        ] {
+            std::fs::create_dir_all(folder.join(size)).expect("temporary folder");
+            std::fs::write(folder.join(size).join("free_hugepages"), free).expect("temporary file");
+        }
+        assert_eq!(huge_mebibytes_free_in(&folder), 6 + 1_024);
+        std::fs::remove_dir_all(&folder).expect("removes what it made");
+        assert_eq!(huge_mebibytes_free_in(&folder), 0);
+    }
+}

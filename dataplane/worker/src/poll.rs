@@ -1,0 +1,237 @@
+//! The packet loop of one lcore: rx burst → stack → balancer → tx burst → timers → control → counters.
+//!
+//! Everything of one turn happens at one instant, the arrival stamp of its bursts. All frames of a burst go through the
+//! stack before anything is sent, so a connection decides about its ACKs once a burst. Nothing here blocks, allocates or
+//! logs; a turn that found nothing is handed to the idle policy.
+
+use arrayvec::ArrayVec;
+use millrace_abi::limits::PORTS_MAX;
+use millrace_abi::{LcoreHandle, LcorePhase, LcoreState, burst_bucket, heap};
+use millrace_base::{Instant, LcoreIndex, Nanos, PortId};
+use millrace_dpdk::{Burst, Clock, Mbuf, MbufPool, RxQueue, cycles};
+use millrace_lb::Balancer;
+use millrace_stack::{Offloads, Stack};
+
+use crate::counters::{self, Counters, count};
+use crate::idle::Idler;
+use crate::shutdown::{Control, Phase};
+use crate::steer::{Steer, Verdict};
+use crate::tx::TxPort;
+
+/// How often counters and the heartbeat are published.
+const REPORT_INTERVAL: Nanos = Nanos::from_millis(100);
+/// Turns between two looks at control's rings while there is traffic: a look costs three cache lines.
+const TURNS_PER_CONTROL_LOOK: u32 = 8;
+/// Steered frames taken in one turn: as many as a full burst from a device brings.
+const STEERED_PER_TURN_MAX: usize = 64;
+
+/// Everything one lcore owns.
+pub(crate) struct Lcore {
+    pub(crate) index: LcoreIndex,
+    pub(crate) clock: Clock,
+    pub(crate) pool: MbufPool,
+    pub(crate) stack: Stack<MbufPool>,
+    pub(crate) balancer: Balancer,
+    pub(crate) rx: ArrayVec<(PortId, RxQueue), PORTS_MAX>,
+    pub(crate) tx: ArrayVec<TxPort, PORTS_MAX>,
+    pub(crate) offloads: ArrayVec<Offloads, PORTS_MAX>,
+    pub(crate) shared: LcoreHandle,
+    pub(crate) steer: Steer,
+    pub(crate) idler: Idler,
+    pub(crate) control: Control,
+    pub(crate) counters: Counters,
+    pub(crate) state: LcoreState,
+    pub(crate) report_due: Instant,
+    pub(crate) turns: u32,
+    pub(crate) burst: Burst,
+}
+
+impl Lcore {
+    /// Runs until the process is to stop.
+    pub(crate) fn run(mut self) {
+        heap::seal_thread(on_allocation());
+        self.state.phase = LcorePhase::Running as u64;
+        self.state.tsc_hz = self.clock.hertz();
+        let mut turn_start = cycles();
+        loop {
+            let phase = self.control.phase();
+            if phase != Phase::Run {
+                self.leave(phase);
+                if phase == Phase::Stop {
+                    break;
+                }
+            }
+            let worked = self.turn();
+            if worked {
+                self.idler.on_work();
+            } else {
+                self.idler.on_empty();
+            }
+            let turn_end = cycles();
+            self.account(worked, turn_end.wrapping_sub(turn_start));
+            turn_start = turn_end;
+        }
+        self.stop();
+        heap::unseal_thread();
+    }
+
+    /// One turn; tells whether it found work.
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        self.turns = self.turns.wrapping_add(1);
+        let mut worked = self.receive(now);
+        if self.idler.is_quiet() || self.turns.is_multiple_of(TURNS_PER_CONTROL_LOOK) {
+            worked |= self.serve_control(now);
+        }
+        self.stack.advance(now, &mut self.pool);
+        while let Some(event) = self.stack.poll_event() {
+            self.balancer.handle_event(now, event, &mut self.stack);
+        }
+        self.balancer.advance(now, &mut self.stack);
+        worked |= self.transmit(now);
+        if self.report_due.is_due(now) {
+            self.report(now);
+        }
+        worked
+    }
+
+    /// Takes one burst from each port, and what other lcores received for us.
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut burst = core::mem::take(&mut self.burst);
+        let mut received = 0usize;
+        for index in 0..self.rx.len() {
+            let Some((port, queue)) = self.rx.get_mut(index) else {
+                break;
+            };
+            let (port, count) = (*port, queue.burst(&mut burst));
+            received = received.saturating_add(count);
+            if let Some(bucket) = self.state.bursts.get_mut(burst_bucket(count)) {
+                *bucket = bucket.saturating_add(1);
+            }
+            for frame in burst.frames() {
+                frame.prefetch();
+            }
+            for frame in burst.drain() {
+                match self.steer.sort(port, frame) {
+                    Verdict::Ours(frame) => self.handle(now, port, frame),
+                    Verdict::Moved => count!(self.counters.frames_steered),
+                    Verdict::Dropped => count!(self.counters.frames_steer_dropped),
+                }
+            }
+        }
+        self.burst = burst;
+        count!(self.counters.rx_frames, received);
+        for _ in 0..STEERED_PER_TURN_MAX {
+            let Some((port, frame)) = self.steer.take() else {
+                break;
+            };
+            received = received.saturating_add(1);
+            self.handle(now, port, frame);
+        }
+        received > 0
+    }
+
+    #[inline]
+    fn handle(&mut self, now: Instant, port: PortId, frame: Mbuf) {
+        if let Some(punt) = self.stack.handle(now, port, frame, &mut self.pool) {
+            self.punt(port, &punt.frame);
+        }
+    }
+
+    /// Sends what the stack has to say, as far as the devices have room.
+    fn transmit(&mut self, now: Instant) -> bool {
+        let mut sent = false;
+        while self.has_room() {
+            let Some(transmit) = self.stack.poll_transmit(now, &mut self.pool) else {
+                break;
+            };
+            sent = true;
+            self.send(transmit.port, transmit.frame);
+        }
+        for port in &mut self.tx {
+            port.flush(&mut self.counters);
+        }
+        sent
+    }
+
+    fn has_room(&mut self) -> bool {
+        let counters = &mut self.counters;
+        self.tx.iter_mut().all(|port| port.make_room(counters))
+    }
+
+    pub(crate) fn send(&mut self, port: PortId, frame: Mbuf) {
+        let pushed = self.tx.get_mut(port.index()).map(|tx| tx.push(frame));
+        if !matches!(pushed, Some(Ok(()))) {
+            count!(self.counters.tx_frames_refused);
+        }
+    }
+
+    fn account(&mut self, worked: bool, spent: u64) {
+        let total = if worked {
+            &mut self.state.busy_cycles
+        } else {
+            &mut self.state.idle_cycles
+        };
+        *total = total.wrapping_add(spent);
+    }
+
+    fn leave(&mut self, phase: Phase) {
+        if self.state.phase == LcorePhase::Running as u64 {
+            let now = self.clock.now();
+            self.balancer.drain(now, &mut self.stack);
+            self.state.phase = LcorePhase::Draining as u64;
+        }
+        // The last bytes of ended sessions are in connections that nobody owns any more.
+        let is_drained = self.balancer.is_drained() && self.stack.connection_count() == 0;
+        let is_done = is_drained || phase == Phase::Stop;
+        if is_done && self.state.phase == LcorePhase::Draining as u64 {
+            self.state.phase = LcorePhase::Drained as u64;
+            self.control.report_drained();
+        }
+    }
+
+    fn stop(&mut self) {
+        let now = self.clock.now();
+        while self.balancer.reset_sessions(now, &mut self.stack) {
+            self.transmit(now);
+        }
+        self.transmit(now);
+        self.state.phase = LcorePhase::Stopped as u64;
+        self.report(now);
+    }
+
+    fn report(&mut self, now: Instant) {
+        self.report_due = now.after(REPORT_INTERVAL);
+        self.counters.tx_frames_flattened = self.tx.iter().map(TxPort::flattened).sum();
+        if self.index.index() == 0 {
+            self.counters.heap_allocations = heap::allocations_after_seal();
+            self.counters.mbufs_available = self.pool.bufs().available() as u64;
+            self.counters.mbufs_capacity = self.pool.bufs().count() as u64;
+        }
+        counters::publish(
+            &mut self.shared,
+            &self.counters,
+            self.balancer.counters(),
+            self.stack.stats(),
+        );
+        let sessions = &mut self.shared.sessions;
+        let cell = core::cell::RefCell::new(sessions);
+        self.balancer.write_counters(
+            |id, counters| cell.borrow_mut().set_backend(id, &counters),
+            |id, counters| cell.borrow_mut().set_listener(id, &counters),
+        );
+        self.state.heartbeat_nanos = now.as_nanos();
+        self.state.rx_packets = self.counters.rx_frames;
+        self.state.tx_packets = self.counters.tx_frames;
+        self.shared.status.set(&self.state);
+    }
+}
+
+/// An allocation on the packet path ends a checked build and is counted in production.
+fn on_allocation() -> heap::OnAllocation {
+    if cfg!(debug_assertions) {
+        heap::OnAllocation::Abort
+    } else {
+        heap::OnAllocation::Count
+    }
+}
