@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::config_file::Settings;
+use super::config_file::{Settings, file_prefix};
 use super::plan::{BACK, FRONT};
 use super::topology::Topology;
 use crate::binaries::Binaries;
 use crate::interrupt;
 use crate::machine;
 use crate::process::{self, Background, Finished};
+use crate::setup::hugepages;
 
 /// EAL start, device start, first snapshot: seconds at most, on a machine that is also compiling.
 const READY_LIMIT: Duration = Duration::from_secs(40);
@@ -268,6 +269,15 @@ impl Millrace {
             .take()
             .context("the dataplane does not run")?
             .stop()
+    }
+}
+
+impl Drop for Millrace {
+    fn drop(&mut self) {
+        // The guards end the processes with -9; only a capturing dataplane leaves files then.
+        self.control = None;
+        self.dataplane = None;
+        hugepages::release_files_of(&file_prefix());
     }
 }
 

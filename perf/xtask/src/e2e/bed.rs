@@ -33,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) back: Wire,
     /// Changes the usual settings.
     pub(crate) change: fn(&mut Settings),
+    /// Why this machine cannot run the case, when it cannot.
+    pub(crate) obstacle: fn() -> Option<&'static str>,
 }
 
 impl Default for Wanted {
@@ -41,6 +43,7 @@ impl Default for Wanted {
             front: Wire::Veth,
             back: Wire::Veth,
             change: |_| {},
+            obstacle: || None,
         }
     }
 }

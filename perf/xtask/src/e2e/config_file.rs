@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) device: Device,
     pub(crate) services: Vec<Service>,
     pub(crate) metrics: SocketAddr,
+    /// Lets `dpdk-dumpcap` attach.
+    pub(crate) capture: bool,
     /// `round-robin` or `least-connections`, for all pools.
     pub(crate) balance: &'static str,
 }
@@ -80,6 +82,7 @@ impl Settings {
             device,
             services: plan::services(),
             metrics: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9464),
+            capture: false,
             balance: "round-robin",
         }
     }
@@ -125,6 +128,7 @@ impl Settings {
             "memory = \"auto\"".to_owned(),
             "memory_mb = 256".to_owned(),
             "idle = \"sleep\"".to_owned(),
+            format!("capture = {}", self.capture),
             format!("file_prefix = \"{}\"\n\n", file_prefix()),
         ];
         text.push_str(&lines.join("\n"));

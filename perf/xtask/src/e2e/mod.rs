@@ -152,6 +152,11 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
             tally.skipped += 1;
             continue;
         }
+        if let Some(obstacle) = ((case.wanted)().obstacle)() {
+            println!("SKIP {} [{}]: {obstacle}", case.name, device.name());
+            tally.skipped += 1;
+            continue;
+        }
         let start = Instant::now();
         let outcome = run_case(&run, case);
         let seconds = start.elapsed().as_secs_f32();

@@ -3,7 +3,11 @@
 //! Without them the dataplane runs with `--no-huge`: correct, and 1.7 to 3 times slower.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process;
 
 /// What the end-to-end tests ask for: 512 × 2 MiB = 1 GiB, two dataplanes with room to spare.
 pub(crate) const PAGES_WANTED: u32 = 512;
@@ -56,6 +60,54 @@ pub(crate) fn reserve(wanted: u32) -> u32 {
         ),
     }
     now
+}
+
+/// Folders where a hugetlbfs is mounted.
+fn mounts() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(2) == Some(&"hugetlbfs"))
+        .map(|row| PathBuf::from(row[1]))
+        .collect()
+}
+
+/// Whether files of huge pages can be made: what a second DPDK process (a capture) needs.
+pub(crate) fn are_mounted() -> bool {
+    !mounts().is_empty() && count() > 0
+}
+
+/// Mounts a hugetlbfs when there is none. Only captures need it, so a refusal is told and not an error.
+pub(super) fn mount() {
+    const FOLDER: &str = "/dev/hugepages";
+    if !mounts().is_empty() || count() == 0 {
+        return;
+    }
+    let mut command = Command::new("mount");
+    command.args(["-t", "hugetlbfs", "-o", "pagesize=2M", "hugetlbfs", FOLDER]);
+    let mounted = fs::create_dir_all(FOLDER)
+        .map_err(Into::into)
+        .and_then(|()| process::must(&mut command, Duration::from_secs(10)));
+    match mounted {
+        Ok(_) => println!("setup: mounted a hugetlbfs at {FOLDER}"),
+        Err(error) => println!("setup: no hugetlbfs, dpdk-dumpcap cannot be used: {error:#}"),
+    }
+}
+
+/// Removes the files of a dataplane that was ended with -9: its pages stay taken as long as they exist.
+pub(crate) fn release_files_of(file_prefix: &str) {
+    for folder in mounts() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(&format!("{file_prefix}map_"))
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 #[cfg(test)]

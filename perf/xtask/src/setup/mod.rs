@@ -4,7 +4,7 @@
 //! service, never removes anything, and says loudly what it changed. When everything is there it only
 //! looks, which takes a few milliseconds, so `test`, `demo`, `e2e` and `bench` call it first.
 
-mod hugepages;
+pub(crate) mod hugepages;
 mod packages;
 
 use anyhow::Result;
@@ -22,6 +22,7 @@ pub(crate) struct SetupArguments {
 pub(crate) fn run(arguments: &SetupArguments) -> Result<()> {
     packages::install_missing()?;
     let pages = hugepages::reserve(arguments.hugepages);
+    hugepages::mount();
     println!("setup: ready ({pages} huge pages of 2 MiB, the packages are there)");
     Ok(())
 }
@@ -30,5 +31,6 @@ pub(crate) fn run(arguments: &SetupArguments) -> Result<()> {
 pub(crate) fn ensure() -> Result<()> {
     packages::install_missing()?;
     hugepages::reserve(hugepages::PAGES_WANTED);
+    hugepages::mount();
     Ok(())
 }

@@ -14,6 +14,7 @@ mod reload_adds_a_backend;
 mod requests_alternate;
 mod sigterm_drains_and_ends;
 mod slow_reader_holds_the_sender_back;
+mod stock_dumpcap_captures;
 mod stock_telemetry_client_is_answered;
 mod transfers_arrive_intact;
 mod virtual_addresses_answer_ping;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[&Case] = &[
     &bad_configuration_changes_nothing::CASE,
     &killing_control_changes_nothing::CASE,
     &stock_telemetry_client_is_answered::CASE,
+    &stock_dumpcap_captures::CASE,
     &sigterm_drains_and_ends::CASE,
 ];
 
