@@ -15,7 +15,8 @@ pub(crate) fn owner(tuple: FlowTuple, lcores: u16) -> LcoreIndex {
     }
     let ports = (u64::from(tuple.local.port) << 16) | u64::from(tuple.remote.port);
     let mut hash = fold(tuple.local.address).rotate_left(29) ^ fold(tuple.remote.address);
-    hash = mix(hash ^ ports);
+    // Ports are mixed before they meet the addresses, or neighbouring hosts and ports would cancel out.
+    hash = mix(hash ^ mix(ports));
     // The high half times the count spreads evenly without a division.
     let spread = (hash >> 32).wrapping_mul(u64::from(lcores)) >> 32;
     LcoreIndex::new(spread as u16)
