@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::ready::Ready;
 use super::recovery::Phase;
 use super::recovery::scoreboard::Sacked;
-use super::segment::{Disposition, Env, Segment};
+use super::segment::{CloseReason, Disposition, Env, Segment};
 use super::send_buffer::Cleaned;
 use super::state::State;
 use crate::stats::count;
@@ -36,6 +36,8 @@ pub(crate) struct AckPolicy {
     ping_pong: bool,
     /// The largest payload seen: what a full segment of the peer is.
     receive_mss: u16,
+    /// When data was received last, in milliseconds.
+    data_at_ms: u32,
 }
 
 /// What one ACK changed, for everybody downstream.
@@ -58,6 +60,7 @@ impl AckPolicy {
             quick: QUICK_ACKS_MAX,
             ping_pong: false,
             receive_mss: 536,
+            data_at_ms: 0,
         }
     }
 
@@ -98,8 +101,9 @@ impl AckPolicy {
 
     /// Data left soon after data came: a conversation.
     #[inline]
-    pub(super) fn on_data_sent(&mut self, since_received: Nanos, tunables: &TcpTunables) {
-        if since_received.as_millis() < u64::from(tunables.tcp_delack_min_ms) {
+    pub(super) fn on_data_sent(&mut self, now: Instant, tunables: &TcpTunables) {
+        let since = (now.as_millis() as u32).wrapping_sub(self.data_at_ms);
+        if since < tunables.tcp_delack_min_ms {
             self.ping_pong = true;
         }
     }
@@ -117,7 +121,8 @@ impl AckPolicy {
 
     /// Learns from a received payload (Linux: `tcp_measure_rcv_mss`).
     #[inline]
-    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16) {
+    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16, now: Instant) {
+        self.data_at_ms = now.as_millis() as u32;
         let len = payload_len.min(u32::from(advertised)) as u16;
         self.receive_mss = self.receive_mss.max(len);
     }
@@ -267,17 +272,17 @@ impl Connection {
             return ControlFlow::Continue(());
         }
         self.ready |= Ready::ALL_ACKED;
-        match next {
-            State::FinWait2 => {
-                self.state = next;
-                if self.orphan {
-                    self.limit_fin_wait2(env.now, env.tunables);
-                }
-                ControlFlow::Continue(())
-            }
-            State::TimeWait => ControlFlow::Break(self.enter_time_wait(env)),
-            _ => ControlFlow::Break(self.finish(env, super::segment::CloseReason::Finished, None)),
+        if next == State::TimeWait {
+            return ControlFlow::Break(self.enter_time_wait(env));
         }
+        if next == State::Closed {
+            return ControlFlow::Break(self.finish(env, CloseReason::Finished, None));
+        }
+        self.state = next;
+        if self.orphan {
+            self.limit_fin_wait2(env.now, env.tunables);
+        }
+        ControlFlow::Continue(())
     }
 
     /// SND.WND, when the segment is newer than the one it came from last.

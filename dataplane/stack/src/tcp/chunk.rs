@@ -170,6 +170,7 @@ impl<B> Chunks<B> {
     }
 
     /// Chunks in use: 0 when nothing leaks.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used
     }

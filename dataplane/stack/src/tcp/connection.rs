@@ -24,7 +24,7 @@ use super::window::ReceiveWindow;
 use crate::stats::count;
 
 /// The state of one connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Connection {
     // What every segment touches.
     pub(super) state: State,
@@ -253,14 +253,25 @@ impl Connection {
     /// Closes our side after what is queued (RFC 9293 section 3.10.4). Queued data still leaves.
     pub(crate) fn shutdown<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         match self.state {
-            State::SynSent => self.finish(env, CloseReason::Aborted, None),
-            State::SynReceived | State::Established | State::CloseWait => {
+            // RFC 9293 would forget the connection in SYN-SENT, and so does Linux. A balancer has then queued a request
+            // that is complete already: the FIN follows it once the handshake is done.
+            State::SynSent | State::SynReceived => {
+                self.fin_queued = true;
+                Disposition::Continue
+            }
+            State::Established | State::CloseWait => {
                 self.state = self.state.after_close();
                 self.fin_queued = true;
                 self.update_retransmit_timer(env.now, env.tunables);
                 Disposition::Continue
             }
-            _ => Disposition::Continue,
+            State::Closed
+            | State::Listen
+            | State::FinWait1
+            | State::FinWait2
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => Disposition::Continue,
         }
     }
 
@@ -275,6 +286,9 @@ impl Connection {
         self.ready = Ready::NONE;
         if self.closed.is_some() || self.state == State::TimeWait {
             return Disposition::Continue;
+        }
+        if self.state == State::SynSent {
+            return self.finish(env, CloseReason::Aborted, None);
         }
         let disposition = self.shutdown(env);
         if self.state == State::FinWait2 {
@@ -367,7 +381,7 @@ impl Connection {
     }
 
     /// The state.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn state(&self) -> State {
         self.state
     }
@@ -385,7 +399,7 @@ impl Connection {
     }
 
     /// Whether received data waits for the application.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn has_unread(&self) -> bool {
         !self.receive.is_empty()
     }

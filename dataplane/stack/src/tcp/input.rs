@@ -31,7 +31,13 @@ impl Connection {
                 Disposition::Continue
             }
             State::SynSent => self.on_syn_sent(env, segment),
-            _ => match self.check(env, &segment) {
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => match self.check(env, &segment) {
                 ControlFlow::Continue(()) => self.process_payload(env, segment),
                 ControlFlow::Break(disposition) => disposition,
             },
@@ -177,7 +183,9 @@ impl Connection {
             let reset = self.reset_segment();
             return self.finish(env, CloseReason::Aborted, reset);
         }
-        if segment.flags.fin() && end.before_or_eq(self.window.edge().latest(self.window.nxt)) {
+        let nxt = self.window.nxt;
+        let in_window = end.after_or_eq(nxt) && end.before_or_eq(self.window.edge().latest(nxt));
+        if segment.flags.fin() && in_window {
             self.peer_fin = Some(end);
         }
         self.take_text(env, segment, SeqRange { start: seq, end });
@@ -222,17 +230,19 @@ impl Connection {
             self.refuse_text(env, &segment);
             return;
         }
-        self.ack.measure(segment.payload_len, self.advertised_mss());
+        self.ack
+            .measure(segment.payload_len, self.advertised_mss(), env.now);
         let had_holes = !self.reassembly.is_empty();
         let wanted = SeqRange {
             start: range.start.latest(nxt),
             end,
         };
-        if range.start.before(nxt) {
-            self.reassembly.note_duplicate(SeqRange {
+        if range.start.before(nxt) && env.tunables.tcp_dsack {
+            let duplicate = SeqRange {
                 start: range.start,
                 end: nxt,
-            });
+            };
+            self.reassembly.note_duplicate(duplicate);
             count!(env.stats.tcp_dsack_old_sent);
         }
         if let Some(payload) = segment.payload {
@@ -319,7 +329,7 @@ impl Connection {
             count!(env.stats.tcp_ofo_queue);
         }
         let inserted: Inserted = self.reassembly.insert(env.chunks, piece);
-        if !inserted.duplicate.is_empty() {
+        if !inserted.duplicate.is_empty() && env.tunables.tcp_dsack {
             count!(env.stats.tcp_dsack_ofo_sent);
             self.reassembly.note_duplicate(inserted.duplicate);
         }
@@ -327,10 +337,7 @@ impl Connection {
             count!(env.stats.tcp_ofo_drop);
             env.stats.drop(DropReason::ReassemblyFull);
         }
-        while self.receive.has_room() {
-            let Some(index) = self.reassembly.take_at(env.chunks, self.window.nxt) else {
-                break;
-            };
+        while let Some(index) = self.reassembly.take_at(env.chunks, self.window.nxt) {
             if let Some(chunk) = env.chunks.get(index) {
                 self.window.nxt = chunk.end();
             }

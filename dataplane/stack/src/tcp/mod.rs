@@ -56,7 +56,7 @@ pub(crate) use chunk::Chunks;
 pub use config::{CongestionControl, ConnectionOptions, TcpTunables};
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
-pub(crate) use handshake::{Handshake, Open};
+pub(crate) use handshake::Open;
 pub use info::FlowInfo;
 pub use ready::Ready;
 pub use segment::CloseReason;

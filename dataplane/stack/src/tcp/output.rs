@@ -53,7 +53,12 @@ impl Connection {
         match self.state {
             State::Closed | State::Listen | State::TimeWait => return None,
             State::SynSent | State::SynReceived => return self.poll_syn(env, path),
-            _ => {}
+            State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => {}
         }
         // What an ACK must tell and data cannot carry goes first.
         if self.ack.due() > 1 || (self.ack.due() == 1 && self.has_sack_news()) {
@@ -80,7 +85,7 @@ impl Connection {
 
     /// Whether `poll_transmit` would (buffers permitting) make a frame. Cheap.
     #[inline]
-    pub(crate) fn wants_output(&self, tunables: &TcpTunables) -> bool {
+    pub(crate) fn wants_output(&self) -> bool {
         if self.syn_pending {
             return true;
         }
@@ -90,7 +95,7 @@ impl Connection {
         self.ack.due() > 0
             || self.probe_pending
             || (self.send.board.has_pending() && self.may_retransmit())
-            || self.may_send_new(tunables)
+            || self.may_send_new()
             || self.may_send_fin()
     }
 
@@ -99,6 +104,7 @@ impl Connection {
     pub(super) fn update_retransmit_timer(&mut self, now: Instant, tunables: &TcpTunables) {
         if self.una != self.nxt {
             if !self.timers.runs(Purpose::Retransmit) {
+                self.end_probing();
                 self.timers
                     .arm(Purpose::Retransmit, now, self.rtt.rto(tunables));
             }
@@ -107,7 +113,17 @@ impl Connection {
                 self.timers.arm(Purpose::Probe, now, self.rtt.rto(tunables));
             }
         } else {
+            self.end_probing();
             self.timers.retransmit = Instant::NEVER;
+        }
+    }
+
+    /// The window is open again: the intervals of the probes are no longer those of the timeout (Linux:
+    /// `tcp_ack_probe`).
+    #[inline]
+    fn end_probing(&mut self) {
+        if self.timers.runs(Purpose::Probe) {
+            self.rtt.end_backoff();
         }
     }
 
@@ -135,28 +151,21 @@ impl Connection {
     }
 
     #[inline]
-    fn may_send_new(&self, tunables: &TcpTunables) -> bool {
+    fn may_send_new(&self) -> bool {
         let unsent = self.unsent_bytes();
         if unsent == 0 || !self.state.may_transmit_data() {
             return false;
         }
         let bytes = unsent.min(u32::from(self.mss));
-        self.fits_window(bytes) && self.fits_cwnd(bytes, tunables) && !self.is_held_by_nagle(unsent)
+        self.fits_window(bytes) && self.fits_cwnd(bytes) && !self.is_held_by_nagle(unsent)
     }
 
-    /// Room for `bytes` more in flight. Limited transmit (RFC 3042) lets the first two duplicate ACKs through without
-    /// SACK; with SACK, what was SACKed has left the count already.
+    /// Room for `bytes` more in flight. Limited transmit (RFC 3042) follows from the count: a duplicate ACK or a SACK has
+    /// already taken a segment out of it.
     #[inline]
-    fn fits_cwnd(&self, bytes: u32, tunables: &TcpTunables) -> bool {
+    fn fits_cwnd(&self, bytes: u32) -> bool {
         let flight = self.in_flight();
-        let cwnd = self.congestion.cwnd;
-        // Waking from idleness shrinks the window first (`wake_from_idle`).
-        let cwnd = if flight == 0 && self.sent_at == Instant::ZERO && tunables.tcp_init_cwnd == 0 {
-            1
-        } else {
-            cwnd
-        };
-        flight.saturating_add(bytes) <= cwnd || flight == 0
+        flight == 0 || flight.saturating_add(bytes) <= self.congestion.cwnd
     }
 
     /// Nagle: a small last segment waits while something is in flight (RFC 9293 section 3.7.4, MUST-17).
@@ -192,8 +201,6 @@ impl Connection {
         }
     }
 
-    // ---- data
-
     fn poll_retransmission<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -210,11 +217,10 @@ impl Connection {
         if !self.send.limit(env.chunks, index, u32::from(self.mss)) {
             return None;
         }
-        let (seq, len, next, sent_at) = env
+        let (seq, len, next) = env
             .chunks
             .get(index)
-            .map(|c| (c.seq, u32::from(c.len), c.next(), c.sent_at))?;
-        let _ = sent_at;
+            .map(|c| (c.seq, u32::from(c.len), c.next()))?;
         let run = Run {
             first: index,
             count: 1,
@@ -249,8 +255,8 @@ impl Connection {
             return None;
         }
         self.wake_from_idle(env);
-        if !self.may_send_new(env.tunables) {
-            self.note_limit(env.tunables);
+        if !self.may_send_new() {
+            self.note_limit();
             return None;
         }
         let mss = u32::from(self.mss);
@@ -356,19 +362,18 @@ impl Connection {
         count!(env.stats.tcp_out_segs, u64::from(segments));
         count!(env.stats.tcp_orig_data_sent, u64::from(segments));
         self.recovery.sent = self.recovery.sent.saturating_add(run.bytes);
-        self.ack
-            .on_data_sent(env.now.since(self.received_at), env.tunables);
+        self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = env.now;
         self.probe_pending = false;
-        self.note_limit(env.tunables);
+        self.note_limit();
         Some(frame)
     }
 
     /// Remembers whether the congestion window is what holds us back.
     #[inline]
-    fn note_limit(&mut self, tunables: &TcpTunables) {
+    fn note_limit(&mut self) {
         let unsent = self.unsent_bytes().min(u32::from(self.mss));
-        let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(unsent, tunables);
+        let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(unsent);
         self.congestion
             .validate(self.in_flight(), limited, self.una, self.nxt);
     }
@@ -380,7 +385,8 @@ impl Connection {
             return;
         }
         let rto = self.rtt.rto(env.tunables).as_nanos().max(1);
-        let timeouts = env.now.since(self.sent_at).as_nanos() / rto;
+        let idle = env.now.since(self.sent_at).as_nanos();
+        let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
             self.congestion
                 .on_idle(timeouts, env.tunables.tcp_init_cwnd);
@@ -485,8 +491,6 @@ impl Connection {
         count!(env.stats.payload_copied_bytes, len as u64);
         write_headers(&mut frame, path, &self.tuple, header, options).then_some(frame)
     }
-
-    // ---- segments without data
 
     fn poll_syn<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
         if !self.syn_pending {

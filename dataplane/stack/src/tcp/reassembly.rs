@@ -107,6 +107,7 @@ impl Reassembly {
     }
 
     /// Out-of-order bytes and chunks.
+    #[cfg(test)]
     pub(crate) fn queue(&self) -> &ChunkQueue {
         &self.queue
     }

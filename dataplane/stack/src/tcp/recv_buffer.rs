@@ -3,7 +3,7 @@
 //! A list of chunks, bounded in bytes by the receive window and in number here. The application takes chunks by
 //! reference (`Connection::splice_into`); the copying read exists for probes and tests and counts what it copies.
 
-use millrace_base::{PacketBuf, SeqNumber};
+use millrace_base::PacketBuf;
 
 use super::chunk::{ChunkQueue, Chunks};
 
@@ -89,11 +89,6 @@ impl ReceiveBuffer {
     /// Frees everything.
     pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
         chunks.clear(&mut self.queue);
-    }
-
-    /// The sequence number of the first waiting byte.
-    pub(crate) fn start<B>(&self, chunks: &Chunks<B>) -> Option<SeqNumber> {
-        chunks.get(self.queue.head()).map(|chunk| chunk.seq)
     }
 }
 

@@ -50,10 +50,12 @@ impl Connection {
 
     /// The peer has reset the connection.
     pub(super) fn on_reset<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
-        let reason = match self.state {
-            // Simultaneous open: the peer refuses what we asked for (RFC 9293 section 3.10.7.4).
-            State::SynReceived if !self.passive => CloseReason::Refused,
-            _ => CloseReason::Reset,
+        // Simultaneous open: the peer refuses what we asked for (RFC 9293 section 3.10.7.4).
+        let refused = self.state == State::SynReceived && !self.passive;
+        let reason = if refused {
+            CloseReason::Refused
+        } else {
+            CloseReason::Reset
         };
         self.finish(env, reason, None)
     }
@@ -105,12 +107,11 @@ impl Connection {
 
     /// The RST that ends this connection from our side; `None` when the peer would not know what it is about.
     pub(super) fn reset_segment(&self) -> Option<ResetSegment> {
-        match self.state {
-            State::Closed | State::Listen | State::SynSent | State::TimeWait => None,
-            _ => Some(ResetSegment {
-                seq: self.nxt,
-                ack: Some(self.window.nxt),
-            }),
-        }
+        let known = self.state == State::SynReceived
+            || (self.state.is_synchronized() && self.state != State::TimeWait);
+        known.then_some(ResetSegment {
+            seq: self.nxt,
+            ack: Some(self.window.nxt),
+        })
     }
 }

@@ -93,11 +93,6 @@ impl RttEstimator {
         Micros::new(rto.min(max)).to_nanos()
     }
 
-    /// Doublings now in force.
-    pub(crate) fn backoff(&self) -> u8 {
-        self.backoff
-    }
-
     /// The smoothed round trip, once there is one.
     #[inline]
     pub(crate) fn srtt(&self) -> Option<Micros> {

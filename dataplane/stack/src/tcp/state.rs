@@ -84,7 +84,9 @@ impl State {
             Self::SynReceived | Self::Established => Self::FinWait1,
             Self::CloseWait => Self::LastAck,
             Self::Closed | Self::Listen | Self::SynSent => Self::Closed,
-            other => other,
+            Self::FinWait1 | Self::FinWait2 | Self::Closing | Self::LastAck | Self::TimeWait => {
+                self
+            }
         }
     }
 
@@ -97,7 +99,13 @@ impl State {
             Self::FinWait1 if fin_acked => Self::TimeWait,
             Self::FinWait1 => Self::Closing,
             Self::FinWait2 => Self::TimeWait,
-            other => other,
+            Self::Closed
+            | Self::Listen
+            | Self::SynSent
+            | Self::CloseWait
+            | Self::Closing
+            | Self::LastAck
+            | Self::TimeWait => self,
         }
     }
 
@@ -108,7 +116,14 @@ impl State {
             Self::FinWait1 => Self::FinWait2,
             Self::Closing => Self::TimeWait,
             Self::LastAck => Self::Closed,
-            other => other,
+            Self::Closed
+            | Self::Listen
+            | Self::SynSent
+            | Self::SynReceived
+            | Self::Established
+            | Self::FinWait2
+            | Self::CloseWait
+            | Self::TimeWait => self,
         }
     }
 

@@ -378,11 +378,11 @@ impl Bench {
             self.now = self.now.max(self.connection.next_deadline());
             let disposition = self.connection.on_timer(&mut self.world.env(self.now));
             last = self.note(disposition);
-            if self.connection.wants_output(&self.world.tunables) {
+            if self.connection.wants_output() {
                 break;
             }
         }
-        if !self.connection.wants_output(&self.world.tunables) {
+        if !self.connection.wants_output() && self.ended.is_none() {
             self.now = until;
         }
         last

@@ -1,4 +1,9 @@
 //! One connection against a scripted peer, topic by topic; and two connections over a hostile link.
 
+mod close;
+mod data;
 mod handshake;
+mod loss;
 mod lossy;
+mod resets;
+mod window;

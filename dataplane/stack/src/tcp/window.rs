@@ -94,6 +94,7 @@ impl ReceiveWindow {
     }
 
     /// Bytes that may wait for the application.
+    #[cfg(test)]
     pub(crate) fn limit(&self) -> u32 {
         self.limit
     }
@@ -120,7 +121,7 @@ impl ReceiveWindow {
         //# the receiver holds the right window edge until it can advance it by at least min(Fr*RCV.BUFF, Eff.snd.MSS)
         // behaviour: A5-6
         let step = free.saturating_sub(promised);
-        if step < mss.min(full / 2) && promised >= mss {
+        if step < mss.min(full / 2) {
             return promised;
         }
         free

@@ -46,7 +46,9 @@ impl Cubic {
             .saturating_mul(u64::from(mss))
             .saturating_mul(alpha_1024)
             / 4;
-        self.friendly = self.friendly.saturating_add(step / cwnd_wide);
+        self.friendly = self
+            .friendly
+            .saturating_add(step.checked_div(cwnd_wide).unwrap_or(0));
 
         let rtt_ms = acked
             .srtt
@@ -69,8 +71,8 @@ impl Cubic {
         self.rest = self
             .rest
             .saturating_add(bytes.saturating_mul(target.saturating_sub(cwnd_wide)));
-        let growth = self.rest / cwnd_wide;
-        self.rest %= cwnd_wide;
+        let growth = self.rest.checked_div(cwnd_wide).unwrap_or(0);
+        self.rest = self.rest.checked_rem(cwnd_wide).unwrap_or(0);
         growth.min(bytes) as u32
     }
 
@@ -100,7 +102,8 @@ impl Cubic {
         self.origin = self.w_max.max(cwnd);
         let below = u64::from(self.w_max.saturating_sub(cwnd));
         // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9 / mss).
-        self.k_ms = cube_root(below.saturating_mul(2_500_000_000) / u64::from(mss.max(1)));
+        let cube = below.saturating_mul(2_500_000_000).checked_div(mss.into());
+        self.k_ms = cube_root(cube.unwrap_or(0));
     }
 
     /// W_cubic, `elapsed` ms into the epoch.

@@ -69,7 +69,8 @@ impl Congestion {
     pub(crate) fn set_mss(&mut self, mss: u16, rescale: bool) {
         let mss = u32::from(mss.max(1));
         if rescale {
-            self.cwnd = (self.cwnd / self.mss.max(1)).saturating_mul(mss);
+            let segments = self.cwnd.checked_div(self.mss).unwrap_or(1);
+            self.cwnd = segments.saturating_mul(mss);
         }
         self.mss = mss;
         self.cwnd = self.cwnd.max(mss);
@@ -115,6 +116,8 @@ impl Congestion {
     /// A retransmission timeout: one segment, and slow start from there (RFC 5681 equation 4).
     pub(crate) fn on_timeout(&mut self) {
         self.cwnd = self.mss;
+        // What is retransmitted from here on fills the window.
+        self.limited = true;
         self.restart_epoch();
     }
 

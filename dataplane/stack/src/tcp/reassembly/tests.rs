@@ -1,7 +1,7 @@
 //! The list against a plain map of bytes, and the reports a sender relies on.
 
 use super::*;
-use millrace_base::{HeapBuf, HeapPool, PacketPool, Rng};
+use millrace_base::{HeapBuf, HeapPool, Rng};
 use std::collections::BTreeMap;
 
 struct Bench {

@@ -17,10 +17,14 @@ impl Connection {
         }
         let ended = digest.advanced && self.una.after_or_eq(self.recovery.point);
         if ended && self.recovery.phase != Phase::Open {
+            // The ACK that ends fast recovery sets the window; the next one may open it.
+            let grows = self.recovery.phase == Phase::Loss;
             self.end_recovery();
+            let bytes = if grows { digest.cleaned.bytes } else { 0 };
+            return self.detect_loss(env, bytes);
         }
         match self.recovery.phase {
-            Phase::Open => self.detect_loss(env, digest),
+            Phase::Open => self.detect_loss(env, digest.cleaned.bytes),
             Phase::Recovery => self.continue_recovery(env, digest),
             Phase::Loss => self.grow(digest.cleaned.bytes, env.now),
         }
@@ -32,7 +36,11 @@ impl Connection {
             self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
         } else if digest.advanced {
             // An ACK after a hole was filled covers the hole and what the duplicates stood for.
-            let segments = digest.cleaned.bytes / u32::from(self.mss.max(1));
+            let segments = digest
+                .cleaned
+                .bytes
+                .checked_div(self.mss.into())
+                .unwrap_or(0);
             let covered = segments.saturating_sub(1).min(255) as u8;
             self.recovery.dup_acks = match self.recovery.phase {
                 Phase::Recovery => self.recovery.dup_acks.saturating_sub(covered),
@@ -41,7 +49,7 @@ impl Connection {
         }
     }
 
-    fn detect_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>, digest: Digest) {
+    fn detect_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>, acked: u32) {
         let threshold = u32::from(env.tunables.tcp_reordering.clamp(1, 127));
         if self.sack_permitted {
             if self.send.board.sacked_segments() >= threshold {
@@ -59,7 +67,7 @@ impl Connection {
         if self.send.board.has_pending() {
             self.enter_recovery(env);
         } else {
-            self.grow(digest.cleaned.bytes, env.now);
+            self.grow(acked, env.now);
         }
     }
 
@@ -99,6 +107,7 @@ impl Connection {
                 .is_some_and(|chunk| chunk.flags & (LOST | RETRANSMITTED) == 0);
             if untouched && head != self.send.unsent() {
                 self.send.board.mark_lost(env.chunks, head);
+                self.recovery.forced = true;
             }
         }
         let fresh = digest.cleaned.bytes.saturating_sub(digest.cleaned.sacked);

@@ -32,9 +32,10 @@ impl Connection {
         }
         count!(env.stats.tcp_timeouts);
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
-        match self.state {
-            State::SynSent | State::SynReceived => self.syn_pending = true,
-            _ => self.enter_loss(env),
+        if self.state.is_synchronized() {
+            self.enter_loss(env);
+        } else {
+            self.syn_pending = true;
         }
         // Linux since 6.5: the first SYN timeouts do not double.
         let linear = self.state == State::SynSent
@@ -82,19 +83,25 @@ impl Connection {
     /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time that `tcp_retries2`
     /// doublings from the smallest timeout would take (Linux: `retransmits_timed_out`).
     fn has_timed_out(&self, now: Instant, tunables: &TcpTunables) -> bool {
-        let stalled = now.since(self.recovery.stalled_since);
+        // A peer that shrank its window to nothing but answers is alive (SHLD-17; Linux: tcp_rtx_probe0_timed_out).
+        let since = if self.snd_wnd == 0 && self.state.is_synchronized() {
+            self.recovery.stalled_since.max(self.received_at)
+        } else {
+            self.recovery.stalled_since
+        };
+        let stalled = now.since(since);
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
             return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
         }
-        match self.state {
-            State::SynSent => {
-                let linear = u16::from(tunables.tcp_syn_linear_timeouts);
-                let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
-                u16::from(self.recovery.timeouts) >= retries
-            }
-            State::SynReceived => self.recovery.timeouts >= tunables.tcp_synack_retries,
-            _ => stalled >= give_up_after(self.retries(tunables), tunables),
+        if self.state == State::SynSent {
+            let linear = u16::from(tunables.tcp_syn_linear_timeouts);
+            let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
+            return u16::from(self.recovery.timeouts) >= retries;
         }
+        if self.state == State::SynReceived {
+            return self.recovery.timeouts >= tunables.tcp_synack_retries;
+        }
+        stalled >= give_up_after(self.retries(tunables), tunables)
     }
 
     /// Doublings allowed: fewer when the application is gone (Linux: `tcp_orphan_retries`, where 0 means 8).

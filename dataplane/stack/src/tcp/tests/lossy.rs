@@ -40,13 +40,15 @@ struct Faults {
     until: Instant,
 }
 
+/// A frame on its way: arrival, order, receiving side, bytes.
+type Flight = (Instant, u64, usize, Vec<u8>);
+
 struct Simulation {
     rng: Rng,
     now: Instant,
     faults: Faults,
     sides: [Side; 2],
-    /// Frames on their way: arrival, order, receiving side.
-    link: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    link: BinaryHeap<Reverse<Flight>>,
     frames: u64,
     seed: u64,
 }

@@ -1,0 +1,247 @@
+//! Loss: timeouts, duplicate ACKs, SACK, and giving up.
+
+use crate::tcp::config::{ConnectionOptions, TcpTunables};
+use crate::tcp::segment::{CloseReason, Disposition};
+use crate::tcp::testing::{Bench, Seg, ack, data};
+
+fn seqs(sent: &[Seg]) -> Vec<i64> {
+    sent.iter().map(|seg| seg.seq).collect()
+}
+
+fn ten_in_flight(sack: bool) -> Bench {
+    let mut bench = Bench::established(sack);
+    bench.write(20_000);
+    assert_eq!(bench.sent().len(), 10);
+    bench
+}
+
+// RFC 6675 section 5, RFC 6937.
+#[test]
+fn the_third_sack_retransmits_the_hole_at_once() {
+    let mut bench = ten_in_flight(true);
+    bench.advance(20);
+    // The first segment is lost. Limited transmit (RFC 3042) sends new data for the first two reports.
+    bench.receive(ack(0).sack(&[(1_000, 2_000)]));
+    assert_eq!(seqs(&bench.sent()), [10_000]);
+    bench.receive(ack(0).sack(&[(1_000, 3_000)]));
+    assert_eq!(seqs(&bench.sent()), [11_000]);
+    bench.receive(ack(0).sack(&[(1_000, 4_000)]));
+    assert_eq!(seqs(&bench.sent()), [0], "fast retransmit");
+    let info = bench.connection.info();
+    assert_eq!(info.ssthresh_bytes, 7_001, "cubic: 0.7 of 10 segments");
+    assert_eq!(bench.world.stats.tcp_sack_recovery, 1);
+    bench.receive(ack(12_000));
+    assert_eq!(
+        bench.connection.info().cwnd_bytes,
+        7_001,
+        "out of recovery with the threshold"
+    );
+    assert_eq!(bench.connection.info().retransmissions, 1);
+    bench.finish();
+}
+
+// RFC 6675: only holes are sent again, each once.
+#[test]
+fn two_holes_are_filled_without_touching_what_arrived() {
+    let mut bench = ten_in_flight(true);
+    bench.receive(ack(0).sack(&[(1_000, 2_000), (3_000, 10_000)]));
+    let mut sent = seqs(&bench.sent());
+    assert!(sent.starts_with(&[0]), "{sent:?}");
+    bench.receive(ack(2_000).sack(&[(3_000, 10_000)]));
+    sent.extend(seqs(&bench.sent()));
+    assert_eq!(
+        sent.iter().filter(|seq| **seq < 10_000).collect::<Vec<_>>(),
+        [&0, &2_000]
+    );
+    bench.finish();
+}
+
+// RFC 6582.
+#[test]
+fn without_sack_three_duplicates_retransmit_and_partial_acks_go_on() {
+    let mut bench = ten_in_flight(false);
+    for _ in 0..2 {
+        bench.receive(ack(0));
+    }
+    assert_eq!(seqs(&bench.sent()), [10_000, 11_000], "limited transmit");
+    bench.receive(ack(0));
+    assert_eq!(seqs(&bench.sent()), [0]);
+    assert_eq!(bench.world.stats.tcp_reno_recovery, 1);
+    // The retransmission arrives; segment 4 is lost as well.
+    bench.receive(ack(4_000));
+    assert!(
+        seqs(&bench.sent()).contains(&4_000),
+        "a partial ACK shows the next hole"
+    );
+    bench.receive(ack(12_000));
+    assert_eq!(
+        bench.connection.info().cwnd_bytes,
+        bench.connection.info().ssthresh_bytes
+    );
+    bench.finish();
+}
+
+// RFC 5681 section 2: a window update or data is no duplicate.
+#[test]
+fn window_updates_and_data_are_not_duplicate_acks() {
+    let mut bench = ten_in_flight(false);
+    for step in 0..5 {
+        bench.receive(ack(0).window(50_000 + step));
+        bench.receive(data(i64::from(step) * 10, 10).window(50_000 + step));
+    }
+    let again = bench
+        .sent()
+        .iter()
+        .filter(|seg| seg.seq == 0 && seg.len() > 0)
+        .count();
+    assert_eq!(again, 0);
+    assert_eq!(bench.world.stats.tcp_reno_recovery, 0);
+    bench.finish();
+}
+
+// RFC 6298 section 5, RFC 5681 section 3.1.
+#[test]
+fn a_timeout_sends_one_segment_and_doubles() {
+    let mut bench = ten_in_flight(true);
+    let mut gaps = Vec::new();
+    for _ in 0..4 {
+        let before = bench.now;
+        bench.advance(10_000);
+        gaps.push(bench.now.since(before).as_millis());
+        assert_eq!(seqs(&bench.sent()), [0]);
+    }
+    assert_eq!(gaps, [300, 600, 1_200, 2_400]);
+    let info = bench.connection.info();
+    assert_eq!((info.cwnd_bytes, info.timeouts), (1_000, 4));
+    assert_eq!(info.ssthresh_bytes, 7_001, "reduced once for one window");
+    // The answer to any of the transmissions: slow start through what is presumed lost.
+    bench.receive(ack(1_000));
+    assert_eq!(seqs(&bench.sent()), [1_000, 2_000]);
+    bench.receive(ack(10_000));
+    assert_eq!(bench.connection.info().timeouts, 0);
+    assert!(seqs(&bench.sent()).starts_with(&[10_000]));
+    bench.finish();
+}
+
+// MUST-18: an ambiguous round trip is no sample.
+#[test]
+fn an_ack_of_a_retransmission_is_no_rtt_sample() {
+    let mut bench = Bench::established(true);
+    let before = bench.connection.info().srtt;
+    bench.write(1_000);
+    bench.sent();
+    bench.advance(1_000);
+    assert_eq!(seqs(&bench.sent()), [0]);
+    bench.advance(100);
+    bench.receive(ack(1_000));
+    assert_eq!(bench.connection.info().srtt, before);
+    bench.finish();
+}
+
+// RFC 7323 section 4.1: with timestamps it is one.
+#[test]
+fn an_echoed_timestamp_tells_which_transmission_was_answered() {
+    let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());
+    let mut bench = Bench::established_with(true, tunables, options, Some(1));
+    bench.write(1_000);
+    bench.sent();
+    bench.advance(1_000);
+    let again = bench.sent();
+    let echo = again[0].stamps.expect("timestamps").0;
+    bench.advance(20);
+    bench.receive(ack(1_000).stamps(2, echo));
+    let srtt = bench.connection.info().srtt.expect("known").as_micros();
+    assert_eq!(srtt, 90_000, "7/8 of 100 ms and 1/8 of 20 ms");
+    bench.finish();
+}
+
+// MUST-20; Linux: tcp_retries2 15 is 924.6 s.
+#[test]
+fn an_established_connection_is_given_up_after_a_quarter_of_an_hour() {
+    let mut bench = ten_in_flight(true);
+    let start = bench.now;
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        bench.sent();
+    }
+    assert_eq!(
+        bench.ended,
+        Some(Disposition::Closed(CloseReason::TimedOut, None))
+    );
+    let seconds = bench.now.since(start).as_millis() / 1_000;
+    assert!((924..1_050).contains(&seconds), "{seconds}");
+    bench.finish();
+}
+
+// MUST-21, RFC 5482.
+#[test]
+fn a_user_timeout_gives_up_earlier() {
+    let options = ConnectionOptions {
+        user_timeout_ms: 10_000,
+        ..ConnectionOptions::default()
+    };
+    let mut bench = Bench::established_with(true, TcpTunables::default(), options, None);
+    bench.write(1_000);
+    bench.sent();
+    let start = bench.now;
+    while bench.ended.is_none() {
+        bench.advance(60_000);
+        bench.sent();
+    }
+    assert!((10_000..20_000).contains(&bench.now.since(start).as_millis()));
+    bench.finish();
+}
+
+// RFC 2018 section 8.
+#[test]
+fn a_peer_that_takes_back_a_sack_gets_everything_again() {
+    let mut bench = ten_in_flight(true);
+    bench.receive(ack(0).sack(&[(1_000, 2_000)]));
+    bench.sent();
+    bench.receive(ack(1_000));
+    bench.sent();
+    bench.advance(10_000);
+    assert_eq!(bench.world.stats.tcp_sack_reneging, 1);
+    assert_eq!(
+        seqs(&bench.sent()),
+        [1_000],
+        "what was reported comes again"
+    );
+    bench.finish();
+}
+
+// RFC 1191, RFC 8201; Linux: tcp_simple_retransmit.
+#[test]
+fn a_smaller_path_mtu_sends_the_large_segments_again_in_small_ones() {
+    let mut bench = ten_in_flight(true);
+    bench.path.mtu = 640;
+    let sent = bench.sent();
+    assert_eq!(bench.connection.info().mss, 600);
+    assert!(sent.iter().all(|seg| seg.len() <= 600), "{sent:?}");
+    assert!(seqs(&sent).starts_with(&[0, 600, 1_000, 1_600]), "{sent:?}");
+    assert_eq!(
+        bench.connection.info().ssthresh_bytes,
+        u32::MAX,
+        "this is no congestion"
+    );
+    bench.receive(ack(10_000));
+    assert!(bench.sent().iter().all(|seg| seg.len() <= 600));
+    bench.finish();
+}
+
+// Blocks that lie, overlap or come from the future change nothing (Linux: tcp_is_sackblock_valid).
+#[test]
+fn impossible_sack_blocks_are_ignored() {
+    let mut bench = ten_in_flight(true);
+    let lies = [
+        [(5_000, 4_000)],
+        [(9_000, 40_000)],
+        [(-5_000, 2_000)],
+        [(3_000, 3_000)],
+    ];
+    for blocks in lies {
+        bench.receive(ack(0).sack(&blocks));
+        assert_eq!(bench.connection.send.board.sacked(), 0, "{blocks:?}");
+    }
+    bench.finish();
+}

@@ -1,0 +1,203 @@
+//! Flow control both ways: closed windows, probes, silly windows, and the ACKs that tell of it.
+
+use crate::tcp::config::{ConnectionOptions, TcpTunables};
+use crate::tcp::segment::{CloseReason, Disposition};
+use crate::tcp::testing::{Bench, ack, data};
+
+// MUST-36, MUST-37, SHLD-30; Linux: tcp_send_probe0.
+#[test]
+fn a_closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
+    bench.write(500);
+    assert_eq!(bench.sent(), []);
+    let mut gaps = Vec::new();
+    for _ in 0..24 {
+        let before = bench.now;
+        bench.advance(200_000);
+        let probe = bench.sent();
+        assert_eq!((probe.len(), probe[0].seq, probe[0].len()), (1, -1, 0));
+        gaps.push(bench.now.since(before).as_millis() / 100);
+        bench.receive(ack(0).window(0));
+        assert!(bench.ended.is_none(), "the window may stay closed for ever");
+    }
+    assert_eq!(gaps[..6], [3, 6, 12, 24, 48, 96]);
+    assert_eq!(gaps[20], 1_200, "two minutes at most");
+    bench.receive(ack(0).window(500));
+    assert_eq!(bench.sent()[0].len(), 500);
+    assert_eq!(
+        bench
+            .connection
+            .next_deadline()
+            .since(bench.now)
+            .as_millis()
+            / 100,
+        3
+    );
+    bench.finish();
+}
+
+#[test]
+fn a_peer_that_does_not_answer_probes_is_given_up() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
+    bench.write(500);
+    let mut probes = 0;
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        probes += bench.sent().len();
+    }
+    assert_eq!(probes, 15, "tcp_retries2");
+    assert!(matches!(
+        bench.ended,
+        Some(Disposition::Closed(CloseReason::TimedOut, Some(_)))
+    ));
+    bench.finish();
+}
+
+// MUST-38: no silly windows from us.
+#[test]
+fn a_window_too_small_for_a_segment_is_left_alone_until_the_probe() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(100));
+    bench.write(3_000);
+    assert_eq!(bench.sent(), []);
+    bench.advance(1_000);
+    let probe = bench.sent();
+    assert_eq!((probe.len(), probe[0].seq, probe[0].len()), (1, 0, 100));
+    bench.receive(ack(100).window(1_000));
+    assert_eq!(
+        bench.sent()[0].len(),
+        900,
+        "the rest of the segment that was cut"
+    );
+    bench.finish();
+}
+
+// MUST-34: a peer may shrink its window; what is in flight stays.
+#[test]
+fn a_shrunken_window_stops_new_data_only() {
+    let mut bench = Bench::established(true);
+    bench.write(5_000);
+    assert_eq!(bench.sent().len(), 5);
+    bench.receive(ack(1_000).window(500));
+    bench.write(1_000);
+    assert_eq!(bench.sent(), []);
+    bench.receive(ack(5_000).window(2_000));
+    assert_eq!(bench.sent()[0].seq, 5_000);
+    bench.finish();
+}
+
+// Our own window: nothing beyond the promise is taken, and reading opens it again.
+#[test]
+fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
+    let mut bench = Bench::established(true);
+    let mut at = 0;
+    for _ in 0..70 {
+        bench.receive(data(at, 1_000));
+        at = bench.sent().last().map_or(at, |seg| seg.ack);
+    }
+    let info = bench.connection.info();
+    assert!(info.unread_bytes <= 65_535, "{}", info.unread_bytes);
+    assert!(info.rcv_wnd < 1_000);
+    bench.receive(data(at, 1_000));
+    assert!(bench.connection.info().unread_bytes <= 65_535);
+    bench.sent();
+    assert_eq!(
+        bench.read().len() as u32,
+        bench.connection.info().bytes_received as u32
+    );
+    let update = bench.sent();
+    assert_eq!(update.len(), 1, "the window update is not delayed");
+    assert!(update[0].window > 60_000);
+    bench.finish();
+}
+
+// MUST-58, MUST-59, SHLD-19: one ACK for what a burst brought.
+#[test]
+fn every_second_full_segment_is_acknowledged_at_once_and_a_single_one_after_40_ms() {
+    let mut bench = Bench::established(true);
+    // Quick mode at the start: each ACK leaves at once.
+    for step in 0..16 {
+        bench.receive(data(step * 1_000, 1_000));
+        bench.read();
+        assert_eq!(bench.sent().len(), 1);
+    }
+    bench.receive(data(16_000, 1_000));
+    bench.read();
+    assert_eq!(bench.sent(), [], "delayed");
+    bench.receive(data(17_000, 1_000));
+    bench.read();
+    assert_eq!(bench.sent()[0].ack, 18_000, "two full segments");
+    bench.receive(data(18_000, 1_000));
+    bench.read();
+    let before = bench.now;
+    bench.advance(500);
+    assert_eq!(
+        bench.now.since(before).as_millis(),
+        40,
+        "MUST-40: below half a second"
+    );
+    assert_eq!(bench.sent()[0].ack, 19_000);
+    assert_eq!(bench.world.stats.delayed_acks, 1);
+    bench.finish();
+}
+
+#[test]
+fn an_ack_travels_with_data() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 1_000));
+    bench.write(10);
+    let sent = bench.sent();
+    assert_eq!((sent.len(), sent[0].ack, sent[0].len()), (1, 1_000, 10));
+    bench.finish();
+}
+
+// MUST-24 to MUST-29.
+#[test]
+fn keep_alive_probes_an_idle_peer_and_gives_up_after_nine() {
+    let options = ConnectionOptions {
+        keepalive: true,
+        ..ConnectionOptions::default()
+    };
+    let mut bench = Bench::established_with(true, TcpTunables::default(), options, None);
+    let start = bench.now;
+    bench.advance(8_000_000);
+    assert_eq!(bench.now.since(start).as_millis(), 7_200_000);
+    let probe = bench.sent();
+    assert_eq!((probe.len(), probe[0].seq, probe[0].len()), (1, -1, 0));
+    bench.receive(ack(0));
+    let answered = bench.now;
+    bench.advance(8_000_000);
+    assert_eq!(
+        bench.now.since(answered).as_millis(),
+        7_200_000,
+        "an answer starts anew"
+    );
+    let mut probes = bench.sent().len();
+    while bench.ended.is_none() {
+        bench.advance(100_000);
+        probes += bench.sent().len();
+    }
+    assert_eq!(probes, 9);
+    assert_eq!(
+        bench.now.since(answered).as_millis(),
+        7_200_000 + 9 * 75_000
+    );
+    assert!(matches!(
+        bench.ended,
+        Some(Disposition::Closed(CloseReason::TimedOut, Some(_)))
+    ));
+    bench.finish();
+}
+
+// MUST-25.
+#[test]
+fn keep_alive_is_off_unless_asked_for() {
+    let bench = Bench::established(true);
+    assert_eq!(
+        bench.connection.next_deadline(),
+        millrace_base::Instant::NEVER
+    );
+    bench.finish();
+}
