@@ -52,10 +52,10 @@ pub struct Balancer {
 impl Balancer {
     /// A balancer without tables: it refuses every client until the first `adopt`.
     ///
-    /// `owner` tells which lcore receives the frames of a connection, given its tuple as *we* see it:
-    /// the frames arrive with `remote` as their source and `local` as their destination. The worker
-    /// knows it from the device's RSS key and redirection table, or from its own spreading. For one
-    /// tuple it must always say the same.
+    /// `owner` tells which lcore receives the frames of a connection, given its tuple as *we* see
+    /// it: the frames arrive with `remote` as their source and `local` as their destination. The
+    /// worker knows it from the device's RSS key and redirection table, or from its own spreading.
+    /// For one tuple it must always say the same.
     pub fn new(
         config: BalancerConfig,
         owner: impl Fn(&FlowTuple) -> LcoreIndex + Send + 'static,

@@ -18,9 +18,9 @@ impl Balancer {
         stack.set_listeners(&[]);
     }
 
-    /// Resets sessions because patience is at its end, and tells whether some are left: transmit, then
-    /// call again. One call resets `RESETS_PER_CALL_MAX` of them, because the stack queues only so many
-    /// RSTs between two transmissions.
+    /// Resets sessions because patience is at its end, and tells whether some are left: transmit,
+    /// then call again. One call resets `RESETS_PER_CALL_MAX` of them, because the stack queues
+    /// only so many RSTs between two transmissions.
     #[must_use = "what is left is still connected"]
     pub fn reset_sessions<P: PacketPool>(&mut self, now: Instant, stack: &mut Stack<P>) -> bool {
         self.drain(now, stack);

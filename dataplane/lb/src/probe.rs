@@ -1,10 +1,11 @@
 //! TCP health probes: control says whom to try, the lcore connects as a session would and tells how
 //! it went.
 //!
-//! A probe takes the very way of a session (SNAT address, route, neighbour, this lcore's queues), so
-//! that "up" means "a session would reach it". Once the SYN-ACK is there the connection is aborted:
-//! a RST leaves instead of the last ACK. That spares both sides a TIME_WAIT for every probe, and the
-//! backend's application never sees it (HAProxy's TCP checks do the same, for the same reasons).
+//! A probe takes the very way of a session (SNAT address, route, neighbour, this lcore's queues),
+//! so that "up" means "a session would reach it". Once the SYN-ACK is there the connection is
+//! aborted: a RST leaves instead of the last ACK. That spares both sides a TIME_WAIT for every
+//! probe, and the backend's application never sees it (HAProxy's TCP checks do the same, for the
+//! same reasons).
 //!
 //! Whether a backend is healthy is not decided here; rise, fall and intervals are control's.
 

@@ -161,6 +161,31 @@ fn a_reset_by_the_client_resets_the_backend() {
     world.assert_nothing_leaks();
 }
 
+// The backend's stream has ended, the client's has not: a RST must not turn into a FIN.
+#[test]
+fn a_reset_by_the_client_after_the_backends_fin_is_still_a_reset() {
+    let mut world = World::new(&WorldOptions::default());
+    world.request(Request {
+        body_bytes: 30_000_000,
+        reply: Reply::AtHeaderThenClose,
+        reply_bytes: 1_000,
+        abort_after_bytes: Some(1_000),
+        ..Request::default()
+    });
+    world.finish_requests(secs(20));
+    world.run_for(SECOND);
+    let session = world
+        .servers
+        .iter()
+        .flat_map(|server| &server.sessions)
+        .next();
+    assert!(session.is_some_and(|session| session.reset && !session.ended));
+    let counters = world.balancer.counters();
+    assert_eq!(counters.sessions_reset_by_client, 1);
+    assert_eq!(counters.sessions_completed, 0);
+    world.assert_nothing_leaks();
+}
+
 #[test]
 fn a_reset_by_the_backend_resets_the_client() {
     let mut world = World::new(&WorldOptions::default());

@@ -117,7 +117,7 @@ mod tests {
             }
             let mut wins = vec![0u16; weights.len()];
             for _ in 0..weights.iter().sum() {
-                let id = pick(&members, &mut backends, &Tried::NONE, &mut round).expect("somebody is up");
+                let id = pick(&members, &mut backends, &Tried::NONE, &mut round).expect("up");
                 wins[id.index()] += 1;
             }
             prop_assert_eq!(wins, weights);
@@ -146,7 +146,7 @@ mod tests {
             let sum: u16 = weights.iter().sum();
             let mut wins = vec![0u16; weights.len()];
             for _ in 0..sum * 20 {
-                let id = pick(&members, &mut backends, &Tried::NONE, &mut round).expect("somebody is up");
+                let id = pick(&members, &mut backends, &Tried::NONE, &mut round).expect("up");
                 wins[id.index()] += 1;
             }
             for (wins, weight) in wins.iter().zip(&weights) {
