@@ -1,10 +1,12 @@
 //! Acknowledgments: when ours leave, and what the peer's say.
 //!
-//! Ours follow Linux: every second full segment at once, the first segments of a connection at once (quick mode),
-//! anything else after 40 ms or with the next data; a connection that answers what it receives (ping-pong) waits for
-//! its answer. The driver calls for output once per burst, so a burst of segments gets one ACK, as it would from GRO.
+//! Ours follow Linux: every second full segment at once, the first segments of a connection at once
+//! (quick mode), anything else after 40 ms or with the next data; a connection that answers what it
+//! receives (ping-pong) waits for its answer. The driver calls for output once per burst, so a
+//! burst of segments gets one ACK, as it would from GRO.
 //!
-//! The peer's are digested here in one place, and everybody downstream (RTT, recovery, congestion) gets the result.
+//! The peer's are digested here in one place, and everybody downstream (RTT, recovery, congestion)
+//! gets the result.
 
 use core::ops::ControlFlow;
 
@@ -28,7 +30,8 @@ const QUICK_ACKS_MAX: u8 = 16;
 /// When ACKs leave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AckPolicy {
-    /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order segment.
+    /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order
+    /// segment.
     due: u8,
     /// ACKs left in quick mode.
     quick: u8,
@@ -145,7 +148,8 @@ impl Connection {
     pub(super) fn schedule_ack(&mut self, now: Instant, tunables: &TcpTunables) {
         let unacked = self.window.nxt.bytes_since(self.window.acked);
         let mss = u32::from(self.ack.receive_mss());
-        // Two full segments, and the application keeps up (else the window update after its read will do).
+        // Two full segments, and the application keeps up (else the window update after its read
+        // will do).
         let many =
             unacked > mss && self.window.wanted(self.receive.bytes(), mss) >= self.window.size();
         if many || self.ack.is_quick() || !self.reassembly.is_empty() {
@@ -156,7 +160,8 @@ impl Connection {
         }
     }
 
-    /// The ACK field of a synchronised connection (RFC 9293 section 3.10.7.4, fifth; RFC 5961 section 5).
+    /// The ACK field of a synchronised connection (RFC 9293 section 3.10.7.4, fifth; RFC 5961
+    /// section 5).
     #[inline]
     pub(super) fn process_ack<P: PacketPool>(
         &mut self,
@@ -164,7 +169,8 @@ impl Connection {
         segment: &Segment<P::Buf>,
     ) -> ControlFlow<Disposition> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
-        //# If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return.
+        //# If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the
+        //# segment, and return.
         // SND.NXT never moves back here: a retransmission does not rewind it.
         if segment.ack.after(self.nxt) {
             self.challenge(env);
@@ -172,8 +178,8 @@ impl Connection {
             return ControlFlow::Break(Disposition::Continue);
         }
         //= https://www.rfc-editor.org/rfc/rfc5961#section-5.2
-        //# The ACK value is considered acceptable only if it is in the range of ((SND.UNA - MAX.SND.WND) =< SEG.ACK =<
-        //# SND.NXT).
+        //# The ACK value is considered acceptable only if it is in the range of ((SND.UNA -
+        //# MAX.SND.WND) =< SEG.ACK =< SND.NXT).
         if segment.ack.before(self.una.minus(self.wnd_max)) {
             self.challenge(env);
             env.stats.drop(DropReason::AckTooOld);
@@ -218,9 +224,10 @@ impl Connection {
             self.take_rtt_sample(env.now, segment, &digest);
         } else {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-2
-            //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK has outstanding data, (b)
-            //# the incoming acknowledgment carries no data, (c) the SYN and FIN bits are both off, (d) the acknowledgment
-            //# number is equal to the greatest acknowledgment received ... and (e) the advertised window ... equals
+            //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK
+            //# has outstanding data, (b) the incoming acknowledgment carries no data, (c) the SYN
+            //# and FIN bits are both off, (d) the acknowledgment number is equal to the greatest
+            //# acknowledgment received ... and (e) the advertised window ... equals
             digest.duplicate = segment.ack == self.una
                 && self.sent_bytes() > 0
                 && segment.len() == 0
@@ -229,8 +236,8 @@ impl Connection {
         digest
     }
 
-    /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part, else from the selective
-    /// one, else from the echoed timestamp.
+    /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part,
+    /// else from the selective one, else from the echoed timestamp.
     #[inline]
     fn take_rtt_sample<B>(&mut self, now: Instant, segment: &Segment<B>, digest: &Digest) {
         let sent_at = if digest.cleaned.retransmitted {

@@ -1,12 +1,13 @@
 //! The queue element: one received or outgoing segment's payload, by reference.
 //!
-//! A chunk is to this stack what an skb is to Linux. It names a span of one packet buffer and carries what the send
-//! side must remember about it, so that the retransmission queue, the SACK scoreboard and the reassembly queue are all
-//! lists of chunks. All chunks of a stack live in one fixed slab; a queue is head, tail and totals inside a TCB, which
-//! keeps the TCB relocatable.
+//! A chunk is to this stack what an skb is to Linux. It names a span of one packet buffer and
+//! carries what the send side must remember about it, so that the retransmission queue, the SACK
+//! scoreboard and the reassembly queue are all lists of chunks. All chunks of a stack live in one
+//! fixed slab; a queue is head, tail and totals inside a TCB, which keeps the TCB relocatable.
 //!
-//! The span of the buffer handle itself means nothing here: writing headers in place moves it. `offset` and `len` are
-//! the truth. Several chunks may share one buffer; that happens when a chunk is split.
+//! The span of the buffer handle itself means nothing here: writing headers in place moves it.
+//! `offset` and `len` are the truth. Several chunks may share one buffer; that happens when a chunk
+//! is split.
 
 use alloc::vec::Vec;
 
@@ -170,7 +171,6 @@ impl<B> Chunks<B> {
     }
 
     /// Chunks in use: 0 when nothing leaks.
-    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used
     }
@@ -309,8 +309,9 @@ impl<B> Chunks<B> {
 }
 
 impl<B: PacketBuf> Chunks<B> {
-    /// Splits a chunk of this queue behind its first `at` bytes; the second part shares the buffer and inherits flags
-    /// and times. `false` when it is not longer than that, no chunk is free or the buffer cannot be shared.
+    /// Splits a chunk of this queue behind its first `at` bytes; the second part shares the buffer
+    /// and inherits flags and times. `false` when it is not longer than that, no chunk is free or
+    /// the buffer cannot be shared.
     #[must_use]
     pub(crate) fn split(&mut self, queue: &mut ChunkQueue, index: u32, at: u16) -> bool {
         let Some(first) = self.get(index) else {

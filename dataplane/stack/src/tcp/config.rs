@@ -1,7 +1,8 @@
 //! The knobs of TCP, under the names of Linux's sysctls and with the defaults of Linux 6.x.
 //!
-//! A value that a sysctl gives in seconds is in seconds here; where Linux has a compile-time constant instead of a
-//! sysctl, the field carries the constant's name in lower case. Per-connection options are in `ConnectionOptions`.
+//! A value that a sysctl gives in seconds is in seconds here; where Linux has a compile-time
+//! constant instead of a sysctl, the field carries the constant's name in lower case.
+//! Per-connection options are in `ConnectionOptions`.
 
 /// Which algorithm decides how much may be in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,8 +35,8 @@ pub struct TcpTunables {
     pub tcp_syn_linear_timeouts: u8,
     /// SYN-ACK retransmissions. Default 5.
     pub tcp_synack_retries: u8,
-    /// Hypothetical doublings, from `tcp_rto_min`, after which an established connection is given up. Default 15
-    /// (924.6 s).
+    /// Hypothetical doublings, from `tcp_rto_min`, after which an established connection is given
+    /// up. Default 15 (924.6 s).
     pub tcp_retries2: u8,
     /// The same for a connection that the application has closed; 0 means 8. Default 0.
     pub tcp_orphan_retries: u8,
@@ -49,7 +50,8 @@ pub struct TcpTunables {
     pub tcp_rto_initial_ms: u32,
     /// Shortest delay of an ACK in milliseconds. Default 40.
     pub tcp_delack_min_ms: u32,
-    /// Longest delay of an ACK in milliseconds. Default 200; RFC 9293 demands less than 500 (MUST-40).
+    /// Longest delay of an ACK in milliseconds. Default 200; RFC 9293 demands less than 500
+    /// (MUST-40).
     pub tcp_delack_max_ms: u32,
     /// Seconds of silence before the first keep-alive probe. Default 7,200.
     pub tcp_keepalive_time: u32,
@@ -59,10 +61,12 @@ pub struct TcpTunables {
     pub tcp_keepalive_probes: u8,
     /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
     pub tcp_fin_timeout: u32,
-    /// Milliseconds between two answers to segments outside the window, per connection. Default 500.
+    /// Milliseconds between two answers to segments outside the window, per connection. Default
+    /// 500.
     pub tcp_invalid_ratelimit_ms: u32,
-    /// Receive memory: first and largest value in bytes. Half of it is window (`tcp_adv_win_scale` 1), the other half
-    /// pays for the unused parts of packet buffers. Default 131,072 and 6,291,456.
+    /// Receive memory: first and largest value in bytes. Half of it is window (`tcp_adv_win_scale`
+    /// 1), the other half pays for the unused parts of packet buffers. Default 131,072 and
+    /// 6,291,456.
     pub tcp_rmem: [u32; 2],
     /// Send memory: first and largest value in bytes. Default 87,380 and 4,194,304.
     pub tcp_wmem: [u32; 2],
@@ -70,19 +74,21 @@ pub struct TcpTunables {
     pub tcp_moderate_rcvbuf: bool,
     /// Segments that a fresh connection may have in flight (RFC 6928). Default 10.
     pub tcp_init_cwnd: u8,
-    /// Never send segments smaller than this payload, whatever the peer or a router claims. Default 48.
+    /// Never send segments smaller than this payload, whatever the peer or a router claims. Default
+    /// 48.
     pub tcp_min_snd_mss: u16,
 }
 
 /// Values that one connection may have for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectionOptions {
-    /// `TCP_NODELAY`: never hold back a small segment (Nagle). On by default: a spliced connection must not add latency
-    /// to what the other end has already decided to send.
+    /// `TCP_NODELAY`: never hold back a small segment (Nagle). On by default: a spliced connection
+    /// must not add latency to what the other end has already decided to send.
     pub nodelay: bool,
     /// `SO_KEEPALIVE`. Off by default (MUST-25).
     pub keepalive: bool,
-    /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default, means `tcp_retries2`.
+    /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default,
+    /// means `tcp_retries2`.
     pub user_timeout_ms: u32,
 }
 
@@ -143,7 +149,8 @@ impl TcpTunables {
         (max / 2).clamp(RECEIVE_WINDOW_MIN, RECEIVE_WINDOW_MAX)
     }
 
-    /// The window scale we offer: enough for all of `tcp_rmem` (Linux: `tcp_select_initial_window`).
+    /// The window scale we offer: enough for all of `tcp_rmem` (Linux:
+    /// `tcp_select_initial_window`).
     pub(crate) fn window_scale(&self) -> u8 {
         if !self.tcp_window_scaling {
             return 0;

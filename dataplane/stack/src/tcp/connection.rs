@@ -1,8 +1,10 @@
-//! The connection: its state (the TCB of RFC 9293 section 3.3.1) and what an application can ask of it.
+//! The connection: its state (the TCB of RFC 9293 section 3.3.1) and what an application can ask of
+//! it.
 //!
-//! A `Connection` is plain data: indices instead of pointers, nothing allocated, so it can be moved, mapped or sent
-//! elsewhere. Segments come in through `input.rs`, frames leave through `output.rs`, time passes in `timeout.rs`; how
-//! it begins is in `handshake.rs`. Every verb takes what it needs of the world as `Env`.
+//! A `Connection` is plain data: indices instead of pointers, nothing allocated, so it can be
+//! moved, mapped or sent elsewhere. Segments come in through `input.rs`, frames leave through
+//! `output.rs`, time passes in `timeout.rs`; how it begins is in `handshake.rs`. Every verb takes
+//! what it needs of the world as `Env`.
 
 use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, invariant};
 
@@ -107,7 +109,8 @@ pub struct Received {
     pub end_of_stream: bool,
 }
 
-/// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md, decision 5).
+/// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md,
+/// decision 5).
 pub(crate) const CONNECTION_BYTES_MAX: usize = 640;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 
@@ -212,8 +215,8 @@ impl Connection {
         spliced
     }
 
-    /// Queues a copy of as much of `data` as has room; returns the number of bytes. For probes, tests and generated
-    /// headers; every byte is counted as copied.
+    /// Queues a copy of as much of `data` as has room; returns the number of bytes. For probes,
+    /// tests and generated headers; every byte is counted as copied.
     pub(crate) fn send_bytes<P: PacketPool>(&mut self, data: &[u8], env: &mut Env<'_, P>) -> usize {
         let mut queued = 0usize;
         while self.accepts_data() {
@@ -253,8 +256,9 @@ impl Connection {
     /// Closes our side after what is queued (RFC 9293 section 3.10.4). Queued data still leaves.
     pub(crate) fn shutdown<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         match self.state {
-            // RFC 9293 would forget the connection in SYN-SENT, and so does Linux. A balancer has then queued a request
-            // that is complete already: the FIN follows it once the handshake is done.
+            // RFC 9293 would forget the connection in SYN-SENT, and so does Linux. A balancer has
+            // then queued a request that is complete already: the FIN follows it once the handshake
+            // is done.
             State::SynSent | State::SynReceived => {
                 self.fin_queued = true;
                 Disposition::Continue
@@ -275,8 +279,9 @@ impl Connection {
         }
     }
 
-    /// Gives the connection up: nobody will read or be told. Unread data makes it a reset (RFC 2525 section 2.17;
-    /// behaviour: A25-8), otherwise our side closes and the rest happens without the application (behaviour: A25-14).
+    /// Gives the connection up: nobody will read or be told. Unread data makes it a reset (RFC 2525
+    /// section 2.17; behaviour: A25-8), otherwise our side closes and the rest happens without the
+    /// application (behaviour: A25-14).
     pub(crate) fn close<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.orphan = true;
         if !self.receive.is_empty() {
@@ -356,7 +361,8 @@ impl Connection {
         self.reassembly.clear(chunks);
     }
 
-    /// Takes note of a path with another MTU: from the route, or from a router's complaint (RFC 1191, RFC 8201).
+    /// Takes note of a path with another MTU: from the route, or from a router's complaint (RFC
+    /// 1191, RFC 8201).
     pub(crate) fn on_path_mtu<P: PacketPool>(&mut self, mtu: u16, env: &mut Env<'_, P>) {
         if mtu >= self.mtu {
             return;
@@ -420,7 +426,8 @@ impl Connection {
         peer_closed && self.receive.is_empty()
     }
 
-    /// Whether a quoted sequence number (of an ICMP error) is of something in flight (RFC 5927 section 4.1).
+    /// Whether a quoted sequence number (of an ICMP error) is of something in flight (RFC 5927
+    /// section 4.1).
     #[inline]
     pub(crate) fn is_in_flight(&self, seq: SeqNumber) -> bool {
         seq.within(self.una, self.nxt.bytes_since(self.una).max(1))
@@ -440,7 +447,8 @@ impl Connection {
         if self.sack_permitted || self.recovery.dup_acks == 0 {
             return board.in_flight(sent);
         }
-        // Without SACK each duplicate ACK says that one segment has left the network (RFC 5681 section 3.2).
+        // Without SACK each duplicate ACK says that one segment has left the network (RFC 5681
+        // section 3.2).
         let left = u32::from(self.recovery.dup_acks).saturating_mul(u32::from(self.mss));
         let most = sent
             .saturating_sub(u32::from(self.mss))
@@ -470,8 +478,9 @@ impl Connection {
         self.fin_queued && self.nxt.after(self.send.end())
     }
 
-    /// What the send queue may hold: twice the congestion window, so that an ACK always finds the next window's data
-    /// queued (Linux: `tcp_sndbuf_expand`), between the first and the largest `tcp_wmem`.
+    /// What the send queue may hold: twice the congestion window, so that an ACK always finds the
+    /// next window's data queued (Linux: `tcp_sndbuf_expand`), between the first and the largest
+    /// `tcp_wmem`.
     #[inline]
     fn send_limit(&self, tunables: &TcpTunables) -> u32 {
         let [first, max] = tunables.tcp_wmem;
@@ -484,7 +493,8 @@ impl Connection {
         self.state.accepts_data_to_send() && !self.fin_queued
     }
 
-    /// Tells of room once a third of the send buffer is free again (Linux: `sk_stream_is_writeable`).
+    /// Tells of room once a third of the send buffer is free again (Linux:
+    /// `sk_stream_is_writeable`).
     #[inline]
     pub(super) fn tell_writable(&mut self, tunables: &TcpTunables) {
         if self.send_was_full && self.send_room(tunables) > self.send_limit(tunables) / 3 {
@@ -521,8 +531,8 @@ impl Connection {
         self.ack.cancel();
     }
 
-    /// Checks what must hold in every reachable state; in production a violation is the caller's reason to give this
-    /// connection up.
+    /// Checks what must hold in every reachable state; in production a violation is the caller's
+    /// reason to give this connection up.
     #[inline]
     pub(super) fn holds<B>(&self, chunks: &Chunks<B>) -> bool {
         let limit = self.send.end().plus(1);
@@ -541,7 +551,8 @@ impl Connection {
     }
 }
 
-/// Copies the start of `data` into a fresh buffer and chunk; `len` is what is wanted, and then what fitted.
+/// Copies the start of `data` into a fresh buffer and chunk; `len` is what is wanted, and then what
+/// fitted.
 fn copy_to_chunk<P: PacketPool>(data: &[u8], len: &mut usize, env: &mut Env<'_, P>) -> Option<u32> {
     let mut buf = env.pool.alloc()?;
     let offset = buf.offset();

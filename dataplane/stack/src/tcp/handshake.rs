@@ -1,7 +1,7 @@
 //! How a connection begins: active open, passive open, simultaneous open (RFC 9293 section 3.5).
 //!
-//! The half-open part of a passive open is not here: `syn_queue.rs` and `syn_cookie.rs` remember a request until its
-//! final ACK, and hand over what they know as a `Handshake`.
+//! The half-open part of a passive open is not here: `syn_queue.rs` and `syn_cookie.rs` remember a
+//! request until its final ACK, and hand over what they know as a `Handshake`.
 
 use core::ops::ControlFlow;
 
@@ -61,8 +61,8 @@ impl Connection {
         connection
     }
 
-    /// A passive open whose final ACK has come: in SYN-RECEIVED. Feed that segment to `handle_segment` next; it
-    /// completes the handshake and may carry data.
+    /// A passive open whose final ACK has come: in SYN-RECEIVED. Feed that segment to
+    /// `handle_segment` next; it completes the handshake and may carry data.
     pub(crate) fn accept(handshake: &Handshake, tunables: &TcpTunables, now: Instant) -> Self {
         let open = &handshake.open;
         let mut connection = Self::new(open.tuple, open.iss, open.mtu, open.options, tunables, now);
@@ -101,7 +101,8 @@ impl Connection {
         }
         if flags.rst() {
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3
-            //# If the RST bit is set ... if the ACK was acceptable, then signal to the user "error: connection reset"
+            //# If the RST bit is set ... if the ACK was acceptable, then signal to the user "error:
+            //# connection reset"
             if flags.ack() {
                 return self.finish(env, CloseReason::Refused, None);
             }
@@ -123,14 +124,16 @@ impl Connection {
         } else {
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3
             //# Otherwise, enter SYN-RECEIVED, form a SYN,ACK segment ... and send it.
-            // MUST-10; behaviour: A14-17. Data in such a SYN is not kept (behaviour: A14-18): it comes again.
+            // MUST-10; behaviour: A14-17. Data in such a SYN is not kept (behaviour: A14-18): it
+            // comes again.
             self.state = State::SynReceived;
             self.syn_pending = true;
             Disposition::Continue
         }
     }
 
-    /// Is the ACK, if there is one, of our SYN? And did the peer echo a time at which we had sent it?
+    /// Is the ACK, if there is one, of our SYN? And did the peer echo a time at which we had sent
+    /// it?
     fn check_ack_of_syn<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -161,7 +164,8 @@ impl Connection {
         })
     }
 
-    /// Linux's `PAWSActiveRejected`: the echo lies before our first SYN or in the future (behaviour: A14-3).
+    /// Linux's `PAWSActiveRejected`: the echo lies before our first SYN or in the future
+    /// (behaviour: A14-3).
     fn is_echo_impossible<P: PacketPool>(
         &self,
         env: &Env<'_, P>,
@@ -214,7 +218,8 @@ impl Connection {
         segment: &Segment<P::Buf>,
     ) -> ControlFlow<Disposition> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
-        //# If the segment acknowledgment is not acceptable, form a reset segment <SEQ=SEG.ACK><CTL=RST> and send it.
+        //# If the segment acknowledgment is not acceptable, form a reset segment
+        //# <SEQ=SEG.ACK><CTL=RST> and send it.
         if !segment.ack.after(self.una) || segment.ack.after(self.nxt) {
             env.stats.drop(DropReason::AckUnacceptable);
             let reset = ResetSegment {

@@ -1,8 +1,8 @@
 //! A segment arrives: the checks of RFC 9293 section 3.10.7 in their order, one function each.
 //!
-//! The order is PAWS, sequence number, RST, SYN, ACK, text, FIN. A check that ends the segment says what the driver
-//! must do; the others pass it on. Urgent data is taken in line and never told of (RFC 6093 section 4): the pointer is
-//! not forwarded by a splice.
+//! The order is PAWS, sequence number, RST, SYN, ACK, text, FIN. A check that ends the segment says
+//! what the driver must do; the others pass it on. Urgent data is taken in line and never told of
+//! (RFC 6093 section 4): the pointer is not forwarded by a splice.
 
 use core::ops::ControlFlow;
 
@@ -99,7 +99,8 @@ impl Connection {
         if segment.flags.rst() || !self.timestamps.rejects(stamps.value, env.now) {
             return ControlFlow::Continue(());
         }
-        // A pure duplicate ACK that was merely overtaken says nothing wrong (Linux: tcp_disordered_ack).
+        // A pure duplicate ACK that was merely overtaken says nothing wrong (Linux:
+        // tcp_disordered_ack).
         let rto = self
             .rtt
             .rto(env.tunables)
@@ -125,8 +126,8 @@ impl Connection {
 
     /// Is any of it inside the receive window? (RFC 9293 section 3.10.7.4, first.)
     ///
-    /// Linux's form: nothing may start beyond the right edge or end before the last ACK sent. It lets pass what was
-    /// acknowledged since then, whose ACK field is still good.
+    /// Linux's form: nothing may start beyond the right edge or end before the last ACK sent. It
+    /// lets pass what was acknowledged since then, whose ACK field is still good.
     #[inline]
     fn check_sequence<P: PacketPool>(
         &mut self,
@@ -357,7 +358,8 @@ impl Connection {
         let taken = self.window.nxt.bytes_since(before);
         if taken == 0 {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
-            //# A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment arrives.
+            //# A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment
+            //# arrives.
             self.ack.enter_quick_mode();
             if self.sack_permitted {
                 self.ack.send_now();
@@ -431,7 +433,8 @@ impl Connection {
     }
 }
 
-// What one connection can hold of received data is bounded by the window, which counts bytes, and by these.
+// What one connection can hold of received data is bounded by the window, which counts bytes, and
+// by these.
 const _: () =
     assert!(super::recv_buffer::RECEIVE_CHUNKS_MAX > super::reassembly::REASSEMBLY_CHUNKS_MAX);
 const _: () = assert!(size_of::<ChunkQueue>() == 16);

@@ -1,8 +1,8 @@
-//! Whether the peer is still there: keep-alive probes (RFC 9293 section 3.8.4), zero-window probes (section 3.8.6.1) and
-//! the patience with a peer that never closes after us.
+//! Whether the peer is still there: keep-alive probes (RFC 9293 section 3.8.4), zero-window probes
+//! (section 3.8.6.1) and the patience with a peer that never closes after us.
 //!
-//! A probe carries no data: its sequence number is one before what the peer expects, so that a live peer must answer
-//! (Linux: `tcp_xmit_probe_skb`; SHLD-12).
+//! A probe carries no data: its sequence number is one before what the peer expects, so that a live
+//! peer must answer (Linux: `tcp_xmit_probe_skb`; SHLD-12).
 
 use millrace_base::{Instant, Nanos, PacketPool};
 
@@ -14,7 +14,8 @@ use super::timers::Purpose;
 use crate::stats::count;
 
 impl Connection {
-    /// Starts or stops keep-alive according to the option. In FIN-WAIT-2 an orphan has another use for this timer.
+    /// Starts or stops keep-alive according to the option. In FIN-WAIT-2 an orphan has another use
+    /// for this timer.
     pub(super) fn arm_keepalive(&mut self, now: Instant, tunables: &TcpTunables) {
         if self.orphan && self.state == State::FinWait2 {
             return;
@@ -26,7 +27,8 @@ impl Connection {
         };
     }
 
-    /// An orphan does not wait for ever for the peer's FIN (Linux: `tcp_fin_timeout`; behaviour: A25-15).
+    /// An orphan does not wait for ever for the peer's FIN (Linux: `tcp_fin_timeout`; behaviour:
+    /// A25-15).
     pub(super) fn limit_fin_wait2(&mut self, now: Instant, tunables: &TcpTunables) {
         // Never below 3.5 RTO (behaviour: A28-1).
         let rto = self.rtt.base(tunables).times(7).as_nanos() / 2;
@@ -38,7 +40,8 @@ impl Connection {
     pub(super) fn on_idle_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.timers.idle = Instant::NEVER;
         if self.orphan && self.state == State::FinWait2 {
-            // Linux drops the mini-socket silently; what the peer still sends meets a RST as for no connection.
+            // Linux drops the mini-socket silently; what the peer still sends meets a RST as for no
+            // connection.
             count!(env.stats.tcp_abort_on_linger);
             return self.finish(env, CloseReason::TimedOut, None);
         }
@@ -71,9 +74,11 @@ impl Connection {
         Disposition::Continue
     }
 
-    /// The window stayed closed for another interval (RFC 9293 section 3.8.6.1; MUST-36, SHLD-29, SHLD-30).
+    /// The window stayed closed for another interval (RFC 9293 section 3.8.6.1; MUST-36, SHLD-29,
+    /// SHLD-30).
     pub(super) fn on_probe_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
-        // MUST-37: as long as the peer answers, `probes` starts again and the window may stay closed for ever.
+        // MUST-37: as long as the peer answers, `probes` starts again and the window may stay
+        // closed for ever.
         if self.probes >= self.retries(env.tunables) {
             count!(env.stats.tcp_abort_on_timeout);
             let reset = self.reset_segment();

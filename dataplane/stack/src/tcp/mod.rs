@@ -1,27 +1,34 @@
-//! The TCP connection, sans I/O: the folder listing is the table of contents of RFC 9293 and friends.
+//! The TCP connection, sans I/O: the folder listing is the table of contents of RFC 9293 and
+//! friends.
 //!
-//! Reading order: `state` → `segment` (what goes in and out) → `connection` (the TCB and what an application can ask) →
-//! `handshake` → `input` (the checks, in the RFC's order) → `ack` → `recovery` → `congestion` → `output` → `timeout`.
-//! Below them: `chunk` (the queue element), `send_buffer`, `recv_buffer`, `reassembly`, `window`, `timestamps`, `rtt`,
-//! `timers`, `options`, `reset`, `keepalive`.
+//! Reading order: `state` → `segment` (what goes in and out) → `connection` (the TCB and what an
+//! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack` →
+//! `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them: `chunk` (the queue element),
+//! `send_buffer`, `recv_buffer`, `reassembly`, `window`, `timestamps`, `rtt`, `timers`, `options`,
+//! `reset`, `keepalive`.
 //!
-//! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ, the branch says so.
+//! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
+//! the branch says so.
 //!
 //! Not implemented, and what stands in for it:
-//! - RACK and tail loss probes (RFC 8985): a lost retransmission or a lost tail waits for the timeout.
+//! - RACK and tail loss probes (RFC 8985): a lost retransmission or a lost tail waits for the
+//!   timeout.
 //! - Undo of spurious reductions (RFC 3522, RFC 5682): a spurious timeout costs a slow start.
 //! - HyStart++ (RFC 9406): slow start ends by loss or at ssthresh.
 //! - ECN (RFC 3168): never negotiated; the CE mark of a segment is not looked at.
 //! - Urgent data: taken in line, not forwarded as urgent.
 //! - Fast Open, MD5, AO: never offered.
-//! - Collapsing of tiny received segments: they are bounded by number instead (`RECEIVE_CHUNKS_MAX`).
-//! - The window is counted in bytes, so many small segments may be in flight where Linux counts packets.
+//! - Collapsing of tiny received segments: they are bounded by number instead
+//!   (`RECEIVE_CHUNKS_MAX`).
+//! - The window is counted in bytes, so many small segments may be in flight where Linux counts
+//!   packets.
 
 pub(crate) mod ack;
 pub(crate) mod chunk;
 mod config;
 pub(crate) mod congestion;
 pub(crate) mod connection;
+mod emit;
 pub(crate) mod handshake;
 mod info;
 mod input;

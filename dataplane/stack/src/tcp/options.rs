@@ -28,7 +28,8 @@ impl Connection {
         }
     }
 
-    /// The MSS we announce: what fits the path, options not subtracted (RFC 6691; MUST-14, MUST-67).
+    /// The MSS we announce: what fits the path, options not subtracted (RFC 6691; MUST-14,
+    /// MUST-67).
     pub(super) fn advertised_mss(&self) -> u16 {
         self.mtu
             .saturating_sub(self.fixed_headers_len())
@@ -72,8 +73,8 @@ impl Connection {
 
     /// The options of a segment with data: those that are on every segment.
     ///
-    /// Unlike Linux, data never carries SACK blocks: `output.rs` sends an ACK with them first. So a full segment has
-    /// one size, whatever is missing in the other direction.
+    /// Unlike Linux, data never carries SACK blocks: `output.rs` sends an ACK with them first. So a
+    /// full segment has one size, whatever is missing in the other direction.
     #[inline]
     pub(super) fn segment_options(&self, now: Instant) -> TcpOptions {
         TcpOptions {
@@ -98,7 +99,8 @@ impl Connection {
         self.sack_permitted && (!self.reassembly.is_empty() || self.reassembly.has_duplicate())
     }
 
-    /// The blocks to report: a duplicate first (RFC 2883 section 4), then what was received out of order.
+    /// The blocks to report: a duplicate first (RFC 2883 section 4), then what was received out of
+    /// order.
     fn sack_blocks(&mut self) -> SackBlocks {
         let room = if self.timestamps.agreed {
             SACK_BLOCKS_MAX.saturating_sub(1)
@@ -164,8 +166,8 @@ impl Connection {
         self.ack.limit_receive_mss(self.advertised_mss());
     }
 
-    /// Segments in flight are too large for the path: sends them again in smaller ones, without reducing the window,
-    /// because this is not congestion (Linux: `tcp_simple_retransmit`).
+    /// Segments in flight are too large for the path: sends them again in smaller ones, without
+    /// reducing the window, because this is not congestion (Linux: `tcp_simple_retransmit`).
     pub(super) fn retransmit_oversized<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let mss = self.mss;
         let unsent = self.send.unsent();

@@ -1,39 +1,31 @@
-//! What may be sent now: SYN, retransmissions, new data, FIN, probes, and an ACK when nothing else carries it.
+//! What may be sent now: SYN, retransmissions, new data, FIN, probes, and an ACK when nothing else
+//! carries it.
 //!
-//! One call makes one frame. A chunk whose buffer is ours alone gets its headers in place, in its own headroom; one
-//! that the device or another chunk still holds gets a header buffer chained in front of a view of it. Only a device
-//! that cannot send chains makes us copy, and that is counted.
+//! One call makes one frame. A chunk whose buffer is ours alone gets its headers in place, in its
+//! own headroom; one that the device or another chunk still holds gets a header buffer chained in
+//! front of a view of it. Only a device that cannot send chains makes us copy, and that is counted.
 
-use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
-use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
+use millrace_base::{Instant, PacketPool, SeqNumber};
+use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::chunk::NONE;
 use super::config::TcpTunables;
 use super::connection::Connection;
+use super::emit::Run;
 use super::recovery::Phase;
-use super::recv_buffer::span;
 use super::segment::Env;
 use super::state::State;
 use super::timers::Purpose;
-use crate::path::{FrameOptions, Path, write_headers};
+use crate::path::Path;
 use crate::stats::count;
-use crate::verdict::DropReason;
 
-/// Chunks one frame may carry: 16 views and a header keep a frame below every device's limit on segments.
+/// Chunks one frame may carry: 16 views and a header keep a frame below every device's limit on
+/// segments.
 const FRAME_CHUNKS_MAX: u32 = 16;
 
-/// Chunks that leave together, the first at `first`, one behind the other.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: u32,
-    count: u32,
-    bytes: u32,
-    /// Payload per segment when the device cuts the frame; 0 when it is one segment.
-    segment_bytes: u16,
-}
-
 impl Connection {
-    /// The next frame, or `None` when there is nothing to send, nothing may be sent, or no buffer is free.
+    /// The next frame, or `None` when there is nothing to send, nothing may be sent, or no buffer
+    /// is free.
     pub(crate) fn poll_transmit<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -118,8 +110,8 @@ impl Connection {
         }
     }
 
-    /// The window is open again: the intervals of the probes are no longer those of the timeout (Linux:
-    /// `tcp_ack_probe`).
+    /// The window is open again: the intervals of the probes are no longer those of the timeout
+    /// (Linux: `tcp_ack_probe`).
     #[inline]
     fn end_probing(&mut self) {
         if self.timers.runs(Purpose::Probe) {
@@ -127,7 +119,8 @@ impl Connection {
         }
     }
 
-    /// Nothing is in flight and the peer's window is too small for what is queued: only a probe can find out.
+    /// Nothing is in flight and the peer's window is too small for what is queued: only a probe can
+    /// find out.
     #[inline]
     fn is_window_blocked(&self) -> bool {
         self.state.may_transmit_data()
@@ -141,7 +134,8 @@ impl Connection {
         self.una.plus(self.snd_wnd).bytes_since(self.nxt)
     }
 
-    /// Sender's silly-window avoidance: a whole segment, or half of the largest window ever seen (MUST-38).
+    /// Sender's silly-window avoidance: a whole segment, or half of the largest window ever seen
+    /// (MUST-38).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.1
     //# (3) or if at least a fraction Fs of the maximum window can be sent
     #[inline]
@@ -160,15 +154,16 @@ impl Connection {
         self.fits_window(bytes) && self.fits_cwnd(bytes) && !self.is_held_by_nagle(unsent)
     }
 
-    /// Room for `bytes` more in flight. Limited transmit (RFC 3042) follows from the count: a duplicate ACK or a SACK has
-    /// already taken a segment out of it.
+    /// Room for `bytes` more in flight. Limited transmit (RFC 3042) follows from the count: a
+    /// duplicate ACK or a SACK has already taken a segment out of it.
     #[inline]
     fn fits_cwnd(&self, bytes: u32) -> bool {
         let flight = self.in_flight();
         flight == 0 || flight.saturating_add(bytes) <= self.congestion.cwnd
     }
 
-    /// Nagle: a small last segment waits while something is in flight (RFC 9293 section 3.7.4, MUST-17).
+    /// Nagle: a small last segment waits while something is in flight (RFC 9293 section 3.7.4,
+    /// MUST-17).
     #[inline]
     fn is_held_by_nagle(&self, unsent: u32) -> bool {
         !self.options.nodelay
@@ -190,7 +185,8 @@ impl Connection {
             || self.in_flight() == 0
     }
 
-    /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux: `tcp_acceptable_seq`).
+    /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
+    /// `tcp_acceptable_seq`).
     #[inline]
     fn acceptable_seq(&self) -> SeqNumber {
         let edge = self.una.plus(self.snd_wnd);
@@ -294,8 +290,8 @@ impl Connection {
         Some(run)
     }
 
-    /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk but the last is a
-    /// full segment, so that segments and chunks stay the same thing.
+    /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk
+    /// but the last is a full segment, so that segments and chunks stay the same thing.
     fn extend_run<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -344,7 +340,8 @@ impl Connection {
         let mut flags = TcpFlags::ACK;
         if ends_queue {
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
-            //# the PSH bit MUST be set in the last buffered segment (i.e., when there is no more queued data to be sent)
+            //# the PSH bit MUST be set in the last buffered segment (i.e., when there is no more
+            //# queued data to be sent)
             flags |= TcpFlags::PSH; // MUST-61
         }
         let with_fin = ends_queue && self.fin_queued && self.usable_window() > run.bytes;
@@ -378,7 +375,8 @@ impl Connection {
             .validate(self.in_flight(), limited, self.una, self.nxt);
     }
 
-    /// Nothing in flight and silent for a timeout: what the window was is old news (RFC 5681 section 4.1).
+    /// Nothing in flight and silent for a timeout: what the window was is old news (RFC 5681
+    /// section 4.1).
     #[inline]
     fn wake_from_idle<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         if self.una != self.nxt || !env.tunables.tcp_slow_start_after_idle {
@@ -392,104 +390,6 @@ impl Connection {
                 .on_idle(timeouts, env.tunables.tcp_init_cwnd);
             self.sent_at = env.now;
         }
-    }
-
-    fn emit_run<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: Run,
-        seq: SeqNumber,
-        flags: TcpFlags,
-    ) -> Option<P::Buf> {
-        let options = self.segment_options(env.now);
-        let header = self.header(env, seq, flags, options);
-        let frame_options = FrameOptions {
-            segment_bytes: run.segment_bytes,
-            ..FrameOptions::default()
-        };
-        let frame = if run.count == 1 {
-            self.emit_in_place(env, path, run.first, &header, frame_options)
-                .or_else(|| self.emit_chained(env, path, run, &header, frame_options))
-                .or_else(|| self.emit_copied(env, path, run, &header, frame_options))
-        } else {
-            self.emit_chained(env, path, run, &header, frame_options)
-        };
-        if frame.is_some() {
-            self.on_ack_sent();
-        }
-        frame
-    }
-
-    /// Headers in the chunk's own headroom: no buffer, no copy. Only while nobody else holds the buffer.
-    #[inline]
-    fn emit_in_place<P: PacketPool>(
-        &self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        index: u32,
-        header: &TcpRepr,
-        options: FrameOptions,
-    ) -> Option<P::Buf> {
-        let chunk = env.chunks.get_mut(index)?;
-        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
-        let buf = chunk.buf_mut()?;
-        if !buf.set_span(offset, len) || !write_headers(buf, path, &self.tuple, header, options) {
-            return None;
-        }
-        buf.share()
-    }
-
-    /// A header buffer with views of the chunks behind it.
-    fn emit_chained<P: PacketPool>(
-        &self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: Run,
-        header: &TcpRepr,
-        options: FrameOptions,
-    ) -> Option<P::Buf> {
-        if !path.offloads.chains() {
-            return None;
-        }
-        let mut frame = env.pool.alloc()?;
-        let mut index = run.first;
-        for _ in 0..run.count {
-            let chunk = env.chunks.get(index)?;
-            let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
-            let view = env.pool.view(chunk.buf()?, offset, len)?;
-            frame.append(view).ok()?;
-            index = chunk.next();
-        }
-        write_headers(&mut frame, path, &self.tuple, header, options).then_some(frame)
-    }
-
-    /// A copy, for a device that takes one piece only while the buffer is held by somebody else.
-    fn emit_copied<P: PacketPool>(
-        &self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: Run,
-        header: &TcpRepr,
-        options: FrameOptions,
-    ) -> Option<P::Buf> {
-        if path.offloads.chains() {
-            return None;
-        }
-        let chunk = env.chunks.get(run.first)?;
-        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
-        // A view, because the handle's own span may not cover the chunk and cannot be moved while shared.
-        let mut view = env.pool.view(chunk.buf()?, offset, len)?;
-        let mut frame = env.pool.alloc()?;
-        let start = frame.offset();
-        if !frame.set_span(start, len) {
-            return None;
-        }
-        frame
-            .bytes_mut()?
-            .copy_from_slice(span(&mut view, offset, len)?);
-        count!(env.stats.payload_copied_bytes, len as u64);
-        write_headers(&mut frame, path, &self.tuple, header, options).then_some(frame)
     }
 
     fn poll_syn<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
@@ -557,8 +457,8 @@ impl Connection {
         Some(frame)
     }
 
-    /// What makes a peer answer: as much data as its window takes, else an old sequence number (Linux:
-    /// `tcp_write_wakeup`).
+    /// What makes a peer answer: as much data as its window takes, else an old sequence number
+    /// (Linux: `tcp_write_wakeup`).
     fn emit_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
         let window = self.usable_window().min(u32::from(self.mss));
         if window > 0 && self.unsent_bytes() > 0 && self.una == self.nxt {
@@ -592,63 +492,5 @@ impl Connection {
         count!(env.stats.tcp_out_segs);
         self.on_ack_sent();
         Some(frame)
-    }
-
-    fn emit_empty<P: PacketPool>(
-        &self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        header: &TcpRepr,
-    ) -> Option<P::Buf> {
-        let mut frame = env.pool.alloc()?;
-        if !write_headers(
-            &mut frame,
-            path,
-            &self.tuple,
-            header,
-            FrameOptions::default(),
-        ) {
-            env.stats.drop(DropReason::HeadroomMissing);
-            return None;
-        }
-        Some(frame)
-    }
-
-    /// The header of a segment of a synchronised connection; fixes the window that is promised with it.
-    #[inline]
-    fn header<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        seq: SeqNumber,
-        flags: TcpFlags,
-        options: TcpOptions,
-    ) -> TcpRepr {
-        let mss = u32::from(self.ack.receive_mss());
-        let told = self.window.advertise(self.receive.bytes(), mss);
-        if told.closed {
-            count!(env.stats.tcp_to_zero_window_adv);
-        }
-        if told.opened {
-            count!(env.stats.tcp_from_zero_window_adv);
-        }
-        if told.wanted_zero {
-            count!(env.stats.tcp_want_zero_window_adv);
-        }
-        TcpRepr {
-            source_port: self.tuple.local.port,
-            destination_port: self.tuple.remote.port,
-            seq,
-            ack: self.window.nxt,
-            flags,
-            window: told.field,
-            urgent: 0,
-            options,
-        }
-    }
-
-    #[inline]
-    fn on_ack_sent(&mut self) {
-        self.ack.on_sent();
-        self.timers.delayed_ack = Instant::NEVER;
     }
 }

@@ -1,8 +1,10 @@
-//! Data that came before its turn: an ordered list of chunks without overlaps, and the SACK blocks that tell of it.
+//! Data that came before its turn: an ordered list of chunks without overlaps, and the SACK blocks
+//! that tell of it.
 //!
-//! Overlap policy: the bytes received first win. A later segment only fills the holes that are left, so a peer (or an
-//! injector) cannot rewrite what was already taken. Chunks are bounded per connection, and so are the steps of one
-//! insertion; what does not fit is dropped and will be retransmitted: the hole at RCV.NXT never needs the walk.
+//! Overlap policy: the bytes received first win. A later segment only fills the holes that are
+//! left, so a peer (or an injector) cannot rewrite what was already taken. Chunks are bounded per
+//! connection, and so are the steps of one insertion; what does not fit is dropped and will be
+//! retransmitted: the hole at RCV.NXT never needs the walk.
 
 use millrace_base::{PacketBuf, SeqNumber};
 
@@ -13,14 +15,14 @@ pub(crate) const SACK_BLOCKS_MAX: usize = 4;
 
 /// Chunks one connection may hold out of order.
 ///
-/// A window of 3 MB in full segments is 2,100 chunks; smaller segments than that meet this limit, which keeps an
-/// attacker who sends every second byte from holding more than 4,096 packet buffers.
+/// A window of 3 MB in full segments is 2,100 chunks; smaller segments than that meet this limit,
+/// which keeps an attacker who sends every second byte from holding more than 4,096 packet buffers.
 pub(crate) const REASSEMBLY_CHUNKS_MAX: u32 = 4_096;
 
 /// Chunks one insertion may step over to find its place.
 ///
-/// A sender retransmits in order, and new data comes at the end: both are found at once. 256 steps take about a
-/// microsecond.
+/// A sender retransmits in order, and new data comes at the end: both are found at once. 256 steps
+/// take about a microsecond.
 const REASSEMBLY_STEPS_MAX: u32 = 256;
 
 /// A half-open range of sequence numbers; empty when both are equal.
@@ -136,7 +138,8 @@ impl Reassembly {
             };
             start = chunk.end().earliest(end);
         }
-        // Each turn fills one hole and steps over one chunk; a segment covers at most `len` bytes of them.
+        // Each turn fills one hole and steps over one chunk; a segment covers at most `len` bytes
+        // of them.
         while start.before(end) {
             let next = match chunks.get(before) {
                 Some(chunk) => chunk.next(),
@@ -214,7 +217,8 @@ impl Reassembly {
         };
         chunks.unlink(&mut self.queue, tail);
         chunks.free(tail);
-        // RFC 2018 section 8 allows to take a report back; the sender keeps data until it is acknowledged.
+        // RFC 2018 section 8 allows to take a report back; the sender keeps data until it is
+        // acknowledged.
         for block in &mut self.blocks {
             if block.start.after_or_eq(end) {
                 *block = SeqRange::default();
@@ -261,7 +265,8 @@ impl Reassembly {
             .reduce(SeqNumber::latest)
     }
 
-    /// The last chunk that starts at or before `seq` (`Some(NONE)`: there is none); `None` when it is too far away.
+    /// The last chunk that starts at or before `seq` (`Some(NONE)`: there is none); `None` when it
+    /// is too far away.
     fn place<B>(&self, chunks: &Chunks<B>, seq: SeqNumber) -> Option<u32> {
         let Some(head) = chunks.get(self.queue.head()) else {
             return Some(NONE);
@@ -328,7 +333,8 @@ impl Reassembly {
         let mut blocks = [SeqRange::default(); SACK_BLOCKS_MAX];
         let mut others = blocks.iter_mut().skip(1);
         let mut rest = self.blocks;
-        // Joining with one block can make it touch another: at most as many turns as there are blocks.
+        // Joining with one block can make it touch another: at most as many turns as there are
+        // blocks.
         for _ in 0..SACK_BLOCKS_MAX {
             for block in &mut rest {
                 if block.touches(&joined) {

@@ -1,7 +1,8 @@
 //! Data in order that waits for the application.
 //!
-//! A list of chunks, bounded in bytes by the receive window and in number here. The application takes chunks by
-//! reference (`Connection::splice_into`); the copying read exists for probes and tests and counts what it copies.
+//! A list of chunks, bounded in bytes by the receive window and in number here. The application
+//! takes chunks by reference (`Connection::splice_into`); the copying read exists for probes and
+//! tests and counts what it copies.
 
 use millrace_base::PacketBuf;
 
@@ -9,8 +10,9 @@ use super::chunk::{ChunkQueue, Chunks};
 
 /// Chunks that may wait for the application beyond what full segments would need.
 ///
-/// Tiny segments cost a packet buffer each; a window of 64 KiB filled byte by byte would hold 65,536 of them. Linux
-/// merges such segments by copying; here the peer's further segments are dropped until the application reads.
+/// Tiny segments cost a packet buffer each; a window of 64 KiB filled byte by byte would hold
+/// 65,536 of them. Linux merges such segments by copying; here the peer's further segments are
+/// dropped until the application reads.
 pub(crate) const RECEIVE_CHUNKS_MAX: u32 = 8_192;
 
 /// Received data in order.
@@ -92,8 +94,8 @@ impl ReceiveBuffer {
     }
 }
 
-/// The bytes of a chunk, whatever the span of its buffer handle is now; `None` when the handle's span does not
-/// cover them and cannot be moved because others hold the buffer.
+/// The bytes of a chunk, whatever the span of its buffer handle is now; `None` when the handle's
+/// span does not cover them and cannot be moved because others hold the buffer.
 pub(crate) fn span<B: PacketBuf>(buf: &mut B, offset: usize, len: usize) -> Option<&[u8]> {
     let start = buf.offset();
     let end = start.saturating_add(buf.bytes().len());

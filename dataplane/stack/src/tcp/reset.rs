@@ -1,7 +1,8 @@
 //! RST: when one is believed, and the challenge ACKs that answer what is not (RFC 5961).
 //!
-//! The budget for such answers is one per connection and `tcp_invalid_ratelimit` (500 ms). Linux counts them per host
-//! as well; a side channel made that limit practically infinite there, and it is absent here.
+//! The budget for such answers is one per connection and `tcp_invalid_ratelimit` (500 ms). Linux
+//! counts them per host as well; a side channel made that limit practically infinite there, and it
+//! is absent here.
 
 use core::ops::ControlFlow;
 
@@ -25,9 +26,10 @@ impl Connection {
             return ControlFlow::Continue(());
         }
         //= https://www.rfc-editor.org/rfc/rfc5961#section-3.2
-        //# If the RST bit is set and the sequence number exactly matches the next expected sequence number (RCV.NXT), then
-        //# TCP endpoints MUST reset the connection
-        // Linux also believes a RST right behind the last SACKed byte: a peer that has sent it all may number it so.
+        //# If the RST bit is set and the sequence number exactly matches the next expected sequence
+        //# number (RCV.NXT), then TCP endpoints MUST reset the connection
+        // Linux also believes a RST right behind the last SACKed byte: a peer that has sent it all
+        // may number it so.
         let exact = segment.seq == self.window.nxt
             || (self.sack_permitted && self.reassembly.highest() == Some(segment.seq));
         if exact {
@@ -38,8 +40,8 @@ impl Connection {
         ControlFlow::Break(Disposition::Continue)
     }
 
-    /// Whether a RST just before the window is that of a peer that has closed: some send it with the number of their
-    /// FIN (Linux: `tcp_reset_check`).
+    /// Whether a RST just before the window is that of a peer that has closed: some send it with
+    /// the number of their FIN (Linux: `tcp_reset_check`).
     pub(super) fn is_reset_after_fin(&self, seq: SeqNumber) -> bool {
         seq == self.window.nxt.minus(1)
             && matches!(
@@ -60,7 +62,8 @@ impl Connection {
         self.finish(env, reason, None)
     }
 
-    /// A segment with SYN inside the window (RFC 9293 section 3.10.7.4, fourth; RFC 5961 section 4).
+    /// A segment with SYN inside the window (RFC 9293 section 3.10.7.4, fourth; RFC 5961 section
+    /// 4).
     #[inline]
     pub(super) fn check_syn<P: PacketPool>(
         &mut self,
@@ -105,7 +108,8 @@ impl Connection {
         !spent
     }
 
-    /// The RST that ends this connection from our side; `None` when the peer would not know what it is about.
+    /// The RST that ends this connection from our side; `None` when the peer would not know what it
+    /// is about.
     pub(super) fn reset_segment(&self) -> Option<ResetSegment> {
         let known = self.state == State::SynReceived
             || (self.state.is_synchronized() && self.state != State::TimeWait);

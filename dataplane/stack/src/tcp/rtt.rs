@@ -1,8 +1,8 @@
 //! Round-trip estimation: samples in, retransmission timeout out.
 //!
-//! Implements RFC 6298 with Linux's floor: the *variance term* is at least `tcp_rto_min` (200 ms), so a timeout is never
-//! nearer than the smoothed round trip plus that. It does not decide when to retransmit (`recovery/rto.rs`) and never
-//! reads a clock.
+//! Implements RFC 6298 with Linux's floor: the *variance term* is at least `tcp_rto_min` (200 ms),
+//! so a timeout is never nearer than the smoothed round trip plus that. It does not decide when to
+//! retransmit (`recovery/rto.rs`) and never reads a clock.
 
 use millrace_base::{Micros, Nanos};
 
@@ -19,7 +19,8 @@ pub(crate) struct RttEstimator {
     min: u32,
     /// How many times the timeout is doubled now.
     backoff: u8,
-    /// The handshake needed a retransmission, so nothing is known: start from 3 s (RFC 6298 section 5.7).
+    /// The handshake needed a retransmission, so nothing is known: start from 3 s (RFC 6298 section
+    /// 5.7).
     cautious: bool,
 }
 

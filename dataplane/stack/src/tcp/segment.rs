@@ -35,8 +35,8 @@ pub(crate) struct Segment<B> {
     pub(crate) window: u16,
     /// The options.
     pub(crate) options: TcpOptions,
-    /// The payload's buffers; the span of the first (and of every further) one is exactly payload. Ethernet padding is
-    /// cut off. `None` when there is no payload.
+    /// The payload's buffers; the span of the first (and of every further) one is exactly payload.
+    /// Ethernet padding is cut off. `None` when there is no payload.
     pub(crate) payload: Option<B>,
     /// Bytes of payload in the whole chain.
     pub(crate) payload_len: u32,
@@ -116,10 +116,11 @@ pub(crate) enum Disposition {
     Continue,
     /// Send this RST; the connection lives (an unacceptable ACK before synchronisation).
     Reset(ResetSegment),
-    /// The connection is over. Its tuple belongs to this record from now on; received data may still wait
-    /// (`has_unread`), so keep the connection until the application has taken it or closed, then `release` it.
+    /// The connection is over. Its tuple belongs to this record from now on; received data may
+    /// still wait (`has_unread`), so keep the connection until the application has taken it or
+    /// closed, then `release` it.
     TimeWait(TimeWaitRecord),
-    /// The connection is over. Send the RST if there is one. Received data may still wait when the reason is
-    /// `Finished`; then, and otherwise at once, `release` it.
+    /// The connection is over. Send the RST if there is one. Received data may still wait when the
+    /// reason is `Finished`; then, and otherwise at once, `release` it.
     Closed(CloseReason, Option<ResetSegment>),
 }

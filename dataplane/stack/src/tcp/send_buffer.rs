@@ -1,12 +1,14 @@
-//! What is queued to send and what is sent but not acknowledged: one list of chunks with a mark between the two.
+//! What is queued to send and what is sent but not acknowledged: one list of chunks with a mark
+//! between the two.
 //!
 //! ```text
-//!   head ........ sent, waits for its ACK ........ | unsent ........ tail | end (then perhaps a FIN)
-//!   SND.UNA                                          SND.NXT
+//! head ........ sent, waits for its ACK ........ | unsent ........ tail | end (then perhaps a FIN)
+//! SND.UNA                                          SND.NXT
 //! ```
 //!
-//! The part before the mark is the retransmission queue, and the flags on its chunks are the scoreboard
-//! (`recovery/scoreboard.rs`). Nothing is ever copied here; acknowledged chunks return their buffers.
+//! The part before the mark is the retransmission queue, and the flags on its chunks are the
+//! scoreboard (`recovery/scoreboard.rs`). Nothing is ever copied here; acknowledged chunks return
+//! their buffers.
 
 use millrace_base::{Instant, PacketBuf, SeqNumber};
 
@@ -94,7 +96,8 @@ impl SendBuffer {
         }
     }
 
-    /// Makes `index` no longer than `len` bytes; the rest becomes the next chunk. `false` when no chunk is free.
+    /// Makes `index` no longer than `len` bytes; the rest becomes the next chunk. `false` when no
+    /// chunk is free.
     #[inline]
     pub(crate) fn limit<B: PacketBuf>(
         &mut self,
@@ -109,7 +112,8 @@ impl SendBuffer {
         }
     }
 
-    /// The chunk at the mark was sent; `continued` when it shares a segment with the chunk before it.
+    /// The chunk at the mark was sent; `continued` when it shares a segment with the chunk before
+    /// it.
     #[inline]
     pub(crate) fn mark_sent<B>(&mut self, chunks: &mut Chunks<B>, now: Instant, continued: bool) {
         if let Some(chunk) = chunks.get_mut(self.unsent) {

@@ -1,8 +1,8 @@
 //! The eleven states of a connection (RFC 9293 section 3.3.2) and what each allows.
 //!
-//! LISTEN lives in the listener table, SYN-RECEIVED of a passive open in the half-open table and TIME-WAIT in the
-//! record table; a `Connection` is in SYN-RECEIVED for the length of one segment (the final ACK) or after a
-//! simultaneous open.
+//! LISTEN lives in the listener table, SYN-RECEIVED of a passive open in the half-open table and
+//! TIME-WAIT in the record table; a `Connection` is in SYN-RECEIVED for the length of one segment
+//! (the final ACK) or after a simultaneous open.
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,8 +76,8 @@ impl State {
         )
     }
 
-    /// The state after the application has closed its side (RFC 9293 section 3.10.4); the same one when closing changes
-    /// nothing.
+    /// The state after the application has closed its side (RFC 9293 section 3.10.4); the same one
+    /// when closing changes nothing.
     #[must_use]
     pub const fn after_close(self) -> Self {
         match self {
@@ -90,8 +90,8 @@ impl State {
         }
     }
 
-    /// The state after the peer's FIN was received in order (RFC 9293 section 3.10.7.4, eighth); `fin_acked` tells
-    /// whether our own FIN is acknowledged.
+    /// The state after the peer's FIN was received in order (RFC 9293 section 3.10.7.4, eighth);
+    /// `fin_acked` tells whether our own FIN is acknowledged.
     #[must_use]
     pub const fn after_peer_fin(self, fin_acked: bool) -> Self {
         match self {

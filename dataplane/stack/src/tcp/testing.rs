@@ -1,4 +1,5 @@
-//! Test benches: one connection against a scripted peer, and two connections over a link that misbehaves.
+//! Test benches: one connection against a scripted peer, and two connections over a link that
+//! misbehaves.
 
 use core::fmt;
 
@@ -108,8 +109,8 @@ impl World {
     }
 }
 
-/// A segment of the scripted peer, or one that was sent to it. Numbers count from the first data byte: the SYN of either
-/// side is at -1.
+/// A segment of the scripted peer, or one that was sent to it. Numbers count from the first data
+/// byte: the SYN of either side is at -1.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Seg {
     pub(crate) flags: TcpFlags,
@@ -255,7 +256,8 @@ impl Bench {
         }
     }
 
-    /// A passive connection just established with an MSS of 1,000, SACK if wanted, no timestamps, no scaling.
+    /// A passive connection just established with an MSS of 1,000, SACK if wanted, no timestamps,
+    /// no scaling.
     pub(crate) fn established(sack: bool) -> Self {
         Self::established_with(
             sack,

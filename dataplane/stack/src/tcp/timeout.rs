@@ -1,4 +1,5 @@
-//! Time passes, and the network below says no: what happens to a connection without a segment from its peer.
+//! Time passes, and the network below says no: what happens to a connection without a segment from
+//! its peer.
 
 use millrace_base::{Instant, PacketPool};
 
@@ -11,7 +12,8 @@ use crate::stats::count;
 /// What the way to the peer is worth, according to ICMP or neighbour resolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unreachable {
-    /// Protocol or port unreachable, or administratively prohibited: a hard error (RFC 1122 section 4.2.3.9).
+    /// Protocol or port unreachable, or administratively prohibited: a hard error (RFC 1122 section
+    /// 4.2.3.9).
     Hard,
     /// Network or host unreachable, time exceeded, parameter problem, neighbour failed: may pass.
     Soft,
@@ -40,11 +42,13 @@ impl Connection {
         Disposition::Continue
     }
 
-    /// The network reported that the peer cannot be reached. The caller has checked that the report quotes something in
-    /// flight (`is_in_flight`).
+    /// The network reported that the peer cannot be reached. The caller has checked that the report
+    /// quotes something in flight (`is_in_flight`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.2.2
-    //# Since these Unreachable messages indicate soft error conditions, a TCP implementation MUST NOT abort the connection
-    // RFC 5461: a connection that is not yet synchronised is given up, because its owner has other addresses to try.
+    //# Since these Unreachable messages indicate soft error conditions, a TCP implementation MUST
+    //# NOT abort the connection
+    // RFC 5461: a connection that is not yet synchronised is given up, because its owner has other
+    // addresses to try.
     pub(crate) fn on_unreachable<P: PacketPool>(
         &mut self,
         kind: Unreachable,
@@ -57,8 +61,8 @@ impl Connection {
             (State::SynSent | State::SynReceived, Unreachable::Soft) => {
                 self.finish(env, CloseReason::Unreachable, None)
             }
-            // SHLD-26 would abort on a hard error; Linux does not for an established connection, because anybody on
-            // the way can forge one.
+            // SHLD-26 would abort on a hard error; Linux does not for an established connection,
+            // because anybody on the way can forge one.
             _ => Disposition::Continue,
         }
     }

@@ -1,8 +1,9 @@
 //! The three deadlines of a connection.
 //!
-//! Three are enough because purposes exclude each other, as in Linux: retransmission and zero-window probing need the
-//! opposite (data in flight, none in flight), and keep-alive probing gives way to the FIN-WAIT-2 limit of an orphan.
-//! There is no list of timers and nothing to cancel: `NEVER` is "off", and a wheel that fires early finds nothing due.
+//! Three are enough because purposes exclude each other, as in Linux: retransmission and
+//! zero-window probing need the opposite (data in flight, none in flight), and keep-alive probing
+//! gives way to the FIN-WAIT-2 limit of an orphan. There is no list of timers and nothing to
+//! cancel: `NEVER` is "off", and a wheel that fires early finds nothing due.
 
 use millrace_base::{Instant, Nanos};
 

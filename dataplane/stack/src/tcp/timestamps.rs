@@ -1,7 +1,7 @@
 //! The timestamp option: our clock, the peer's last value, and PAWS (RFC 7323).
 //!
-//! Our clock ticks in milliseconds from a per-connection offset (section 5.4; the offset comes from a keyed hash in
-//! `isn.rs`), so it says nothing about uptime or other connections.
+//! Our clock ticks in milliseconds from a per-connection offset (section 5.4; the offset comes from
+//! a keyed hash in `isn.rs`), so it says nothing about uptime or other connections.
 
 use millrace_base::{Instant, Micros, SeqNumber};
 
@@ -55,7 +55,8 @@ impl Timestamps {
 
     /// Takes over a value when the segment's position allows it.
     //= https://www.rfc-editor.org/rfc/rfc7323#section-4.3
-    //# If SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent, then SEG.TSval is copied to TS.Recent
+    //# If SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent, then SEG.TSval is copied to
+    //# TS.Recent
     #[inline]
     pub(crate) fn update(&mut self, value: u32, seq: SeqNumber, ack_sent: SeqNumber, now: Instant) {
         if seq.before_or_eq(ack_sent) && (!self.is_old(value) || self.has_expired(now)) {
@@ -69,7 +70,8 @@ impl Timestamps {
         self.is_old(value) && !self.has_expired(now)
     }
 
-    /// Whether `value` is older than `recent` by no more than `millis`: reordering rather than an old life.
+    /// Whether `value` is older than `recent` by no more than `millis`: reordering rather than an
+    /// old life.
     pub(crate) fn is_slightly_old(&self, value: u32, millis: u32) -> bool {
         self.is_old(value) && self.recent.wrapping_sub(value) <= millis
     }

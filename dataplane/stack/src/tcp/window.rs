@@ -1,9 +1,10 @@
 //! The receive window: what we have promised, what we promise next, and how it grows.
 //!
-//! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14), and it moves right only by
-//! amounts worth a segment (section 3.8.6.2.2, MUST-39). Growth follows Linux's dynamic right-sizing: twice what the
-//! application took in the last round trip. Where Linux measures the round trip of the *receiver*, this takes the
-//! sender's estimate of the same connection, which a balancer always has.
+//! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14), and it moves
+//! right only by amounts worth a segment (section 3.8.6.2.2, MUST-39). Growth follows Linux's
+//! dynamic right-sizing: twice what the application took in the last round trip. Where Linux
+//! measures the round trip of the *receiver*, this takes the sender's estimate of the same
+//! connection, which a balancer always has.
 
 use millrace_base::{Instant, SeqNumber};
 
@@ -99,7 +100,8 @@ impl ReceiveWindow {
         self.limit
     }
 
-    /// What the window would be if a segment left now with `unread` bytes waiting for the application.
+    /// What the window would be if a segment left now with `unread` bytes waiting for the
+    /// application.
     ///
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
@@ -107,7 +109,8 @@ impl ReceiveWindow {
         let full = self.limit;
         let mut free = full.saturating_sub(unread);
         if free < full / 2 {
-            // Linux (__tcp_select_window): close early, so that it opens by something worth sending.
+            // Linux (__tcp_select_window): close early, so that it opens by something worth
+            // sending.
             free = self.round_down(free);
             if free < full / 16 || free < mss.min(full) {
                 free = 0;
@@ -118,7 +121,8 @@ impl ReceiveWindow {
             return promised;
         }
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.2
-        //# the receiver holds the right window edge until it can advance it by at least min(Fr*RCV.BUFF, Eff.snd.MSS)
+        //# the receiver holds the right window edge until it can advance it by at least
+        //# min(Fr*RCV.BUFF, Eff.snd.MSS)
         // behaviour: A5-6
         let step = free.saturating_sub(promised);
         if step < mss.min(full / 2) {
@@ -157,8 +161,8 @@ impl ReceiveWindow {
         }
     }
 
-    /// The application took `bytes`. `true` when the window should be told at once (Linux: `tcp_cleanup_rbuf`): it has
-    /// at least doubled, and was below half of what it can be.
+    /// The application took `bytes`. `true` when the window should be told at once (Linux:
+    /// `tcp_cleanup_rbuf`): it has at least doubled, and was below half of what it can be.
     pub(crate) fn on_taken(&mut self, bytes: u32, unread: u32, mss: u32) -> bool {
         self.taken = self.taken.saturating_add(bytes);
         let promised = self.size();
@@ -169,7 +173,8 @@ impl ReceiveWindow {
         wanted != 0 && wanted >= promised.saturating_mul(2).max(1)
     }
 
-    /// Grows the limit when the application kept up for one round trip (Linux: `tcp_rcv_space_adjust`).
+    /// Grows the limit when the application kept up for one round trip (Linux:
+    /// `tcp_rcv_space_adjust`).
     #[inline]
     pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32) {
         let elapsed = now.since(self.measured_at);

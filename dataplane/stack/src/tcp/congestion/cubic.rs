@@ -1,7 +1,8 @@
 //! CUBIC in integers (RFC 9438): window growth as a cubic of the time since the last reduction.
 //!
-//! Time is milliseconds, windows are bytes. `K` is computed once per epoch with an integer cube root; the window of
-//! a moment needs one 64-bit cube. Not here: HyStart++ (RFC 9406), so slow start ends by loss or at `ssthresh`.
+//! Time is milliseconds, windows are bytes. `K` is computed once per epoch with an integer cube
+//! root; the window of a moment needs one 64-bit cube. Not here: HyStart++ (RFC 9406), so slow
+//! start ends by loss or at `ssthresh`.
 
 use millrace_base::Instant;
 
@@ -36,7 +37,8 @@ impl Cubic {
         }
         let cwnd_wide = u64::from(cwnd.max(1));
         let bytes = u64::from(acked.bytes);
-        // W_est grows by alpha segments per window: 3*(1-0.7)/(1+0.7) = 0.529, and 1 once it has caught up with W_max.
+        // W_est grows by alpha segments per window: 3*(1-0.7)/(1+0.7) = 0.529, and 1 once it has
+        // caught up with W_max.
         let alpha_1024: u64 = if self.friendly >> 8 < u64::from(self.w_max) {
             542
         } else {
@@ -76,7 +78,8 @@ impl Cubic {
         growth.min(bytes) as u32
     }
 
-    /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section 4.6 and 4.7).
+    /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
+    /// 4.6 and 4.7).
     pub(super) fn ssthresh(&mut self, cwnd: u32) -> u32 {
         let wide = u64::from(cwnd);
         self.w_max = if cwnd < self.w_max {
@@ -101,7 +104,8 @@ impl Cubic {
         self.friendly = u64::from(cwnd) << 8;
         self.origin = self.w_max.max(cwnd);
         let below = u64::from(self.w_max.saturating_sub(cwnd));
-        // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9 / mss).
+        // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9
+        // / mss).
         let cube = below.saturating_mul(2_500_000_000).checked_div(mss.into());
         self.k_ms = cube_root(cube.unwrap_or(0));
     }

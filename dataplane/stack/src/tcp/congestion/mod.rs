@@ -1,8 +1,9 @@
 //! How much may be in flight: the window, the threshold, and the algorithm that moves them.
 //!
-//! Everything counts bytes (RFC 5681 with the byte counting of RFC 3465): a chunk boundary does not change what a
-//! connection may send. The algorithms decide growth and reduction; *what* is lost is `recovery`'s business. An
-//! algorithm is an enum variant, not a trait object: the TCB stays flat and the call is a jump.
+//! Everything counts bytes (RFC 5681 with the byte counting of RFC 3465): a chunk boundary does not
+//! change what a connection may send. The algorithms decide growth and reduction; *what* is lost is
+//! `recovery`'s business. An algorithm is an enum variant, not a trait object: the TCB stays flat
+//! and the call is a jump.
 
 mod cubic;
 mod reno;
@@ -33,7 +34,8 @@ pub(crate) struct Congestion {
     pub(crate) ssthresh: u32,
     /// The segment size all of this is counted in.
     mss: u32,
-    /// The most bytes in flight since `usage_from` was passed, and whether the window held us back then.
+    /// The most bytes in flight since `usage_from` was passed, and whether the window held us back
+    /// then.
     flight_max: u32,
     usage_from: SeqNumber,
     limited: bool,
@@ -64,8 +66,8 @@ impl Congestion {
         }
     }
 
-    /// The segment size is known now, or has changed: a window in bytes keeps its number of segments only before any
-    /// data was sent.
+    /// The segment size is known now, or has changed: a window in bytes keeps its number of
+    /// segments only before any data was sent.
     pub(crate) fn set_mss(&mut self, mss: u16, rescale: bool) {
         let mss = u32::from(mss.max(1));
         if rescale {
@@ -87,7 +89,8 @@ impl Congestion {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
             //# During slow start, a TCP increments cwnd by at most SMSS bytes for
             //# each ACK received that cumulatively acknowledges new data.
-            // Linux counts bytes here (RFC 3465 with L unlimited): one ACK of a burst opens as much as many would.
+            // Linux counts bytes here (RFC 3465 with L unlimited): one ACK of a burst opens as much
+            // as many would.
             let room = self.ssthresh.saturating_sub(self.cwnd);
             let step = bytes.min(room);
             self.cwnd = self.cwnd.saturating_add(step);
@@ -121,7 +124,8 @@ impl Congestion {
         self.restart_epoch();
     }
 
-    /// Idle for some timeouts: halve for each, down to the initial window (RFC 2861; Linux: `tcp_cwnd_restart`).
+    /// Idle for some timeouts: halve for each, down to the initial window (RFC 2861; Linux:
+    /// `tcp_cwnd_restart`).
     pub(crate) fn on_idle(&mut self, timeouts: u64, init_cwnd: u8) {
         let floor = self
             .mss
@@ -155,7 +159,8 @@ impl Congestion {
         self.cwnd < self.ssthresh
     }
 
-    /// Whether the window is what limits the sender: only then an ACK says anything about the path (RFC 7661).
+    /// Whether the window is what limits the sender: only then an ACK says anything about the path
+    /// (RFC 7661).
     #[inline]
     pub(crate) fn is_limited(&self) -> bool {
         self.limited || (self.in_slow_start() && self.cwnd / 2 < self.flight_max)

@@ -50,7 +50,8 @@ fn reno_grows_one_segment_a_round_trip_and_halves() {
     assert_eq!(c.ssthresh, 2_000, "never below two segments");
 }
 
-// RFC 9438 section 5.1: after a loss at W_max, the window is back at W_max after K = cbrt(W_max*0.3/0.4) seconds.
+// RFC 9438 section 5.1: after a loss at W_max, the window is back at W_max after K =
+// cbrt(W_max*0.3/0.4) seconds.
 #[test]
 fn cubic_is_back_at_its_maximum_after_k_seconds_and_grows_beyond() {
     let mut c = congestion(CongestionControl::Cubic);
@@ -89,7 +90,8 @@ fn cubic_follows_reno_where_reno_is_faster() {
     for step in 0..40 {
         round(&mut cubic, Instant::from_millis(step), 1);
     }
-    // 0.53 segments a round trip up to W_max and 1 from there; the cubic alone would not have moved in 40 ms.
+    // 0.53 segments a round trip up to W_max and 1 from there; the cubic alone would not have moved
+    // in 40 ms.
     assert!(cubic.cwnd > start + 20_000, "{} from {start}", cubic.cwnd);
 }
 

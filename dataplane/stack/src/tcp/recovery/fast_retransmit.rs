@@ -1,4 +1,5 @@
-//! Loss found by ACKs: duplicate ACKs (RFC 5681, RFC 6582) or SACK (RFC 6675), and the way out of recovery.
+//! Loss found by ACKs: duplicate ACKs (RFC 5681, RFC 6582) or SACK (RFC 6675), and the way out of
+//! recovery.
 
 use millrace_base::PacketPool;
 
@@ -30,7 +31,8 @@ impl Connection {
         }
     }
 
-    /// Duplicate ACKs stand for segments that left the network; progress takes them back (Linux: `tcp_add_reno_sack`).
+    /// Duplicate ACKs stand for segments that left the network; progress takes them back (Linux:
+    /// `tcp_add_reno_sack`).
     fn count_duplicate(&mut self, digest: Digest) {
         if digest.duplicate {
             self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);

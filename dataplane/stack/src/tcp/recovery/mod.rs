@@ -1,8 +1,9 @@
 //! Loss: where a connection stands in recovering from it.
 //!
-//! `scoreboard` knows what is lost, `fast_retransmit` decides by duplicate ACKs and SACK that something is, `rto` by
-//! time. How much may be sent meanwhile follows proportional rate reduction (RFC 6937). Not here yet: RACK and tail
-//! loss probes (RFC 8985), undoing a spurious reduction (RFC 3522, RFC 5682).
+//! `scoreboard` knows what is lost, `fast_retransmit` decides by duplicate ACKs and SACK that
+//! something is, `rto` by time. How much may be sent meanwhile follows proportional rate reduction
+//! (RFC 6937). Not here yet: RACK and tail loss probes (RFC 8985), undoing a spurious reduction
+//! (RFC 3522, RFC 5682).
 
 pub(crate) mod fast_retransmit;
 pub(crate) mod rto;
@@ -58,7 +59,8 @@ impl Recovery {
         }
     }
 
-    /// The window that proportional rate reduction allows after an ACK that delivered `delivered` bytes.
+    /// The window that proportional rate reduction allows after an ACK that delivered `delivered`
+    /// bytes.
     ///
     /// `flight` is what is in flight now; `progress` whether SND.UNA advanced without new loss.
     //= https://www.rfc-editor.org/rfc/rfc6937#section-3

@@ -1,7 +1,8 @@
-//! The retransmission timeout: what is believed lost, how often to try, and when to give up (RFC 6298 section 5).
+//! The retransmission timeout: what is believed lost, how often to try, and when to give up (RFC
+//! 6298 section 5).
 //!
-//! SND.NXT is not rewound: everything sent and not SACKed is marked lost and leaves again under slow start, so an ACK
-//! for the original transmission is simply good news.
+//! SND.NXT is not rewound: everything sent and not SACKed is marked lost and leaves again under
+//! slow start, so an ACK for the original transmission is simply good news.
 
 use millrace_base::{Instant, Nanos, PacketPool};
 
@@ -50,7 +51,8 @@ impl Connection {
     }
 
     //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
-    //# upon a timeout ... cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized segment
+    //# upon a timeout ... cwnd MUST be set to no more than the loss window, LW, which equals 1
+    //# full-sized segment
     // behaviour: A21-11
     fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let head = self.send.queue().head();
@@ -58,7 +60,8 @@ impl Connection {
         if head != unsent && env.chunks.get(head).is_some_and(|chunk| chunk.has(SACKED)) {
             //= https://www.rfc-editor.org/rfc/rfc2018#section-8
             //# after a retransmit timeout the data sender SHOULD turn off all of the SACKed bits
-            // Only when the peer shows that it took a report back; otherwise the reports are kept, as Linux does.
+            // Only when the peer shows that it took a report back; otherwise the reports are kept,
+            // as Linux does.
             count!(env.stats.tcp_sack_reneging);
             board.forget_sacks(env.chunks, (queue, unsent));
         }
@@ -80,10 +83,12 @@ impl Connection {
         }
     }
 
-    /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time that `tcp_retries2`
-    /// doublings from the smallest timeout would take (Linux: `retransmits_timed_out`).
+    /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time
+    /// that `tcp_retries2` doublings from the smallest timeout would take (Linux:
+    /// `retransmits_timed_out`).
     fn has_timed_out(&self, now: Instant, tunables: &TcpTunables) -> bool {
-        // A peer that shrank its window to nothing but answers is alive (SHLD-17; Linux: tcp_rtx_probe0_timed_out).
+        // A peer that shrank its window to nothing but answers is alive (SHLD-17; Linux:
+        // tcp_rtx_probe0_timed_out).
         let since = if self.snd_wnd == 0 && self.state.is_synchronized() {
             self.recovery.stalled_since.max(self.received_at)
         } else {
@@ -104,7 +109,8 @@ impl Connection {
         stalled >= give_up_after(self.retries(tunables), tunables)
     }
 
-    /// Doublings allowed: fewer when the application is gone (Linux: `tcp_orphan_retries`, where 0 means 8).
+    /// Doublings allowed: fewer when the application is gone (Linux: `tcp_orphan_retries`, where 0
+    /// means 8).
     pub(in crate::tcp) fn retries(&self, tunables: &TcpTunables) -> u8 {
         match (self.orphan, tunables.tcp_orphan_retries) {
             (false, _) => tunables.tcp_retries2,
@@ -114,7 +120,8 @@ impl Connection {
     }
 }
 
-/// The time `retries` timeouts take when the first is `tcp_rto_min` and each is twice the one before.
+/// The time `retries` timeouts take when the first is `tcp_rto_min` and each is twice the one
+/// before.
 fn give_up_after(retries: u8, tunables: &TcpTunables) -> Nanos {
     let min = u64::from(tunables.tcp_rto_min_ms.max(1));
     let max = u64::from(tunables.tcp_rto_max_ms);
@@ -131,7 +138,8 @@ fn give_up_after(retries: u8, tunables: &TcpTunables) -> Nanos {
 mod tests {
     use super::*;
 
-    // Linux: Documentation/networking/ip-sysctl.rst, tcp_retries2: 15 yields a hypothetical timeout of 924.6 seconds.
+    // Linux: Documentation/networking/ip-sysctl.rst, tcp_retries2: 15 yields a hypothetical timeout
+    // of 924.6 seconds.
     #[test]
     fn fifteen_retries_are_924_seconds() {
         assert_eq!(

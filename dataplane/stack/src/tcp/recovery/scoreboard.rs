@@ -1,8 +1,9 @@
-//! What is known about each sent chunk: SACKed, lost, retransmitted; and the totals that follow from it.
+//! What is known about each sent chunk: SACKed, lost, retransmitted; and the totals that follow
+//! from it.
 //!
-//! The flags live on the chunks, the totals here, so that "how much is in flight" is one subtraction (the pipe of
-//! RFC 6675, counted as Linux counts `packets_in_flight`). The walks remember where they stopped: in a long window an
-//! ACK touches what it changes, not everything.
+//! The flags live on the chunks, the totals here, so that "how much is in flight" is one
+//! subtraction (the pipe of RFC 6675, counted as Linux counts `packets_in_flight`). The walks
+//! remember where they stopped: in a long window an ACK touches what it changes, not everything.
 
 use millrace_base::{Instant, SeqNumber};
 
@@ -156,7 +157,8 @@ impl Scoreboard {
                 sacked.duplicate = true;
                 continue;
             }
-            // A block that is empty, acknowledged or beyond what was sent says nothing (Linux: tcp_is_sackblock_valid).
+            // A block that is empty, acknowledged or beyond what was sent says nothing (Linux:
+            // tcp_is_sackblock_valid).
             if !start.before(end) || end.after(nxt) || start.before(una) {
                 continue;
             }
@@ -198,7 +200,8 @@ impl Scoreboard {
                 break;
             }
             let next = chunk.next();
-            // Only whole chunks count: a segment is a whole number of chunks, so a part means a resegmented path.
+            // Only whole chunks count: a segment is a whole number of chunks, so a part means a
+            // resegmented path.
             if chunk.seq.after_or_eq(range.start) && chunk.end().before_or_eq(range.end) {
                 self.mark_sacked(chunks, index, sacked);
             }
@@ -234,7 +237,8 @@ impl Scoreboard {
         }
     }
 
-    /// Marks as lost what has `threshold` SACKed segments behind it (RFC 6675 IsLost, counted in segments as Linux does).
+    /// Marks as lost what has `threshold` SACKed segments behind it (RFC 6675 IsLost, counted in
+    /// segments as Linux does).
     pub(crate) fn mark_lost_by_sack<B>(
         &mut self,
         chunks: &mut Chunks<B>,
@@ -261,7 +265,8 @@ impl Scoreboard {
         self.sacked_before_hint = if index == NONE { 0 } else { before };
     }
 
-    /// Marks one chunk as lost, for the first time or (when its retransmission was in flight) again.
+    /// Marks one chunk as lost, for the first time or (when its retransmission was in flight)
+    /// again.
     pub(crate) fn mark_lost<B>(&mut self, chunks: &mut Chunks<B>, index: u32) {
         let hint = chunks.get(self.retransmit_hint).map(|hint| hint.seq);
         let Some(chunk) = chunks.get_mut(index) else {
@@ -285,7 +290,8 @@ impl Scoreboard {
         }
     }
 
-    /// Marks everything sent and not SACKed as lost: a timeout (RFC 6298 section 5; RFC 6675 section 5.1). O(chunks).
+    /// Marks everything sent and not SACKed as lost: a timeout (RFC 6298 section 5; RFC 6675
+    /// section 5.1). O(chunks).
     pub(crate) fn mark_all_lost<B>(
         &mut self,
         chunks: &mut Chunks<B>,
@@ -365,7 +371,8 @@ impl Scoreboard {
         chunk.sent_at = now;
     }
 
-    /// Counts everything again from the chunks: whether the totals are right. For tests and checked builds.
+    /// Counts everything again from the chunks: whether the totals are right. For tests and checked
+    /// builds.
     pub(crate) fn is_consistent<B>(&self, chunks: &Chunks<B>, queue: &ChunkQueue) -> bool {
         let mut sums = [0u32; 4];
         for (_, chunk) in chunks.iter(queue) {

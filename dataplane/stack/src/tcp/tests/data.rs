@@ -113,7 +113,8 @@ fn without_sack_each_early_segment_draws_its_own_duplicate_ack() {
     bench.finish();
 }
 
-// DESIGN.md decision 4: the receive queue of one becomes the send queue of the other, byte for byte, by reference.
+// DESIGN.md decision 4: the receive queue of one becomes the send queue of the other, byte for
+// byte, by reference.
 #[test]
 fn a_splice_moves_chunks_and_copies_nothing() {
     for chained in [true, false] {
@@ -153,7 +154,8 @@ fn a_splice_moves_chunks_and_copies_nothing() {
         assert_eq!(stream, expected);
         assert_eq!(from.world.stats.payload_copied_bytes, 0);
         assert_eq!(from.world.stats.payload_spliced_bytes, 8_123);
-        // A timeout while the device still holds the buffers: a view behind a new header, or (no chains) a copy.
+        // A timeout while the device still holds the buffers: a view behind a new header, or (no
+        // chains) a copy.
         let at = to.connection.next_deadline();
         to.connection.on_timer(&mut from.world.env(at));
         let again = to

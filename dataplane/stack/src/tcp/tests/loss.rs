@@ -20,7 +20,8 @@ fn ten_in_flight(sack: bool) -> Bench {
 fn the_third_sack_retransmits_the_hole_at_once() {
     let mut bench = ten_in_flight(true);
     bench.advance(20);
-    // The first segment is lost. Limited transmit (RFC 3042) sends new data for the first two reports.
+    // The first segment is lost. Limited transmit (RFC 3042) sends new data for the first two
+    // reports.
     bench.receive(ack(0).sack(&[(1_000, 2_000)]));
     assert_eq!(seqs(&bench.sent()), [10_000]);
     bench.receive(ack(0).sack(&[(1_000, 3_000)]));

@@ -1,0 +1,184 @@
+//! How a frame is made: in the chunk's own headroom, chained behind a header buffer, or without data.
+//!
+//! What is sent and when is `output.rs`'s business; what the headers look like below TCP is `path.rs`'s.
+
+use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
+use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
+
+use super::connection::Connection;
+use super::recv_buffer::span;
+use super::segment::Env;
+use crate::path::{FrameOptions, Path, write_headers};
+use crate::stats::count;
+use crate::verdict::DropReason;
+
+/// Chunks that leave together, the first at `first`, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) bytes: u32,
+    /// Payload per segment when the device cuts the frame; 0 when it is one segment.
+    pub(super) segment_bytes: u16,
+}
+
+impl Connection {
+    pub(super) fn emit_run<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+        seq: SeqNumber,
+        flags: TcpFlags,
+    ) -> Option<P::Buf> {
+        let options = self.segment_options(env.now);
+        let header = self.header(env, seq, flags, options);
+        let frame_options = FrameOptions {
+            segment_bytes: run.segment_bytes,
+            ..FrameOptions::default()
+        };
+        let frame = if run.count == 1 {
+            self.emit_in_place(env, path, run.first, &header, frame_options)
+                .or_else(|| self.emit_chained(env, path, run, &header, frame_options))
+                .or_else(|| self.emit_copied(env, path, run, &header, frame_options))
+        } else {
+            self.emit_chained(env, path, run, &header, frame_options)
+        };
+        if frame.is_some() {
+            self.on_ack_sent();
+        }
+        frame
+    }
+
+    /// Headers in the chunk's own headroom: no buffer, no copy. Only while nobody else holds the
+    /// buffer.
+    #[inline]
+    fn emit_in_place<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        index: u32,
+        header: &TcpRepr,
+        options: FrameOptions,
+    ) -> Option<P::Buf> {
+        let chunk = env.chunks.get_mut(index)?;
+        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+        let buf = chunk.buf_mut()?;
+        if !buf.set_span(offset, len) || !write_headers(buf, path, &self.tuple, header, options) {
+            return None;
+        }
+        buf.share()
+    }
+
+    /// A header buffer with views of the chunks behind it.
+    fn emit_chained<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+        header: &TcpRepr,
+        options: FrameOptions,
+    ) -> Option<P::Buf> {
+        if !path.offloads.chains() {
+            return None;
+        }
+        let mut frame = env.pool.alloc()?;
+        let mut index = run.first;
+        for _ in 0..run.count {
+            let chunk = env.chunks.get(index)?;
+            let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+            let view = env.pool.view(chunk.buf()?, offset, len)?;
+            frame.append(view).ok()?;
+            index = chunk.next();
+        }
+        write_headers(&mut frame, path, &self.tuple, header, options).then_some(frame)
+    }
+
+    /// A copy, for a device that takes one piece only while the buffer is held by somebody else.
+    fn emit_copied<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+        header: &TcpRepr,
+        options: FrameOptions,
+    ) -> Option<P::Buf> {
+        if path.offloads.chains() {
+            return None;
+        }
+        let chunk = env.chunks.get(run.first)?;
+        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+        // A view, because the handle's own span may not cover the chunk and cannot be moved while
+        // shared.
+        let mut view = env.pool.view(chunk.buf()?, offset, len)?;
+        let mut frame = env.pool.alloc()?;
+        let start = frame.offset();
+        if !frame.set_span(start, len) {
+            return None;
+        }
+        frame
+            .bytes_mut()?
+            .copy_from_slice(span(&mut view, offset, len)?);
+        count!(env.stats.payload_copied_bytes, len as u64);
+        write_headers(&mut frame, path, &self.tuple, header, options).then_some(frame)
+    }
+
+    pub(super) fn emit_empty<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        header: &TcpRepr,
+    ) -> Option<P::Buf> {
+        let mut frame = env.pool.alloc()?;
+        if !write_headers(
+            &mut frame,
+            path,
+            &self.tuple,
+            header,
+            FrameOptions::default(),
+        ) {
+            env.stats.drop(DropReason::HeadroomMissing);
+            return None;
+        }
+        Some(frame)
+    }
+
+    /// The header of a segment of a synchronised connection; fixes the window that is promised with
+    /// it.
+    #[inline]
+    pub(super) fn header<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        seq: SeqNumber,
+        flags: TcpFlags,
+        options: TcpOptions,
+    ) -> TcpRepr {
+        let mss = u32::from(self.ack.receive_mss());
+        let told = self.window.advertise(self.receive.bytes(), mss);
+        if told.closed {
+            count!(env.stats.tcp_to_zero_window_adv);
+        }
+        if told.opened {
+            count!(env.stats.tcp_from_zero_window_adv);
+        }
+        if told.wanted_zero {
+            count!(env.stats.tcp_want_zero_window_adv);
+        }
+        TcpRepr {
+            source_port: self.tuple.local.port,
+            destination_port: self.tuple.remote.port,
+            seq,
+            ack: self.window.nxt,
+            flags,
+            window: told.field,
+            urgent: 0,
+            options,
+        }
+    }
+
+    #[inline]
+    pub(super) fn on_ack_sent(&mut self) {
+        self.ack.on_sent();
+        self.timers.delayed_ack = Instant::NEVER;
+    }
+}
