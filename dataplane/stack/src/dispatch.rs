@@ -71,11 +71,10 @@ pub(crate) struct TcpFrame {
 pub(crate) struct IcmpFrame {
     pub(crate) source: Address,
     pub(crate) destination: Address,
-    /// Where IP and ICMP begin, counted from the start of the frame, and how long the ICMP message is.
-    pub(crate) ip_at: usize,
+    /// Where the message begins, counted from the start of the frame.
     pub(crate) icmp_at: usize,
+    /// Bytes of the message over the whole chain.
     pub(crate) icmp_len: usize,
-    pub(crate) ether_source: millrace_base::MacAddress,
 }
 
 /// What remains to be checked of a packet without an owner: may it come from there, and is it for us?
@@ -175,8 +174,8 @@ fn parse_ip<B: PacketBuf>(
         // behaviour: A6-7
         protocol::TCP if group => Err(DropReason::TcpNotUnicast),
         protocol::TCP => parse_tcp(frame, &ip, ip_at, stats).map(Parsed::Tcp),
-        protocol::ICMPV4 if ip.is_v4() => classify_icmp(&ip, ip_at, ethernet, interfaces),
-        protocol::ICMPV6 if !ip.is_v4() => classify_icmp(&ip, ip_at, ethernet, interfaces),
+        protocol::ICMPV4 if ip.is_v4() => classify_icmp(&ip, ip_at, interfaces),
+        protocol::ICMPV6 if !ip.is_v4() => classify_icmp(&ip, ip_at, interfaces),
         _ => {
             let punt = punt_other(&ip, interfaces);
             if matches!(punt, Err(DropReason::NotOurAddress)) {
@@ -309,7 +308,6 @@ pub(crate) fn pieces<B: PacketBuf>(
 fn classify_icmp(
     ip: &IpView<'_>,
     ip_at: usize,
-    ethernet: &EthernetView<'_>,
     interfaces: &Interfaces,
 ) -> Result<Parsed, DropReason> {
     let kind = ip.payload().first().copied().unwrap_or(0);
@@ -331,10 +329,8 @@ fn classify_icmp(
     Ok(Parsed::Icmp(IcmpFrame {
         source: ip.source(),
         destination: ip.destination(),
-        ip_at,
         icmp_at: ip_at.saturating_add(ip.header_len()),
         icmp_len: ip.payload_len(),
-        ether_source: ethernet.source(),
     }))
 }
 

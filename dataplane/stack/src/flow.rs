@@ -61,7 +61,7 @@ impl fmt::Debug for FlowId {
 
 /// Who owns a tuple: a slot number in one of three tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// A connection with a TCB.
     Connection(u32),
     /// A half-open request (`tcp/syn_queue.rs`).
@@ -93,7 +93,7 @@ impl Owner {
 
 /// Why a tuple was not entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InsertError {
+pub(crate) enum InsertError {
     /// The tuple has an owner already.
     Exists(Owner),
     /// The table has no room (or no room near enough) for another tuple.
@@ -101,7 +101,7 @@ pub enum InsertError {
 }
 
 /// Four-tuples and their owners. All memory is taken in `new`.
-pub struct FlowTable {
+pub(crate) struct FlowTable {
     /// Hash of the entry at the same position, 0 when empty.
     hashes: Box<[u32]>,
     entries: Box<[Entry]>,
@@ -120,7 +120,7 @@ const _: () = assert!(core::mem::size_of::<Entry>() == 40);
 
 impl FlowTable {
     /// A table for `len_max` tuples, hashed under `secret`.
-    pub fn new(len_max: usize, secret: [u8; 16]) -> Self {
+    pub(crate) fn new(len_max: usize, secret: [u8; 16]) -> Self {
         let slots = len_max.max(8).saturating_mul(2).next_power_of_two();
         let packed = u128::from_le_bytes(secret);
         Self {
@@ -134,7 +134,7 @@ impl FlowTable {
     }
 
     /// Enters a tuple that has no owner yet.
-    pub fn insert(&mut self, tuple: &FlowTuple, owner: Owner) -> Result<(), InsertError> {
+    pub(crate) fn insert(&mut self, tuple: &FlowTuple, owner: Owner) -> Result<(), InsertError> {
         let hash = self.hash(tuple);
         let mut position = self.home(hash);
         for _ in 0..FLOW_PROBES_MAX {
@@ -166,7 +166,7 @@ impl FlowTable {
 
     /// Gives a tuple that is in the table a new owner: a request becomes a connection, a connection TIME_WAIT. Returns
     /// whether the tuple was there.
-    pub fn replace(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
+    pub(crate) fn replace(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
         let position = self.position(tuple);
         match position.and_then(|position| self.entries.get_mut(position)) {
             Some(entry) => {
@@ -178,7 +178,7 @@ impl FlowTable {
     }
 
     /// Takes a tuple out, if `owner` still owns it. Returns whether it did.
-    pub fn remove(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
+    pub(crate) fn remove(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
         let Some(found) = self.position(tuple) else {
             return false;
         };
@@ -191,25 +191,20 @@ impl FlowTable {
     }
 
     /// Takes a tuple out, whoever owns it. Returns whether it was there.
-    pub fn remove_any(&mut self, tuple: &FlowTuple) -> bool {
+    pub(crate) fn remove_any(&mut self, tuple: &FlowTuple) -> bool {
         self.get(tuple)
             .is_some_and(|owner| self.remove(tuple, owner))
     }
 
     /// Who owns a tuple.
-    pub fn get(&self, tuple: &FlowTuple) -> Option<Owner> {
+    pub(crate) fn get(&self, tuple: &FlowTuple) -> Option<Owner> {
         let entry = self.entries.get(self.position(tuple)?)?;
         Some(Owner::unpack(entry.owner))
     }
 
     /// Tuples in the table.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether no tuple is in the table.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     fn position(&self, tuple: &FlowTuple) -> Option<usize> {
@@ -234,10 +229,7 @@ impl FlowTable {
     fn close_gap(&mut self, gap: usize) {
         let mut gap = gap;
         let mut position = self.next(gap);
-        loop {
-            let Some(&hash) = self.hashes.get(position) else {
-                break;
-            };
+        while let Some(&hash) = self.hashes.get(position) {
             if hash == 0 || position == gap {
                 break;
             }

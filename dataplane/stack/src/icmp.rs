@@ -85,7 +85,9 @@ impl<P: PacketPool> Stack<P> {
         };
         match error {
             ErrorKind::TooBig(_) if !is_v4 => count!(self.stats.icmp6_in_pkt_too_bigs),
-            _ => count!(self.stats.icmp_in_dest_unreachs),
+            ErrorKind::TooBig(_) | ErrorKind::Unreachable(_) => {
+                count!(self.stats.icmp_in_dest_unreachs);
+            }
         }
         let Some(quoted) = quoted else {
             // About something that is not TCP: whoever sent it is on the other side.

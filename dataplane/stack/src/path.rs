@@ -153,7 +153,7 @@ const TCP_CHECKSUM_AT: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_base::{Address, Endpoint, HeapBuf, HeapPool, PacketPool, SeqNumber};
+    use millrace_base::{Address, Endpoint, HeapBuf, HeapPool, SeqNumber};
     use millrace_wire::{EthernetView, IpView, TcpFlags, TcpOptions, TcpView};
 
     fn tuple(v6: bool) -> FlowTuple {

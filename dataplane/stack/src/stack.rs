@@ -57,6 +57,23 @@ impl core::fmt::Debug for StackConfig {
     }
 }
 
+/// How full the tables of a stack are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Occupancy {
+    /// Connections, orphans included.
+    pub connections: usize,
+    /// Half-open requests.
+    pub half_open: usize,
+    /// TIME_WAIT records.
+    pub time_wait: usize,
+    /// Tuples with an owner of any kind.
+    pub tuples: usize,
+    /// Queued segments, received and to be sent.
+    pub chunks: usize,
+    /// Connections with a timer.
+    pub timers: usize,
+}
+
 /// One TCP/IP stack over buffers of `P`. It has no clock, no thread and no device; all memory is taken in `new`.
 #[derive(Debug)]
 pub struct Stack<P: PacketPool> {
@@ -241,9 +258,16 @@ impl<P: PacketPool> Stack<P> {
         &self.stats
     }
 
-    /// Connections in the table, orphans included.
-    pub const fn connections(&self) -> usize {
-        self.connections.len()
+    /// What is in the tables now.
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            connections: self.connections.len(),
+            half_open: self.requests.len(),
+            time_wait: self.time_waits.len(),
+            tuples: self.flows.len(),
+            chunks: self.chunks.used(),
+            timers: self.timers.armed(),
+        }
     }
 
     fn advance_requests(&mut self, now: Instant, pool: &mut P) {

@@ -230,7 +230,7 @@ impl From<Malformed> for DropReason {
 }
 
 /// Number of drop reasons.
-pub const DROP_REASONS: usize = DropReason::ALL.len();
+pub(crate) const DROP_REASONS: usize = DropReason::ALL.len();
 const _: () = assert!(DROP_REASONS <= u8::MAX as usize); // the reason is stored in a byte
 
 #[cfg(test)]

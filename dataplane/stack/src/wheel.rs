@@ -32,7 +32,7 @@ const IDLE: u16 = u16::MAX;
 const _: () = assert!(LEVELS * SLOTS < IDLE as usize);
 
 /// Timers for the numbers `0 .. capacity`. All memory is taken in `new`.
-pub struct Wheel {
+pub(crate) struct Wheel {
     nodes: Box<[Node]>,
     heads: Box<[u32]>,
     /// One bit per slot that is not empty.
@@ -55,7 +55,7 @@ const _: () = assert!(core::mem::size_of::<Node>() == 24);
 
 impl Wheel {
     /// A wheel for the numbers `0 .. capacity`, nothing armed, at the start of time.
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let idle = Node {
             deadline_tick: 0,
             next: NONE,
@@ -75,7 +75,7 @@ impl Wheel {
     /// Sees to it that the timer fires at `deadline` or earlier; `NEVER` leaves it as it is.
     ///
     /// A timer armed for an earlier time stays there.
-    pub fn arm(&mut self, index: u32, deadline: Instant) {
+    pub(crate) fn arm(&mut self, index: u32, deadline: Instant) {
         if deadline == Instant::NEVER {
             return;
         }
@@ -93,7 +93,7 @@ impl Wheel {
     }
 
     /// Disarms the timer; harmless when it is not armed.
-    pub fn cancel(&mut self, index: u32) {
+    pub(crate) fn cancel(&mut self, index: u32) {
         if self.is_armed(index) {
             self.unlink(index);
         }
@@ -101,7 +101,7 @@ impl Wheel {
 
     /// The next timer that is due at `now`, disarmed; `None` when there is none or `steps` is used up. Each timer
     /// fired or moved down a level takes one step.
-    pub fn pop(&mut self, now: Instant, steps: &mut usize) -> Option<u32> {
+    pub(crate) fn pop(&mut self, now: Instant, steps: &mut usize) -> Option<u32> {
         let now_tick = now.as_nanos() >> TICK_SHIFT;
         while *steps > 0 {
             if let Some(place) = self.cascading {
@@ -136,7 +136,7 @@ impl Wheel {
 
     /// A time before which nothing fires: exact for timers due within 4 ms (64 ticks), otherwise the start of
     /// the slot. `NEVER` when nothing is armed. O(levels).
-    pub fn next_deadline(&self) -> Instant {
+    pub(crate) fn next_deadline(&self) -> Instant {
         // The rest of a slot that is being moved down may be due already.
         if self.cascading.is_some_and(|place| self.head(place) != NONE) {
             return instant_of(self.current);
@@ -148,14 +148,14 @@ impl Wheel {
     }
 
     /// Whether the timer is armed.
-    pub fn is_armed(&self, index: u32) -> bool {
+    pub(crate) fn is_armed(&self, index: u32) -> bool {
         self.nodes
             .get(index as usize)
             .is_some_and(|node| node.place != IDLE)
     }
 
     /// Armed timers.
-    pub const fn armed(&self) -> usize {
+    pub(crate) const fn armed(&self) -> usize {
         self.armed
     }
 

@@ -97,7 +97,7 @@ fn bytes_arrive_in_order_over_bad_links_in_both_families() {
             assert!(world.ready(0, client).contains(Ready::CLOSED));
             assert!(world.ready(1, server).contains(Ready::CLOSED));
             for node in &world.nodes {
-                assert_eq!(node.stack.connections(), 0);
+                assert_eq!(node.stack.occupancy().connections, 0);
                 assert_eq!(node.pool.live(), 0, "idle stacks hold no buffers");
             }
             assert_nothing_leaks(world);
@@ -262,7 +262,7 @@ fn a_balancer_splices_both_ways_and_copies_nothing() {
             assert_eq!(stats.payload_spliced_bytes, 600_000);
             chain.world.run_for(200_000);
             for node in &chain.world.nodes {
-                assert_eq!(node.stack.connections(), 0);
+                assert_eq!(node.stack.occupancy().connections, 0);
                 assert_eq!(node.pool.live(), 0);
             }
             assert_nothing_leaks(chain.world);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use millrace_base::{
     Address, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, ListenerId, MacAddress, Nanos,
-    PacketPool, PortId, Prefix, Rng,
+    PortId, Prefix, Rng,
 };
 use millrace_stack::{
     Event, FlowId, Interface, ListenOptions, Listener, NeighborUpdate, Offloads, Prefixed, Punt,
@@ -16,36 +16,36 @@ use millrace_stack::{
 
 /// What a link does to frames, in percent and time.
 #[derive(Clone, Copy, Default)]
-pub struct Faults {
-    pub loss_percent: u32,
-    pub duplicate_percent: u32,
-    pub reorder_percent: u32,
+pub(crate) struct Faults {
+    pub(crate) loss_percent: u32,
+    pub(crate) duplicate_percent: u32,
+    pub(crate) reorder_percent: u32,
 }
 
 /// One stack and what belongs to it.
-pub struct Node {
-    pub stack: Stack<HeapPool>,
-    pub pool: HeapPool,
-    pub events: Vec<Event>,
-    pub punts: Vec<Punt<HeapBuf>>,
+pub(crate) struct Node {
+    pub(crate) stack: Stack<HeapPool>,
+    pub(crate) pool: HeapPool,
+    pub(crate) events: Vec<Event>,
+    pub(crate) punts: Vec<Punt<HeapBuf>>,
 }
 
 /// Nodes, links between their ports, and frames in flight.
-pub struct World {
-    pub now: Instant,
-    pub nodes: Vec<Node>,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
     /// (node, port) to (node, port).
     links: BTreeMap<(usize, u16), (usize, u16)>,
     in_flight: BTreeMap<(Instant, u64), (usize, PortId, Vec<u8>)>,
-    pub delay: Nanos,
-    pub faults: Faults,
+    pub(crate) delay: Nanos,
+    pub(crate) faults: Faults,
     rng: Rng,
     sequence: u64,
     /// Every frame that was put on a link, when recording.
-    pub recorded: Option<Vec<Vec<u8>>>,
+    pub(crate) recorded: Option<Vec<Vec<u8>>>,
 }
 
-pub fn config(seed: u8) -> StackConfig {
+pub(crate) fn config(seed: u8) -> StackConfig {
     StackConfig {
         connections_max: 64,
         syn_queue_max: 32,
@@ -57,7 +57,7 @@ pub fn config(seed: u8) -> StackConfig {
     }
 }
 
-pub fn node(config: StackConfig) -> Node {
+pub(crate) fn node(config: StackConfig) -> Node {
     Node {
         stack: Stack::new(config),
         pool: HeapPool::new(16_384, 2_176),
@@ -66,12 +66,12 @@ pub fn node(config: StackConfig) -> Node {
     }
 }
 
-pub fn mac(node: usize, port: u16) -> MacAddress {
+pub(crate) fn mac(node: usize, port: u16) -> MacAddress {
     MacAddress::new([2, 0, 0, 0, node as u8, port as u8])
 }
 
 /// The address of a node on a link: `10.link.0.node` or `fd00:link::node`.
-pub fn address(v6: bool, link: u8, node: u8) -> Address {
+pub(crate) fn address(v6: bool, link: u8, node: u8) -> Address {
     if v6 {
         Address::v6([0xfd, 0, 0, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, node])
     } else {
@@ -79,7 +79,7 @@ pub fn address(v6: bool, link: u8, node: u8) -> Address {
     }
 }
 
-pub fn interface(port: u16, mac: MacAddress, addresses: &[Address]) -> Interface {
+pub(crate) fn interface(port: u16, mac: MacAddress, addresses: &[Address]) -> Interface {
     let prefixed = addresses.iter().map(|address| Prefixed {
         address: *address,
         prefix_len: if address.is_v4() { 24 } else { 64 },
@@ -96,7 +96,7 @@ pub fn interface(port: u16, mac: MacAddress, addresses: &[Address]) -> Interface
     }
 }
 
-pub fn listener(id: u16, address: Address, port: u16) -> Listener {
+pub(crate) fn listener(id: u16, address: Address, port: u16) -> Listener {
     Listener {
         id: ListenerId::new(id),
         address,
@@ -106,7 +106,12 @@ pub fn listener(id: u16, address: Address, port: u16) -> Listener {
     }
 }
 
-pub fn tuple(local: Address, local_port: u16, remote: Address, remote_port: u16) -> FlowTuple {
+pub(crate) fn tuple(
+    local: Address,
+    local_port: u16,
+    remote: Address,
+    remote_port: u16,
+) -> FlowTuple {
     FlowTuple {
         local: Endpoint::new(local, local_port),
         remote: Endpoint::new(remote, remote_port),
@@ -114,7 +119,7 @@ pub fn tuple(local: Address, local_port: u16, remote: Address, remote_port: u16)
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             now: Instant::from_millis(1_000),
             nodes: Vec::new(),
@@ -130,7 +135,7 @@ impl World {
 
     /// Nodes in a row: node `n` has port 0 to its left neighbour and port 1 to its right one, on links numbered by
     /// their left node. Every node has both families and knows its neighbours.
-    pub fn chain(seed: u64, count: usize) -> Self {
+    pub(crate) fn chain(seed: u64, count: usize) -> Self {
         let mut world = Self::new(seed);
         for index in 0..count {
             let mut node = node(config(index as u8 + 1));
@@ -155,7 +160,7 @@ impl World {
     }
 
     /// Tells every node the link addresses of its neighbours.
-    pub fn resolve_all(&mut self) {
+    pub(crate) fn resolve_all(&mut self) {
         for ((node, port), (peer, peer_port)) in self.links.clone() {
             for v6 in [false, true] {
                 let (link, last) = if port == 0 { (peer, 1) } else { (node, 2) };
@@ -170,7 +175,7 @@ impl World {
     }
 
     /// Takes out everything the nodes want to send and puts it on the links.
-    pub fn transmit(&mut self) {
+    pub(crate) fn transmit(&mut self) {
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
             let mut frames = Vec::new();
@@ -190,7 +195,7 @@ impl World {
     }
 
     /// Hands a frame to a node at once.
-    pub fn deliver(&mut self, node: usize, port: PortId, bytes: &[u8]) {
+    pub(crate) fn deliver(&mut self, node: usize, port: PortId, bytes: &[u8]) {
         let node = &mut self.nodes[node];
         let Some(frame) = node.pool.receive(bytes) else {
             return;
@@ -201,7 +206,7 @@ impl World {
     }
 
     /// Moves to the next instant at which anything happens, not beyond `limit`. `false` when nothing is left to do.
-    pub fn step(&mut self, limit: Instant) -> bool {
+    pub(crate) fn step(&mut self, limit: Instant) -> bool {
         self.transmit();
         let arrival = self
             .in_flight
@@ -232,7 +237,7 @@ impl World {
     }
 
     /// Runs until `done`, and panics when it is not reached within `ms` of virtual time.
-    pub fn run_until(&mut self, ms: u64, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn run_until(&mut self, ms: u64, mut done: impl FnMut(&mut Self) -> bool) {
         let limit = self.now.after(Nanos::from_millis(ms));
         loop {
             if done(self) {
@@ -243,13 +248,13 @@ impl World {
     }
 
     /// Runs for `ms` of virtual time.
-    pub fn run_for(&mut self, ms: u64) {
+    pub(crate) fn run_for(&mut self, ms: u64) {
         let limit = self.now.after(Nanos::from_millis(ms));
         while self.step(limit) {}
     }
 
     /// All news of one connection so far.
-    pub fn ready(&self, node: usize, flow: FlowId) -> Ready {
+    pub(crate) fn ready(&self, node: usize, flow: FlowId) -> Ready {
         let events = self.nodes[node]
             .events
             .iter()
@@ -258,7 +263,7 @@ impl World {
     }
 
     /// The first connection that a node accepted.
-    pub fn accepted(&self, node: usize) -> Option<FlowId> {
+    pub(crate) fn accepted(&self, node: usize) -> Option<FlowId> {
         let events = &self.nodes[node].events;
         let event = events
             .iter()
@@ -267,7 +272,7 @@ impl World {
     }
 
     /// Sends what fits of `data` from `*sent` on.
-    pub fn send(&mut self, node: usize, flow: FlowId, data: &[u8], sent: &mut usize) {
+    pub(crate) fn send(&mut self, node: usize, flow: FlowId, data: &[u8], sent: &mut usize) {
         let node = &mut self.nodes[node];
         *sent += node
             .stack
@@ -275,7 +280,7 @@ impl World {
     }
 
     /// Reads everything that waits behind `out`. Returns whether the stream has ended.
-    pub fn receive(&mut self, node: usize, flow: FlowId, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn receive(&mut self, node: usize, flow: FlowId, out: &mut Vec<u8>) -> bool {
         let mut buffer = [0; 4_096];
         loop {
             let received = self.nodes[node].stack.receive(self.now, flow, &mut buffer);
@@ -311,7 +316,7 @@ impl World {
 }
 
 /// A route to everything of a family through a gateway.
-pub fn default_route(port: u16, via: Address) -> Route {
+pub(crate) fn default_route(port: u16, via: Address) -> Route {
     let any = if via.is_v4() {
         Address::UNSPECIFIED_V4
     } else {
@@ -326,7 +331,7 @@ pub fn default_route(port: u16, via: Address) -> Route {
 }
 
 /// Bytes that differ from position to position.
-pub fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     let mut rng = Rng::new(len as u64);
     (0..len).map(|_| rng.next_u64() as u8).collect()
 }
