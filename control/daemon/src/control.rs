@@ -3,6 +3,7 @@
 //! Single-threaded. `turn` does a bounded amount of work on the rings and returns; requests come in between. Nothing
 //! in here waits.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use millrace_abi::{Command, Event, NeighborState, ProbeOutcome};
@@ -14,7 +15,7 @@ use millrace_config::{Change, Config, Problems, Takes};
 
 use crate::attach::Attachment;
 use crate::clock;
-use crate::health::{self, Health};
+use crate::health::{self, BackendKey, Health};
 use crate::listing::Listing;
 use crate::memo::Memo;
 use crate::neighbor::{Action, Outgoing, Punted, Table, Timings};
@@ -58,6 +59,8 @@ pub(crate) struct Control {
     /// The configuration that the dataplane was probably started with.
     dataplane_booted: Config,
     desired: Option<Desired>,
+    /// The backends that are probed, by their number.
+    probed: HashMap<u16, BackendKey>,
     outbox: Outbox,
     announce_again: Vec<(Instant, Vec<Address>)>,
     listing: Option<(Listing, Reply)>,
@@ -97,6 +100,7 @@ impl Control {
             dataplane_booted: config.clone(),
             config,
             desired: None,
+            probed: HashMap::new(),
             outbox: Outbox::default(),
             announce_again: Vec::new(),
             listing: None,
@@ -119,11 +123,12 @@ impl Control {
         if self.attachment.is_none() {
             return false;
         }
+        // First who we are: frames that waited for us are read in that light.
+        self.take_steps(now);
         let frames = self.take_frames(now);
         let events = self.take_events(now);
         self.neighbors.advance(now);
         self.probe(now);
-        self.take_steps(now);
         self.announce_again(now);
         self.act_on_neighbors();
         self.list(now);
@@ -352,17 +357,12 @@ impl Control {
             }
             Event::BackendFailed { backend, reason } => {
                 if reason != ProbeOutcome::NoResources
-                    && let Some(key) = self.backend_key(backend.number())
+                    && let Some(key) = self.probed.get(&backend.number())
                 {
-                    self.health.suspect(now, &key);
+                    self.health.suspect(now, key);
                 }
             }
         }
-    }
-
-    fn backend_key(&self, id: u16) -> Option<health::BackendKey> {
-        let mut keys = publish::judged(&self.config);
-        keys.find(|key| self.memo.backend(key) == Some(id))
     }
 
     fn on_probe(&mut self, token: u64, outcome: ProbeOutcome, rtt_us: u32) {
@@ -405,6 +405,8 @@ impl Control {
         if let Err(error) = self.memo.save(&self.directory) {
             tracing::error!(%error, "cannot write the memo; numbers may change at the next restart");
         }
+        let number = |key: BackendKey| Some((self.memo.backend(&key)?, key));
+        self.probed = publish::judged(&self.config).filter_map(number).collect();
         if self.attachment.is_none() {
             return;
         }

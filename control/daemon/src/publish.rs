@@ -85,11 +85,14 @@ fn links(config: &Config, ports: &Ports) -> Links {
                 answers.push(address);
             }
         }
+        let routes = config.routes.iter();
+        let routes = routes.filter(|route| route.via.is_none() && route.port.index() == index);
         links.push(Link {
             port: *id,
             name: port.name.to_string(),
             mac: info.mac(),
             networks,
+            attached: routes.map(|route| route.to).collect(),
             answers,
         });
     }

@@ -64,7 +64,10 @@ fn own(links: &Links) -> impl Iterator<Item = Address> {
 fn same_links(a: &Links, b: &Links) -> bool {
     a.0.len() == b.0.len()
         && a.0.iter().zip(&b.0).all(|(a, b)| {
-            (a.port, a.mac, &a.networks, &a.answers) == (b.port, b.mac, &b.networks, &b.answers)
+            (a.port, a.mac) == (b.port, b.mac)
+                && a.networks == b.networks
+                && a.attached == b.attached
+                && a.answers == b.answers
         })
 }
 

@@ -48,16 +48,15 @@ fn states(dataplane: &Dataplane) -> Vec<Option<BackendState>> {
 }
 
 fn told(dataplane: &Dataplane, wanted: Address) -> Vec<(usize, NeighborState)> {
-    let commands = dataplane
-        .commands
-        .iter()
-        .filter_map(|(lcore, command)| match command {
-            Command::NeighborSet { address, state, .. } if *address == wanted => {
-                Some((*lcore, *state))
-            }
-            _ => None,
-        });
-    commands.collect()
+    let mut told = Vec::new();
+    for (lcore, command) in &dataplane.commands {
+        if let Command::NeighborSet { address, state, .. } = command
+            && *address == wanted
+        {
+            told.push((*lcore, *state));
+        }
+    }
+    told
 }
 
 /// A place with a running control that has published once.

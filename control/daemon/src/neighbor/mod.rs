@@ -23,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) mac: MacAddress,
     /// Our interface addresses and their networks.
     pub(crate) networks: Vec<(Address, Prefix)>,
+    /// Networks that are directly attached without an address of ours: routes without a router.
+    pub(crate) attached: Vec<Prefix>,
     /// Every address we answer for there: interface, virtual and source addresses.
     pub(crate) answers: Vec<Address>,
 }
@@ -148,7 +150,12 @@ impl Links {
 
 impl Link {
     fn is_on_link(&self, address: Address) -> bool {
-        address.is_link_local_v6() || self.networks.iter().any(|(_, net)| net.contains(address))
+        let mut networks = self
+            .networks
+            .iter()
+            .map(|(_, net)| net)
+            .chain(&self.attached);
+        address.is_link_local_v6() || networks.any(|net| net.contains(address))
     }
 
     /// The address to ask from: in the target's network if there is one, else the first of its family.

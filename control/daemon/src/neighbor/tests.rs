@@ -28,6 +28,7 @@ fn links() -> Links {
             (ip("10.8.0.10"), prefix("10.8.0.0", 24)),
             (ip("fd00:8::10"), prefix("fd00:8::", 64)),
         ],
+        attached: vec![prefix("172.16.0.0", 16)],
         answers: ["10.8.0.10", "fd00:8::10", "10.8.0.100", "fd00:8::100"]
             .map(ip)
             .to_vec(),
@@ -112,6 +113,23 @@ fn arp_from_ourselves_or_for_our_address_from_another_is_refused() {
 fn a_sender_outside_our_networks_is_answered_but_not_believed() {
     let (punted, frames, actions) = receive(&hex(&ARP_REQUEST.replace("0a080001", "0a090001")));
     assert_eq!((punted, frames.len(), actions), (Punted::Arp, 1, vec![]));
+}
+
+#[test]
+fn a_network_attached_by_a_route_is_on_link_too() {
+    let links = links();
+    assert!(
+        links.is_on_link((PORT, ip("172.16.9.9"))) && !links.is_on_link((PORT, ip("172.17.0.1")))
+    );
+    let asked = links
+        .solicitation((PORT, ip("172.16.9.9")), None)
+        .expect("frame")
+        .frame;
+    assert_eq!(
+        asked[28..32],
+        [10, 8, 0, 10],
+        "asked from the port's address"
+    );
 }
 
 #[test]
