@@ -54,8 +54,7 @@ pub const EXPIRIES_PER_ADVANCE_MAX: usize = 64;
 /// this one ended.
 pub const SNAT_TRIES_PER_LCORE: usize = 32;
 
-/// Source ports tried for one connection, whatever the number of lcores: bounds one accept to some
-/// 50 µs.
+/// Source ports tried for one connection, whatever the number of lcores: bounds one accept.
 pub const SNAT_TRIES_MAX: usize = 512;
 const _: () = assert!(SNAT_TRIES_PER_LCORE <= SNAT_TRIES_MAX);
 

@@ -280,7 +280,7 @@ impl World {
             |id, listener| assert_eq!(listener.sessions_active, 0, "sessions of {id:?}"),
         );
         assert_eq!(
-            self.lb.stack.connections(),
+            self.lb.stack.connection_count(),
             0,
             "connections of the balancer"
         );
