@@ -1,7 +1,7 @@
 //! What the command line and control say to each other.
 //!
-//! One JSON object on one line is a request, one JSON object on one line the answer, over the Unix socket
-//! `<runtime_dir>/control.sock`; a connection may carry several in turn:
+//! One JSON object on one line is a request, one JSON object on one line the answer, over the Unix
+//! socket `<runtime_dir>/control.sock`; a connection may carry several in turn:
 //!
 //! ```text
 //! → {"version":1,"request":{"show":"ports"}}
@@ -10,8 +10,9 @@
 //! ← {"version":1,"result":{"error":{"kind":"config","message":"..."}}}
 //! ```
 //!
-//! No logic is here: types, the framing and its bounds. Addresses travel as text, so a reader needs no crate of ours.
-//! A new field or topic does not raise `VERSION`; a changed meaning does. Readers ignore fields they do not know.
+//! No logic is here: types, the framing and its bounds. Addresses travel as text, so a reader needs
+//! no crate of ours. A new field or topic does not raise `VERSION`; a changed meaning does. Readers
+//! ignore fields they do not know.
 #![forbid(unsafe_code)]
 
 mod rows;
@@ -29,8 +30,8 @@ pub const VERSION: u32 = 1;
 /// The socket's name in the runtime directory.
 pub const SOCKET_NAME: &str = "control.sock";
 
-/// Longest request line in bytes, newline included. Requests are a word or two; 4 KiB leaves room and bounds a client
-/// that never sends a newline.
+/// Longest request line in bytes, newline included. Requests are a word or two; 4 KiB leaves room
+/// and bounds a client that never sends a newline.
 pub const REQUEST_BYTES_MAX: usize = 4_096;
 
 /// Connections one `show connections` may return. A row is about 300 bytes of JSON: 3 MB an answer.
@@ -179,7 +180,8 @@ impl RequestEnvelope {
 
     /// The request of a line; the failure is what to answer.
     pub fn from_line(line: &str) -> Result<Request, Failure> {
-        // The version is looked at first: a request of another version may not parse as one of ours.
+        // The version is looked at first: a request of another version may not parse as one of
+        // ours.
         let refuse = |message: String| Failure {
             kind: FailureKind::Request,
             message,

@@ -1,4 +1,5 @@
-//! The rows of the answers. Sums are over all lcores since the dataplane started, unless a field says otherwise.
+//! The rows of the answers. Sums are over all lcores since the dataplane started, unless a field
+//! says otherwise.
 
 use serde::{Deserialize, Serialize};
 

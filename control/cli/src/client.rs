@@ -1,4 +1,5 @@
-//! One question to control and its answer, over the Unix socket. Knows the framing, not the questions.
+//! One question to control and its answer, over the Unix socket. Knows the framing, not the
+//! questions.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use millrace_api::{Outcome, Request, RequestEnvelope, ResponseEnvelope};
 
-/// How long control may take. A listing of connections waits for the lcores, at most two seconds; the rest is at once.
+/// How long control may take. A listing of connections waits for the lcores, at most two seconds;
+/// the rest is at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.

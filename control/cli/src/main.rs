@@ -1,7 +1,8 @@
 //! The command `millrace`: checks the configuration, shows what runs, asks control to reload.
 //!
-//! `check` and `dataplane-args` read files only; everything else talks to control over its socket. Exit codes: 0 done,
-//! 1 control refused or the connection broke, 2 mistakes in the configuration or in the arguments, 3 control does not run.
+//! `check` and `dataplane-args` read files only; everything else talks to control over its socket.
+//! Exit codes: 0 done, 1 control refused or the connection broke, 2 mistakes in the configuration
+//! or in the arguments, 3 control does not run.
 
 mod client;
 mod table;
@@ -23,7 +24,8 @@ const EXIT_NOT_RUNNING: u8 = 3;
 
 /// Operates a Millrace load balancer.
 ///
-/// Exit codes: 0 done, 1 control refused, 2 mistakes in the configuration or the arguments, 3 control does not run.
+/// Exit codes: 0 done, 1 control refused, 2 mistakes in the configuration or the arguments, 3
+/// control does not run.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, arg_required_else_help = true)]
 struct Cli {

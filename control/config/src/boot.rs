@@ -1,9 +1,10 @@
-//! The dataplane's arguments. The dataplane reads no file: what it must know to boot is on its command line.
+//! The dataplane's arguments. The dataplane reads no file: what it must know to boot is on its
+//! command line.
 
 use crate::valid::{Config, Memory, Port};
 
-/// The arguments of `millrace-dataplane` for this configuration, one element for each argument, in `--key=value` form so
-/// that no value can be taken for a key.
+/// The arguments of `millrace-dataplane` for this configuration, one element for each argument, in
+/// `--key=value` form so that no value can be taken for a key.
 pub fn dataplane_args(config: &Config) -> Vec<String> {
     let dataplane = &config.dataplane;
     let lcores: Vec<String> = dataplane.lcores.iter().map(u16::to_string).collect();

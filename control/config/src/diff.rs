@@ -27,8 +27,8 @@ struct Thing {
     values: BTreeMap<&'static str, String>,
 }
 
-/// The differences from `old` to `new`; things are matched by name, so their order in the file does not matter, except
-/// for ports: the order of ports numbers them.
+/// The differences from `old` to `new`; things are matched by name, so their order in the file does
+/// not matter, except for ports: the order of ports numbers them.
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let (old, new) = (things(old), things(new));
     let mut changes = Vec::new();

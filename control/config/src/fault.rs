@@ -1,4 +1,5 @@
-//! What can be wrong with a configuration: one variant per mistake, its place and what to do about it.
+//! What can be wrong with a configuration: one variant per mistake, its place and what to do about
+//! it.
 //!
 //! The blame is always the operator's, except `Unreadable`, which is the environment's.
 
@@ -19,7 +20,8 @@ pub enum Place {
     Variable(String),
 }
 
-/// A mistake in the configuration. The doc comment of a variant says what it means for the operator.
+/// A mistake in the configuration. The doc comment of a variant says what it means for the
+/// operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file cannot be read.

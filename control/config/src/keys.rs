@@ -1,7 +1,8 @@
 //! The key table: every key of the file with its kind, range, unit, default and whether it is live.
 //!
-//! This is the only place that documents a key. The structural check (`layer`), the defaults and `conf/full.toml`
-//! all read it; a key that is not here cannot be set. It does not know relations between keys: those are in `check`.
+//! This is the only place that documents a key. The structural check (`layer`), the defaults and
+//! `conf/full.toml` all read it; a key that is not here cannot be set. It does not know relations
+//! between keys: those are in `check`.
 
 mod table;
 
@@ -50,7 +51,8 @@ pub enum Takes {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// The table the key is in: `""`, `"dataplane"`, `"pool[].backend[]"`; `[]` marks a list of tables.
+    /// The table the key is in: `""`, `"dataplane"`, `"pool[].backend[]"`; `[]` marks a list of
+    /// tables.
     pub section: &'static str,
     /// The key itself.
     pub name: &'static str,
@@ -58,7 +60,8 @@ pub struct Key {
     pub kind: Kind,
     /// What one of it is: `"ms"`, `"bytes"`; empty when the value is not a quantity.
     pub unit: &'static str,
-    /// The default as TOML text. `None`: the key is required, or optional without a default (see `required`).
+    /// The default as TOML text. `None`: the key is required, or optional without a default (see
+    /// `required`).
     pub default: Option<&'static str>,
     /// Whether leaving it out is an error.
     pub required: bool,

@@ -1,8 +1,9 @@
 //! One source of configuration - a file or the environment - read against the key table.
 //!
-//! A layer keeps what it found and the line of everything in it, and collects what is structurally wrong: unknown
-//! keys, types, ranges, words. Wrong values are taken out, so that the remaining checks can still run and all
-//! mistakes are reported at once. Relations between keys are not looked at here.
+//! A layer keeps what it found and the line of everything in it, and collects what is structurally
+//! wrong: unknown keys, types, ranges, words. Wrong values are taken out, so that the remaining
+//! checks can still run and all mistakes are reported at once. Relations between keys are not
+//! looked at here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use toml::{Spanned, Table, Value};
 use crate::fault::{Fault, Place, Problem};
 use crate::keys::{self, Key, Kind};
 
-/// The prefix of environment variables; sections and keys follow, separated by the same two underscores.
+/// The prefix of environment variables; sections and keys follow, separated by the same two
+/// underscores.
 pub const VARIABLE_PREFIX: &str = "MILLRACE";
 const SEPARATOR: &str = "__";
 
@@ -75,8 +77,9 @@ impl Layer {
         layer
     }
 
-    /// Reads the variables of the environment that start with the prefix, through the `config` crate's rules:
-    /// `MILLRACE__DATAPLANE__LCORES=2,3` sets `lcores` of `[dataplane]`. Tables in lists cannot be set.
+    /// Reads the variables of the environment that start with the prefix, through the `config`
+    /// crate's rules: `MILLRACE__DATAPLANE__LCORES=2,3` sets `lcores` of `[dataplane]`. Tables in
+    /// lists cannot be set.
     pub(crate) fn from_environment(variables: BTreeMap<String, String>) -> Self {
         use config::Source as _;
         let mut layer = Self::empty(Source::Environment);

@@ -1,4 +1,5 @@
-//! From files and variables to a valid configuration: layers are read, merged, completed with defaults and checked.
+//! From files and variables to a valid configuration: layers are read, merged, completed with
+//! defaults and checked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ fn read(path: &Path) -> Layer {
     }
 }
 
-/// The files `*.toml` in `<file without .toml>.d`, in alphabetical order; none when there is no such directory.
+/// The files `*.toml` in `<file without .toml>.d`, in alphabetical order; none when there is no
+/// such directory.
 fn drop_ins(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path.with_extension("d")) else {
         return Vec::new();
@@ -178,7 +180,8 @@ impl Layers {
         }
     }
 
-    /// Where the value of this path was set. A list comes from the last layer that has it, as a whole.
+    /// Where the value of this path was set. A list comes from the last layer that has it, as a
+    /// whole.
     pub(crate) fn place(&self, path: &str) -> Place {
         let list = path.find('[').map(|end| &path[..end]);
         let candidates: Vec<&Layer> = self

@@ -1,7 +1,8 @@
-//! The file as serde sees it: the mirror of the key table after all layers were merged and defaults filled in.
+//! The file as serde sees it: the mirror of the key table after all layers were merged and defaults
+//! filled in.
 //!
-//! Strings are still strings here. An `Option` is a key without a default; when the key is required, its absence has
-//! already been reported. `check` turns this into `valid`.
+//! Strings are still strings here. An `Option` is a key without a default; when the key is
+//! required, its absence has already been reported. `check` turns this into `valid`.
 
 use serde::Deserialize;
 

@@ -1,7 +1,8 @@
 //! The configuration as the rest of control sees it: types that cannot be wrong.
 //!
-//! A value of these types comes from `load` or `parse` only, so its relations hold: names are unique, a listener's
-//! pool exists, routers are on link, every backend has a route and a source address of its family.
+//! A value of these types comes from `load` or `parse` only, so its relations hold: names are
+//! unique, a listener's pool exists, routers are on link, every backend has a route and a source
+//! address of its family.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -129,7 +130,8 @@ pub struct Listener {
     pub ports: PortRange,
     /// Index of its pool in `Config::pools`.
     pub pool: usize,
-    /// The port whose network the address is in and which answers for it; `None`: a router sends it to us.
+    /// The port whose network the address is in and which answers for it; `None`: a router sends it
+    /// to us.
     pub on_link: Option<PortId>,
 }
 
@@ -198,8 +200,8 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// A name: 1 to 31 letters, digits, `-`, `_` or `.`, so that it fits the 32 zero-padded bytes of the shared region and
-/// needs no quoting anywhere.
+/// A name: 1 to 31 letters, digits, `-`, `_` or `.`, so that it fits the 32 zero-padded bytes of
+/// the shared region and needs no quoting anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 

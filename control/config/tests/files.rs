@@ -1,4 +1,5 @@
-//! The files an operator starts from: each one is valid, and the full one says what the key table says.
+//! The files an operator starts from: each one is valid, and the full one says what the key table
+//! says.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

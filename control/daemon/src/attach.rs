@@ -1,7 +1,7 @@
 //! The attachment to a dataplane: opening its region, noticing that it is gone or was replaced.
 //!
-//! Attaching changes nothing in the region: rings and tables go on where the control before us stopped. What is published
-//! or sent is decided elsewhere.
+//! Attaching changes nothing in the region: rings and tables go on where the control before us
+//! stopped. What is published or sent is decided elsewhere.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use millrace_base::{Instant, Nanos, PortId};
 
 /// The region's name in the runtime directory.
 pub(crate) const REGION_NAME: &str = "region";
-/// How long an lcore's beat may stand still before it counts as silent. Lcores beat a few times a second.
+/// How long an lcore's beat may stand still before it counts as silent. Lcores beat a few times a
+/// second.
 const SILENCE_MAX: Nanos = Nanos::from_secs(2);
 
 /// An open region that is ours to control.

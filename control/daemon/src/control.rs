@@ -1,7 +1,7 @@
 //! Control itself: owns every part, turns them over, takes the steps that `reconcile` asks for.
 //!
-//! Single-threaded. `turn` does a bounded amount of work on the rings and returns; requests come in between. Nothing
-//! in here waits.
+//! Single-threaded. `turn` does a bounded amount of work on the rings and returns; requests come in
+//! between. Nothing in here waits.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,12 +19,13 @@ use crate::health::{self, BackendKey, Health};
 use crate::listing::Listing;
 use crate::memo::Memo;
 use crate::neighbor::{Action, Outgoing, Punted, Table, Timings};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, inject};
 use crate::publish::{self, Desired, Ports};
 use crate::reconcile::{Actual, Step, reconcile};
 use crate::tally::Tally;
 
-/// Frames taken from one lcore in a turn: an ARP storm delays the rest of a turn by well under a millisecond.
+/// Frames taken from one lcore in a turn: an ARP storm delays the rest of a turn by well under a
+/// millisecond.
 const FRAMES_MAX: usize = 128;
 /// Events taken from one lcore in a turn: an eighth of its ring.
 const EVENTS_MAX: usize = 512;
@@ -113,7 +114,8 @@ impl Control {
         })
     }
 
-    /// One turn: looks at everything once. Tells whether the rings had work, so that the next turn should come soon.
+    /// One turn: looks at everything once. Tells whether the rings had work, so that the next turn
+    /// should come soon.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         if self.attachment.is_none() {
             self.try_attach(now);
@@ -398,7 +400,8 @@ impl Control {
         }
     }
 
-    /// Derives again what the dataplane should have, and remembers first what must not be forgotten.
+    /// Derives again what the dataplane should have, and remembers first what must not be
+    /// forgotten.
     fn desire(&mut self) {
         self.memo
             .note_health(publish::judged(&self.config), self.health.down());
@@ -575,16 +578,6 @@ pub(crate) fn no_dataplane() -> Outcome {
         kind: FailureKind::NoDataplane,
         message: "the dataplane does not run, or control is not attached to it yet".to_owned(),
     })
-}
-
-/// Gives a frame to `first` or, when its ring is full, to any other lcore.
-fn inject(rings: &mut [millrace_abi::FrameSender], first: usize, outgoing: &Outgoing) -> bool {
-    let order = (first..rings.len()).chain(0..first);
-    let mut order = order.filter_map(|lcore| {
-        let ring = rings.get_mut(lcore)?;
-        ring.push(outgoing.port, 0, &outgoing.frame).ok()
-    });
-    order.next().is_some()
 }
 
 fn kind(punted: Punted) -> &'static str {

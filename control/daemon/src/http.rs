@@ -1,4 +1,5 @@
-//! The HTTP side of metrics: `/metrics` and `/healthz`, served by hyper. What is served is made in `metrics`.
+//! The HTTP side of metrics: `/metrics` and `/healthz`, served by hyper. What is served is made in
+//! `metrics`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

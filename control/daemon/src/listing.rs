@@ -1,7 +1,8 @@
-//! One listing of connections in progress: pages asked of every lcore, rows collected until there are enough.
+//! One listing of connections in progress: pages asked of every lcore, rows collected until there
+//! are enough.
 //!
-//! One listing runs at a time; it ends when every lcore is through, when there are enough rows, or when no lcore has
-//! answered for `SILENCE_MAX`.
+//! One listing runs at a time; it ends when every lcore is through, when there are enough rows, or
+//! when no lcore has answered for `SILENCE_MAX`.
 
 use millrace_abi::{Command, ConnectionRow};
 use millrace_base::{Instant, Nanos};
@@ -30,7 +31,8 @@ enum Page {
 }
 
 impl Listing {
-    /// Begins a listing of at most `limit` rows over this many lcores. The token must differ from the last one's.
+    /// Begins a listing of at most `limit` rows over this many lcores. The token must differ from
+    /// the last one's.
     pub(crate) fn new(token: u64, limit: usize, lcores: usize, now: Instant) -> Self {
         Self {
             token,

@@ -1,7 +1,8 @@
 //! `millrace-control`: decides, publishes, resolves neighbours, checks backends, measures.
 //!
-//! The dataplane goes on without it: killing control drops no packet, and a new one takes over what it finds. Exit codes:
-//! 0 stopped by a signal, 1 could not run, 2 mistakes in the configuration (all on standard error, nothing changed).
+//! The dataplane goes on without it: killing control drops no packet, and a new one takes over what
+//! it finds. Exit codes: 0 stopped by a signal, 1 could not run, 2 mistakes in the configuration
+//! (all on standard error, nothing changed).
 #![forbid(unsafe_code)]
 
 mod attach;
@@ -40,8 +41,8 @@ const EXIT_CONFIG: u8 = 2;
 
 /// Time to the next turn while the rings have work.
 const TURN_BUSY: Duration = Duration::from_millis(1);
-/// Longest time to the next turn: what an unresolved neighbour waits at most before it is asked for. 200 turns a second cost
-/// well under 1 % of a CPU.
+/// Longest time to the next turn: what an unresolved neighbour waits at most before it is asked
+/// for. 200 turns a second cost well under 1 % of a CPU.
 const TURN_IDLE: Duration = Duration::from_millis(5);
 
 /// The deciding process of Millrace.

@@ -1,9 +1,11 @@
-//! What control must not forget when it is killed: the numbers behind names, and which backends were down.
+//! What control must not forget when it is killed: the numbers behind names, and which backends
+//! were down.
 //!
-//! The lcores index counters by these numbers, so a name keeps its number across reloads and restarts; and a backend that was
-//! down must not get traffic again just because control restarted. Both are written to a small JSON file beside the
-//! region before they are published, by renaming, so a reader finds the old file or the new one. Losing the file
-//! costs continuity of counters, nothing else.
+//! The lcores index counters by these numbers, so a name keeps its number across reloads and
+//! restarts; and a backend that was down must not get traffic again just because control restarted.
+//! Both are written to a small JSON file beside the region before they are published, by renaming,
+//! so a reader finds the old file or the new one. Losing the file costs continuity of counters,
+//! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,7 +57,8 @@ impl Memo {
         std::fs::rename(&new, &path)
     }
 
-    /// Gives every name of the configuration a number. Names that are gone keep theirs until it is needed.
+    /// Gives every name of the configuration a number. Names that are gone keep theirs until it is
+    /// needed.
     pub(crate) fn assign(&mut self, config: &Config) {
         let listeners = config
             .listeners
@@ -116,7 +119,8 @@ fn text(key: &BackendKey) -> String {
     format!("{} {}", key.0, key.1)
 }
 
-/// Numbers the names that have none, preferring numbers never used: counters of a used one belong to somebody else.
+/// Numbers the names that have none, preferring numbers never used: counters of a used one belong
+/// to somebody else.
 fn number(numbers: &mut BTreeMap<String, u16>, names: BTreeSet<String>, max: usize) {
     let new: Vec<&String> = names
         .iter()

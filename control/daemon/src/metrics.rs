@@ -1,8 +1,9 @@
 //! Metrics: the region and control's own tally in the Prometheus text format.
 //!
-//! Built for each scrape from what is in the region then; no counter list is compiled in. Names begin with `millrace_`,
-//! counters end with `_total`, units are base units. A self-described counter appears twice: summed over the lcores
-//! under its name, and by lcore under the name with `lcore` in it. Drop reasons are one family with the reason as a label.
+//! Built for each scrape from what is in the region then; no counter list is compiled in. Names
+//! begin with `millrace_`, counters end with `_total`, units are base units. A self-described
+//! counter appears twice: summed over the lcores under its name, and by lcore under the name with
+//! `lcore` in it. Drop reasons are one family with the reason as a label.
 
 use std::collections::HashSet;
 
@@ -320,7 +321,8 @@ fn backends(rows: &[millrace_api::BackendRow], registry: &Registry) -> prometheu
     Ok(())
 }
 
-/// The family's name without `millrace_` in front and `_total` behind: ours as they are, the MIB's in snake case.
+/// The family's name without `millrace_` in front and `_total` behind: ours as they are, the MIB's
+/// in snake case.
 fn family(name: &str) -> String {
     let name = name.strip_prefix("millrace_").unwrap_or(name);
     let name = name.strip_suffix("_total").unwrap_or(name);

@@ -1,11 +1,15 @@
-//! Commands on their way to the lcores. A ring that is full for a while is waited for, up to a bound.
+//! Commands and frames on their way to the lcores. A command ring that is full for a while is waited
+//! for, up to a bound; a frame takes the next lcore's ring.
 
 use std::collections::VecDeque;
 
-use millrace_abi::{Command, CommandSender};
+use millrace_abi::{Command, CommandSender, FrameSender};
 
-/// Commands that may wait for one lcore: four ringfuls. Neighbour tables are resent as a whole (1,024 commands) and health
-/// probes come on top; an lcore that takes nothing for longer than that is stuck.
+use crate::neighbor::Outgoing;
+
+/// Commands that may wait for one lcore: four ringfuls. Neighbour tables are resent as a whole
+/// (1,024 commands) and health probes come on top; an lcore that takes nothing for longer than that
+/// is stuck.
 const WAITING_MAX: usize = 4 * millrace_abi::limits::COMMANDS_MAX;
 
 /// Waiting commands, by lcore.
@@ -55,4 +59,14 @@ impl Outbox {
             queue.drain(..sent);
         }
     }
+}
+
+/// Gives a frame to `first` or, when its ring is full, to any other lcore.
+pub(crate) fn inject(rings: &mut [FrameSender], first: usize, outgoing: &Outgoing) -> bool {
+    let order = (first..rings.len()).chain(0..first);
+    let mut order = order.filter_map(|lcore| {
+        let ring = rings.get_mut(lcore)?;
+        ring.push(outgoing.port, 0, &outgoing.frame).ok()
+    });
+    order.next().is_some()
 }

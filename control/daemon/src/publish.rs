@@ -1,7 +1,8 @@
-//! From configuration and health to what the lcores are told: tables, links, neighbours that are wanted for good.
+//! From configuration and health to what the lcores are told: tables, links, neighbours that are
+//! wanted for good.
 //!
-//! Pure. A port of the configuration that the running dataplane does not have is left out with all that needs it; the
-//! operator is told that a restart is due.
+//! Pure. A port of the configuration that the running dataplane does not have is left out with all
+//! that needs it; the operator is told that a restart is due.
 
 use std::collections::HashSet;
 

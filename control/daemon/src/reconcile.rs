@@ -1,6 +1,8 @@
-//! Desired against actual: the one function that decides what must be done so that the dataplane is as it should be.
+//! Desired against actual: the one function that decides what must be done so that the dataplane is
+//! as it should be.
 //!
-//! Pure: it compares and lists steps; `control` takes them. Running it again after the steps were taken gives none.
+//! Pure: it compares and lists steps; `control` takes them. Running it again after the steps were
+//! taken gives none.
 
 use std::collections::HashSet;
 
@@ -10,7 +12,8 @@ use millrace_base::Address;
 use crate::neighbor::{Key, Links};
 use crate::publish::Desired;
 
-/// What the dataplane has, as far as this control knows. Empty after attaching: then everything is done once.
+/// What the dataplane has, as far as this control knows. Empty after attaching: then everything is
+/// done once.
 #[derive(Default)]
 pub(crate) struct Actual {
     /// The tables published last.
@@ -34,7 +37,8 @@ pub(crate) enum Step {
     Pin,
 }
 
-/// The steps from `actual` to `desired`, in the order they must be taken: who we are comes before what we ask.
+/// The steps from `actual` to `desired`, in the order they must be taken: who we are comes before
+/// what we ask.
 pub(crate) fn reconcile(desired: &Desired, actual: &Actual) -> Vec<Step> {
     let mut steps = Vec::new();
     if !same_links(&desired.links, &actual.links) {

@@ -1,4 +1,5 @@
-//! The control socket: JSON lines in, JSON lines out. Requests are answered by `control`; here are framing and bounds.
+//! The control socket: JSON lines in, JSON lines out. Requests are answered by `control`; here are
+//! framing and bounds.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -32,7 +33,8 @@ pub(crate) enum Message {
     Health(oneshot::Sender<Vec<String>>),
 }
 
-/// Listens at `path`. A socket that a dead control left behind is replaced; one that answers is not.
+/// Listens at `path`. A socket that a dead control left behind is replaced; one that answers is
+/// not.
 pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => bail!("another control listens at {}", path.display()),

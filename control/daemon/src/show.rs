@@ -1,4 +1,5 @@
-//! What an operator sees: rows made of the region, the configuration and what control knows. Changes nothing.
+//! What an operator sees: rows made of the region, the configuration and what control knows.
+//! Changes nothing.
 
 use millrace_abi::{BackendState, ConnectionRow, CounterKind, LcorePhase, TcpState};
 use millrace_api as api;

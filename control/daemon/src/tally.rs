@@ -1,4 +1,5 @@
-//! What control counts about itself, registered with the `prometheus` crate. The dataplane's counters are in `metrics`.
+//! What control counts about itself, registered with the `prometheus` crate. The dataplane's
+//! counters are in `metrics`.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 

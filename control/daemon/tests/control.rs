@@ -21,7 +21,8 @@ fn backend(last: u8) -> Endpoint {
     Endpoint::new(Address::v4([10, 8, 0, last]), 80)
 }
 
-/// An ARP packet from the peer: operation, its address, whom it is about, and to which Ethernet address it goes.
+/// An ARP packet from the peer: operation, its address, whom it is about, and to which Ethernet
+/// address it goes.
 fn arp(operation: u8, sender: [u8; 4], target: [u8; 4], to: [u8; 6]) -> Vec<u8> {
     let mut frame = Vec::new();
     frame.extend(to);
@@ -148,7 +149,8 @@ fn a_needed_neighbour_is_resolved_for_all_lcores_and_a_silent_one_fails() {
         ("REACHABLE", "02:00:00:00:bb:02", "front")
     );
 
-    // Nobody answers for this one: three requests, then the lcores are told. The timing is made short for the test.
+    // Nobody answers for this one: three requests, then the lcores are told. The timing is made
+    // short for the test.
     place.configure(|text| text + "[neighbor]\nretrans_time_ms = 100\n");
     control.answer(Request::Reload);
     let needed = Event::NeighborNeeded {

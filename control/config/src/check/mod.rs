@@ -1,8 +1,8 @@
 //! Relations: from the merged file to a valid configuration, or to everything that contradicts.
 //!
-//! `network` holds what belongs to ports, routes and source addresses, `service` listeners and pools. A part that is
-//! wrong is left out and the rest is still checked, so that all mistakes are found in one run; follow-up mistakes of
-//! something left out are not reported.
+//! `network` holds what belongs to ports, routes and source addresses, `service` listeners and
+//! pools. A part that is wrong is left out and the rest is still checked, so that all mistakes are
+//! found in one run; follow-up mistakes of something left out are not reported.
 
 mod network;
 mod service;
@@ -45,7 +45,8 @@ struct Check<'c> {
     ports_known: bool,
 }
 
-/// Checks all relations. `None` when something could not even be built; the reasons are in `problems`.
+/// Checks all relations. `None` when something could not even be built; the reasons are in
+/// `problems`.
 pub(crate) fn check(raw: &Raw, layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
     let mut check = Check {
         layers,

@@ -214,7 +214,8 @@ impl Check<'_> {
         })
     }
 
-    /// The port a router is on link at. A link-local router (RFC 4291 section 2.5.6) is wherever `port` says.
+    /// The port a router is on link at. A link-local router (RFC 4291 section 2.5.6) is wherever
+    /// `port` says.
     fn router_port(
         &mut self,
         path: &str,
@@ -354,7 +355,8 @@ impl Check<'_> {
     }
 }
 
-/// Why an address cannot be a host's in its network. RFC 3021 gives both addresses of a /31 to hosts.
+/// Why an address cannot be a host's in its network. RFC 3021 gives both addresses of a /31 to
+/// hosts.
 fn reserved_host(address: Address, network: Prefix) -> Option<&'static str> {
     let bytes = address.as_v4()?;
     if network.length() >= 31 {

@@ -127,7 +127,8 @@ impl Check<'_> {
         }
     }
 
-    /// Each family that backends have needs a source address; the first backend of a family is named.
+    /// Each family that backends have needs a source address; the first backend of a family is
+    /// named.
     pub(super) fn backend_families(&mut self, pools: &[raw::Pool], snat: &Snat) {
         let mut reported = Vec::new();
         for (pool_index, pool) in pools.iter().enumerate() {

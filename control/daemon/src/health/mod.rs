@@ -1,8 +1,9 @@
 //! Health: which backends are up. Schedules probes, counts their outcomes, decides.
 //!
-//! Pure: time is an argument, orders come out, results go in; `tcp` knows what a probe's outcome says. A backend counts as
-//! its pool's `initial` says (up by default, so that a restart of everything serves at once) until `fall` bad probes
-//! in a row take it down or `rise` good ones bring it up. What the previous control had found out is taken over.
+//! Pure: time is an argument, orders come out, results go in; `tcp` knows what a probe's outcome
+//! says. A backend counts as its pool's `initial` says (up by default, so that a restart of
+//! everything serves at once) until `fall` bad probes in a row take it down or `rise` good ones
+//! bring it up. What the previous control had found out is taken over.
 
 mod tcp;
 
@@ -18,8 +19,8 @@ use self::tcp::Verdict;
 
 /// How long after its timeout a probe's result may still come before the probe counts as lost.
 const RESULT_GRACE: Nanos = Nanos::from_secs(1);
-/// Probes begun in one turn. With 4,096 backends and a turn each millisecond all are begun within 64 ms, and a burst takes
-/// a sixteenth of an lcore's command ring.
+/// Probes begun in one turn. With 4,096 backends and a turn each millisecond all are begun within
+/// 64 ms, and a burst takes a sixteenth of an lcore's command ring.
 const ORDERS_MAX: usize = 64;
 
 /// A backend: its pool's name and its endpoint.
@@ -73,8 +74,8 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Nobody is probed yet. The seed also starts the tokens, so that results of a previous control's probes match none of
-    /// ours.
+    /// Nobody is probed yet. The seed also starts the tokens, so that results of a previous
+    /// control's probes match none of ours.
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         Self {
@@ -86,8 +87,8 @@ impl Health {
         }
     }
 
-    /// Probes the backends of this configuration from now on. Known backends keep their state; `was_down` tells about the
-    /// others what an earlier control had found out.
+    /// Probes the backends of this configuration from now on. Known backends keep their state;
+    /// `was_down` tells about the others what an earlier control had found out.
     pub(crate) fn configure(
         &mut self,
         now: Instant,
@@ -124,7 +125,8 @@ impl Health {
             if let Some((token, deadline)) = target.outstanding
                 && deadline.is_due(now)
             {
-                // The lcore is silent or its command ring was full: that says nothing about the backend.
+                // The lcore is silent or its command ring was full: that says nothing about the
+                // backend.
                 self.lost += 1;
                 self.tokens.remove(&token);
                 target.outstanding = None;
@@ -182,7 +184,8 @@ impl Health {
         Some(Judged { outcome, change })
     }
 
-    /// A session could not be connected: the backend is probed at once, not only when its turn comes.
+    /// A session could not be connected: the backend is probed at once, not only when its turn
+    /// comes.
     pub(crate) fn suspect(&mut self, now: Instant, key: &BackendKey) {
         if let Some(target) = self.targets.get_mut(key)
             && target.outstanding.is_none()

@@ -1,4 +1,5 @@
-//! The TCP probe: an lcore connects through its own stack and closes at once. Here is what its outcome says.
+//! The TCP probe: an lcore connects through its own stack and closes at once. Here is what its
+//! outcome says.
 
 use millrace_abi::ProbeOutcome;
 

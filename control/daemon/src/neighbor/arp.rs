@@ -1,5 +1,5 @@
-//! ARP frames (RFC 826, RFC 5227): what one asks of us and tells us, and the ones we send. The state of neighbours is not
-//! kept here.
+//! ARP frames (RFC 826, RFC 5227): what one asks of us and tells us, and the ones we send. The
+//! state of neighbours is not kept here.
 
 use millrace_base::{Address, MacAddress};
 use millrace_wire::arp::{ARP_BYTES, ArpOperation, ArpRepr};
@@ -7,7 +7,8 @@ use millrace_wire::{EtherType, EthernetView, ethernet};
 
 use super::{Heard, Link, Punted, Reaction};
 
-/// The shortest Ethernet frame without its check sequence (IEEE 802.3 section 4A.4.2). Not every virtual device pads.
+/// The shortest Ethernet frame without its check sequence (IEEE 802.3 section 4A.4.2). Not every
+/// virtual device pads.
 const FRAME_BYTES_MIN: usize = 60;
 const _: () = assert!(ethernet::HEADER_BYTES + ARP_BYTES <= FRAME_BYTES_MIN);
 

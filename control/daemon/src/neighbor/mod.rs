@@ -1,7 +1,12 @@
 //! Neighbours: who is on our links, and who we are on them.
 //!
-//! `table` decides (the state machine), `arp` and `nd` read and write frames. This file knows the links: which addresses
-//! are ours on which port, so that a received frame becomes answers and news for the table.
+//! `table` decides (the state machine), `arp` and `nd` read and write frames. This file knows the
+//! links: which addresses are ours on which port, so that a received frame becomes answers and news
+//! for the table.
+//!
+//! Limitations. After control was killed and started again, a neighbour that lcores know is known here
+//! only when it speaks, when TCP makes progress through it, or when the configuration names it; until
+//! then nobody probes it. Router advertisements and redirects are not read.
 
 mod arp;
 mod nd;
@@ -102,8 +107,8 @@ impl Links {
         kind
     }
 
-    /// The request for a neighbour's Ethernet address: to `to` only, or to everybody. `None` when the port has no address
-    /// of that family to ask from.
+    /// The request for a neighbour's Ethernet address: to `to` only, or to everybody. `None` when
+    /// the port has no address of that family to ask from.
     pub(crate) fn solicitation(&self, key: Key, to: Option<MacAddress>) -> Option<Outgoing> {
         let (port, target) = key;
         let link = self.link(port)?;
@@ -116,8 +121,8 @@ impl Links {
         Some(Outgoing { port, frame })
     }
 
-    /// Tells everybody that these addresses are here: gratuitous ARP (RFC 5227 section 2.3) and unsolicited neighbour
-    /// advertisements (RFC 4861 section 7.2.6).
+    /// Tells everybody that these addresses are here: gratuitous ARP (RFC 5227 section 2.3) and
+    /// unsolicited neighbour advertisements (RFC 4861 section 7.2.6).
     pub(crate) fn announcements(&self, addresses: &[Address]) -> Vec<Outgoing> {
         let mut out = Vec::new();
         for link in &self.0 {
@@ -158,7 +163,8 @@ impl Link {
         address.is_link_local_v6() || networks.any(|net| net.contains(address))
     }
 
-    /// The address to ask from: in the target's network if there is one, else the first of its family.
+    /// The address to ask from: in the target's network if there is one, else the first of its
+    /// family.
     fn source_towards(&self, target: Address) -> Option<Address> {
         let family = |own: &&(Address, Prefix)| own.0.is_v4() == target.is_v4();
         let same_network = self.networks.iter().find(|(_, net)| net.contains(target));

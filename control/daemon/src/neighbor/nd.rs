@@ -1,7 +1,8 @@
-//! Neighbour discovery frames (RFC 4861, RFC 4862 section 5.4): what one asks of us and tells us, and the ones we send.
+//! Neighbour discovery frames (RFC 4861, RFC 4862 section 5.4): what one asks of us and tells us,
+//! and the ones we send.
 //!
-//! Not here: router advertisements (routes come from the configuration) and MLD reports; a switch that filters multicast by
-//! MLD snooping must be told our solicited-node groups by hand.
+//! Not here: router advertisements (routes come from the configuration) and MLD reports; a switch
+//! that filters multicast by MLD snooping must be told our solicited-node groups by hand.
 
 use millrace_base::{Address, MacAddress};
 use millrace_wire::icmpv6::{Icmpv6Message, Icmpv6View};
@@ -60,8 +61,8 @@ fn solicited(
     if !link.is_ours(question.target) {
         return Ok(Reaction::default());
     }
-    // RFC 4862 section 5.4.3: somebody wants to take our address and asks with no address of its own. Everybody is told
-    // that it is taken.
+    // RFC 4862 section 5.4.3: somebody wants to take our address and asks with no address of its
+    // own. Everybody is told that it is taken.
     let duplicate_check = ip.source().is_unspecified();
     let mac = question.source_mac.filter(|mac| !mac.is_group());
     let (destination, to) = if duplicate_check {
@@ -117,7 +118,8 @@ fn advertised(
     })
 }
 
-/// "Who has `target`?", asked of its solicited-node group or, to see whether it still lives, of `to`.
+/// "Who has `target`?", asked of its solicited-node group or, to see whether it still lives, of
+/// `to`.
 pub(super) fn solicitation(
     link: &Link,
     source: Address,

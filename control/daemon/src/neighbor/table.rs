@@ -1,5 +1,6 @@
-//! The neighbour table: who answers at which Ethernet address, and how sure we are (RFC 4861 section 7.3, which Linux
-//! applies to ARP too). Pure: time is an argument, what to do comes out as actions.
+//! The neighbour table: who answers at which Ethernet address, and how sure we are (RFC 4861
+//! section 7.3, which Linux applies to ARP too). Pure: time is an argument, what to do comes out as
+//! actions.
 //!
 //! ```text
 //!             need                 answer              reachable time over
@@ -11,10 +12,12 @@
 //!   heard of unasked: STALE, and on to DELAY
 //! ```
 //!
-//! One difference to Linux: an lcore does not report each use of an entry, so every entry that lcores hold counts as used.
-//! A REACHABLE one goes to DELAY when its time is over and a STALE one at the next `advance`, without waiting for a packet. A
-//! neighbour that is gone is so found out within about 35 s, traffic or not; the price is a request per neighbour in
-//! that time. Lcores keep an address through STALE, DELAY and PROBE: only an answer, a failure or a removal changes it.
+//! One difference to Linux: an lcore does not report each use of an entry, so every entry that
+//! lcores hold counts as used. A REACHABLE one goes to DELAY when its time is over and a STALE one
+//! at the next `advance`, without waiting for a packet. A neighbour that is gone is so found out
+//! within a minute, traffic or not; the price is a request per neighbour in that time. Lcores
+//! keep an address through STALE, DELAY and PROBE: only an answer, a failure or a removal changes
+//! it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,7 +33,8 @@ pub(crate) const GC_THRESH_MAX: usize = 1_024;
 const GC_INTERVAL: Nanos = Nanos::from_secs(30);
 /// How long an entry may be idle (Linux gc_stale_time).
 const GC_STALE_TIME: Nanos = Nanos::from_secs(60);
-/// How long a learned address is kept against other answers (Linux locktime): the first of two answers wins.
+/// How long a learned address is kept against other answers (Linux locktime): the first of two
+/// answers wins.
 const LOCKTIME: Nanos = Nanos::from_secs(1);
 
 const _: () = assert!(GC_THRESH_MIN < GC_THRESH_MAX);
@@ -206,8 +210,8 @@ impl Table {
         }
     }
 
-    /// TCP made progress through this neighbour (RFC 4861 section 7.3.1). One that is unknown is resolved: lcores know more
-    /// than we do after control was restarted.
+    /// TCP made progress through this neighbour (RFC 4861 section 7.3.1). One that is unknown is
+    /// resolved: lcores know more than we do after control was restarted.
     pub(crate) fn confirm(&mut self, now: Instant, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else {
             self.create(now, key, false);
@@ -355,7 +359,8 @@ impl Table {
             State::Probe if entry.asked < timings.ucast_solicit => self.ask(now, key),
             State::Incomplete if entry.asked < timings.mcast_solicit => self.ask(now, key),
             State::Probe | State::Incomplete => {
-                // An INCOMPLETE entry that no lcore waits for was our own idea: the lcores may know better.
+                // An INCOMPLETE entry that no lcore waits for was our own idea: the lcores may know
+                // better.
                 let tell = entry.demanded || entry.state == State::Probe;
                 entry.state = State::Failed;
                 entry.deadline = Instant::NEVER;
@@ -400,7 +405,8 @@ impl Table {
         //# a uniformly distributed random value between MIN_RANDOM_FACTOR and MAX_RANDOM_FACTOR
         //# times BaseReachableTime milliseconds
         //
-        // The factors are 0.5 and 1.5. Drawn for every confirmation, so that neighbours drift apart.
+        // The factors are 0.5 and 1.5. Drawn for every confirmation, so that neighbours drift
+        // apart.
         let base = self.timings.base_reachable_ms;
         let millis = u64::from(base / 2) + u64::from(self.rng.below(base));
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -447,7 +453,8 @@ impl Table {
         }
     }
 
-    /// Room for one more, by removing the entry that was used longest ago; false when all are pinned or fresh.
+    /// Room for one more, by removing the entry that was used longest ago; false when all are
+    /// pinned or fresh.
     fn make_room(&mut self, now: Instant) -> bool {
         if self.entries.len() < GC_THRESH_MAX {
             return true;
