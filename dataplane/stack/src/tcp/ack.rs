@@ -297,9 +297,8 @@ impl Connection {
     //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
     #[inline]
     fn update_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
-        let newer = self.wl1.before(segment.seq)
-            || (self.wl1 == segment.seq && self.wl2.before_or_eq(segment.ack));
-        if newer && segment.ack.after_or_eq(self.una) {
+        // SND.WL2 =< SND.UNA always, so the second half of the clause is this comparison.
+        if self.wl1.before_or_eq(segment.seq) && segment.ack.after_or_eq(self.una) {
             self.set_send_window(segment, window);
         }
     }
@@ -309,9 +308,6 @@ impl Connection {
         self.snd_wnd = window;
         self.wnd_max = self.wnd_max.max(window);
         self.wl1 = segment.seq;
-        if segment.flags.ack() {
-            self.wl2 = segment.ack;
-        }
     }
 
     /// Growth of the congestion window outside of recovery.

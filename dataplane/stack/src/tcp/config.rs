@@ -68,7 +68,7 @@ pub struct TcpTunables {
     /// 1), the other half pays for the unused parts of packet buffers. Default 131,072 and
     /// 6,291,456.
     pub tcp_rmem: [u32; 2],
-    /// Send memory: first and largest value in bytes. Default 87,380 and 4,194,304.
+    /// Send memory: first and largest value in bytes. Default 16,384 and 4,194,304.
     pub tcp_wmem: [u32; 2],
     /// Grow the receive window with what the application takes per round trip. Default on.
     pub tcp_moderate_rcvbuf: bool,
@@ -118,7 +118,7 @@ impl Default for TcpTunables {
             tcp_fin_timeout: 60,
             tcp_invalid_ratelimit_ms: 500,
             tcp_rmem: [131_072, 6_291_456],
-            tcp_wmem: [87_380, 4_194_304],
+            tcp_wmem: [16_384, 4_194_304],
             tcp_moderate_rcvbuf: true,
             tcp_init_cwnd: 10,
             tcp_min_snd_mss: 48,

@@ -47,10 +47,10 @@ pub(crate) struct Connection {
     pub(super) orphan: bool,
     pub(super) una: SeqNumber,
     pub(super) nxt: SeqNumber,
-    /// SND.WND, SND.WL1, SND.WL2 and the largest window ever offered.
+    /// SND.WND, SND.WL1 and the largest window ever offered. SND.WL2 is not kept: only segments
+    /// whose ACK is not below SND.UNA update the window, and SND.WL2 never is above that.
     pub(super) snd_wnd: u32,
     pub(super) wl1: SeqNumber,
-    pub(super) wl2: SeqNumber,
     pub(super) wnd_max: u32,
     /// Payload bytes of a full segment.
     pub(super) mss: u16,
@@ -76,8 +76,8 @@ pub(crate) struct Connection {
     pub(super) peer_mss: u16,
     /// The path MTU that `mss` was computed for.
     pub(super) mtu: u16,
-    /// The last answer to a segment that should not have come (rate limit).
-    pub(super) challenged_at: Instant,
+    /// When a segment that should not have come was answered last, in milliseconds; 0 is never.
+    pub(super) challenged_at_ms: u32,
     /// The last time data left, and the last time anything arrived.
     pub(super) sent_at: Instant,
     pub(super) received_at: Instant,
@@ -111,7 +111,7 @@ pub struct Received {
 
 /// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md,
 /// decision 5).
-pub(crate) const CONNECTION_BYTES_MAX: usize = 640;
+pub(crate) const CONNECTION_BYTES_MAX: usize = 512;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 
 impl Connection {
@@ -137,7 +137,6 @@ impl Connection {
             nxt: iss.plus(1),
             snd_wnd: 0,
             wl1: SeqNumber::new(0),
-            wl2: iss,
             wnd_max: 0,
             mss: super::options::MSS_DEFAULT,
             snd_scale: 0,
@@ -162,7 +161,7 @@ impl Connection {
             closed: None,
             peer_mss: super::options::MSS_DEFAULT,
             mtu,
-            challenged_at: Instant::ZERO,
+            challenged_at_ms: 0,
             sent_at: now,
             received_at: now,
             bytes_received: 0,

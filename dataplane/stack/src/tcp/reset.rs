@@ -6,7 +6,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{Nanos, PacketPool, SeqNumber};
+use millrace_base::{PacketPool, SeqNumber};
 
 use super::connection::Connection;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
@@ -99,11 +99,11 @@ impl Connection {
 
     /// Spends one answer of the budget for segments that should not have come.
     pub(super) fn may_answer<P: PacketPool>(&mut self, env: &Env<'_, P>) -> bool {
-        let interval = Nanos::from_millis(env.tunables.tcp_invalid_ratelimit_ms.into());
-        let spent = self.challenged_at != millrace_base::Instant::ZERO
-            && env.now.since(self.challenged_at) < interval;
+        let now_ms = (env.now.as_millis() as u32).max(1);
+        let since_ms = now_ms.wrapping_sub(self.challenged_at_ms);
+        let spent = self.challenged_at_ms != 0 && since_ms < env.tunables.tcp_invalid_ratelimit_ms;
         if !spent {
-            self.challenged_at = env.now;
+            self.challenged_at_ms = now_ms;
         }
         !spent
     }

@@ -3,6 +3,7 @@
 mod close;
 mod data;
 mod handshake;
+mod hostile;
 mod loss;
 mod lossy;
 mod resets;
