@@ -27,6 +27,7 @@ enum Kind<'a> {
     Echo,
     /// An error, and the start of the packet it is about.
     Error(ErrorKind, &'a [u8]),
+    EchoReply,
     Other,
 }
 
@@ -74,6 +75,13 @@ impl<P: PacketPool> Stack<P> {
                 count!(self.stats.icmp_in_echos);
                 self.answer_echo(now, message, frame)?;
                 return Ok(None);
+            }
+            Kind::EchoReply => {
+                count!(self.stats.icmp_in_echo_reps);
+                return Ok(Some(Punt {
+                    frame,
+                    reason: PuntReason::Icmp,
+                }));
             }
             Kind::Other => {
                 return Ok(Some(Punt {
@@ -210,9 +218,8 @@ fn kind_v4(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
         | Icmpv4Message::ParameterProblem { quoted, .. } => {
             (ErrorKind::Unreachable(Unreachable::Soft), quoted)
         }
-        Icmpv4Message::EchoReply { .. }
-        | Icmpv4Message::Redirect { .. }
-        | Icmpv4Message::Other { .. } => return Ok(Kind::Other),
+        Icmpv4Message::EchoReply { .. } => return Ok(Kind::EchoReply),
+        Icmpv4Message::Redirect { .. } | Icmpv4Message::Other { .. } => return Ok(Kind::Other),
     };
     Ok(Kind::Error(error.0, error.1))
 }
@@ -232,8 +239,8 @@ fn kind_v6(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
         | Icmpv6Message::ParameterProblem { quoted, .. } => {
             (ErrorKind::Unreachable(Unreachable::Soft), quoted)
         }
-        Icmpv6Message::EchoReply { .. }
-        | Icmpv6Message::RouterSolicitation(_)
+        Icmpv6Message::EchoReply { .. } => return Ok(Kind::EchoReply),
+        Icmpv6Message::RouterSolicitation(_)
         | Icmpv6Message::RouterAdvertisement(_)
         | Icmpv6Message::NeighborSolicitation(_)
         | Icmpv6Message::NeighborAdvertisement(_)

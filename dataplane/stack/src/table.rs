@@ -35,6 +35,8 @@ pub(crate) struct Meta {
     pub(crate) end_told: bool,
     /// It ended in order: the last event waits until the application was told the end of the stream.
     pub(crate) in_order: bool,
+    /// Counted in `TcpCurrEstab`.
+    pub(crate) established: bool,
     /// Since when output is impossible for want of a route or a neighbour.
     pub(crate) blocked_since: Option<Instant>,
 }
@@ -51,6 +53,7 @@ impl Meta {
             over: false,
             end_told: false,
             in_order: false,
+            established: false,
             blocked_since: None,
         }
     }

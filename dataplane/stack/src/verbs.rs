@@ -246,6 +246,11 @@ impl<P: PacketPool> Stack<P> {
         };
         let Slot { connection, meta } = slot;
         meta.news |= connection.take_ready();
+        let established = connection.is_established();
+        if core::mem::replace(&mut meta.established, established) != established {
+            let change = if established { 1 } else { u64::MAX };
+            count!(self.stats.tcp_curr_estab, change);
+        }
         if meta.over && meta.orphan {
             self.free(key);
             return;

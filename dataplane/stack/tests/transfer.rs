@@ -2,8 +2,9 @@
 
 mod wire;
 
-use millrace_base::{FlowTuple, Instant};
-use millrace_stack::{FlowId, Ready, State};
+use millrace_base::{FlowTuple, Instant, PacketPool as _};
+use millrace_stack::limits::TRANSMIT_QUOTA_FRAMES;
+use millrace_stack::{FlowId, Occupancy, Ready, State};
 use wire::{Faults, World, address, listener, pattern, tuple};
 
 const PORT: u16 = 80;
@@ -97,7 +98,8 @@ fn bytes_arrive_in_order_over_bad_links_in_both_families() {
             assert!(world.ready(0, client).contains(Ready::CLOSED));
             assert!(world.ready(1, server).contains(Ready::CLOSED));
             for node in &world.nodes {
-                assert_eq!(node.stack.occupancy().connections, 0);
+                assert_eq!(node.stack.occupancy(), Occupancy::default());
+                assert_eq!(node.stack.stats().tcp_curr_estab, 0);
                 assert_eq!(node.pool.live(), 0, "idle stacks hold no buffers");
             }
             assert_nothing_leaks(world);
@@ -313,4 +315,76 @@ fn a_reader_that_stops_stops_the_sender_through_the_balancer() {
             .contains(Ready::RESET)
     );
     assert_nothing_leaks(chain.world);
+}
+
+// A pool that runs empty stalls connections but loses nothing: they go on when buffers return.
+#[test]
+fn an_empty_pool_delays_data_and_loses_none() {
+    let (mut world, client, server) = connected(4, false, Faults::default());
+    let data = pattern(25_000);
+    let mut sent = 0;
+    world.send(0, client, &data, &mut sent);
+    assert_eq!(sent, data.len());
+    let pool = &mut world.nodes[1].pool;
+    let mut taken = Vec::new();
+    while let Some(buf) = pool.alloc() {
+        taken.push(buf);
+    }
+    // The server can neither receive nor acknowledge.
+    world.run_for(700);
+    taken.clear();
+    let mut got = Vec::new();
+    world.run_until(30_000, |world| {
+        world.receive(1, server, &mut got);
+        got.len() == data.len()
+    });
+    assert!(got == data);
+    world.nodes[0].stack.abort(world.now, client);
+    world.nodes[1].stack.abort(world.now, server);
+    assert_nothing_leaks(world);
+}
+
+// `TRANSMIT_QUOTA_FRAMES`: a connection with much to send lets the others have their turn.
+#[test]
+fn one_busy_connection_does_not_keep_others_waiting() {
+    let (mut world, busy, _) = connected(5, false, Faults::default());
+    let server = address(false, 0, 2);
+    let quiet = tuple(address(false, 0, 1), 41_000, server, PORT);
+    let quiet = world.nodes[0]
+        .stack
+        .connect(world.now, quiet, 2)
+        .expect("connects");
+    world.run_until(1_000, |world| {
+        world.ready(0, quiet).contains(Ready::CONNECTED)
+    });
+    // Open the busy connection's congestion window.
+    let data = pattern(1_000_000);
+    let mut sent = 0;
+    let peer = world.nodes[1].events[0].flow;
+    let mut got = Vec::new();
+    world.run_until(10_000, |world| {
+        world.send(0, busy, &data[..400_000], &mut sent);
+        world.receive(1, peer, &mut got);
+        got.len() == 400_000
+    });
+    world.send(0, busy, &data, &mut sent);
+    let mut little = 0;
+    world.send(0, quiet, b"small", &mut little);
+    world.recorded = Some(Vec::new());
+    world.transmit();
+    let frames = world.recorded.take().expect("recording");
+    let port = |frame: &[u8]| u16::from_be_bytes([frame[34], frame[35]]);
+    let position = frames
+        .iter()
+        .position(|frame| port(frame) == 41_000)
+        .expect("sent");
+    assert!(
+        frames.len() > 40,
+        "{} frames: the window is too small to tell",
+        frames.len()
+    );
+    assert!(
+        position <= TRANSMIT_QUOTA_FRAMES as usize,
+        "{position} frames went first"
+    );
 }

@@ -11,6 +11,7 @@ use super::handshake::{Handshake, Open};
 use super::isn::Secrets;
 use super::options::{MSS_DEFAULT, MSS_DEFAULT_V6};
 use super::segment::{CloseReason, Disposition, Env, Segment};
+use super::state::State;
 use super::syn_cookie::{self, CookieOptions};
 use super::syn_queue::{HalfOpen, Request};
 
@@ -156,6 +157,11 @@ impl Connection {
     /// Ends a connection that has had no way to its peer for too long.
     pub(crate) fn give_up<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.finish(env, CloseReason::Unreachable, None)
+    }
+
+    /// Whether `TcpCurrEstab` counts it.
+    pub(crate) const fn is_established(&self) -> bool {
+        matches!(self.state, State::Established | State::CloseWait)
     }
 
     /// Payload bytes the peer has acknowledged: more of them is forward progress.
