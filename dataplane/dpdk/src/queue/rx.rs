@@ -34,8 +34,17 @@ impl RxQueue {
     /// `rte_eth_rx_burst`.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst) -> usize {
+        self.burst_up_to(burst, RX_BURST_FRAMES_MAX)
+    }
+
+    /// As [`burst`](Self::burst), and at most `frames_max` frames: for measuring what small bursts
+    /// cost. Drivers may hand out nothing when asked for fewer than their vector code handles at
+    /// once (4 or 8).
+    #[inline]
+    pub fn burst_up_to(&mut self, burst: &mut Burst, frames_max: usize) -> usize {
         let held = burst.len();
-        let room = (burst.0.capacity() - held).min(RX_BURST_FRAMES_MAX);
+        let room = burst.0.capacity() - held;
+        let room = room.min(RX_BURST_FRAMES_MAX).min(frames_max);
         // SAFETY: `held` is inside the array.
         let free = unsafe { burst.as_raw().add(held) };
         // SAFETY: the port runs (our `Arc`), the queue was set up, this is its only handle and we
