@@ -1,11 +1,11 @@
 //! What a received frame is: the checks before any connection is looked for, in Linux's order.
 //!
-//! Ethernet (`eth_type_trans`), then IP (`ip_rcv_core`, `ipv6_rcv`), then the transport header. Nothing here changes a
-//! table or the frame. Checks of the source address wait until no connection was found (`admissible`): a tuple with
-//! an owner passed them when it began.
+//! Ethernet (`eth_type_trans`), then IP (`ip_rcv_core`, `ipv6_rcv`), then the transport header.
+//! Nothing here changes a table or the frame. Checks of the source address wait until no connection
+//! was found (`admissible`): a tuple with an owner passed them when it began.
 //!
-//! Fragments are not reassembled: TCP peers set DF and discover the path MTU, and everything else that is
-//! fragmented is dropped and counted.
+//! Fragments are not reassembled: TCP peers set DF and discover the path MTU, and everything else
+//! that is fragmented is dropped and counted.
 
 use millrace_base::{Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, PortId, SeqNumber};
 use millrace_wire::tcp::checksum;
@@ -77,8 +77,8 @@ pub(crate) struct IcmpFrame {
     pub(crate) icmp_len: usize,
 }
 
-/// What remains to be checked of a packet without an owner: may it come from there, and is it for us?
-/// (`ip_route_input_slow`: martian source, martian destination, not local.)
+/// What remains to be checked of a packet without an owner: may it come from there, and is it for
+/// us? (`ip_route_input_slow`: martian source, martian destination, not local.)
 pub(crate) fn admissible(tuple: &FlowTuple, interfaces: &Interfaces) -> Result<(), DropReason> {
     let (source, destination) = (tuple.remote.address, tuple.local.address);
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.2.3
@@ -217,7 +217,8 @@ fn check_header_checksum<B: PacketBuf>(
     Err(DropReason::IpChecksum)
 }
 
-/// Whether the options of an IPv4 header hold a source route, or break off (Linux: `accept_source_route` is 0).
+/// Whether the options of an IPv4 header hold a source route, or break off (Linux:
+/// `accept_source_route` is 0).
 fn has_source_route(packet: &[u8], header_len: usize) -> bool {
     const END: u8 = 0;
     const NOP: u8 = 1;

@@ -1,12 +1,14 @@
 //! Names of connections, and the table that finds whom a segment belongs to by its four-tuple.
 //!
-//! One table holds connections, half-open requests and TIME_WAIT records, as Linux's `ehash` does: a tuple has one
-//! owner, and one lookup finds it whatever its kind. It does not find listeners (`listener.rs`).
+//! One table holds connections, half-open requests and TIME_WAIT records, as Linux's `ehash` does:
+//! a tuple has one owner, and one lookup finds it whatever its kind. It does not find listeners
+//! (`listener.rs`).
 //!
-//! The table is open addressing with linear probing, at most half full. The 32-bit hashes lie apart from the entries,
-//! sixteen to a cache line, so a probe sequence usually costs one line of hashes and one entry. The hash is SipHash-1-3
-//! under a secret key: a peer cannot choose tuples that collide. Deletion shifts the following entries back, so
-//! there are no tombstones and the table does not age.
+//! The table is open addressing with linear probing, at most half full. The 32-bit hashes lie apart
+//! from the entries, sixteen to a cache line, so a probe sequence usually costs one line of hashes
+//! and one entry. The hash is SipHash-1-3 under a secret key: a peer cannot choose tuples that
+//! collide. Deletion shifts the following entries back, so there are no tombstones and the table
+//! does not age.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -18,8 +20,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::limits::FLOW_PROBES_MAX;
 
-/// Names one connection of one stack for as long as it lives; afterwards it names nothing, even if its slot is taken
-/// again.
+/// Names one connection of one stack for as long as it lives; afterwards it names nothing, even if
+/// its slot is taken again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(Key);
 
@@ -164,8 +166,8 @@ impl FlowTable {
         Err(InsertError::Full)
     }
 
-    /// Gives a tuple that is in the table a new owner: a request becomes a connection, a connection TIME_WAIT. Returns
-    /// whether the tuple was there.
+    /// Gives a tuple that is in the table a new owner: a request becomes a connection, a connection
+    /// TIME_WAIT. Returns whether the tuple was there.
     pub(crate) fn replace(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
         let position = self.position(tuple);
         match position.and_then(|position| self.entries.get_mut(position)) {
@@ -223,9 +225,11 @@ impl FlowTable {
         None
     }
 
-    /// Empties a position and moves the entries behind it back, as far as their home positions allow.
+    /// Empties a position and moves the entries behind it back, as far as their home positions
+    /// allow.
     ///
-    /// The loop ends at the first empty position; at half load the run behind an entry is a few positions long.
+    /// The loop ends at the first empty position; at half load the run behind an entry is a few
+    /// positions long.
     fn close_gap(&mut self, gap: usize) {
         let mut gap = gap;
         let mut position = self.next(gap);
@@ -364,15 +368,23 @@ mod tests {
     proptest! {
         // 40 tuples in 64 positions: long runs, wrap-around and shifting all happen.
         #[test]
-        fn the_table_behaves_like_a_map(secret: [u8; 16], steps in prop::collection::vec(step(), 0..400)) {
+        fn the_table_behaves_like_a_map(
+            secret: [u8; 16],
+            steps in prop::collection::vec(step(), 0..400),
+        ) {
             let mut table = FlowTable::new(32, secret);
             let mut model: HashMap<u16, u32> = HashMap::new();
             for step in steps {
                 match step {
-                    Step::Insert(number, owner) => match table.insert(&tuple(number), Owner::Request(owner)) {
+                    Step::Insert(number, owner) => match table
+                        .insert(&tuple(number), Owner::Request(owner))
+                    {
                         Ok(()) => prop_assert!(model.insert(number, owner).is_none()),
                         Err(InsertError::Exists(found)) =>
-                            prop_assert_eq!(Some(found), model.get(&number).map(|owner| Owner::Request(*owner))),
+                            prop_assert_eq!(
+                                Some(found),
+                                model.get(&number).map(|owner| Owner::Request(*owner))
+                            ),
                         Err(InsertError::Full) => prop_assert_eq!(model.len(), 32),
                     },
                     Step::Replace(number, owner) => {
@@ -381,7 +393,9 @@ mod tests {
                         model.entry(number).and_modify(|value| *value = owner);
                     }
                     Step::Remove(number) => match model.remove(&number) {
-                        Some(owner) => prop_assert!(table.remove(&tuple(number), Owner::Request(owner))),
+                        Some(owner) => {
+                            prop_assert!(table.remove(&tuple(number), Owner::Request(owner)));
+                        }
                         None => prop_assert!(!table.remove(&tuple(number), Owner::Request(0))),
                     },
                 }

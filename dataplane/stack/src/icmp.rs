@@ -1,8 +1,10 @@
-//! ICMP and ICMPv6 to our addresses: echo requests answered, errors about our connections acted upon.
+//! ICMP and ICMPv6 to our addresses: echo requests answered, errors about our connections acted
+//! upon.
 //!
-//! An echo reply leaves in the request's own buffer (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2). An error counts
-//! only when it quotes a tuple we have and a sequence number in flight (RFC 5927 section 4): then packet-too-big lowers
-//! the path MTU, and unreachables end what is not yet synchronised. Everything else goes to the control path.
+//! An echo reply leaves in the request's own buffer (RFC 1122 section 3.2.2.6, RFC 4443 section
+//! 4.2). An error counts only when it quotes a tuple we have and a sequence number in flight (RFC
+//! 5927 section 4): then packet-too-big lowers the path MTU, and unreachables end what is not yet
+//! synchronised. Everything else goes to the control path.
 //!
 //! No ICMP error is ever sent: closed ports are answered by TCP itself, other protocols by control.
 
@@ -249,8 +251,8 @@ fn kind_v6(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
     Ok(Kind::Error(error.0, error.1))
 }
 
-/// Reads the tuple and the sequence number of a quoted TCP segment; the quote may end after eight bytes of it (RFC 792).
-/// `None` when it is not TCP.
+/// Reads the tuple and the sequence number of a quoted TCP segment; the quote may end after eight
+/// bytes of it (RFC 792). `None` when it is not TCP.
 fn parse_quoted(quoted: &[u8], is_v4: bool) -> Option<Quoted> {
     use millrace_base::Address;
     let word = |at: usize| {
@@ -287,8 +289,8 @@ fn parse_quoted(quoted: &[u8], is_v4: bool) -> Option<Quoted> {
     })
 }
 
-/// The MTU to use after a router's complaint: never below the minimum of the family, so that nobody can make us send dust
-/// (RFC 8201 section 4; Linux: `min_pmtu`).
+/// The MTU to use after a router's complaint: never below the minimum of the family, so that nobody
+/// can make us send dust (RFC 8201 section 4; Linux: `min_pmtu`).
 fn plausible_mtu(mtu: u32, quoted: &Quoted) -> u16 {
     let told = if mtu == 0 {
         //= https://www.rfc-editor.org/rfc/rfc1191#section-5
@@ -309,7 +311,8 @@ fn plausible_mtu(mtu: u32, quoted: &Quoted) -> u16 {
     told.max(minimum)
 }
 
-/// Turns the bytes of an echo request into a reply and narrows the frame to the message. `None` when the frame is shared.
+/// Turns the bytes of an echo request into a reply and narrows the frame to the message. `None`
+/// when the frame is shared.
 fn turn_into_reply<B: PacketBuf>(message: &IcmpFrame, frame: &mut B) -> Option<()> {
     let addresses = EchoAddresses {
         asked: message.destination,

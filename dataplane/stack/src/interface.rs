@@ -1,6 +1,7 @@
 //! Our ports and our addresses: what is ours, and what a packet may claim to come from.
 //!
-//! Replaced as a whole by the control path at a burst boundary. It does not say where packets go (`route.rs`).
+//! Replaced as a whole by the control path at a burst boundary. It does not say where packets go
+//! (`route.rs`).
 
 use alloc::vec::Vec;
 
@@ -77,7 +78,8 @@ impl Interfaces {
         }
     }
 
-    /// Replaces the interfaces; those beyond `INTERFACES_MAX`, and second ones for one port, are ignored.
+    /// Replaces the interfaces; those beyond `INTERFACES_MAX`, and second ones for one port, are
+    /// ignored.
     pub(crate) fn set(&mut self, interfaces: &[Interface]) {
         self.by_port.clear();
         for interface in interfaces {
@@ -88,7 +90,8 @@ impl Interfaces {
         self.rebuild();
     }
 
-    /// Replaces the addresses beside those of the interfaces; at most `LOCAL_ADDRESSES_MAX` are kept.
+    /// Replaces the addresses beside those of the interfaces; at most `LOCAL_ADDRESSES_MAX` are
+    /// kept.
     pub(crate) fn set_local(&mut self, addresses: &[Address]) {
         self.extra.clear();
         self.extra

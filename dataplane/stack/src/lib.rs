@@ -1,38 +1,42 @@
 //! The sans-IO Ethernet, IP and TCP stack of one lcore.
 //!
-//! [`Stack`] is the only public object. It has no clock, no thread, no device, and takes no memory after `new`: whoever
-//! drives it passes the time and the buffers in and takes frames and events out. The worker drives it from poll-mode
-//! queues, the simulator from a virtual wire, a test by hand.
+//! [`Stack`] is the only public object. It has no clock, no thread, no device, and takes no memory
+//! after `new`: whoever drives it passes the time and the buffers in and takes frames and events
+//! out. The worker drives it from poll-mode queues, the simulator from a virtual wire, a test by
+//! hand.
 //!
 //! # One turn
 //!
 //! ```text
-//!   for frame in burst  { stack.handle(now, port, frame, pool) }      -> Some(punt): the control path's business
-//!   stack.advance(now, pool)                                          bounded; next_deadline() says when again
-//!   while let Some(event) = stack.poll_event() { .. }                 connect, splice, shutdown, close ..
-//!   while let Some(frame) = stack.poll_transmit(now, pool) { .. }     complete frames, offload requests set
+//!   for frame in burst  { stack.handle(now, port, frame, pool) }   Some(punt): for control
+//!   stack.advance(now, pool)                                       again at next_deadline()
+//!   while let Some(event) = stack.poll_event() { .. }              connect, splice, close ..
+//!   while let Some(frame) = stack.poll_transmit(now, pool) { .. }  complete frames
 //! ```
 //!
-//! `now` is the burst's arrival time and never goes back. `poll_transmit` comes after the events, so that one ACK and
-//! one header answer a whole burst. Between turns the control path's decisions are adopted: `set_interfaces`,
-//! `set_routes`, `set_listeners`, `set_neighbor`; and its questions taken out: `poll_neighbor_request`,
-//! `poll_confirmation`.
+//! `now` is the burst's arrival time and never goes back. `poll_transmit` comes after the events,
+//! so that one ACK and one header answer a whole burst. Between turns the control path's decisions
+//! are adopted: `set_interfaces`, `set_routes`, `set_listeners`, `set_neighbor`; and its questions
+//! taken out: `poll_neighbor_request`, `poll_confirmation`.
 //!
 //! # What an application sees
 //!
-//! A connection is a [`FlowId`]. News come as [`Event`]s, at most one waiting per connection. The last one has
-//! [`Ready::CLOSED`]; it waits until `splice` or `receive` has told the end of the stream, and with it the id is dead.
-//! `close` and `abort` kill the id at once and no event follows.
+//! A connection is a [`FlowId`]. News come as [`Event`]s, at most one waiting per connection. The
+//! last one has [`Ready::CLOSED`]; it waits until `splice` or `receive` has told the end of the
+//! stream, and with it the id is dead. `close` and `abort` kill the id at once and no event
+//! follows.
 //!
 //! # Reading order
 //!
-//! `stack` (the tables), `dispatch` (what is this frame?), `tcp_input` (whose segment is it?), `tcp` (what does it
-//! mean?), `transmit` (whose turn is it, and which way?), `verbs` (what does the application want?).
+//! `stack` (the tables), `dispatch` (what is this frame?), `tcp_input` (whose segment is it?),
+//! `tcp` (what does it mean?), `transmit` (whose turn is it, and which way?), `verbs` (what does
+//! the application want?).
 //!
 //! # What it does not do
 //!
-//! ARP and neighbour discovery (control resolves, the stack asks); IP reassembly and fragmentation; VLAN tags;
-//! UDP; ICMP errors of its own; link-local addresses on more than one port (a destination has one route).
+//! ARP and neighbour discovery (control resolves, the stack asks); IP reassembly and fragmentation;
+//! VLAN tags; UDP; ICMP errors of its own; link-local addresses on more than one port (a
+//! destination has one route).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -1,30 +1,33 @@
 //! Every maximum of the stack, with the reason for its value and its relation to its neighbours.
 //!
-//! Sizes that an operator chooses arrive in `StackConfig` and are clamped to what is here. Limits that belong to one
-//! connection (out-of-order ranges, SACK blocks, retransmission counts) are in `tcp/`.
+//! Sizes that an operator chooses arrive in `StackConfig` and are clamped to what is here. Limits
+//! that belong to one connection (out-of-order ranges, SACK blocks, retransmission counts) are in
+//! `tcp/`.
 
 /// Connections one stack (one lcore) can hold.
 ///
-/// The flow table packs a kind and an index into 32 bits, two of them for the kind. 16 million connections of one
-/// lcore would already take more memory than machines of this class have.
+/// The flow table packs a kind and an index into 32 bits, two of them for the kind. 16 million
+/// connections of one lcore would already take more memory than machines of this class have.
 pub const CONNECTIONS_MAX: usize = 1 << 24;
 const _: () = assert!(CONNECTIONS_MAX < 1 << 30);
 
 /// Half-open connections one stack can hold.
 ///
-/// They cost about 150 bytes each, so a queue of this size is 150 MiB; beyond the queue, SYN cookies answer.
+/// They cost about 150 bytes each, so a queue of this size is 150 MiB; beyond the queue, SYN
+/// cookies answer.
 pub const SYN_QUEUE_MAX: usize = 1 << 20;
 const _: () = assert!(SYN_QUEUE_MAX <= CONNECTIONS_MAX);
 
-/// TIME_WAIT records one stack can hold (Linux: `tcp_max_tw_buckets`, 262,144 for a whole machine with 16 GiB).
+/// TIME_WAIT records one stack can hold (Linux: `tcp_max_tw_buckets`, 262,144 for a whole machine
+/// with 16 GiB).
 pub const TIME_WAIT_MAX: usize = 1 << 22;
 const _: () = assert!(TIME_WAIT_MAX < 1 << 30);
 
 /// How far from its home slot an entry of the flow table may sit.
 ///
-/// The table is at most half full and its hash is keyed, so the expected distance is below one and the longest run of
-/// a million entries stays near 50. An insertion that would need more is refused as "full": lookups stay bounded even
-/// if the key leaks.
+/// The table is at most half full and its hash is keyed, so the expected distance is below one and
+/// the longest run of a million entries stays near 50. An insertion that would need more is refused
+/// as "full": lookups stay bounded even if the key leaks.
 pub const FLOW_PROBES_MAX: usize = 128;
 
 /// Interfaces one stack can have: as many as the process has ports.
@@ -33,22 +36,25 @@ pub const INTERFACES_MAX: usize = 16;
 /// Addresses with a subnet on one interface.
 pub const INTERFACE_ADDRESSES_MAX: usize = 16;
 
-/// Addresses we terminate, on interfaces and beside them (VIPs, SNAT): what one published snapshot can carry.
+/// Addresses we terminate, on interfaces and beside them (VIPs, SNAT): what one published snapshot
+/// can carry.
 pub const LOCAL_ADDRESSES_MAX: usize = 512;
 const _: () = assert!(LOCAL_ADDRESSES_MAX >= INTERFACES_MAX * INTERFACE_ADDRESSES_MAX);
 
 /// Routes in one published snapshot.
 pub const ROUTES_MAX: usize = 1024;
 
-/// Routes in the table of one stack: the published ones and the on-link route of every interface address.
+/// Routes in the table of one stack: the published ones and the on-link route of every interface
+/// address.
 pub const ROUTE_ENTRIES_MAX: usize = ROUTES_MAX + INTERFACES_MAX * INTERFACE_ADDRESSES_MAX;
-const _: () = assert!(ROUTE_ENTRIES_MAX <= u16::MAX as usize); // nodes of the route table store parents in a u16
+// Nodes of the route table store their parent in a u16.
+const _: () = assert!(ROUTE_ENTRIES_MAX <= u16::MAX as usize);
 
 /// Listeners in one published snapshot.
 pub const LISTENERS_MAX: usize = 1024;
 
-/// Completed connections of one listener that the application has not yet taken notice of, when the listener does not
-/// say (Linux: `net.core.somaxconn`).
+/// Completed connections of one listener that the application has not yet taken notice of, when the
+/// listener does not say (Linux: `net.core.somaxconn`).
 pub const BACKLOG_DEFAULT: u32 = 4096;
 
 /// Entries in the neighbour table (Linux refuses above `gc_thresh3`, 1024).
@@ -60,21 +66,22 @@ const _: () = assert!(NEIGHBORS_MAX <= 1 << 16); // pending frames store the slo
 /// Only stateless replies wait here: connections keep their data in their own queues and try again.
 pub const NEIGHBOR_PENDING_MAX: usize = 3;
 
-/// Frames that wait for unresolved neighbours in all: an attacker who makes us answer a thousand silent addresses
-/// of our subnet holds no more buffers than this.
+/// Frames that wait for unresolved neighbours in all: an attacker who makes us answer a thousand
+/// silent addresses of our subnet holds no more buffers than this.
 pub const PENDING_FRAMES_MAX: usize = 64;
 const _: () = assert!(PENDING_FRAMES_MAX >= NEIGHBOR_PENDING_MAX);
 
 /// Replies (SYN-ACK, RST, TIME_WAIT ACK, echo) that wait for the next `poll_transmit`.
 ///
-/// One input frame makes at most one reply, so two receive bursts of 64 fit between two transmissions; a SYN flood
-/// that outruns transmission loses its own answers first.
+/// One input frame makes at most one reply, so two receive bursts of 64 fit between two
+/// transmissions; a SYN flood that outruns transmission loses its own answers first.
 pub const REPLIES_MAX: usize = 256;
 
 /// Frames a connection may send before the next one has its turn.
 ///
-/// Linux lets a socket keep two TSO frames or one millisecond of data below the queue (`tcp_small_queue_check`); 16
-/// MTU-sized frames are one 24 KB burst, enough to keep per-connection work cheap and small enough to be fair.
+/// Linux lets a socket keep two TSO frames or one millisecond of data below the queue
+/// (`tcp_small_queue_check`); 16 MTU-sized frames are one 24 KB burst, enough to keep
+/// per-connection work cheap and small enough to be fair.
 pub const TRANSMIT_QUOTA_FRAMES: u32 = 16;
 
 /// Milliseconds after which a connection without a route or a neighbour tries again.
@@ -83,7 +90,8 @@ pub const BLOCKED_RETRY_MS: u64 = 1_000;
 /// Milliseconds after which a connection that found no packet buffer tries again.
 pub const BUFFER_RETRY_MS: u64 = 5;
 
-/// Seconds after which a connection without a route or a neighbour is given up: what `tcp_retries2` 15 amounts to.
+/// Seconds after which a connection without a route or a neighbour is given up: what `tcp_retries2`
+/// 15 amounts to.
 pub const BLOCKED_SECS_MAX: u64 = 925;
 const _: () = assert!(BLOCKED_SECS_MAX * 1_000 > BLOCKED_RETRY_MS);
 
@@ -96,7 +104,8 @@ pub const EXPIRIES_PER_ADVANCE_MAX: usize = 64;
 pub const WHEEL_STEPS_PER_ADVANCE_MAX: usize = 256;
 const _: () = assert!(WHEEL_STEPS_PER_ADVANCE_MAX >= 2 * EXPIRIES_PER_ADVANCE_MAX);
 
-/// Echo replies per second, all sources together (Linux: `icmp_msgs_per_sec`, 1000; here per stack).
+/// Echo replies per second, all sources together (Linux: `icmp_msgs_per_sec`, 1000; here per
+/// stack).
 pub const ECHO_REPLIES_PER_SECOND: u32 = 1_000;
 
 /// Echo replies that may leave at once (Linux: `icmp_msgs_burst`, 50).
@@ -104,21 +113,24 @@ pub const ECHO_REPLIES_BURST: u32 = 50;
 
 /// RSTs per second to segments without a connection.
 ///
-/// Linux sends them without a limit; a balancer that resets every stray segment of a flood becomes a reflector, so they
-/// are limited generously (FreeBSD: `net.inet.icmp.icmplim`, 200).
+/// Linux sends them without a limit; a balancer that resets every stray segment of a flood becomes
+/// a reflector, so they are limited generously (FreeBSD: `net.inet.icmp.icmplim`, 200).
 pub const RESETS_PER_SECOND: u32 = 10_000;
 
 /// RSTs without a connection that may leave at once.
 pub const RESETS_BURST: u32 = 1_000;
 const _: () = assert!(RESETS_BURST <= RESETS_PER_SECOND);
 
-/// Milliseconds between two answers to out-of-window segments of one mini-socket (`tcp_invalid_ratelimit`).
+/// Milliseconds between two answers to out-of-window segments of one mini-socket
+/// (`tcp_invalid_ratelimit`).
 pub const INVALID_RATELIMIT_MS: u64 = 500;
 
-/// Milliseconds between two resolution requests, and two confirmations, for one neighbour (`retrans_time_ms`).
+/// Milliseconds between two resolution requests, and two confirmations, for one neighbour
+/// (`retrans_time_ms`).
 pub const NEIGHBOR_REQUEST_INTERVAL_MS: u64 = 1_000;
 
-/// Resolution requests for one neighbour without an answer before it counts as failed (`mcast_solicit`).
+/// Resolution requests for one neighbour without an answer before it counts as failed
+/// (`mcast_solicit`).
 ///
 /// The control path decides earlier when it lives; this bound holds when it does not.
 pub const NEIGHBOR_REQUESTS_MAX: u8 = 3;
@@ -129,11 +141,12 @@ pub const NEIGHBOR_EVICTION_STEPS_MAX: usize = 16;
 /// Requests and confirmations that wait to be polled by the control path, each.
 pub const NEIGHBOR_NOTICES_MAX: usize = 64;
 
-/// Bytes of Ethernet, IPv6 and a TCP header with 40 bytes of options: what must fit into a buffer's headroom.
+/// Bytes of Ethernet, IPv6 and a TCP header with 40 bytes of options: what must fit into a buffer's
+/// headroom.
 pub const HEADER_BYTES_MAX: usize = 14 + 40 + 60;
 const _: () = assert!(HEADER_BYTES_MAX <= millrace_base::HEADROOM_BYTES_DEFAULT);
 
-/// The smallest link MTU IPv4 hosts must accept (RFC 791), and IPv6 (RFC 8200 section 5).
+/// The smallest link MTU of IPv4 (RFC 791).
 pub const MTU_MIN_V4: u16 = 68;
 /// The smallest link MTU of IPv6 (RFC 8200 section 5).
 pub const MTU_MIN_V6: u16 = 1_280;

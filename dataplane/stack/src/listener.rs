@@ -1,9 +1,11 @@
 //! Which listener a SYN is for, and how much each listener has pending.
 //!
-//! An exact address and port is one hash lookup; port ranges and "any address" are binary searches behind it. The most
-//! specific listener wins: exact address before any address, and for one address a single port before a range.
+//! An exact address and port is one hash lookup; port ranges and "any address" are binary searches
+//! behind it. The most specific listener wins: exact address before any address, and for one
+//! address a single port before a range.
 //!
-//! The table is replaced as a whole; what is pending is counted by listener id and survives the replacement.
+//! The table is replaced as a whole; what is pending is counted by listener id and survives the
+//! replacement.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -17,8 +19,9 @@ use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
 /// How a listener treats those who come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenOptions {
-    /// Completed connections that may wait for their `ACCEPTED` event to be polled, and half-open ones that may wait
-    /// for their final ACK, each (1..). Linux: the argument of `listen`, cut to `somaxconn`.
+    /// Completed connections that may wait for their `ACCEPTED` event to be polled, and half-open
+    /// ones that may wait for their final ACK, each (1..). Linux: the argument of `listen`, cut to
+    /// `somaxconn`.
     pub backlog: u32,
 }
 
@@ -33,14 +36,15 @@ impl Default for ListenOptions {
 /// One row of the listener table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listener {
-    /// Names the listener in events, below `LISTENERS_MAX`; the same across replacements of the table.
+    /// Names the listener in events, below `LISTENERS_MAX`; the same across replacements of the
+    /// table.
     pub id: ListenerId,
     /// One of our addresses, or an unspecified one: any of that family.
     pub address: Address,
     /// The first port, 1..=65,535.
     pub port_first: u16,
-    /// The last port, not below the first. Ranges of one address do not overlap; where they do, the one
-    /// that begins later is found.
+    /// The last port, not below the first. Ranges of one address do not overlap; where they do, the
+    /// one that begins later is found.
     pub port_last: u16,
     /// How it treats those who come.
     pub options: ListenOptions,
@@ -82,8 +86,8 @@ impl Listeners {
         }
     }
 
-    /// Replaces the table. Rows whose id or ports are out of range, second rows with one id and second rows for one
-    /// address and port are ignored: the control path has refused them before.
+    /// Replaces the table. Rows whose id or ports are out of range, second rows with one id and
+    /// second rows for one address and port are ignored: the control path has refused them before.
     pub(crate) fn set(&mut self, listeners: &[Listener]) {
         for listener in &self.rows {
             self.exact
@@ -120,8 +124,8 @@ impl Listeners {
 
     /// How often the SYN-ACK of a request may be sent again. 0 once the listener is gone.
     ///
-    /// behaviour: A13-3. When requests fill more than half the backlog, old ones are given up earlier, so that half of
-    /// the room stays for young ones.
+    /// behaviour: A13-3. When requests fill more than half the backlog, old ones are given up
+    /// earlier, so that half of the room stays for young ones.
     pub(crate) fn synack_retries(&self, id: ListenerId, retries: u8) -> u8 {
         let Some(listener) = self.by_id(id) else {
             return 0;

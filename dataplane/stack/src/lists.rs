@@ -1,8 +1,9 @@
-//! Intrusive lists of connections by slot number: who may transmit, who waits for a neighbour, who has an event.
+//! Intrusive lists of connections by slot number: who may transmit, who waits for a neighbour, who
+//! has an event.
 //!
-//! A connection is in at most one list of one `Lists`. Lists are rings through a sentinel of their own, so removal
-//! needs not know which list a connection is in, and a whole list joins another by changing four links. Everything
-//! is O(1), and no list needs memory beyond `new`.
+//! A connection is in at most one list of one `Lists`. Lists are rings through a sentinel of their
+//! own, so removal needs not know which list a connection is in, and a whole list joins another by
+//! changing four links. Everything is O(1), and no list needs memory beyond `new`.
 
 use alloc::boxed::Box;
 

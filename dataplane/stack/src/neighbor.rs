@@ -1,12 +1,14 @@
 //! Who is behind a next hop: link addresses as the control path tells them, and who waits for them.
 //!
-//! The neighbour state machine (RFC 4861 section 7.3, Linux's NUD states) runs in the control process, which speaks ARP
-//! and neighbour discovery. Here an entry knows only what sending needs: resolved, being resolved, or failed. The stack
-//! asks through `poll_request` at most once a second per neighbour, and tells through `poll_confirmation` that TCP made
-//! progress, so that control need not probe (RFC 4861 section 7.3.1).
+//! The neighbour state machine (RFC 4861 section 7.3, Linux's NUD states) runs in the control
+//! process, which speaks ARP and neighbour discovery. Here an entry knows only what sending needs:
+//! resolved, being resolved, or failed. The stack asks through `poll_request` at most once a second
+//! per neighbour, and tells through `poll_confirmation` that TCP made progress, so that control
+//! need not probe (RFC 4861 section 7.3.1).
 //!
-//! Connections that wait keep their data and wait in a list of their own (`lists.rs`); frames that wait (stateless
-//! replies) are in `reply.rs`. If control never answers, an entry fails by itself after three requests.
+//! Connections that wait keep their data and wait in a list of their own (`lists.rs`); frames that
+//! wait (stateless replies) are in `reply.rs`. If control never answers, an entry fails by itself
+//! after three requests.
 
 use millrace_base::{Address, Endpoint, FlowTuple, Instant, Key, MacAddress, Nanos, PortId, Slab};
 
@@ -100,7 +102,8 @@ impl Neighbors {
         }
     }
 
-    /// The entry of a neighbour, made when there is none. `None` when the table is full of entries in use.
+    /// The entry of a neighbour, made when there is none. `None` when the table is full of entries
+    /// in use.
     pub(crate) fn find_or_create(&mut self, port: PortId, address: Address) -> Option<Key> {
         if let Some(found) = self.find(port, address) {
             return Some(found);
@@ -133,7 +136,8 @@ impl Neighbors {
         }
     }
 
-    /// What sending to this neighbour meets now; asks for its address when that is unknown. `None` when the key is stale.
+    /// What sending to this neighbour meets now; asks for its address when that is unknown. `None`
+    /// when the key is stale.
     pub(crate) fn resolve(&mut self, key: Key, now: Instant) -> Option<Resolution> {
         let entry = self.entries.get_mut(key)?;
         match entry.state {
@@ -184,8 +188,9 @@ impl Neighbors {
         Some(found)
     }
 
-    /// Repeats requests that were not answered and lets those fail that were made often enough. Returns the
-    /// next entry that failed; `None` when no more timers are due or `steps` is used up.
+    /// Repeats requests that were not answered and lets those fail that were made often enough.
+    /// Returns the next entry that failed; `None` when no more timers are due or `steps` is used
+    /// up.
     pub(crate) fn advance(&mut self, now: Instant, steps: &mut usize) -> Option<Key> {
         while let Some(index) = self.timers.pop(now, steps) {
             let Some(key) = self.entries.key_at(index) else {
@@ -274,7 +279,8 @@ impl Neighbors {
         }
     }
 
-    /// Removes an entry nobody waits for, rather one that is not resolved. O(`NEIGHBOR_EVICTION_STEPS_MAX`).
+    /// Removes an entry nobody waits for, rather one that is not resolved.
+    /// O(`NEIGHBOR_EVICTION_STEPS_MAX`).
     fn evict_one(&mut self) -> Option<()> {
         let capacity = self.entries.capacity() as u32;
         let mut resolved = None;
@@ -309,7 +315,8 @@ const fn interval() -> Nanos {
     Nanos::from_millis(NEIGHBOR_REQUEST_INTERVAL_MS)
 }
 
-/// A port and an address as a key of the flow table: the port's number stands where our TCP port would.
+/// A port and an address as a key of the flow table: the port's number stands where our TCP port
+/// would.
 fn key(port: PortId, address: Address) -> FlowTuple {
     FlowTuple {
         local: Endpoint::new(Address::UNSPECIFIED_V6, port.number()),

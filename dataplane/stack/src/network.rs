@@ -1,7 +1,8 @@
-//! From a destination to a `Path`: interfaces, routes and neighbours asked in that order, and the answer cached.
+//! From a destination to a `Path`: interfaces, routes and neighbours asked in that order, and the
+//! answer cached.
 //!
-//! A connection keeps a `HopCache`; while no table changed, its path costs one indexed load. It does not queue anything
-//! for an unresolved neighbour: callers decide who waits.
+//! A connection keeps a `HopCache`; while no table changed, its path costs one indexed load. It
+//! does not queue anything for an unresolved neighbour: callers decide who waits.
 
 use millrace_base::{Address, Instant, Key, MacAddress};
 
@@ -31,7 +32,8 @@ pub(crate) struct HopCache {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hop {
     Ready(Path),
-    /// The neighbour is being resolved. The path is complete but for the destination's link address.
+    /// The neighbour is being resolved. The path is complete but for the destination's link
+    /// address.
     Wait(Path, Key),
     /// The neighbour did not answer.
     Failed,
@@ -94,8 +96,8 @@ impl Network {
         }
     }
 
-    /// The MTU of the route to `remote`, before any neighbour is asked for: what a SYN's MSS is made of. `None` without
-    /// a route.
+    /// The MTU of the route to `remote`, before any neighbour is asked for: what a SYN's MSS is
+    /// made of. `None` without a route.
     pub(crate) fn mtu(&self, remote: Address) -> Option<u16> {
         let next = self.routes.lookup(remote)?;
         let interface = self.interfaces.get(next.port)?;

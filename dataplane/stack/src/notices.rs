@@ -1,4 +1,5 @@
-//! A bounded first-in-first-out queue of small values. Memory is taken in `new`; a full queue refuses.
+//! A bounded first-in-first-out queue of small values. Memory is taken in `new`; a full queue
+//! refuses.
 
 use alloc::collections::VecDeque;
 

@@ -1,8 +1,9 @@
 //! What a connection must know of the way to its peer, and the headers it writes for it.
 //!
-//! A `Path` is the answer of route and neighbour tables for one destination, copied by value into every call that
-//! sends: 20 bytes, so that a connection needs no reference into those tables. It does not say how long it is
-//! valid: the stack looks it up again before each round of transmission.
+//! A `Path` is the answer of route and neighbour tables for one destination, copied by value into
+//! every call that sends: 20 bytes, so that a connection needs no reference into those tables. It
+//! does not say how long it is valid: the stack looks it up again before each round of
+//! transmission.
 
 use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, TxOffload};
 use millrace_wire::tcp::checksum;
@@ -17,7 +18,8 @@ pub struct Offloads {
     pub tcp_checksum: bool,
     /// Cuts one frame of up to `tso_bytes_max` payload bytes into segments (needs `tcp_checksum`).
     pub tso: bool,
-    /// Payload bytes of one frame handed to segmentation, at most 65,535 less the headers; 0 without `tso`.
+    /// Payload bytes of one frame handed to segmentation, at most 65,535 less the headers; 0
+    /// without `tso`.
     pub tso_bytes_max: u32,
     /// Segments of one chained frame; 0 and 1 both mean that frames must be in one piece.
     pub segments_max: u16,
@@ -46,7 +48,8 @@ pub const HOP_LIMIT: u8 = 64;
 pub struct FrameOptions {
     /// DSCP and ECN bits of the IP header.
     pub traffic_class: u8,
-    /// Payload bytes per segment when the device shall cut the frame (needs `Offloads::tso`); 0 otherwise.
+    /// Payload bytes per segment when the device shall cut the frame (needs `Offloads::tso`); 0
+    /// otherwise.
     pub segment_bytes: u16,
 }
 
@@ -57,12 +60,12 @@ impl Offloads {
     }
 }
 
-/// Writes Ethernet, IP and TCP headers in front of the payload that `frame` holds, and the checksums or what the device
-/// needs to fill them in.
+/// Writes Ethernet, IP and TCP headers in front of the payload that `frame` holds, and the
+/// checksums or what the device needs to fill them in.
 ///
-/// All bytes of the chain are payload. Returns `false`, the frame unusable, when the first segment is shared, has
-/// no headroom, or the packet would exceed 65,535 bytes. Without checksum offload this reads every payload
-/// byte.
+/// All bytes of the chain are payload. Returns `false`, the frame unusable, when the first segment
+/// is shared, has no headroom, or the packet would exceed 65,535 bytes. Without checksum offload
+/// this reads every payload byte.
 #[must_use = "a frame without headers must not leave"]
 pub fn write_headers<B: PacketBuf>(
     frame: &mut B,

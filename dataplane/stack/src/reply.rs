@@ -1,8 +1,8 @@
 //! Frames that belong to no connection: SYN-ACKs, RSTs, TIME_WAIT ACKs, echo replies.
 //!
-//! They leave before connections do, through a bounded queue. Those whose neighbour is not resolved yet wait here, at
-//! most three per neighbour and a few in all; the oldest gives way (ARP-11). Each is complete but for its destination
-//! link address, so resolving is writing six bytes.
+//! They leave before connections do, through a bounded queue. Those whose neighbour is not resolved
+//! yet wait here, at most three per neighbour and a few in all; the oldest gives way (ARP-11). Each
+//! is complete but for its destination link address, so resolving is writing six bytes.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -65,7 +65,8 @@ impl<B: PacketBuf> Replies<B> {
         self.ready.len() >= REPLIES_MAX
     }
 
-    /// Keeps a frame until its neighbour is resolved. An error means that a frame, this one or an older one, was dropped.
+    /// Keeps a frame until its neighbour is resolved. An error means that a frame, this one or an
+    /// older one, was dropped.
     pub(crate) fn wait(&mut self, neighbor: Key, reply: Transmit<B>) -> Result<(), DropReason> {
         let waiting = self
             .pending
@@ -89,8 +90,8 @@ impl<B: PacketBuf> Replies<B> {
         result
     }
 
-    /// The neighbour's link address is known, or (`None`) will not be: its frames leave or are dropped, and `dropped`
-    /// hears of each. O(`PENDING_FRAMES_MAX`).
+    /// The neighbour's link address is known, or (`None`) will not be: its frames leave or are
+    /// dropped, and `dropped` hears of each. O(`PENDING_FRAMES_MAX`).
     pub(crate) fn resolve(
         &mut self,
         neighbor: Key,
@@ -122,8 +123,8 @@ impl<B: PacketBuf> Replies<B> {
     }
 }
 
-/// A buffer for an answer: the received frame's own when nobody else holds it, a fresh one otherwise. Empty, with
-/// headroom. `None` when the pool is empty.
+/// A buffer for an answer: the received frame's own when nobody else holds it, a fresh one
+/// otherwise. Empty, with headroom. `None` when the pool is empty.
 pub(crate) fn reuse_or_alloc<P: PacketPool>(frame: Option<P::Buf>, pool: &mut P) -> Option<P::Buf> {
     if let Some(mut frame) = frame
         && frame.is_unique()

@@ -1,10 +1,13 @@
-//! Where packets go: longest-prefix match over the published routes and the on-link routes of our subnets.
+//! Where packets go: longest-prefix match over the published routes and the on-link routes of our
+//! subnets.
 //!
-//! The prefixes are sorted by first address, then by length; each knows the tightest prefix around it. The last
-//! prefix that begins at or before a destination either contains it, and is then the longest match, or one of those
-//! around it is. A lookup is one binary search and a walk outward: O(log n + nesting).
+//! The prefixes are sorted by first address, then by length; each knows the tightest prefix around
+//! it. The last prefix that begins at or before a destination either contains it, and is then the
+//! longest match, or one of those around it is. A lookup is one binary search and a walk outward:
+//! O(log n + nesting).
 //!
-//! IPv4 and IPv6 share the table in their 16-byte form; `Prefix::contains` keeps the families apart.
+//! IPv4 and IPv6 share the table in their 16-byte form; `Prefix::contains` keeps the families
+//! apart.
 
 use alloc::vec::Vec;
 
@@ -62,8 +65,8 @@ impl Routes {
         }
     }
 
-    /// Replaces the published routes; at most `ROUTES_MAX` are kept. Of two routes for one prefix the first counts, and
-    /// both count before the on-link route of an interface.
+    /// Replaces the published routes; at most `ROUTES_MAX` are kept. Of two routes for one prefix
+    /// the first counts, and both count before the on-link route of an interface.
     pub(crate) fn set(&mut self, routes: &[Route], interfaces: &Interfaces) {
         self.published.clear();
         self.published.extend(routes.iter().take(ROUTES_MAX));
@@ -131,7 +134,8 @@ impl Routes {
         self.generation
     }
 
-    /// In sorted order, the tightest prefix around a node is its predecessor or one of the predecessor's parents.
+    /// In sorted order, the tightest prefix around a node is its predecessor or one of the
+    /// predecessor's parents.
     fn link_parents(&mut self) {
         for index in 1..self.nodes.len() {
             let Some(prefix) = self.nodes.get(index).map(|node| node.route.prefix) else {
@@ -139,8 +143,9 @@ impl Routes {
             };
             let mut parent = index.saturating_sub(1) as u16;
             while let Some(outer) = self.nodes.get(usize::from(parent)) {
-                // Equal prefixes are not stored twice, so holding the first address means enclosing. The
-                // families are not told apart here: all of IPv4 lies inside ::/0 as far as order is concerned.
+                // Equal prefixes are not stored twice, so holding the first address means
+                // enclosing. The families are not told apart here: all of IPv4 lies inside ::/0 as
+                // far as order is concerned.
                 if encloses(&outer.route.prefix, prefix.address()) {
                     break;
                 }
@@ -227,8 +232,9 @@ mod tests {
             destinations in prop::collection::vec(any::<[u8; 3]>(), 1..20),
         ) {
             // Addresses from few bits, so that prefixes nest.
-            let wide = |bytes: [u8; 2]| Address::v4([bytes[0] & 3, bytes[1] & 0xc3, 0, bytes[1] & 1]);
-            let table: Vec<Route> = prefixes.iter().enumerate().map(|(port, (bytes, length))| Route {
+            let wide = |[a, b]: [u8; 2]| Address::v4([a & 3, b & 0xc3, 0, b & 1]);
+            let numbered = prefixes.iter().enumerate();
+            let table: Vec<Route> = numbered.map(|(port, (bytes, length))| Route {
                 prefix: Prefix::new(wide(*bytes), *length).expect("valid"),
                 via: None, port: PortId::new(port as u16), mtu: 0,
             }).collect();
@@ -237,7 +243,8 @@ mod tests {
             for bytes in destinations {
                 let destination = Address::v4([bytes[0] & 3, bytes[1] & 0xc3, 0, bytes[2] & 1]);
                 let containing = table.iter().filter(|route| route.prefix.contains(destination));
-                // Of equal prefixes the first counts: `max_by_key` returns the last, so look from the end.
+                // Of equal prefixes the first counts: `max_by_key` returns the last, so look from
+                // the end.
                 let best = containing.rev().max_by_key(|route| route.prefix.length());
                 prop_assert_eq!(
                     routes.lookup(destination).map(|hop| hop.port),

@@ -1,7 +1,8 @@
 //! The public object: every table of one lcore, and the ways in and out.
 //!
-//! Its work is spread over files by direction: frames in (`dispatch.rs`, `tcp_input.rs`, `icmp.rs`), frames out
-//! (`transmit.rs`), the application (`verbs.rs`). This one holds the tables, time and the control path's decisions.
+//! Its work is spread over files by direction: frames in (`dispatch.rs`, `tcp_input.rs`,
+//! `icmp.rs`), frames out (`transmit.rs`), the application (`verbs.rs`). This one holds the tables,
+//! time and the control path's decisions.
 
 use millrace_base::{Address, Instant, Key, PacketPool, PortId, Slab};
 
@@ -74,7 +75,8 @@ pub struct Occupancy {
     pub timers: usize,
 }
 
-/// One TCP/IP stack over buffers of `P`. It has no clock, no thread and no device; all memory is taken in `new`.
+/// One TCP/IP stack over buffers of `P`. It has no clock, no thread and no device; all memory is
+/// taken in `new`.
 #[derive(Debug)]
 pub struct Stack<P: PacketPool> {
     pub(crate) network: Network,
@@ -137,8 +139,8 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// Replaces the interfaces, and with them our addresses and on-link routes. Connections go on; one that has
-    /// lost its route finds out when it sends.
+    /// Replaces the interfaces, and with them our addresses and on-link routes. Connections go on;
+    /// one that has lost its route finds out when it sends.
     pub fn set_interfaces(&mut self, _now: Instant, interfaces: &[Interface]) {
         self.network.interfaces.set(interfaces);
         self.network.routes.rebuild(&self.network.interfaces);
@@ -154,8 +156,8 @@ impl<P: PacketPool> Stack<P> {
         self.network.routes.set(routes, &self.network.interfaces);
     }
 
-    /// Takes what the control path knows of a neighbour. Whoever waited for it sends at the next `poll_transmit`, or
-    /// learns that there is no way.
+    /// Takes what the control path knows of a neighbour. Whoever waited for it sends at the next
+    /// `poll_transmit`, or learns that there is no way.
     pub fn set_neighbor(
         &mut self,
         now: Instant,
@@ -168,8 +170,8 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// Replaces the listener table. Established connections are unaffected; requests of a listener that is gone are
-    /// dropped when they are next looked at.
+    /// Replaces the listener table. Established connections are unaffected; requests of a listener
+    /// that is gone are dropped when they are next looked at.
     pub fn set_listeners(&mut self, listeners: &[Listener]) {
         self.listeners.set(listeners);
     }
@@ -209,8 +211,8 @@ impl<P: PacketPool> Stack<P> {
         None
     }
 
-    /// Lets time pass: at most `EXPIRIES_PER_ADVANCE_MAX` connections and as many requests and TIME_WAIT records.
-    /// What is left is due at once: `next_deadline` says so.
+    /// Lets time pass: at most `EXPIRIES_PER_ADVANCE_MAX` connections and as many requests and
+    /// TIME_WAIT records. What is left is due at once: `next_deadline` says so.
     pub fn advance(&mut self, now: Instant, pool: &mut P) {
         let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
         for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
@@ -234,7 +236,8 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// When `advance` has something to do next; a lower bound. `NEVER` when only frames can change anything.
+    /// When `advance` has something to do next; a lower bound. `NEVER` when only frames can change
+    /// anything.
     pub fn next_deadline(&self) -> Instant {
         self.timers
             .next_deadline()

@@ -1,11 +1,13 @@
 //! What the stack counts: plain 64-bit integers with one writer, under the names Linux gives them.
 //!
-//! A name is what `nstat` prints (`TcpInSegs`, `TcpExtListenOverflows`). Counters of our own, for which Linux has no
-//! name, are in snake case. A row appears with the code that counts it: none stays 0 for want of a writer. Drop reasons come from the table in `verdict.rs`.
+//! A name is what `nstat` prints (`TcpInSegs`, `TcpExtListenOverflows`). Counters of our own, for
+//! which Linux has no name, are in snake case. A row appears with the code that counts it: none
+//! stays 0 for want of a writer. Drop reasons come from the table in `verdict.rs`.
 
 use crate::verdict::{DROP_REASONS, DropReason};
 
-/// Adds to a counter of `Stats`: `count!(stats.tcp_in_segs)` or `count!(stats.payload_copied_bytes, n)`.
+/// Adds to a counter of `Stats`: `count!(stats.tcp_in_segs)` or `count!(stats.payload_copied_bytes,
+/// n)`.
 macro_rules! count {
     ($stats:ident . $($counter:ident).+) => {
         $stats.$($counter).+ = $stats.$($counter).+.wrapping_add(1)
@@ -17,11 +19,11 @@ macro_rules! count {
 pub(crate) use count;
 
 macro_rules! counters {
-    ($( #[doc = $help:literal] $field:ident = $name:literal, )+) => {
+    ($( $(#[doc = $help:literal])+ $field:ident = $name:literal, )+) => {
         /// All counters of one stack.
         #[derive(Clone, Debug)]
         pub struct Stats {
-            $( #[doc = $help] pub $field: u64, )+
+            $( $(#[doc = $help])+ pub $field: u64, )+
             /// Frames and segments that went no further, by `DropReason::index`.
             pub drops: [u64; DROP_REASONS],
         }
@@ -33,9 +35,10 @@ macro_rules! counters {
         }
 
         impl Stats {
-            /// Calls `visit` with the name, the help text and the value of every counter, in a fixed order.
+            /// Calls `visit` with the name, the help text and the value of every counter, in a
+            /// fixed order.
             pub fn for_each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
-                $( visit($name, $help.trim_ascii(), self.$field); )+
+                $( visit($name, concat!($($help),+).trim_ascii(), self.$field); )+
                 for reason in DropReason::ALL {
                     visit(reason.counter(), reason.sentence(), self.dropped(*reason));
                 }
@@ -49,7 +52,8 @@ counters! {
     frames_in = "frames_in",
     /// Frames handed out for transmission.
     frames_out = "frames_out",
-    /// Frames that were the control plane's business (ARP, neighbour discovery, other traffic to our addresses).
+    /// Frames that were the control plane's business (ARP, neighbour discovery, other traffic to
+    /// our addresses).
     frames_punted = "frames_punted",
     /// Frames that reached their connection, mini-socket or handler.
     frames_delivered = "frames_delivered",
@@ -57,7 +61,8 @@ counters! {
     bytes_in = "bytes_in",
     /// Bytes handed out for transmission, Ethernet headers included.
     bytes_out = "bytes_out",
-    /// Payload bytes the CPU copied, by the copying `send` and `receive`; a spliced byte adds nothing.
+    /// Payload bytes the CPU copied, by the copying `send` and `receive`; a spliced byte adds
+    /// nothing.
     payload_copied_bytes = "payload_copied_bytes",
     /// Payload bytes moved by reference from one connection to another.
     payload_spliced_bytes = "payload_spliced_bytes",
@@ -91,7 +96,8 @@ counters! {
     icmp_in_errors = "IcmpInErrors",
     /// ICMP messages with a wrong checksum.
     icmp_in_csum_errors = "IcmpInCsumErrors",
-    /// ICMP and ICMPv6 errors about unreachable destinations received (time exceeded and parameter problem included).
+    /// ICMP and ICMPv6 errors about unreachable destinations received (time exceeded and parameter
+    /// problem included).
     icmp_in_dest_unreachs = "IcmpInDestUnreachs",
     /// ICMPv6 packet-too-big messages received.
     icmp6_in_pkt_too_bigs = "Icmp6InPktTooBigs",

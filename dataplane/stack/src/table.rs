@@ -33,7 +33,8 @@ pub(crate) struct Meta {
     pub(crate) over: bool,
     /// The application was told by `splice` or `receive` that nothing more will come.
     pub(crate) end_told: bool,
-    /// It ended in order: the last event waits until the application was told the end of the stream.
+    /// It ended in order: the last event waits until the application was told the end of the
+    /// stream.
     pub(crate) in_order: bool,
     /// Counted in `TcpCurrEstab`.
     pub(crate) established: bool,

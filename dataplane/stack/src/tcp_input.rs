@@ -1,8 +1,8 @@
 //! TCP in: whom a segment belongs to, and what becomes of one that belongs to nobody.
 //!
-//! The tuple's owner comes first, whatever its kind, then listeners (A7-2). The checks a connection does
-//! itself are in `tcp/input.rs`; those of requests and TIME_WAIT records in their own files. Here is who is asked,
-//! and what their verdicts change in the tables.
+//! The tuple's owner comes first, whatever its kind, then listeners (A7-2). The checks a connection
+//! does itself are in `tcp/input.rs`; those of requests and TIME_WAIT records in their own files.
+//! Here is who is asked, and what their verdicts change in the tables.
 
 use millrace_base::{Instant, Nanos, PacketBuf, PacketPool, SeqNumber};
 use millrace_wire::TcpRepr;
@@ -281,8 +281,8 @@ impl<P: PacketPool> Stack<P> {
         Ok(())
     }
 
-    /// A segment for a listener (RFC 9293 section 3.10.7.2): a SYN, a cookie, or nothing of ours. `reuse` is the
-    /// initial sequence number when a TIME_WAIT record gave way.
+    /// A segment for a listener (RFC 9293 section 3.10.7.2): a SYN, a cookie, or nothing of ours.
+    /// `reuse` is the initial sequence number when a TIME_WAIT record gave way.
     fn on_listener_segment(
         &mut self,
         listener: Listener,
@@ -498,8 +498,8 @@ fn into_segment<B: PacketBuf>(header: &TcpFrame, frame: B) -> Result<Segment<B>,
     Ok(segment)
 }
 
-/// Narrows a frame to the bytes `start .. start + len`: headers off the front, link padding off the end. `start` lies in
-/// the first segment or at its end. `None` when the first segment is shared.
+/// Narrows a frame to the bytes `start .. start + len`: headers off the front, link padding off the
+/// end. `start` lies in the first segment or at its end. `None` when the first segment is shared.
 fn trim<B: PacketBuf>(mut frame: B, start: usize, len: usize) -> Option<B> {
     let end = start.checked_add(len)?;
     let excess = frame.frame_len().checked_sub(end)?;
@@ -509,8 +509,9 @@ fn trim<B: PacketBuf>(mut frame: B, start: usize, len: usize) -> Option<B> {
         drop(frame.detach_next());
         return frame.set_span(offset, len).then_some(frame);
     }
-    // The payload goes on in further segments. Link padding never does (only frames below 60 bytes are padded),
-    // so a chain with excess is cut segment by segment, which is slow and never happens.
+    // The payload goes on in further segments. Link padding never does (only frames below 60 bytes
+    // are padded), so a chain with excess is cut segment by segment, which is slow and never
+    // happens.
     let rest_len = len.checked_sub(first_len.checked_sub(start)?)?;
     let mut rest = frame.detach_next()?;
     if excess > 0 {

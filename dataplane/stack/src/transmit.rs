@@ -1,8 +1,9 @@
 //! Frames out: stateless replies first, then connections in turn.
 //!
-//! Connections that may have something to send stand in one line. Each sends until it has nothing more or its quota is
-//! used up, and then goes to the end of the line; one with a hundred megabytes queued delays the next by at most
-//! `TRANSMIT_QUOTA_FRAMES` frames. Who meets an unresolved neighbour leaves the line and waits for that neighbour.
+//! Connections that may have something to send stand in one line. Each sends until it has nothing
+//! more or its quota is used up, and then goes to the end of the line; one with a hundred megabytes
+//! queued delays the next by at most `TRANSMIT_QUOTA_FRAMES` frames. Who meets an unresolved
+//! neighbour leaves the line and waits for that neighbour.
 
 use millrace_base::{Address, FlowTuple, Instant, Key, Nanos, PacketBuf, PacketPool, SeqNumber};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
@@ -25,7 +26,8 @@ pub(crate) const fn waiting_for(neighbor: Key) -> u32 {
 }
 
 impl<P: PacketPool> Stack<P> {
-    /// The next frame to transmit; call until `None`. Bounded by what is queued and what windows allow.
+    /// The next frame to transmit; call until `None`. Bounded by what is queued and what windows
+    /// allow.
     pub fn poll_transmit(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
         while let Some(Owed { tuple, header }) = self.next_owed() {
             self.send_segment(now, &tuple, &header, None, pool);
@@ -39,12 +41,14 @@ impl<P: PacketPool> Stack<P> {
         Some(transmit)
     }
 
-    /// Puts a connection in the line of those that may send, unless it stands there or waits for a neighbour.
+    /// Puts a connection in the line of those that may send, unless it stands there or waits for a
+    /// neighbour.
     pub(crate) fn make_ready(&mut self, key: Key) {
         self.output.push(READY, key.index());
     }
 
-    /// Sends a segment that belongs to no connection, in the received frame's buffer when there is one.
+    /// Sends a segment that belongs to no connection, in the received frame's buffer when there is
+    /// one.
     pub(crate) fn send_segment(
         &mut self,
         now: Instant,
@@ -102,7 +106,8 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// Remembers a segment that belongs to no connection until there is a pool to make its frame from.
+    /// Remembers a segment that belongs to no connection until there is a pool to make its frame
+    /// from.
     pub(crate) fn owe(&mut self, tuple: FlowTuple, header: TcpRepr) {
         if !self.owed.push(Owed { tuple, header }) {
             self.stats.drop(DropReason::ReplyQueueFull);
@@ -122,8 +127,8 @@ impl<P: PacketPool> Stack<P> {
     }
 
     fn poll_connections(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
-        // Each round sends a frame, or takes a connection out of the line, or moves one that has sent its quota to
-        // the end: at most twice the connections in the line.
+        // Each round sends a frame, or takes a connection out of the line, or moves one that has
+        // sent its quota to the end: at most twice the connections in the line.
         while let Some(index) = self.output.first(READY) {
             if self.quota == 0 {
                 self.quota = TRANSMIT_QUOTA_FRAMES;
@@ -183,7 +188,8 @@ impl<P: PacketPool> Stack<P> {
         frame
     }
 
-    /// The way to a connection's peer; `None` when there is none now, and the connection has left the line.
+    /// The way to a connection's peer; `None` when there is none now, and the connection has left
+    /// the line.
     fn path_of(&mut self, now: Instant, key: Key) -> Option<Path> {
         let slot = self.connections.get_mut(key)?;
         let remote = slot.connection.tuple().remote.address;
@@ -202,8 +208,9 @@ impl<P: PacketPool> Stack<P> {
         None
     }
 
-    /// A connection has no way to its peer. One that is not yet synchronised ends; others try again every second, and
-    /// are given up after as long as retransmissions would have taken (`tcp_retries2`).
+    /// A connection has no way to its peer. One that is not yet synchronised ends; others try again
+    /// every second, and are given up after as long as retransmissions would have taken
+    /// (`tcp_retries2`).
     fn on_blocked(&mut self, now: Instant, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;

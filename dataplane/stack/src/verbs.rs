@@ -1,4 +1,5 @@
-//! What an application asks of the stack, and the bookkeeping after anything happened to a connection (`settle`).
+//! What an application asks of the stack, and the bookkeeping after anything happened to a
+//! connection (`settle`).
 //!
 //! A verb on an id that is dead, or that the application has let go of, does nothing.
 
@@ -17,7 +18,8 @@ use crate::tcp::{
 /// The only list of `Stack::news`.
 const NEWS: u32 = 0;
 
-/// The world of a verb: a connection and everything it may use, borrowed from different fields of the stack.
+/// The world of a verb: a connection and everything it may use, borrowed from different fields of
+/// the stack.
 macro_rules! env {
     ($stack:ident, $now:expr, $pool:expr) => {
         &mut Env {
@@ -60,7 +62,8 @@ impl<P: PacketPool> Stack<P> {
         None
     }
 
-    /// Opens a connection with both ends chosen by the caller; its SYN leaves at the next `poll_transmit`.
+    /// Opens a connection with both ends chosen by the caller; its SYN leaves at the next
+    /// `poll_transmit`.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -127,8 +130,8 @@ impl<P: PacketPool> Stack<P> {
         self.settle(now, flow.key(), Disposition::Continue);
     }
 
-    /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves nothing when either is
-    /// dead or both are one. O(segments moved).
+    /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves
+    /// nothing when either is dead or both are one. O(segments moved).
     pub fn splice(&mut self, now: Instant, from: FlowId, to: FlowId) -> Spliced {
         let Self { connections, .. } = self;
         let Some((source, sink)) = connections.get_two_mut(from.key(), to.key()) else {
@@ -168,8 +171,8 @@ impl<P: PacketPool> Stack<P> {
         self.settle(now, flow.key(), disposition);
     }
 
-    /// Lets go of the connection: no event follows and the id is dead. Unread data makes it a reset, otherwise our side
-    /// closes after everything queued and the rest happens by itself.
+    /// Lets go of the connection: no event follows and the id is dead. Unread data makes it a
+    /// reset, otherwise our side closes after everything queued and the rest happens by itself.
     pub fn close(&mut self, now: Instant, flow: FlowId) {
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
@@ -179,8 +182,8 @@ impl<P: PacketPool> Stack<P> {
         self.settle(now, flow.key(), disposition);
     }
 
-    /// Queues a copy of as much of `data` as there is room for, and says how much. For probes, tests and generated
-    /// headers; the bytes count as copied.
+    /// Queues a copy of as much of `data` as there is room for, and says how much. For probes,
+    /// tests and generated headers; the bytes count as copied.
     pub fn send(&mut self, now: Instant, flow: FlowId, data: &[u8], pool: &mut P) -> usize {
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return 0;
@@ -222,8 +225,9 @@ impl<P: PacketPool> Stack<P> {
         self.flows.get(tuple).is_some()
     }
 
-    /// The bookkeeping after anything happened to a connection: replies it owes, its tuple when it ended, news for the
-    /// application, its timer, and its place in the line of those that may send.
+    /// The bookkeeping after anything happened to a connection: replies it owes, its tuple when it
+    /// ended, news for the application, its timer, and its place in the line of those that may
+    /// send.
     pub(crate) fn settle(&mut self, now: Instant, key: Key, disposition: Disposition) {
         let Some(slot) = self.connections.get(key) else {
             return;
@@ -255,8 +259,8 @@ impl<P: PacketPool> Stack<P> {
             self.free(key);
             return;
         }
-        // The last event waits until everything received was read and its end was told: whoever reads by `splice` must
-        // not lose the flow between the last byte and the end.
+        // The last event waits until everything received was read and its end was told: whoever
+        // reads by `splice` must not lose the flow between the last byte and the end.
         meta.news = if meta.over && (meta.end_told || !meta.in_order) {
             meta.news | Ready::CLOSED
         } else {
@@ -274,7 +278,8 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// The connection had something to send and got no buffer: it comes back when others may have returned theirs.
+    /// The connection had something to send and got no buffer: it comes back when others may have
+    /// returned theirs.
     pub(crate) fn retry_output_later(&mut self, now: Instant, key: Key) {
         let retry = millrace_base::Nanos::from_millis(BUFFER_RETRY_MS);
         self.timers.arm(key.index(), now.after(retry));
@@ -306,8 +311,8 @@ impl<P: PacketPool> Stack<P> {
         self.end(key, true);
     }
 
-    /// The connection has ended: no timer, no output, no tuple; it stays for what the application has to read or to be
-    /// told. `in_order` when both sides had closed.
+    /// The connection has ended: no timer, no output, no tuple; it stays for what the application
+    /// has to read or to be told. `in_order` when both sides had closed.
     fn end(&mut self, key: Key, in_order: bool) {
         self.timers.cancel(key.index());
         self.output.remove(key.index());

@@ -1,8 +1,10 @@
-//! Why a frame or a segment went no further: one table makes the reason, its counter and its sentence.
+//! Why a frame or a segment went no further: one table makes the reason, its counter and its
+//! sentence.
 //!
-//! Remote input never returns an error upward. It ends in exactly one `DropReason`, counted in `Stats::drops`. Reasons
-//! of the *frame* stage end a frame before any connection saw it; reasons of the *segment* stage are counted by the
-//! TCP side for a segment it did receive (and may have answered).
+//! Remote input never returns an error upward. It ends in exactly one `DropReason`, counted in
+//! `Stats::drops`. Reasons of the *frame* stage end a frame before any connection saw it; reasons
+//! of the *segment* stage are counted by the TCP side for a segment it did receive (and may have
+//! answered).
 
 use millrace_wire::Malformed;
 
@@ -82,7 +84,8 @@ drop_reasons! {
         IpChecksum = "ip_checksum",
         /// The IPv4 header carries a source route option (or options cannot be parsed).
         IpOption = "ip_option",
-        /// The IP source cannot be the source of a unicast packet (multicast, broadcast, loopback, unspecified).
+        /// The IP source cannot be the source of a unicast packet (multicast, broadcast, loopback,
+        /// unspecified).
         MartianSource = "martian_source",
         /// The IP source is one of our own addresses.
         OwnSource = "own_source",
@@ -112,7 +115,8 @@ drop_reasons! {
         EchoLimited = "echo_limited",
         /// An ICMP error that quotes no connection of ours, or a sequence number not in flight.
         IcmpErrorUnmatched = "icmp_error_unmatched",
-        /// A segment for no connection and no listener, answered by a RST or, for a RST, by nothing.
+        /// A segment for no connection and no listener, answered by a RST or, for a RST, by
+        /// nothing.
         NoConnection = "no_connection",
         /// A segment for no connection whose RST was not sent because of the limit.
         ResetLimited = "reset_limited",

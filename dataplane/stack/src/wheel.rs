@@ -1,16 +1,19 @@
 //! A hierarchical timer wheel: one deadline per slot number, O(1) to arm and to cancel.
 //!
-//! Time is cut into ticks of 65.5 us (2^16 ns). Eight levels of 64 slots each name six bits of a tick number, and
-//! 8 * 6 + 16 = 64: every nanosecond a 64-bit clock can tell has its slot, so there is no overflow list. A deadline
-//! lies on the level of the highest digit in which it differs from the present tick; when the present reaches a slot
-//! of an upper level, its timers move down, one per step.
+//! Time is cut into ticks of 65.5 us (2^16 ns). Eight levels of 64 slots each name six bits of a
+//! tick number, and 8 * 6 + 16 = 64: every nanosecond a 64-bit clock can tell has its slot, so
+//! there is no overflow list. A deadline lies on the level of the highest digit in which it differs
+//! from the present tick; when the present reaches a slot of an upper level, its timers move down,
+//! one per step.
 //!
-//! A timer never fires early and fires at most one tick after its deadline when the owner keeps up. Work is bounded:
-//! `pop` takes a budget of steps and what it leaves is done by the next call, in order.
+//! A timer never fires early and fires at most one tick after its deadline when the owner keeps up.
+//! Work is bounded: `pop` takes a budget of steps and what it leaves is done by the next call, in
+//! order.
 //!
-//! Arming is lazy: moving a deadline further away leaves the timer where it is. It then fires early *for the
-//! owner*, who looks at its real deadline and arms again. ACK-clocked connections push their retransmission timer out
-//! with every ACK; this makes each push a compare instead of an unlink and a link.
+//! Arming is lazy: moving a deadline further away leaves the timer where it is. It then fires early
+//! *for the owner*, who looks at its real deadline and arms again. ACK-clocked connections push
+//! their retransmission timer out with every ACK; this makes each push a compare instead of an
+//! unlink and a link.
 //!
 //! See Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", scheme 7.
 
@@ -99,8 +102,8 @@ impl Wheel {
         }
     }
 
-    /// The next timer that is due at `now`, disarmed; `None` when there is none or `steps` is used up. Each timer
-    /// fired or moved down a level takes one step.
+    /// The next timer that is due at `now`, disarmed; `None` when there is none or `steps` is used
+    /// up. Each timer fired or moved down a level takes one step.
     pub(crate) fn pop(&mut self, now: Instant, steps: &mut usize) -> Option<u32> {
         let now_tick = now.as_nanos() >> TICK_SHIFT;
         while *steps > 0 {
@@ -134,8 +137,8 @@ impl Wheel {
         None
     }
 
-    /// A time before which nothing fires: exact for timers due within 4 ms (64 ticks), otherwise the start of
-    /// the slot. `NEVER` when nothing is armed. O(levels).
+    /// A time before which nothing fires: exact for timers due within 4 ms (64 ticks), otherwise
+    /// the start of the slot. `NEVER` when nothing is armed. O(levels).
     pub(crate) fn next_deadline(&self) -> Instant {
         // The rest of a slot that is being moved down may be due already.
         if self.cascading.is_some_and(|place| self.head(place) != NONE) {
@@ -161,8 +164,8 @@ impl Wheel {
 
     /// The occupied slot that starts first: level, slot and its first tick.
     ///
-    /// Every timer of a level agrees with `current` in the digits above, and differs upward in the level's own: so the
-    /// lowest occupied level holds the earliest slot.
+    /// Every timer of a level agrees with `current` in the digits above, and differs upward in the
+    /// level's own: so the lowest occupied level holds the earliest slot.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|slots| *slots != 0)?;
         let slot = self.occupied.get(level)?.trailing_zeros() as usize;
@@ -402,16 +405,16 @@ mod tests {
                         now += ahead;
                         while let Some(index) = wheel.pop(at(now), &mut budget) {
                             let due = model.remove(&index);
-                            prop_assert!(due.is_some_and(|due| due <= now), "{index} fired early or twice");
+                            prop_assert!(due.is_some_and(|due| due <= now), "{index} too early");
                         }
                         if budget > 0 {
-                            prop_assert!(model.values().all(|due| *due > now), "a due timer was left");
+                            prop_assert!(model.values().all(|due| *due > now), "one was left");
                         }
                     }
                 }
                 prop_assert_eq!(wheel.armed(), model.len());
                 let first = model.values().min().map_or(Instant::NEVER, |due| at(*due));
-                prop_assert!(wheel.next_deadline() <= first.max(at(now)), "next_deadline is a lower bound");
+                prop_assert!(wheel.next_deadline() <= first.max(at(now)), "not a lower bound");
                 prop_assert_eq!(model.is_empty(), wheel.next_deadline() == Instant::NEVER);
             }
         }

@@ -1,4 +1,5 @@
-//! Nothing allocates after `new`: a counting allocator watches every call into two stacks that talk.
+//! Nothing allocates after `new`: a counting allocator watches every call into two stacks that
+//! talk.
 
 mod wire;
 

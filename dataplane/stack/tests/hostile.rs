@@ -1,4 +1,5 @@
-//! Frames that nobody should send: none panics, every one is accounted for, and none takes what does not come back.
+//! Frames that nobody should send: none panics, every one is accounted for, and none takes what
+//! does not come back.
 
 mod wire;
 

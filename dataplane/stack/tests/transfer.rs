@@ -131,7 +131,8 @@ fn who_closes_first_keeps_the_tuple_for_a_minute() {
     );
 }
 
-/// A balancer (node 1) between a client (node 0) and a server (node 2): accepts, connects on, splices both ways.
+/// A balancer (node 1) between a client (node 0) and a server (node 2): accepts, connects on,
+/// splices both ways.
 struct Spliced {
     world: World,
     client: FlowId,

@@ -1,11 +1,13 @@
 //! Initial sequence numbers and timestamp offsets that a third party cannot guess.
 //!
-//! RFC 6528: `ISN = M + F(localip, localport, remoteip, remoteport, secretkey)`. F is SipHash-2-4 as in Linux's
-//! `secure_tcp_seq`; M counts in steps of 64 ns, so that it goes round in 4.6 minutes, more than twice the
-//! lifetime of a segment, and a port reused within TIME_WAIT starts above its predecessor.
+//! RFC 6528: `ISN = M + F(localip, localport, remoteip, remoteport, secretkey)`. F is SipHash-2-4
+//! as in Linux's `secure_tcp_seq`; M counts in steps of 64 ns, so that it goes round in 4.6
+//! minutes, more than twice the lifetime of a segment, and a port reused within TIME_WAIT starts
+//! above its predecessor.
 //!
-//! The timestamp offset is keyed by the two addresses alone (`secure_tcp_ts_off`): timestamps stay monotonic over all
-//! connections of one pair of hosts, which PAWS and the reuse of TIME_WAIT lean on, and tell nobody our uptime.
+//! The timestamp offset is keyed by the two addresses alone (`secure_tcp_ts_off`): timestamps stay
+//! monotonic over all connections of one pair of hosts, which PAWS and the reuse of TIME_WAIT lean
+//! on, and tell nobody our uptime.
 
 use core::hash::Hasher as _;
 
@@ -23,7 +25,8 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Independent keys for each purpose, derived from 32 bytes of the operating system's randomness.
+    /// Independent keys for each purpose, derived from 32 bytes of the operating system's
+    /// randomness.
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         Self {
             sequence: derive_key(secret, 1),
@@ -34,8 +37,8 @@ impl Secrets {
 
     /// The initial sequence number of a connection that begins at `now`.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.4.1
-    //# A TCP implementation MUST use the above type of "clock" for clock-driven selection of initial
-    //# sequence numbers (MUST-8)
+    //# A TCP implementation MUST use the above type of "clock" for clock-driven selection of
+    //# initial sequence numbers (MUST-8)
     pub(crate) fn isn(&self, tuple: &FlowTuple, now: Instant) -> SeqNumber {
         let hash = hash_tuple(self.sequence, tuple, &[]);
         let clock = now.as_nanos() >> CLOCK_SHIFT;

@@ -1,6 +1,8 @@
-//! From a SYN to what must be remembered of it, and from a final ACK to the `Handshake` a connection begins with.
+//! From a SYN to what must be remembered of it, and from a final ACK to the `Handshake` a
+//! connection begins with.
 //!
-//! Pure translations; whether a SYN is admitted, and where the result is kept, is decided in `tcp_input.rs`.
+//! Pure translations; whether a SYN is admitted, and where the result is kept, is decided in
+//! `tcp_input.rs`.
 
 use millrace_base::{FlowTuple, Instant, ListenerId, PacketPool, SeqNumber};
 use millrace_wire::TcpRepr;
@@ -58,8 +60,9 @@ impl HalfOpen {
         }
     }
 
-    /// Turns the answer into a cookie: the MSS goes into the sequence number, the other options into the timestamp, and
-    /// without timestamps they are given up (behaviour: A17-7). Returns the SYN-ACK to send.
+    /// Turns the answer into a cookie: the MSS goes into the sequence number, the other options
+    /// into the timestamp, and without timestamps they are given up (behaviour: A17-7). Returns the
+    /// SYN-ACK to send.
     pub(crate) fn into_cookie(
         mut self,
         now: Instant,
@@ -81,7 +84,8 @@ impl HalfOpen {
         self.syn_ack_with_clock(clock, tunables)
     }
 
-    /// What a cookie in a final ACK says was agreed on; `None` when it is none of ours, or names what is switched off.
+    /// What a cookie in a final ACK says was agreed on; `None` when it is none of ours, or names
+    /// what is switched off.
     pub(crate) fn from_cookie<B>(
         arrival: &Arrival,
         segment: &Segment<B>,
@@ -118,7 +122,8 @@ impl HalfOpen {
         })
     }
 
-    /// What the connection begins with. `mtu` is that of the route, `sent_at` the time of the only SYN-ACK.
+    /// What the connection begins with. `mtu` is that of the route, `sent_at` the time of the only
+    /// SYN-ACK.
     pub(crate) fn handshake(
         &self,
         mtu: u16,

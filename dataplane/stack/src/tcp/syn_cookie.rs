@@ -1,9 +1,11 @@
-//! SYN cookies: what must survive of a SYN, kept in the sequence number and the timestamp we answer with.
+//! SYN cookies: what must survive of a SYN, kept in the sequence number and the timestamp we answer
+//! with.
 //!
 //! RFC 4987 section 3.6, bit for bit as Linux does it (`net/ipv4/syncookies.c`):
 //!
 //! ```text
-//!   cookie = hash(tuple, 0) + peer ISN + (minute << 24) + (hash(tuple, minute) + mss index) mod 2^24
+//!   cookie = hash(tuple, 0) + peer ISN + (minute << 24)
+//!          + (hash(tuple, minute) + mss index) mod 2^24
 //!   TSval  = clock with its low six bits replaced:  | ECN | SACK | window scale (15: none) |
 //!                                                      5     4     3 .. 0
 //! ```
@@ -11,8 +13,8 @@
 //! A cookie is good for the minute it was made in and the one after. The key does not rotate: the
 //! minute under the hash does its work.
 //!
-//! It does not decide when cookies are sent (`passive.rs`), and cannot carry what does not fit: without timestamps
-//! a cookie connection has no window scaling, no SACK and no ECN.
+//! It does not decide when cookies are sent (`passive.rs`), and cannot carry what does not fit:
+//! without timestamps a cookie connection has no window scaling, no SACK and no ECN.
 
 use millrace_base::{FlowTuple, Instant, SeqNumber};
 
@@ -96,8 +98,8 @@ pub(crate) fn decode(
     mss_table(tuple).get(index as usize).copied()
 }
 
-/// The timestamp clock (milliseconds, before the connection's offset) with the options in its low bits; never later
-/// than the clock.
+/// The timestamp clock (milliseconds, before the connection's offset) with the options in its low
+/// bits; never later than the clock.
 pub(crate) const fn encode_timestamp(clock_ms: u32, options: CookieOptions) -> u32 {
     let mut bits = match options.window_scale {
         Some(scale) => scale as u32 & OPTION_WSCALE_MASK,

@@ -1,8 +1,10 @@
-//! Half-open connections: what a SYN said, kept until its final ACK (SYN-RECEIVED, RFC 9293 section 3.10.7.4, RFC 4987).
+//! Half-open connections: what a SYN said, kept until its final ACK (SYN-RECEIVED, RFC 9293 section
+//! 3.10.7.4, RFC 4987).
 //!
-//! A request is Linux's `request_sock`: a mini-socket of about 120 bytes with its own SYN-ACK retransmission, no
-//! buffers and no TCB. It lives in the flow table beside the connections, so the final ACK finds it by tuple. The checks
-//! are those of `tcp_check_req`, the timer is `reqsk_timer_handler`.
+//! A request is Linux's `request_sock`: a mini-socket of about 120 bytes with its own SYN-ACK
+//! retransmission, no buffers and no TCB. It lives in the flow table beside the connections, so the
+//! final ACK finds it by tuple. The checks are those of `tcp_check_req`, the timer is
+//! `reqsk_timer_handler`.
 //!
 //! It does not decide whether a SYN is admitted (`passive.rs`), and knows no listener but by id.
 
@@ -50,7 +52,8 @@ pub(crate) struct Request {
     pub(crate) retransmissions: u8,
     /// Expiries of the timer.
     pub(crate) timeouts: u8,
-    /// The final ACK came but found the accept backlog full: retransmission pauses (`acked` in Linux).
+    /// The final ACK came but found the accept backlog full: retransmission pauses (`acked` in
+    /// Linux).
     pub(crate) acked: bool,
     answered: Option<Instant>,
     deadline: Instant,
@@ -159,7 +162,8 @@ impl SynQueue {
         verdict
     }
 
-    /// The next timer that is due. `retries_max` tells how often a request of this listener may time out.
+    /// The next timer that is due. `retries_max` tells how often a request of this listener may
+    /// time out.
     pub(crate) fn expire(
         &mut self,
         now: Instant,

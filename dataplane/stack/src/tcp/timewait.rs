@@ -1,12 +1,14 @@
-//! TIME_WAIT: what remains of a connection that closed first, in compact records of their own (RFC 9293 section 3.6.1,
-//! RFC 6191, and Linux's `tcp_timewait_state_process`).
+//! TIME_WAIT: what remains of a connection that closed first, in compact records of their own (RFC
+//! 9293 section 3.6.1, RFC 6191, and Linux's `tcp_timewait_state_process`).
 //!
-//! A record answers a retransmitted FIN, keeps old duplicates away from a new connection, and gives way to a new SYN
-//! that is provably newer. It holds no data: what the application has not read stays with its connection.
+//! A record answers a retransmitted FIN, keeps old duplicates away from a new connection, and gives
+//! way to a new SYN that is provably newer. It holds no data: what the application has not read
+//! stays with its connection.
 //!
-//! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that refreshing is moving to
-//! the end of one list, and expiry is looking at its front: no timer wheel is needed. When the table is full, the
-//! record that would expire first makes room (Linux closes the new one instead; keeping the younger protects more).
+//! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that
+//! refreshing is moving to the end of one list, and expiry is looking at its front: no timer wheel
+//! is needed. When the table is full, the record that would expire first makes room (Linux closes
+//! the new one instead; keeping the younger protects more).
 //!
 //! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
 
@@ -31,8 +33,8 @@ pub(crate) enum TimeWaitVerdict {
     Acknowledge,
     /// A RST ended the record; it is gone.
     Killed,
-    /// A new connection request. When a listener takes it, the record goes and the answer starts with `isn`;
-    /// otherwise it is acknowledged.
+    /// A new connection request. When a listener takes it, the record goes and the answer starts
+    /// with `isn`; otherwise it is acknowledged.
     Reopen {
         /// Beyond everything the old connection can have sent.
         isn: SeqNumber,
@@ -234,7 +236,8 @@ impl Record {
 }
 
 impl TimeWaitRecord {
-    /// PAWS as Linux's `tcp_paws_reject`: a RST is believed again after a minute, anything after 24 days.
+    /// PAWS as Linux's `tcp_paws_reject`: a RST is believed again after a minute, anything after 24
+    /// days.
     fn rejects(&self, value: u32, rst: bool, now: Instant) -> bool {
         let age = seconds(now).wrapping_sub(self.ts_recent_at);
         is_before(value, self.ts_recent) && age <= 24 * 86_400 && !(rst && age >= 60)

@@ -1,6 +1,8 @@
-//! A virtual Ethernet between stacks: seeded delay, loss, duplication and reordering in virtual time.
+//! A virtual Ethernet between stacks: seeded delay, loss, duplication and reordering in virtual
+//! time.
 //!
-//! Each stack has one port per link end and its own pool. Neighbours are supplied, as the control path would.
+//! Each stack has one port per link end and its own pool. Neighbours are supplied, as the control
+//! path would.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::collections::BTreeMap;
@@ -133,8 +135,8 @@ impl World {
         }
     }
 
-    /// Nodes in a row: node `n` has port 0 to its left neighbour and port 1 to its right one, on links numbered by
-    /// their left node. Every node has both families and knows its neighbours.
+    /// Nodes in a row: node `n` has port 0 to its left neighbour and port 1 to its right one, on
+    /// links numbered by their left node. Every node has both families and knows its neighbours.
     pub(crate) fn chain(seed: u64, count: usize) -> Self {
         let mut world = Self::new(seed);
         for index in 0..count {
@@ -205,7 +207,8 @@ impl World {
         }
     }
 
-    /// Moves to the next instant at which anything happens, not beyond `limit`. `false` when nothing is left to do.
+    /// Moves to the next instant at which anything happens, not beyond `limit`. `false` when
+    /// nothing is left to do.
     pub(crate) fn step(&mut self, limit: Instant) -> bool {
         self.transmit();
         let arrival = self
