@@ -197,9 +197,7 @@ impl Connection {
     }
 
     fn digest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) -> Digest {
-        let window = u32::from(segment.window)
-            .checked_shl(self.snd_scale.into())
-            .unwrap_or(0);
+        let window = self.offered_window(segment);
         let same_window = window == self.snd_wnd;
         self.update_send_window(segment, window);
         let mut digest = Digest {
@@ -301,6 +299,17 @@ impl Connection {
         if self.wl1.before_or_eq(segment.seq) && segment.ack.after_or_eq(self.una) {
             self.set_send_window(segment, window);
         }
+    }
+
+    /// The window a segment offers in bytes: scaled, except in a SYN (RFC 7323 section 2.2).
+    #[inline]
+    pub(super) fn offered_window<B>(&self, segment: &Segment<B>) -> u32 {
+        let shift = if segment.flags.syn() {
+            0
+        } else {
+            u32::from(self.snd_scale)
+        };
+        u32::from(segment.window).checked_shl(shift).unwrap_or(0)
     }
 
     #[inline]

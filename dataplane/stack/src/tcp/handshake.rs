@@ -238,9 +238,7 @@ impl Connection {
             }
             self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         }
-        let window = u32::from(segment.window)
-            .checked_shl(self.snd_scale.into())
-            .unwrap_or(0);
+        let window = self.offered_window(segment);
         self.set_send_window(segment, window);
         self.enter_established(env);
         ControlFlow::Continue(())

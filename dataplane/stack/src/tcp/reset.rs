@@ -73,13 +73,16 @@ impl Connection {
         if !segment.flags.syn() {
             return ControlFlow::Continue(());
         }
+        let repeats = self.state == State::SynReceived && segment.seq.plus(1) == self.window.nxt;
         // The SYN-ACK of a simultaneous open repeats the SYN that was already taken.
-        let repeats = self.state == State::SynReceived
-            && segment.flags.ack()
-            && segment.seq.plus(1) == self.window.nxt
-            && segment.ack == self.nxt;
-        if repeats {
+        if repeats && segment.flags.ack() && segment.ack == self.nxt {
             return ControlFlow::Continue(());
+        }
+        if repeats && !segment.flags.ack() {
+            // The peer is still in SYN-SENT: our SYN-ACK was lost, and nothing else helps it.
+            env.stats.drop(DropReason::RequestSynAgain);
+            self.syn_pending |= self.may_answer(env);
+            return ControlFlow::Break(Disposition::Continue);
         }
         count!(env.stats.tcp_syn_challenge);
         self.challenge(env);

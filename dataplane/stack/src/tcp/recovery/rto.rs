@@ -98,13 +98,11 @@ impl Connection {
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
             return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
         }
-        if self.state == State::SynSent {
+        // After a simultaneous open the SYN-ACK has the patience of the SYN, as in Linux.
+        if !self.state.is_synchronized() {
             let linear = u16::from(tunables.tcp_syn_linear_timeouts);
             let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
             return u16::from(self.recovery.timeouts) >= retries;
-        }
-        if self.state == State::SynReceived {
-            return self.recovery.timeouts >= tunables.tcp_synack_retries;
         }
         stalled >= give_up_after(self.retries(tunables), tunables)
     }

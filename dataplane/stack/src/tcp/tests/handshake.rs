@@ -129,8 +129,10 @@ fn crossing_syns_open_one_connection() {
         (answer[0].seq, answer[0].ack, answer[0].scale),
         (-1, 0, Some(7))
     );
-    bench.receive(syn_ack().stamps(10, 6_000));
+    bench.receive(syn_ack().stamps(10, 6_000).window(4_096));
     assert_eq!(bench.connection.state(), State::Established);
+    // Found by seed 13353 of the lossy simulation: the window of this SYN-ACK was scaled.
+    assert_eq!(bench.connection.info().snd_wnd, 4_096);
     assert!(bench.connection.take_ready().contains(Ready::CONNECTED));
     bench.finish();
 }
@@ -170,5 +172,23 @@ fn windows_are_scaled_only_when_both_asked() {
     bench.receive(ack(0).window(1_000));
     assert_eq!(bench.connection.info().snd_wnd, 128_000);
     assert_eq!(bench.sent()[0].window, 512, "64 KiB in units of 128");
+    bench.finish();
+}
+
+// Found by seed 10318 of the lossy simulation: the SYN-ACK of a simultaneous open was lost.
+#[test]
+fn a_repeated_syn_of_a_simultaneous_open_is_answered_again_within_the_budget() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    let syn = syn_ack().flags(TcpFlags::SYN);
+    bench.receive(syn.clone());
+    assert_eq!(bench.sent().len(), 1);
+    for _ in 0..3 {
+        bench.receive(syn.clone());
+    }
+    let again = bench.sent();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].flags, TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(bench.connection.state(), State::SynReceived);
     bench.finish();
 }
