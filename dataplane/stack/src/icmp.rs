@@ -293,8 +293,8 @@ fn parse_quoted(quoted: &[u8], is_v4: bool) -> Option<Quoted> {
 /// can make us send dust (RFC 8201 section 4; Linux: `min_pmtu`).
 fn plausible_mtu(mtu: u32, quoted: &Quoted) -> u16 {
     let told = if mtu == 0 {
-        //= https://www.rfc-editor.org/rfc/rfc1191#section-5
-        //# The Path MTU estimate is reduced to the next lower plateau.
+        // RFC 1191 sections 5 and 7: a router that does not say its MTU means the next lower
+        // plateau.
         const PLATEAUS: [u16; 7] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
         PLATEAUS
             .into_iter()

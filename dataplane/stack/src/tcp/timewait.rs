@@ -219,9 +219,8 @@ impl Record {
         (TimeWaitVerdict::Acknowledge, refresh)
     }
 
-    //= https://www.rfc-editor.org/rfc/rfc6191#section-2
-    //# If the Timestamp in the incoming SYN is larger than the last Timestamp seen on the previous
-    //# incarnation, the connection request is accepted.
+    /// RFC 6191 section 2: a SYN with a larger timestamp than the last one seen is a new connection;
+    /// without timestamps the sequence number decides (RFC 1122 section 4.2.2.13).
     fn is_newer_syn<B>(&self, segment: &Segment<B>, newer_stamp: bool) -> bool {
         let flags = segment.flags;
         let request = flags.syn() && !flags.rst() && !flags.ack();
