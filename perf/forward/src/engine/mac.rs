@@ -1,0 +1,40 @@
+//! `mac`: gives each packet the sending port's address as its Ethernet source and the address of
+//! that port's peer (`--eth-peer`) as its destination, and sends it. What a router does to the
+//! Ethernet header.
+
+use millrace_base::{MacAddress, PacketBuf};
+
+use crate::engine::Engine;
+use crate::engine::headers::{for_each_prefetched, set_macs};
+use crate::settings::Settings;
+use crate::stream::Stream;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Mac {
+    destination: MacAddress,
+    source: MacAddress,
+}
+
+impl Engine for Mac {
+    fn begin(stream: &Stream, _: &Settings) -> Self {
+        Self {
+            destination: stream.place().peer_mac,
+            source: stream.place().tx_mac,
+        }
+    }
+
+    #[inline]
+    fn burst(&mut self, stream: &mut Stream) -> bool {
+        if stream.receive() == 0 {
+            return false;
+        }
+        for_each_prefetched(stream.frames_mut().frames_mut(), |frame| {
+            if let Some(bytes) = frame.bytes_mut() {
+                set_macs(bytes, self.destination, self.source);
+            }
+        });
+        stream.transmit();
+        true
+    }
+}
