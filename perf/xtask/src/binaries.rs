@@ -1,6 +1,6 @@
 //! The three binaries of the product, built for running: profile `e2e` of the workspace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -36,10 +36,16 @@ pub(crate) fn build() -> Result<Binaries> {
     if !status.success() {
         bail!("the binaries do not build ({status})");
     }
-    let folder = paths::target().join(PROFILE);
-    Ok(Binaries {
-        dataplane: folder.join("millrace-dataplane"),
-        control: folder.join("millrace-control"),
-        cli: folder.join("millrace"),
-    })
+    Ok(Binaries::in_folder(&paths::target().join(PROFILE)))
+}
+
+impl Binaries {
+    /// The three in a folder where somebody built them.
+    pub(crate) fn in_folder(folder: &Path) -> Self {
+        Self {
+            dataplane: folder.join("millrace-dataplane"),
+            control: folder.join("millrace-control"),
+            cli: folder.join("millrace"),
+        }
+    }
 }

@@ -25,11 +25,13 @@ pub(crate) mod relay;
 pub(crate) mod stand_in;
 pub(crate) mod topology;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::binaries::Binaries;
 use crate::interrupt;
 use crate::paths;
 use crate::{binaries, setup};
@@ -50,6 +52,9 @@ pub(crate) struct E2eArguments {
     /// Keep the logs of cases that passed, too.
     #[arg(long)]
     keep_logs: bool,
+    /// Run the binaries of this folder instead of building them.
+    #[arg(long)]
+    binaries: Option<PathBuf>,
     /// What to put in the middle.
     #[arg(long, value_enum, default_value = "millrace")]
     dut: Dut,
@@ -112,6 +117,7 @@ pub(crate) fn run_all() -> Result<Tally> {
         device: None,
         list: false,
         keep_logs: false,
+        binaries: None,
         dut: Dut::Millrace,
     })
 }
@@ -131,7 +137,10 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
     setup::ensure()?;
     topology::sweep_stale()?;
     let middle = match arguments.dut {
-        Dut::Millrace => Middle::Millrace(binaries::build()?),
+        Dut::Millrace => Middle::Millrace(match &arguments.binaries {
+            Some(folder) => Binaries::in_folder(folder),
+            None => binaries::build()?,
+        }),
         Dut::Haproxy => Middle::Haproxy,
     };
     let logs = paths::below_target("e2e-logs")?;
