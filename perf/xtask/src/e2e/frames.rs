@@ -22,6 +22,8 @@ pub(crate) struct Malformed {
     pub(crate) frames: Vec<Vec<u8>>,
     /// Whether each must appear in a drop counter. (A frame for another host, say, may be ignored.)
     pub(crate) counted: bool,
+    /// Whether they are IP fragments, which some devices' kernels take for themselves.
+    pub(crate) fragments: bool,
 }
 
 fn mac(text: &str) -> Vec<u8> {
@@ -90,31 +92,23 @@ fn changed(source_port: u16, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
 
 /// Every set. All sets are the same on every call.
 pub(crate) fn malformed() -> Vec<Malformed> {
+    let set = |name, frames| Malformed {
+        name,
+        frames,
+        counted: true,
+        fragments: false,
+    };
     vec![
+        set("truncated", truncated()),
+        set("bad lengths", bad_lengths()),
+        set("bad checksums", bad_checksums()),
         Malformed {
-            name: "truncated",
-            frames: truncated(),
-            counted: true,
+            fragments: true,
+            ..set("overlapping fragments", overlapping_fragments())
         },
         Malformed {
-            name: "bad lengths",
-            frames: bad_lengths(),
-            counted: true,
-        },
-        Malformed {
-            name: "bad checksums",
-            frames: bad_checksums(),
-            counted: true,
-        },
-        Malformed {
-            name: "overlapping fragments",
-            frames: overlapping_fragments(),
-            counted: true,
-        },
-        Malformed {
-            name: "random bytes",
-            frames: random_frames(),
             counted: false,
+            ..set("random bytes", random_frames())
         },
     ]
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::super::appliance::{Millrace, rows};
 use super::super::bed::Wanted;
+use super::super::config_file::Device;
 use super::super::frames;
 use super::super::peers::curl;
 use super::super::plan::{self, FRONT};
@@ -16,7 +17,7 @@ use crate::interrupt;
 
 pub(super) const CASE: Case = Case {
     name: "malformed_frames_are_dropped_and_counted",
-    devices: super::AF_PACKET,
+    devices: &[Device::AfPacket, Device::AfXdp],
     needs_millrace: true,
     wanted: || Wanted {
         front: Wire::Relay(Faults::NONE),
@@ -45,7 +46,10 @@ fn test(bed: &mut Bed) -> Result<String> {
         let sent = set.frames.len() as u64 * u64::from(ROUNDS);
         sent_in_all += sent;
         let millrace = bed.millrace()?;
-        if set.counted {
+        // The af_packet driver asks the kernel to reassemble (PACKET_FANOUT_FLAG_DEFRAG): overlapping fragments
+        // end there. On af_xdp they reach us, and must be counted.
+        let kernel_takes_it = set.fragments && millrace.settings.device == Device::AfPacket;
+        if set.counted && !kernel_takes_it {
             // A relay drops what a full tap queue refuses; it is far from full here, still ask for nine tenths.
             let wanted = sent * 9 / 10;
             interrupt::wait_until(set.name, Duration::from_secs(10), || {
@@ -82,9 +86,7 @@ fn test(bed: &mut Bed) -> Result<String> {
 /// The sum over all drop reasons.
 fn drops(millrace: &Millrace) -> Result<u64> {
     let answer = millrace.show("drops")?;
-    let counts =
-        rows(&answer).filter_map(|row| row["count"].as_u64().or_else(|| row["value"].as_u64()));
-    Ok(counts.sum())
+    Ok(rows(&answer).filter_map(|row| row["total"].as_u64()).sum())
 }
 
 /// Free buffers of the pool.
