@@ -37,6 +37,7 @@ const TSO_BYTES_MAX: u32 = 61_440;
 const SYN_QUEUE_SHARE: usize = 4;
 /// Next hops an lcore can know.
 const NEIGHBORS_MAX: usize = 4_096;
+const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 /// Health probes one lcore can have under way.
 const PROBES_MAX: usize = 512;
 
@@ -176,7 +177,7 @@ fn start_port(eal: &Eal, spec: &PortSpec, args: &Args, pool: MbufPool) -> Result
         name: Name::new(&spec.name),
         driver: Name::new(&port.effective().offered.driver),
         mac: *mac.octets(),
-        mtu: spec.mtu,
+        mtu: usable_mtu(spec, port.effective()),
         queues,
         ..PortInfo::default()
     };
@@ -187,6 +188,14 @@ fn start_port(eal: &Eal, spec: &PortSpec, args: &Args, pool: MbufPool) -> Result
         info,
         offloads,
     })
+}
+
+/// The MTU the stack works with: what was asked for, less what the device's segmentation needs.
+fn usable_mtu(spec: &PortSpec, effective: &Effective) -> u16 {
+    let limit = effective
+        .segmented_frame_bytes_max()
+        .map(|frame| frame.saturating_sub(ETHERNET_HEADER_BYTES));
+    limit.map_or(spec.mtu, |limit| limit.min(spec.mtu))
 }
 
 /// What is in force on the device, as the stack wants to know it.
@@ -287,6 +296,7 @@ fn create_lcores(
                 .lcore(index)
                 .context("the region's end for this lcore")?,
             steer,
+            untold: None,
             idler: Idler::new(args.idle),
             control: control.clone(),
             counters: Counters::default(),

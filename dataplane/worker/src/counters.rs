@@ -42,6 +42,8 @@ worker_counters! {
     tx_frames = "millrace_tx_frames_total",
     /// Frames a device refused for good; they were freed.
     tx_frames_refused = "millrace_tx_frames_refused_total",
+    /// Frames dropped because their device took nothing for 200 ms; TCP sends them again.
+    tx_frames_expired = "millrace_tx_frames_expired_total",
     /// Turns that ended with frames a device had no room for; they are offered again.
     tx_bursts_short = "millrace_tx_bursts_short_total",
     /// Frames copied into one buffer for a device that takes no chains.
@@ -58,8 +60,6 @@ worker_counters! {
     frames_injected = "millrace_frames_injected_total",
     /// Frames of control that were dropped: no buffer, no such port, or no room to send.
     frames_inject_dropped = "millrace_frames_inject_dropped_total",
-    /// Events for control that were lost because its ring was full.
-    events_lost = "millrace_events_lost_total",
     /// Table generations taken over.
     generations_adopted = "millrace_generations_adopted_total",
     /// Heap allocations after boot by the whole process, told by lcore 0; must stay 0.

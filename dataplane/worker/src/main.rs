@@ -26,6 +26,7 @@ mod slowpath;
 mod steer;
 mod tx;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
@@ -88,7 +89,8 @@ fn start_logging(args: &Args) -> Result<(), tracing_subscriber::filter::ParseErr
     let filter = EnvFilter::builder().parse(&args.log_level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

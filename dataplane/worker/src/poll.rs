@@ -6,7 +6,7 @@
 
 use arrayvec::ArrayVec;
 use millrace_abi::limits::PORTS_MAX;
-use millrace_abi::{LcoreHandle, LcorePhase, LcoreState, burst_bucket, heap};
+use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, burst_bucket, heap};
 use millrace_base::{Instant, LcoreIndex, Nanos, PortId};
 use millrace_dpdk::{Burst, Clock, Mbuf, MbufPool, RxQueue, cycles};
 use millrace_lb::Balancer;
@@ -37,6 +37,7 @@ pub(crate) struct Lcore {
     pub(crate) offloads: ArrayVec<Offloads, PORTS_MAX>,
     pub(crate) shared: LcoreHandle,
     pub(crate) steer: Steer,
+    pub(crate) untold: Option<Event>,
     pub(crate) idler: Idler,
     pub(crate) control: Control,
     pub(crate) counters: Counters,
@@ -141,7 +142,7 @@ impl Lcore {
     /// Sends what the stack has to say, as far as the devices have room.
     fn transmit(&mut self, now: Instant) -> bool {
         let mut sent = false;
-        while self.has_room() {
+        while self.has_room(now) {
             let Some(transmit) = self.stack.poll_transmit(now, &mut self.pool) else {
                 break;
             };
@@ -149,14 +150,14 @@ impl Lcore {
             self.send(transmit.port, transmit.frame);
         }
         for port in &mut self.tx {
-            port.flush(&mut self.counters);
+            port.flush(now, &mut self.counters);
         }
         sent
     }
 
-    fn has_room(&mut self) -> bool {
+    fn has_room(&mut self, now: Instant) -> bool {
         let counters = &mut self.counters;
-        self.tx.iter_mut().all(|port| port.make_room(counters))
+        self.tx.iter_mut().all(|port| port.make_room(now, counters))
     }
 
     pub(crate) fn send(&mut self, port: PortId, frame: Mbuf) {

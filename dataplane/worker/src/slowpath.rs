@@ -28,20 +28,29 @@ impl Lcore {
             self.balancer.handle_command(now, &command, &mut self.stack);
         }
         for _ in 0..INJECTED_PER_LOOK_MAX {
-            if !self.inject() {
+            if !self.inject(now) {
                 break;
             }
             worked = true;
         }
+        self.tell(now);
+        worked
+    }
+
+    /// Tells control what happened. An event that finds the ring full waits for the next look; the balancer's own queues
+    /// behind it are bounded.
+    fn tell(&mut self, now: Instant) {
         for _ in 0..EVENTS_PER_LOOK_MAX {
-            let Some(event) = self.balancer.poll_report(now, &mut self.stack) else {
+            let waiting = self.untold.take();
+            let Some(event) = waiting.or_else(|| self.balancer.poll_report(now, &mut self.stack))
+            else {
                 break;
             };
             if self.shared.events.push(&event).is_err() {
-                count!(self.counters.events_lost);
+                self.untold = Some(event);
+                break;
             }
         }
-        worked
     }
 
     /// Takes over the tables that control published, at a burst boundary and as a whole.
@@ -57,7 +66,7 @@ impl Lcore {
     }
 
     /// Sends one frame for control; `false` when there is none.
-    fn inject(&mut self) -> bool {
+    fn inject(&mut self, now: Instant) -> bool {
         let pool = &mut self.pool;
         let taken = self
             .shared
@@ -68,7 +77,9 @@ impl Lcore {
         };
         count!(self.counters.frames_injected);
         let is_sent = match (frame, self.tx.get_mut(port.index())) {
-            (Some(frame), Some(tx)) => tx.make_room(&mut self.counters) && tx.push(frame).is_ok(),
+            (Some(frame), Some(tx)) => {
+                tx.make_room(now, &mut self.counters) && tx.push(frame).is_ok()
+            }
             _ => false,
         };
         if !is_sent {

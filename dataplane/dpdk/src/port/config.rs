@@ -174,6 +174,17 @@ impl Effective {
         self.tx_offloads.contains(TxOffloads::MULTI_SEGS)
     }
 
+    /// The longest frame, Ethernet header included, that may come out of segmentation; `None` when
+    /// the MTU alone decides.
+    ///
+    /// `net_tap` compares the whole frame, not the IP packet, with the MTU, and refuses for good to
+    /// cut a frame into longer ones. A stack that wants its segments cut there makes them smaller.
+    pub fn segmented_frame_bytes_max(&self) -> Option<u16> {
+        let cuts = self.tx_offloads.contains(TxOffloads::TCP_TSO);
+        self.mtu
+            .filter(|_| cuts && self.offered.driver == "net_tap")
+    }
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![row("capability", "wanted", "offered", "in force")];
         rows.extend(self.size_rows());
