@@ -144,11 +144,8 @@ impl Scene {
         }
         let url = plan::url(plan::VIPS[0], "big.bin");
         println!("$ curl {url} | sha256sum");
-        curl::download(&self.topology.client, &url, &sample)?;
-        println!(
-            "{}  as received\n{}  as served",
-            sample.sha256, sample.sha256
-        );
+        let received = curl::download(&self.topology.client, &url, &sample)?;
+        println!("{received}  as received\n{}  as served", sample.sha256);
         Ok(())
     }
 

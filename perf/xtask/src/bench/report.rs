@@ -84,7 +84,8 @@ fn page(rows: &[Row], seconds: u32) -> String {
          veth pairs of MTU 1500, all transmit and receive offloads off, `net_af_packet` for the DPDK programs.\n\
          Peers are pinned to the first CPU, the middle to the last. Millrace and HAProxy (`mode tcp`,\n\
          `nbthread 1`) terminate TCP; testpmd only copies frames from one port to the other, so its column\n\
-         is the ceiling of these wires, not a competitor.\n\n",
+         is the ceiling of these wires, not a competitor. testpmd polls without a break; Millrace runs with\n\
+         `idle = \"sleep\"`.\n\n",
     );
     if let Some(row) = rows.first() {
         // Writing to a String does not fail.

@@ -201,7 +201,8 @@ impl Bed {
     /// Downloads a sample through a VIP and compares.
     pub(crate) fn download(&self, vip: IpAddr, name: &str, sample: &Sample) -> Result<()> {
         curl::download(self.client(), &plan::url(vip, name), sample)
-            .with_context(|| format!("download of {name} through {vip}"))
+            .with_context(|| format!("download of {name} through {vip}"))?;
+        Ok(())
     }
 
     /// Uploads a sample through a VIP, finds the server that got it, and compares.

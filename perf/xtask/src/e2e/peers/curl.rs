@@ -19,8 +19,8 @@ pub(crate) fn fetch(namespace: &str, url: &str) -> Result<String> {
     process::must(&mut curl, Duration::from_secs(15)).map(|body| body.trim_end().to_owned())
 }
 
-/// Downloads and compares length and SHA-256.
-pub(crate) fn download(namespace: &str, url: &str, sample: &Sample) -> Result<()> {
+/// Downloads and compares length and SHA-256; hands back the latter.
+pub(crate) fn download(namespace: &str, url: &str, sample: &Sample) -> Result<String> {
     Download::start(namespace, url)?.finish(sample)
 }
 
@@ -64,7 +64,7 @@ impl Download {
     }
 
     /// Waits, and compares length and SHA-256 with what was offered.
-    pub(crate) fn finish(self, sample: &Sample) -> Result<()> {
+    pub(crate) fn finish(self, sample: &Sample) -> Result<String> {
         let joined = self.hashing.join();
         let Ok(digest) = joined else {
             bail!("the hashing thread died")
@@ -80,7 +80,7 @@ impl Download {
             "SHA-256 differs: {sha256} is not {}",
             sample.sha256
         );
-        Ok(())
+        Ok(sha256)
     }
 }
 
