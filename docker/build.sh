@@ -16,7 +16,8 @@ profile=${PROFILE:-release}
 install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
-    apt-get install -y -q --no-install-recommends "$@"
+    # What is there stays as it is: on a developer's machine this is no upgrade.
+    apt-get install -y -q --no-upgrade --no-install-recommends "$@"
     # In an image the lists are dead weight; elsewhere they are somebody's.
     if [ -n "${IMAGE:-}" ]; then rm -rf /var/lib/apt/lists/*; fi
 }
