@@ -124,7 +124,7 @@ impl Balancer {
             .get_mut(backend)
             .ok_or(ConnectFailure::Unreachable)?;
         let remote = row.endpoint;
-        let in_use = |tuple: FlowTuple| stack.tuple_in_use(&tuple);
+        let in_use = |tuple: FlowTuple| !stack.tuple_is_free(now, &tuple);
         let local = self
             .tables
             .snat

@@ -209,7 +209,7 @@ fn connect<P: PacketPool>(
     cursor: &mut u32,
     stack: &mut Stack<P>,
 ) -> Result<FlowId, ConnectFailure> {
-    let in_use = |tuple: FlowTuple| stack.tuple_in_use(&tuple);
+    let in_use = |tuple: FlowTuple| !stack.tuple_is_free(now, &tuple);
     let local = snat.choose(remote, cursor, in_use)?;
     let user = Owner::Probe(key).to_bits();
     Ok(stack.connect(now, FlowTuple { local, remote }, user)?)

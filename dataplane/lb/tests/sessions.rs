@@ -413,3 +413,29 @@ fn bytes_survive_loss_duplication_and_reordering() {
         world.assert_nothing_leaks();
     }
 }
+
+// Linux: tcp_tw_reuse. The balancer closes first towards the backend, so that every session leaves
+// its port in TIME_WAIT.
+#[test]
+fn clients_that_close_first_do_not_use_up_the_source_ports() {
+    let mut world = World::new(&WorldOptions {
+        servers: 1,
+        snat_ports: (2_000, 2_029),
+        ..WorldOptions::default()
+    });
+    for _ in 0..10 {
+        for _ in 0..30 {
+            world.request(Request {
+                reply_bytes: 3_000,
+                ..Request::default()
+            });
+        }
+        world.finish_requests(SECOND);
+        world.run_for(Nanos::from_millis(1_100));
+    }
+    assert_eq!(world.client.count(Outcome::Complete), 300);
+    assert_eq!(world.balancer.counters().snat_exhausted, 0);
+    let stats = world.lb.stack.stats();
+    assert_eq!((stats.tw_recycled, stats.tcp_syn_retrans), (270, 0));
+    world.assert_nothing_leaks();
+}

@@ -145,7 +145,7 @@ counters! {
     paws_estab = "TcpExtPAWSEstab",
     /// TIME_WAIT records that ended by their timer.
     tw = "TcpExtTW",
-    /// TIME_WAIT records replaced by a new SYN.
+    /// TIME_WAIT records that gave way to a new SYN, the peer's or ours.
     tw_recycled = "TcpExtTWRecycled",
     /// TIME_WAIT records dropped by a RST (RFC 1337 protection off).
     tw_killed = "TcpExtTWKilled",

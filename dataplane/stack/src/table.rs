@@ -76,7 +76,7 @@ pub struct Event {
 /// Why `connect` refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectError {
-    /// The tuple belongs to a connection, a half-open one or a TIME_WAIT record.
+    /// The tuple belongs to a connection, a half-open one or a TIME_WAIT record that must stay.
     AddressInUse,
     /// The local address is not ours, the families differ, or a port is 0.
     BadAddress,

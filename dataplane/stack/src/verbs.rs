@@ -63,7 +63,7 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Opens a connection with both ends chosen by the caller; its SYN leaves at the next
-    /// `poll_transmit`.
+    /// `poll_transmit`. A TIME_WAIT record gives way as `tcp_tw_reuse` says.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -94,7 +94,19 @@ impl<P: PacketPool> Stack<P> {
             mtu,
             options: ConnectionOptions::default(),
         };
-        let connection = Connection::connect(&open, &self.tunables, now);
+        let record = match self.flows.get(&tuple) {
+            Some(Owner::TimeWait(index)) => Some(index),
+            Some(Owner::Connection(_) | Owner::Request(_)) => {
+                return Err(ConnectError::AddressInUse);
+            }
+            None => None,
+        };
+        let inherited =
+            record.and_then(|index| self.time_waits.inherit(index, now, &self.tunables));
+        if record.is_some() && inherited.is_none() {
+            return Err(ConnectError::AddressInUse);
+        }
+        let connection = Connection::connect(&open, inherited, &self.tunables, now);
         let slot = Slot {
             connection,
             meta: Meta::new(user, None),
@@ -103,6 +115,11 @@ impl<P: PacketPool> Stack<P> {
             .connections
             .insert(slot)
             .map_err(|_full| ConnectError::TableFull)?;
+        if let Some(index) = record {
+            self.time_waits.remove(index);
+            self.flows.remove(&tuple, Owner::TimeWait(index));
+            count!(self.stats.tw_recycled);
+        }
         if let Err(error) = self.flows.insert(&tuple, Owner::Connection(key.index())) {
             self.connections.remove(key);
             return Err(match error {
@@ -220,9 +237,17 @@ impl<P: PacketPool> Stack<P> {
         self.connections.len()
     }
 
-    /// Whether a tuple belongs to a connection, a half-open one or a TIME_WAIT record.
-    pub fn tuple_in_use(&self, tuple: &FlowTuple) -> bool {
-        self.flows.get(tuple).is_some()
+    /// Whether `connect` could have this tuple: it belongs to nobody, or to a TIME_WAIT record that
+    /// would give way (`tcp_tw_reuse`).
+    pub fn tuple_is_free(&self, now: Instant, tuple: &FlowTuple) -> bool {
+        match self.flows.get(tuple) {
+            None => true,
+            Some(Owner::TimeWait(index)) => {
+                let inherited = self.time_waits.inherit(index, now, &self.tunables);
+                inherited.is_some()
+            }
+            Some(Owner::Connection(_) | Owner::Request(_)) => false,
+        }
     }
 
     /// The bookkeeping after anything happened to a connection: replies it owes, its tuple when it

@@ -4,7 +4,7 @@ mod wire;
 
 use millrace_base::{FlowTuple, Instant, PacketPool as _};
 use millrace_stack::limits::TRANSMIT_QUOTA_FRAMES;
-use millrace_stack::{FlowId, Occupancy, Ready, State};
+use millrace_stack::{ConnectError, FlowId, Occupancy, Ready, State};
 use wire::{Faults, World, address, listener, pattern, tuple};
 
 const PORT: u16 = 80;
@@ -118,17 +118,44 @@ fn who_closes_first_keeps_the_tuple_for_a_minute() {
     });
     world.nodes[1].stack.close(world.now, server);
     world.run_for(1_000);
-    assert!(world.nodes[0].stack.tuple_in_use(&used));
-    assert!(!world.nodes[1].stack.tuple_in_use(&used.reversed()));
-    assert!(world.nodes[0].stack.connect(world.now, used, 0).is_err());
+    let is_free = |world: &World, node: usize, tuple: &FlowTuple| {
+        world.nodes[node].stack.tuple_is_free(world.now, tuple)
+    };
+    assert!(!is_free(&world, 0, &used));
+    assert!(is_free(&world, 1, &used.reversed()));
+    let refused = world.nodes[0].stack.connect(world.now, used, 0);
+    assert_eq!(refused, Err(ConnectError::AddressInUse));
+    assert_eq!(world.nodes[0].stack.occupancy().time_wait, 1);
     world.run_for(60_000);
-    assert!(!world.nodes[0].stack.tuple_in_use(&used));
+    assert!(is_free(&world, 0, &used));
     assert_eq!(world.nodes[0].stack.stats().tw, 1);
     assert_eq!(
         world.nodes[0].stack.next_deadline(),
         Instant::NEVER,
         "nothing left to wait for"
     );
+}
+
+// RFC 6191, Linux: tcp_tw_reuse.
+#[test]
+fn a_tuple_is_connected_again_after_a_second_in_time_wait() {
+    let (mut world, client, server) = connected(3, false, Faults::default());
+    let used: FlowTuple = world.nodes[0].stack.info(client).expect("alive").tuple;
+    transfer(&mut world, (0, client), (1, server), &pattern(300_000));
+    world.nodes[0].stack.close(world.now, client);
+    world.nodes[1].stack.close(world.now, server);
+    world.run_for(1_100);
+    assert_eq!(world.nodes[0].stack.occupancy().time_wait, 1);
+    assert!(world.nodes[0].stack.tuple_is_free(world.now, &used));
+    world.nodes[1].events.clear();
+    let again = world.nodes[0].stack.connect(world.now, used, 5);
+    let again = again.expect("the record gives way");
+    world.run_until(1_000, |world| world.accepted(1).is_some());
+    let accepted = world.accepted(1).expect("accepted");
+    transfer(&mut world, (0, again), (1, accepted), &pattern(50_000));
+    let stats = world.nodes[0].stack.stats();
+    assert_eq!((stats.tw_recycled, stats.tcp_syn_retrans), (1, 0));
+    assert_nothing_leaks(world);
 }
 
 /// A balancer (node 1) between a client (node 0) and a server (node 2): accepts, connects on,

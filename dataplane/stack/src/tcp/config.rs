@@ -59,6 +59,13 @@ pub struct TcpTunables {
     pub tcp_keepalive_intvl: u32,
     /// Unanswered keep-alive probes before the connection is given up. Default 9.
     pub tcp_keepalive_probes: u8,
+    /// Let `connect` take a tuple that rests in TIME_WAIT when timestamps protect it (RFC 6191,
+    /// RFC 7323 section 5.8). Default on; Linux's default, 2, means loopback only, and a balancer
+    /// that closes first towards its backends would run out of ports (`docs/deviations.md`).
+    pub tcp_tw_reuse: bool,
+    /// Milliseconds a tuple must have rested in TIME_WAIT before `tcp_tw_reuse` applies. Default
+    /// 1,000.
+    pub tcp_tw_reuse_delay: u32,
     /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
     pub tcp_fin_timeout: u32,
     /// Milliseconds between two answers to segments outside the window, per connection. Default
@@ -115,6 +122,8 @@ impl Default for TcpTunables {
             tcp_keepalive_time: 7_200,
             tcp_keepalive_intvl: 75,
             tcp_keepalive_probes: 9,
+            tcp_tw_reuse: true,
+            tcp_tw_reuse_delay: 1_000,
             tcp_fin_timeout: 60,
             tcp_invalid_ratelimit_ms: 500,
             tcp_rmem: [131_072, 6_291_456],

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::ready::Ready;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
 use super::state::State;
+use super::timewait::Inherited;
 use crate::stats::count;
 use crate::verdict::DropReason;
 
@@ -52,10 +53,25 @@ pub(crate) struct Handshake {
 }
 
 impl Connection {
-    /// An active open: in SYN-SENT, with a SYN to send.
-    pub(crate) fn connect(open: &Open, tunables: &TcpTunables, now: Instant) -> Self {
-        let mut connection = Self::new(open.tuple, open.iss, open.mtu, open.options, tunables, now);
+    /// An active open: in SYN-SENT, with a SYN to send. `inherited` comes from the TIME_WAIT record
+    /// that gave way, and its ISS takes the place of the one in `open`.
+    pub(crate) fn connect(
+        open: &Open,
+        inherited: Option<Inherited>,
+        tunables: &TcpTunables,
+        now: Instant,
+    ) -> Self {
+        let iss = inherited.map_or(open.iss, |inherited| inherited.iss);
+        let mut connection = Self::new(open.tuple, iss, open.mtu, open.options, tunables, now);
         connection.timestamps.offset = open.ts_offset;
+        if let Some(Inherited {
+            iss: _,
+            ts_recent,
+            ts_recent_at,
+        }) = inherited
+        {
+            connection.timestamps.inherit(ts_recent, ts_recent_at);
+        }
         connection.state = State::SynSent;
         connection.syn_pending = true;
         connection
@@ -111,6 +127,15 @@ impl Connection {
         }
         if !flags.syn() {
             env.stats.drop(DropReason::StateIgnored);
+            return Disposition::Continue;
+        }
+        // A SYN-ACK proves by its ACK that it is new; a SYN alone may be one of the connection that
+        // had this tuple before (Linux: tcp_rcv_synsent_state_process).
+        if !flags.ack()
+            && let Some(stamps) = segment.options.timestamps
+            && self.timestamps.rejects(stamps.value, env.now)
+        {
+            env.stats.drop(DropReason::PawsRejected);
             return Disposition::Continue;
         }
         self.agree(&segment.options, env.now, env.tunables);

@@ -8,7 +8,7 @@
 //! `reset`, `keepalive`.
 //!
 //! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
-//! the branch says so.
+//! the branch says so; `docs/deviations.md` lists where we differ from Linux.
 //!
 //! Not implemented, and what stands in for it:
 //! - RACK and tail loss probes (RFC 8985): a lost retransmission or a lost tail waits for the

@@ -15,6 +15,7 @@ use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::handshake::{Handshake, Open};
 use super::segment::{Disposition, Env, Segment};
+use super::timewait::Inherited;
 use crate::path::{Offloads, Path};
 use crate::stats::Stats;
 
@@ -243,14 +244,20 @@ fn open(options: ConnectionOptions) -> Open {
 impl Bench {
     /// A connection in SYN-SENT whose SYN was not yet polled.
     pub(crate) fn connecting(tunables: TcpTunables) -> Self {
+        Self::connecting_after(None, tunables)
+    }
+
+    /// The same on a tuple that an earlier connection has left.
+    pub(crate) fn connecting_after(inherited: Option<Inherited>, tunables: TcpTunables) -> Self {
         let now = Instant::from_millis(1_000);
-        let connection = Connection::connect(&open(ConnectionOptions::default()), &tunables, now);
+        let open = open(ConnectionOptions::default());
+        let connection = Connection::connect(&open, inherited, &tunables, now);
         Self {
             world: World::new(tunables),
+            iss: connection.iss,
             connection,
             now,
             path: path(chains()),
-            iss: SeqNumber::new(ISS),
             irs: SeqNumber::new(IRS),
             ended: None,
         }

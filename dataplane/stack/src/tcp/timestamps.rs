@@ -53,6 +53,13 @@ impl Timestamps {
         self.has_recent = true;
     }
 
+    /// Starts from what an earlier connection of this tuple had seen `at` this second.
+    pub(crate) fn inherit(&mut self, value: u32, at: u32) {
+        self.recent = value;
+        self.recent_at = at;
+        self.has_recent = true;
+    }
+
     /// Takes over a value when the segment's position allows it.
     //= https://www.rfc-editor.org/rfc/rfc7323#section-4.3
     //# If SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent, then SEG.TSval is copied to

@@ -5,6 +5,9 @@
 //! way to a new SYN that is provably newer. It holds no data: what the application has not read
 //! stays with its connection.
 //!
+//! It also gives way to a `connect` of ours when the peer can tell the two connections apart by
+//! their timestamps (`tcp_tw_reuse`).
+//!
 //! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that
 //! refreshing is moving to the end of one list, and expiry is looking at its front: no timer wheel
 //! is needed. When the table is full, the record that would expire first makes room (Linux closes
@@ -15,6 +18,7 @@
 use millrace_base::{FlowTuple, Instant, Key, Nanos, SeqNumber, Slab};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
+use super::config::TcpTunables;
 use super::segment::{Segment, TimeWaitRecord};
 use crate::limits::INVALID_RATELIMIT_MS;
 use crate::lists::Lists;
@@ -39,6 +43,17 @@ pub(crate) enum TimeWaitVerdict {
         /// Beyond everything the old connection can have sent.
         isn: SeqNumber,
     },
+}
+
+/// What a connection of ours takes over from the TIME_WAIT record of its tuple.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Inherited {
+    /// Beyond everything the old connection can have sent.
+    pub(crate) iss: SeqNumber,
+    /// TS.Recent: what is older belongs to the old connection.
+    pub(crate) ts_recent: u32,
+    /// When it was taken, in seconds since the start of time.
+    pub(crate) ts_recent_at: u32,
 }
 
 /// All records. Memory is taken in `new`.
@@ -151,6 +166,27 @@ impl TimeWaits {
             },
         };
         Some((state.tuple, header))
+    }
+
+    /// What a connection of ours may begin with in place of this record; `None` while the record
+    /// must stay (Linux: `tcp_twsk_unique`).
+    ///
+    /// The delay counts from the last refresh, not from the entry into TIME_WAIT as in Linux: a
+    /// peer that still sends its FIN has not forgotten the old connection either.
+    pub(crate) fn inherit(
+        &self,
+        index: u32,
+        now: Instant,
+        tunables: &TcpTunables,
+    ) -> Option<Inherited> {
+        let record = self.records.get(self.key(index)?)?;
+        let delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
+        let rested = now.after(TIMEWAIT_LEN) > record.expires.after(delay);
+        (tunables.tcp_tw_reuse && record.state.timestamps && rested).then(|| Inherited {
+            iss: record.isn_for_reuse(),
+            ts_recent: record.state.ts_recent,
+            ts_recent_at: record.state.ts_recent_at,
+        })
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -375,6 +411,36 @@ mod tests {
         assert_eq!(judge(TcpFlags::SYN, 9_000, 700), TimeWaitVerdict::Limited);
         let synack = TcpFlags::SYN | TcpFlags::ACK;
         assert_eq!(judge(synack, 9_001, 701), TimeWaitVerdict::Limited);
+    }
+
+    // Linux: tcp_twsk_unique.
+    #[test]
+    fn a_record_with_timestamps_gives_way_to_a_connect_after_a_second_of_rest() {
+        let (mut records, index) = one();
+        let tunables = TcpTunables::default();
+        let at = Instant::from_millis;
+        assert_eq!(records.inherit(index, at(1_000), &tunables), None);
+        let inherited = Inherited {
+            iss: SeqNumber::new(5_000 + 65_537),
+            ts_recent: 700,
+            ts_recent_at: 0,
+        };
+        let later = at(1_001);
+        assert_eq!(records.inherit(index, later, &tunables), Some(inherited));
+        let off = TcpTunables {
+            tcp_tw_reuse: false,
+            ..tunables
+        };
+        assert_eq!(records.inherit(index, later, &off), None);
+        // The peer's FIN comes again: the rest starts anew.
+        let fin = segment(TcpFlags::FIN | TcpFlags::ACK, 8_999, 700);
+        let _ = records.on_segment(index, at(500), &fin);
+        assert_eq!(records.inherit(index, at(1_500), &tunables), None);
+        assert!(records.inherit(index, at(1_501), &tunables).is_some());
+        let mut without = record(2);
+        without.timestamps = false;
+        let index = records.insert(Instant::ZERO, without).expect("room");
+        assert_eq!(records.inherit(index, at(59_000), &tunables), None);
     }
 
     #[test]

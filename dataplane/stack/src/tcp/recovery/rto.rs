@@ -98,7 +98,7 @@ impl Connection {
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
             return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
         }
-        // After a simultaneous open the SYN-ACK has the patience of the SYN, as in Linux.
+        // After a simultaneous open the SYN-ACK has the patience of the SYN.
         if !self.state.is_synchronized() {
             let linear = u16::from(tunables.tcp_syn_linear_timeouts);
             let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);

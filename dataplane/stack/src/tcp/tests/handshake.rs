@@ -5,7 +5,9 @@ use crate::tcp::ready::Ready;
 use crate::tcp::segment::{CloseReason, Disposition, ResetSegment};
 use crate::tcp::state::State;
 use crate::tcp::testing::{Bench, ack, data};
+use crate::tcp::timewait::Inherited;
 use crate::verdict::DropReason;
+use millrace_base::SeqNumber;
 use millrace_wire::TcpFlags;
 
 fn syn_ack() -> crate::tcp::testing::Seg {
@@ -50,6 +52,30 @@ fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
     let info = bench.connection.info();
     assert_eq!((info.mss, info.cwnd_bytes), (1_448, 14_480));
     assert_eq!(info.srtt.map(|srtt| srtt.as_micros()), Some(50_000));
+    bench.finish();
+}
+
+// Linux: tcp_twsk_unique, tcp_rcv_synsent_state_process.
+#[test]
+fn an_open_over_a_time_wait_record_starts_beyond_it_and_rejects_its_segments() {
+    let inherited = Inherited {
+        iss: SeqNumber::new(70_537),
+        ts_recent: 700,
+        ts_recent_at: 0,
+    };
+    let mut bench = Bench::connecting_after(Some(inherited), TcpTunables::default());
+    assert_eq!(bench.iss, SeqNumber::new(70_537));
+    let syn = bench.poll().expect("SYN");
+    assert_eq!((syn.seq, syn.stamps), (-1, Some((6_000, 700))));
+    // A SYN of the peer's old life: simultaneous open it is not.
+    let old = ack(0).seq(-1).flags(TcpFlags::SYN).stamps(699, 0);
+    bench.receive(old);
+    assert_eq!(bench.world.stats.dropped(DropReason::PawsRejected), 1);
+    assert_eq!(bench.connection.state(), State::SynSent);
+    // The peer's clock may have started anew: the ACK of our SYN proves that this one is fresh.
+    bench.receive(syn_ack().stamps(3, 6_000));
+    assert_eq!(bench.connection.state(), State::Established);
+    assert_eq!(bench.sent()[0].stamps, Some((6_000, 3)));
     bench.finish();
 }
 

@@ -86,7 +86,7 @@ fn side(rng: &mut Rng, tuple: FlowTuple, bytes: usize) -> Side {
     let mut path = path(offloads);
     path.mtu = 700 + rng.below(800) as u16;
     Side {
-        connection: Connection::connect(&open, &tunables, Instant::from_millis(1)),
+        connection: Connection::connect(&open, None, &tunables, Instant::from_millis(1)),
         world: World::new(tunables),
         path,
         to_send: bytes,
