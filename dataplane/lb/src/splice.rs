@@ -6,7 +6,7 @@
 //! the stack, so that nothing needs to be polled.
 
 use millrace_base::{Instant, Key, PacketPool};
-use millrace_stack::{CloseReason, FlowId, Stack};
+use millrace_stack::Stack;
 
 use crate::balancer::Balancer;
 use crate::counters::count;
@@ -36,7 +36,7 @@ impl Balancer {
             session.moved = now;
             self.account(key, from, u64::from(spliced.bytes));
         }
-        if spliced.end_of_stream && ended_in_good_order(source, stack) {
+        if spliced.end_of_stream {
             self.on_end_of_stream(now, key, from, stack);
         }
     }
@@ -88,13 +88,4 @@ impl Balancer {
             }
         }
     }
-}
-
-/// Whether a stream without more bytes ended by a FIN.
-///
-/// A leg that was reset has none left either; the event that says so may wait behind the one that
-/// brought us here, and must find the session as it was.
-fn ended_in_good_order<P: PacketPool>(source: FlowId, stack: &Stack<P>) -> bool {
-    let closed = stack.info(source).and_then(|info| info.closed);
-    matches!(closed, None | Some(CloseReason::Finished))
 }

@@ -94,7 +94,7 @@ pub(crate) struct Connection {
 pub struct Spliced {
     /// Payload bytes moved.
     pub bytes: u32,
-    /// All received data has moved and the peer has closed its side: nothing will follow.
+    /// All received data has moved and the peer has closed its side by a FIN: nothing will follow.
     pub end_of_stream: bool,
     /// The destination's send buffer is full; it will say `WRITABLE`.
     pub blocked: bool,
@@ -105,7 +105,7 @@ pub struct Spliced {
 pub struct Received {
     /// Bytes copied.
     pub bytes: usize,
-    /// All received data was read and the peer has closed its side.
+    /// All received data was read and the peer has closed its side by a FIN.
     pub end_of_stream: bool,
 }
 
@@ -415,13 +415,20 @@ impl Connection {
         matches!(self.state, State::Closed | State::TimeWait) && self.receive.is_empty()
     }
 
-    /// Whether everything the peer will ever send has been read.
+    /// Whether everything the peer will ever send has been read, up to its FIN. A stream that was
+    /// cut off (RST, timeout) has no end.
     #[inline]
     pub(crate) fn is_at_end(&self) -> bool {
-        let peer_closed = matches!(
-            self.state,
-            State::CloseWait | State::Closing | State::LastAck | State::TimeWait | State::Closed
-        );
+        let peer_closed = match self.state {
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait => true,
+            State::Closed => self.closed == Some(CloseReason::Finished),
+            State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2 => false,
+        };
         peer_closed && self.receive.is_empty()
     }
 

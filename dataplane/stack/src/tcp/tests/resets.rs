@@ -54,6 +54,8 @@ fn an_exact_reset_ends_the_connection_in_every_state() {
             Disposition::Closed(CloseReason::Reset, None),
             "{state:?}"
         );
+        // A stream that was cut off has no end, even where the peer's FIN had come before.
+        assert!(!bench.connection.is_at_end(), "{state:?}");
         assert!(
             bench
                 .connection
