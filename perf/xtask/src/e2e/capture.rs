@@ -1,6 +1,6 @@
 //! Captures on the peers' interfaces, judged by tshark: every frame of ours is checked by software we did not write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -113,8 +113,46 @@ impl Capture {
         })
     }
 
+    /// The first frames of ours with one of these remarks, each with what came before it on its connection.
+    pub(crate) fn context(&self, remarks: &[&str]) -> Result<String> {
+        let marked = format!("eth.src == {} && ({})", self.mac, remarks.join(" || "));
+        let mut tshark = self.tshark();
+        tshark.args([
+            "-Y",
+            &marked,
+            "-T",
+            "fields",
+            "-e",
+            "frame.number",
+            "-e",
+            "tcp.stream",
+        ]);
+        let listed = process::must(&mut tshark, Duration::from_secs(300))?;
+        let mut text = String::new();
+        for line in listed.lines().take(3) {
+            let mut fields = line.split_whitespace();
+            let (Some(frame), Some(stream)) = (fields.next(), fields.next()) else {
+                continue;
+            };
+            let first = frame.parse::<u64>()?.saturating_sub(60);
+            let around = format!(
+                "tcp.stream == {stream} && frame.number >= {first} && frame.number <= {frame}"
+            );
+            let mut tshark = self.tshark();
+            tshark.args(["-Y", &around]);
+            let lines = process::must(&mut tshark, Duration::from_secs(300))?;
+            let tail: Vec<&str> = lines.lines().rev().take(12).collect();
+            for line in tail.into_iter().rev() {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
     /// Ends tcpdump and lets tshark judge.
-    pub(crate) fn judge(mut self) -> Result<Findings> {
+    pub(crate) fn judge(&mut self) -> Result<Findings> {
         // Let the last frames arrive; then SIGINT, after which tcpdump flushes and counts.
         interrupt::sleep(Duration::from_millis(500))?;
         self.process.signal(Signal::INT);
@@ -146,7 +184,8 @@ impl Capture {
         for name in names.filter(|name| *name != "tcp.analysis.flags") {
             findings.analysis.insert(name.to_owned(), 0);
         }
-        self.count_analysis(&ours, &mut findings.analysis)?;
+        let disordered = self.disordered_by_peer()?;
+        self.count_analysis(&ours, &disordered, &mut findings.analysis)?;
         findings.analysis.retain(|_, count| *count > 0);
         Ok(findings)
     }
@@ -170,8 +209,28 @@ impl Capture {
         u64::try_from(listed.lines().count()).context("count")
     }
 
-    /// One pass over the frames with remarks; one column per remark.
-    fn count_analysis(&self, ours: &str, counts: &mut BTreeMap<String, u64>) -> Result<()> {
+    /// Connections on which the peer's own segments came out of order or twice: a kernel that sends from two CPUs does
+    /// that even on a perfect wire.
+    fn disordered_by_peer(&self) -> Result<BTreeSet<String>> {
+        let filter = format!(
+            "eth.src != {} && (tcp.analysis.out_of_order || tcp.analysis.retransmission || \
+             tcp.analysis.lost_segment)",
+            self.mac
+        );
+        let mut tshark = self.tshark();
+        tshark.args(["-Y", &filter, "-T", "fields", "-e", "tcp.stream"]);
+        let listed = process::must(&mut tshark, Duration::from_secs(300))?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// One pass over the frames with remarks; one column per remark. A duplicate ACK is the right answer (RFC 5681 section
+    /// 4.2) to what the peer sent out of order, and is not counted there.
+    fn count_analysis(
+        &self,
+        ours: &str,
+        disordered: &BTreeSet<String>,
+        counts: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
         let mut tshark = self.tshark();
         tshark.args([
             "-Y",
@@ -179,19 +238,24 @@ impl Capture {
             "-T",
             "fields",
         ]);
-        tshark.args(["-E", "separator=|"]);
+        tshark.args(["-E", "separator=|", "-e", "tcp.stream"]);
         let names: Vec<String> = counts.keys().cloned().collect();
         for name in &names {
             tshark.args(["-e", name]);
         }
         let listed = process::must(&mut tshark, Duration::from_secs(300))?;
         for line in listed.lines() {
-            for (name, _) in names
+            let (stream, marks) = line.split_once('|').unwrap_or((line, ""));
+            let marked = names
                 .iter()
-                .zip(line.split('|'))
-                .filter(|(_, mark)| !mark.is_empty())
-            {
-                *counts.entry(name.clone()).or_insert(0) += 1;
+                .zip(marks.split('|'))
+                .filter(|(_, mark)| !mark.is_empty());
+            for (name, _) in marked {
+                let answers_disorder =
+                    name == "tcp.analysis.duplicate_ack" && disordered.contains(stream);
+                if !answers_disorder {
+                    *counts.entry(name.clone()).or_insert(0) += 1;
+                }
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Captures on both peers, read by tshark: every checksum of ours is right, and no remark about our TCP is left
 //! unexplained.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::super::capture::Capture;
 use super::super::peers::curl;
@@ -33,7 +33,7 @@ fn test(bed: &mut Bed) -> Result<String> {
         bed.half_close(vip, 1, 2)?;
     }
     let mut frames = 0;
-    for (capture, side) in captures.into_iter().zip(["client", "server"]) {
+    for (mut capture, side) in captures.into_iter().zip(["client", "server"]) {
         let findings = capture.judge()?;
         frames += findings.frames;
         ensure!(
@@ -43,10 +43,11 @@ fn test(bed: &mut Bed) -> Result<String> {
         );
         ensure!(findings.bad_checksums == 0, "{side} wire: {findings:?}");
         let unexplained = findings.unexplained(false);
-        ensure!(
-            unexplained.is_empty(),
-            "{side} wire: {unexplained:?} of {findings:?}"
-        );
+        if !unexplained.is_empty() {
+            let remarks: Vec<&str> = unexplained.iter().map(|(name, _)| *name).collect();
+            let context = capture.context(&remarks)?;
+            bail!("{side} wire: {unexplained:?} of {findings:?}\n{context}");
+        }
     }
     Ok(format!("{frames} frames of ours judged"))
 }

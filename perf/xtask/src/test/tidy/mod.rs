@@ -6,12 +6,14 @@
 //! | only `dpdk-sys`, `dpdk` and `abi` contain unsafe code | `sources` |
 //! | files open with a `//!`, no words that do not belong, no leftovers | `sources` |
 //! | the top level stays as designed | `top_level` |
+//! | the packet's walk through the code names what exists | `walkthrough` |
 //! | files and functions stay short | `lengths` (a report, not a failure) |
 
 mod arrows;
 mod lengths;
 mod sources;
 mod top_level;
+mod walkthrough;
 
 use std::process::Command;
 use std::time::Duration;
@@ -44,6 +46,7 @@ fn breaches() -> Result<Vec<Breach>> {
     let files = tracked_files()?;
     let mut found = arrows::breaches(&files)?;
     found.extend(top_level::breaches(&files));
+    found.extend(walkthrough::breaches());
     for path in files.iter().filter(|path| path.ends_with(".rs")) {
         if let Ok(text) = std::fs::read_to_string(paths::root().join(path)) {
             found.extend(sources::breaches(path, &text));
