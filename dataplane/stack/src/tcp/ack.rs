@@ -116,6 +116,12 @@ impl AckPolicy {
         self.ping_pong = true;
     }
 
+    /// No answer came for the ACK to travel with: not a conversation after all (Linux:
+    /// `tcp_delack_timer_handler`).
+    pub(super) fn end_ping_pong(&mut self) {
+        self.ping_pong = false;
+    }
+
     /// What a full segment of the peer is, in bytes.
     #[inline]
     pub(super) fn receive_mss(&self) -> u16 {

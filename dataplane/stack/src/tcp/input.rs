@@ -115,7 +115,11 @@ impl Connection {
         }
         count!(env.stats.paws_estab);
         env.stats.drop(DropReason::PawsRejected);
-        if segment.len() > 0 || self.may_answer(env) {
+        if segment.flags.syn() {
+            // Only what carries data or a FIN may ask for an ACK without a limit: a peer that is
+            // alive has lost ours (Linux: `syn_challenge`).
+            self.challenge(env);
+        } else if segment.len() > 0 || self.may_answer(env) {
             self.note_duplicate(segment, env);
             self.ack.send_now();
         } else {

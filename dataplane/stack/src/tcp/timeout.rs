@@ -25,6 +25,7 @@ impl Connection {
         if self.timers.delayed_ack.is_due(env.now) {
             self.timers.delayed_ack = Instant::NEVER;
             count!(env.stats.delayed_acks);
+            self.ack.end_ping_pong();
             self.ack.send_now();
         }
         if self.timers.retransmit.is_due(env.now) {

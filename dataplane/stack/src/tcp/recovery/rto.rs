@@ -98,9 +98,13 @@ impl Connection {
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
             return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
         }
-        // After a simultaneous open the SYN-ACK has the patience of the SYN.
         if !self.state.is_synchronized() {
-            let linear = u16::from(tunables.tcp_syn_linear_timeouts);
+            // Linear timeouts are the SYN's alone; after a simultaneous open the SYN-ACK backs off.
+            let linear = if self.state == State::SynSent {
+                u16::from(tunables.tcp_syn_linear_timeouts)
+            } else {
+                0
+            };
             let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
             return u16::from(self.recovery.timeouts) >= retries;
         }

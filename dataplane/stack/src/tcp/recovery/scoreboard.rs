@@ -168,25 +168,25 @@ impl Scoreboard {
             });
             let from = known.map_or(start, |known| known.end.earliest(end));
             if from.before(end) {
-                let range = SeqRange { start: from, end };
-                self.mark_range(chunks, queue, unsent, range, &mut sacked);
+                self.mark_range(chunks, (queue, unsent), (*slot, from), &mut sacked);
             }
         }
         self.seen = seen;
         sacked
     }
 
+    /// Marks what a block covers. What ends before `from` was marked when an earlier ACK reported
+    /// it; a chunk that reaches beyond was covered in part then and may be whole now.
     fn mark_range<B>(
         &mut self,
         chunks: &mut Chunks<B>,
-        queue: &ChunkQueue,
-        unsent: u32,
-        range: SeqRange,
+        (queue, unsent): (&ChunkQueue, u32),
+        (range, from): (SeqRange, SeqNumber),
         sacked: &mut Sacked,
     ) {
         let hint = chunks
             .get(self.sack_hint)
-            .filter(|hint| hint.seq.before_or_eq(range.start));
+            .filter(|hint| hint.seq.before_or_eq(from));
         let mut index = if hint.is_some() {
             self.sack_hint
         } else {

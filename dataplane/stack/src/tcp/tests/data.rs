@@ -26,6 +26,23 @@ fn ten_segments_leave_at_first_and_two_for_each_acknowledged_one() {
     bench.finish();
 }
 
+// Linux: tcp_delack_timer_handler leaves ping-pong mode.
+#[test]
+fn a_conversation_in_which_no_answer_came_is_one_no_longer() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 100));
+    assert_eq!(bench.sent().len(), 1, "quick mode");
+    bench.write(100);
+    assert_eq!(bench.sent().len(), 1);
+    bench.receive(data(100, 100).ack(100));
+    assert_eq!(bench.sent(), [], "the answer may carry the ACK");
+    bench.advance(40);
+    assert_eq!(bench.sent().len(), 1);
+    bench.receive(data(200, 100).ack(100));
+    assert_eq!(bench.sent().len(), 1, "quick mode again");
+    bench.finish();
+}
+
 // MUST-60, MUST-61.
 #[test]
 fn the_last_queued_segment_is_pushed() {

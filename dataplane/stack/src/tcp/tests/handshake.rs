@@ -218,3 +218,21 @@ fn a_repeated_syn_of_a_simultaneous_open_is_answered_again_within_the_budget() {
     assert_eq!(bench.connection.state(), State::SynReceived);
     bench.finish();
 }
+
+// Linux: tcp_write_timeout adds tcp_syn_linear_timeouts in SYN-SENT only.
+#[test]
+fn the_syn_ack_of_crossing_syns_is_sent_again_six_times() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    bench.receive(syn_ack().flags(TcpFlags::SYN));
+    assert_eq!(bench.sent().len(), 1);
+    let mut again = 0;
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        again += bench.sent().len();
+    }
+    assert_eq!(again, 6);
+    let timed_out = Disposition::Closed(CloseReason::TimedOut, None);
+    assert_eq!(bench.ended, Some(timed_out));
+    bench.finish();
+}

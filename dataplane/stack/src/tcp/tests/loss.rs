@@ -230,6 +230,21 @@ fn a_smaller_path_mtu_sends_the_large_segments_again_in_small_ones() {
     bench.finish();
 }
 
+// A receiver may take a part of a segment (its window ended there) and the rest later.
+#[test]
+fn a_segment_sacked_in_two_parts_counts_once_it_is_whole() {
+    let mut bench = ten_in_flight(true);
+    bench.receive(ack(0).sack(&[(1_000, 1_500)]));
+    assert_eq!(bench.connection.send.board.sacked(), 0);
+    bench.receive(ack(0).sack(&[(1_000, 2_000)]));
+    assert_eq!(bench.connection.send.board.sacked(), 1_000);
+    bench.receive(ack(0).sack(&[(1_000, 3_500)]));
+    bench.receive(ack(0).sack(&[(1_000, 4_000)]));
+    assert_eq!(bench.connection.send.board.sacked(), 3_000);
+    assert_eq!(bench.sent()[0].seq, 0, "three segments behind it: lost");
+    bench.finish();
+}
+
 // Blocks that lie, overlap or come from the future change nothing (Linux: tcp_is_sackblock_valid).
 #[test]
 fn impossible_sack_blocks_are_ignored() {

@@ -207,3 +207,22 @@ fn abort_sends_a_reset_that_the_peer_believes() {
     );
     bench.finish();
 }
+
+// Linux: tcp_validate_incoming sends a SYN that PAWS rejects to the challenge, which has a budget.
+#[test]
+fn syns_with_old_timestamps_draw_one_challenge() {
+    let mut bench = Bench::established_with(
+        true,
+        TcpTunables::default(),
+        ConnectionOptions::default(),
+        Some(1_000),
+    );
+    for _ in 0..5 {
+        bench.receive(ack(0).seq(-1).flags(TcpFlags::SYN).stamps(500, 0));
+        bench.sent();
+    }
+    let stats = &bench.world.stats;
+    assert_eq!((stats.paws_estab, stats.tcp_challenge_ack), (5, 1));
+    assert_eq!(stats.tcp_out_segs, 1);
+    bench.finish();
+}
