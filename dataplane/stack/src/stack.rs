@@ -41,7 +41,10 @@ pub struct StackConfig {
     pub syn_queue_max: usize,
     /// TIME_WAIT records (`tcp_max_tw_buckets`).
     pub time_wait_max: usize,
-    /// Segments that may be queued over all connections, received and to be sent.
+    /// Packet buffers that may be queued over all connections, received and to be sent. Must leave
+    /// enough of the pool for what devices hold and for the ACKs that set buffers free: a pool that
+    /// is all queued can neither receive nor send. Beyond a half, queues and windows are kept
+    /// small.
     pub chunks_max: usize,
     /// Neighbours.
     pub neighbors_max: usize,
@@ -121,7 +124,8 @@ impl<P: PacketPool> Stack<P> {
             listeners: Listeners::new(table_secret(&config.secret, 12)),
             flows: FlowTable::new(tuples_max, table_secret(&config.secret, 13)),
             connections: Slab::new(connections_max),
-            chunks: Chunks::new(config.chunks_max),
+            // Every buffer may have to be cut in two for a peer with smaller segments.
+            chunks: Chunks::with_reserve(config.chunks_max, config.chunks_max),
             requests: SynQueue::new(syn_queue_max),
             time_waits: TimeWaits::new(time_wait_max),
             timers: Wheel::new(connections_max),

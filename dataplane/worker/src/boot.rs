@@ -318,8 +318,7 @@ fn stack_config(args: &Args) -> Result<StackConfig> {
         connections_max: connections,
         syn_queue_max: connections / SYN_QUEUE_SHARE,
         time_wait_max: connections,
-        // Every buffer of the pool may wait in a queue of some connection, and some are split.
-        chunks_max: (args.mbufs as usize).saturating_mul(2),
+        chunks_max: memory::queued_max(args.mbufs, args.ports.len(), args.lcores.len()),
         neighbors_max: NEIGHBORS_MAX,
         secret,
         tcp: TcpTunables::default(),

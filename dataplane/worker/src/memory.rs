@@ -8,12 +8,32 @@ use std::path::Path;
 const MBUF_OVERHEAD_BYTES: u64 = 128 + 64;
 /// What EAL, the drivers' rings and the plug-ins take besides: measured at 20 to 40 MiB, doubled.
 const FIXED_MEBIBYTES: u64 = 96;
+/// Buffers that one queue pair of a device holds: the descriptors of both rings.
+const RING_FRAMES: usize = 2 * 1_024;
+/// Buffers that one lcore holds on their way: mempool cache (1.5 times 256), steering queue (1,024), bursts, replies.
+const LCORE_FRAMES: usize = 2_048;
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
 /// Views a pool of `mbufs` buffers gets. A view is needed for each segment that leaves while its buffer is still held by
 /// a device, and for each piece of a frame that the device cuts: rarely more than half of the buffers at a time.
 pub(crate) fn views(mbufs: u32) -> u32 {
     (mbufs / 2).max(4_095)
+}
+
+/// Buffers that connections of one lcore may keep in their queues.
+///
+/// The rest of the pool belongs to the devices' rings, the lcores' caches and the frames on their way: were all of it
+/// queued, no ACK could come in to set a buffer free, and nothing would ever move again. A pool that is small for its
+/// rings is halved.
+pub(crate) fn queued_max(mbufs: u32, ports: usize, lcores: usize) -> usize {
+    let mbufs = mbufs as usize;
+    let lcores = lcores.max(1);
+    let moving = ports
+        .saturating_mul(RING_FRAMES)
+        .saturating_add(LCORE_FRAMES)
+        .saturating_mul(lcores);
+    let queued = mbufs.saturating_sub(moving.min(mbufs / 2));
+    queued.checked_div(lcores).unwrap_or(queued)
 }
 
 /// MiB that the packet buffers and EAL need.
@@ -72,6 +92,18 @@ mod tests {
     fn the_need_grows_with_the_buffers() {
         assert_eq!(mebibytes_needed(65_536, 2_176), 148 + 6 + 96);
         assert!(mebibytes_needed(u32::MAX, u16::MAX) > 1 << 20);
+    }
+
+    // 300 downloads on a pool of 2,048 took every buffer, and no ACK could be received any more.
+    #[test]
+    fn queues_never_get_the_whole_pool() {
+        assert_eq!(queued_max(65_536, 2, 1), 65_536 - 6_144);
+        assert_eq!(queued_max(2_048, 2, 1), 1_024);
+        assert_eq!(queued_max(2_048, 2, 2), 512);
+        for (mbufs, ports, lcores) in [(1_024, 16, 64), (16_777_216, 2, 64), (u32::MAX, 1, 1)] {
+            let queued = queued_max(mbufs, ports, lcores) * lcores;
+            assert!(queued > 0 && queued < mbufs as usize);
+        }
     }
 
     #[test]

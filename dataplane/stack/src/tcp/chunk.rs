@@ -62,6 +62,8 @@ pub(crate) struct Chunks<B> {
     slots: Vec<Chunk<B>>,
     free: u32,
     used: usize,
+    /// Slots at the end that only splits may use.
+    reserve: usize,
 }
 
 impl<B> Chunk<B> {
@@ -151,8 +153,15 @@ impl ChunkQueue {
 
 impl<B> Chunks<B> {
     /// A slab of `capacity` chunks, all free.
+    #[cfg(test)]
     pub(crate) fn new(capacity: usize) -> Self {
-        let capacity = capacity.min(NONE as usize);
+        Self::with_reserve(capacity, 0)
+    }
+
+    /// A slab that takes `buffers` of them, and has `reserve` chunks more that only splits may use:
+    /// what is queued can be cut to the peer's size and leave even when nothing more may come in.
+    pub(crate) fn with_reserve(buffers: usize, reserve: usize) -> Self {
+        let capacity = buffers.saturating_add(reserve).min(NONE as usize);
         let slots = (0..capacity)
             .map(|index| {
                 let next = index.saturating_add(1);
@@ -167,6 +176,7 @@ impl<B> Chunks<B> {
             slots,
             free: if capacity == 0 { NONE } else { 0 },
             used: 0,
+            reserve,
         }
     }
 
@@ -176,13 +186,30 @@ impl<B> Chunks<B> {
     }
 
     /// Chunks that can still be taken.
+    #[inline]
     pub(crate) fn available(&self) -> usize {
-        self.slots.len().saturating_sub(self.used)
+        let slots = self.slots.len().saturating_sub(self.reserve);
+        slots.saturating_sub(self.used)
+    }
+
+    /// Whether more than half of what can be taken is (Linux: `tcp_under_memory_pressure`).
+    #[inline]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.available() < self.used
     }
 
     /// Takes a chunk that is in no queue; gives the buffer back when none is free.
     #[inline]
     pub(crate) fn take(&mut self, buf: B, seq: SeqNumber, offset: u16, len: u16) -> Result<u32, B> {
+        if self.available() == 0 {
+            return Err(buf);
+        }
+        self.take_any(buf, seq, offset, len)
+    }
+
+    /// Takes a chunk, from the reserve if need be.
+    #[inline]
+    fn take_any(&mut self, buf: B, seq: SeqNumber, offset: u16, len: u16) -> Result<u32, B> {
         let index = self.free;
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Err(buf);
@@ -329,7 +356,7 @@ impl<B: PacketBuf> Chunks<B> {
         let Some(shared) = first.buf().and_then(PacketBuf::share) else {
             return false;
         };
-        let Ok(second) = self.take(shared, seq, offset, rest) else {
+        let Ok(second) = self.take_any(shared, seq, offset, rest) else {
             return false;
         };
         if let Some(first) = self.get_mut(index) {
@@ -444,6 +471,29 @@ mod tests {
         assert_eq!(sequence(&chunks, &queue), [(u32::MAX, 1), (0, 6), (6, 1)]);
         chunks.clear(&mut queue);
         assert_eq!((chunks.used(), pool.live()), (0, 0));
+    }
+
+    // A pool whose every buffer is queued is a deadlock when the peer wants smaller segments.
+    #[test]
+    fn what_is_queued_can_be_cut_when_nothing_more_may_come_in() {
+        let mut pool = HeapPool::new(4, 2_176);
+        let mut chunks = Chunks::with_reserve(3, 1);
+        let mut queue = ChunkQueue::EMPTY;
+        for (seq, pressed) in [(0, false), (100, true), (200, true)] {
+            let index = chunk(&mut pool, &mut chunks, seq, 100);
+            chunks.push_back(&mut queue, index);
+            assert_eq!(chunks.is_pressed(), pressed);
+        }
+        let buf = pool.alloc().expect("a buffer is left");
+        assert!(chunks.take(buf, SeqNumber::new(300), 0, 100).is_err());
+        let head = queue.head();
+        assert!(chunks.split(&mut queue, head, 60));
+        assert!(
+            !chunks.split(&mut queue, head, 30),
+            "the reserve is used up"
+        );
+        chunks.clear(&mut queue);
+        assert_eq!((chunks.used(), chunks.available()), (0, 3));
     }
 
     #[test]

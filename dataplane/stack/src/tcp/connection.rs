@@ -15,7 +15,7 @@ use super::congestion::Congestion;
 use super::ready::Ready;
 use super::reassembly::Reassembly;
 use super::recovery::Recovery;
-use super::recv_buffer::ReceiveBuffer;
+use super::recv_buffer::{ReceiveBuffer, chunks_max_pressed};
 use super::rtt::RttEstimator;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment};
 use super::send_buffer::SendBuffer;
@@ -191,6 +191,8 @@ impl Connection {
                 ..spliced
             };
         }
+        self.look_at_memory(env.chunks);
+        to.look_at_memory(env.chunks);
         while !self.receive.is_empty() {
             if to.send_room(env.tunables) == 0 {
                 to.send_was_full = true;
@@ -442,7 +444,18 @@ impl Connection {
     /// Bytes the application may still queue.
     #[inline]
     pub(crate) fn send_room(&self, tunables: &TcpTunables) -> u32 {
+        if self.window.pressed && self.send.queue().count() >= chunks_max_pressed(self.send.bytes())
+        {
+            return 0;
+        }
         self.send_limit(tunables).saturating_sub(self.send.bytes())
+    }
+
+    /// Notes whether memory is short, for the window and the send queue; `true` when it is.
+    #[inline]
+    pub(super) fn look_at_memory<B>(&mut self, chunks: &Chunks<B>) -> bool {
+        self.window.pressed = chunks.is_pressed();
+        self.window.pressed
     }
 
     /// Payload bytes in flight as congestion control counts them.
@@ -486,10 +499,13 @@ impl Connection {
 
     /// What the send queue may hold: twice the congestion window, so that an ACK always finds the
     /// next window's data queued (Linux: `tcp_sndbuf_expand`), between the first and the largest
-    /// `tcp_wmem`.
+    /// `tcp_wmem`. The first while memory is short (Linux: `sk_stream_moderate_sndbuf`).
     #[inline]
     fn send_limit(&self, tunables: &TcpTunables) -> u32 {
         let [first, max] = tunables.tcp_wmem;
+        if self.window.pressed {
+            return first.min(max);
+        }
         self.congestion.cwnd.saturating_mul(2).max(first).min(max)
     }
 

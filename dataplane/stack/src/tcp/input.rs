@@ -308,8 +308,9 @@ impl Connection {
     #[inline]
     fn queue_piece<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
         let in_turn = piece.seq == self.window.nxt;
+        let pressed = self.look_at_memory(env.chunks);
         if in_turn && self.reassembly.is_empty() {
-            if !self.receive.has_room() {
+            if !self.receive.has_room(pressed) {
                 env.stats.drop(DropReason::ReceiveBufferFull);
                 return false;
             }
@@ -331,6 +332,11 @@ impl Connection {
             count!(env.stats.ofo_pruned);
         }
         if !in_turn {
+            if pressed && self.reassembly.is_crowded() {
+                count!(env.stats.tcp_ofo_drop);
+                env.stats.drop(DropReason::ReassemblyFull);
+                return false;
+            }
             count!(env.stats.tcp_ofo_queue);
         }
         let inserted: Inserted = self.reassembly.insert(env.chunks, piece);

@@ -9,6 +9,7 @@
 use millrace_base::{PacketBuf, SeqNumber};
 
 use super::chunk::{ChunkQueue, Chunks, NONE};
+use super::recv_buffer::chunks_max_pressed;
 
 /// SACK blocks one connection reports; 3 fit beside timestamps (RFC 2018 section 3).
 pub(crate) const SACK_BLOCKS_MAX: usize = 4;
@@ -106,6 +107,12 @@ impl Reassembly {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether it holds more than one connection should while memory is short.
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.queue.count() >= chunks_max_pressed(0)
     }
 
     /// Out-of-order bytes and chunks.

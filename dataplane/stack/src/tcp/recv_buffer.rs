@@ -15,6 +15,19 @@ use super::chunk::{ChunkQueue, Chunks};
 /// dropped until the application reads.
 pub(crate) const RECEIVE_CHUNKS_MAX: u32 = 8_192;
 
+/// Chunks a queue may have while memory is short: these, and one for each `PRESSED_CHUNK_BYTES`.
+///
+/// Every chunk holds a packet buffer, however few bytes are in it.
+const PRESSED_CHUNKS: u32 = 32;
+/// Bytes per chunk at which a queue counts as full of tiny segments.
+const PRESSED_CHUNK_BYTES: u32 = 512;
+
+/// The chunks that a queue of so many bytes may have while memory is short.
+#[inline]
+pub(crate) fn chunks_max_pressed(bytes: u32) -> u32 {
+    (bytes / PRESSED_CHUNK_BYTES).saturating_add(PRESSED_CHUNKS)
+}
+
 /// Received data in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveBuffer {
@@ -39,10 +52,16 @@ impl ReceiveBuffer {
         self.queue.is_empty()
     }
 
-    /// Whether another chunk may be held.
+    /// Whether another chunk may be held. While memory is short, tiny segments fill the queue as if
+    /// they were larger.
     #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        self.queue.count() < RECEIVE_CHUNKS_MAX
+    pub(crate) fn has_room(&self, pressed: bool) -> bool {
+        let most = if pressed {
+            chunks_max_pressed(self.queue.bytes())
+        } else {
+            RECEIVE_CHUNKS_MAX
+        };
+        self.queue.count() < most
     }
 
     /// Puts a chunk that is in no list at the end.

@@ -30,7 +30,13 @@ pub(crate) struct ReceiveWindow {
     pub(crate) scale: u8,
     /// The last window field sent was 0.
     zero: bool,
+    /// Memory is short: promise no more than a few segments.
+    pub(crate) pressed: bool,
 }
+
+/// Segments that may wait for the application while memory is short (Linux: `rcv_ssthresh` of
+/// `4 * advmss`).
+const PRESSED_SEGMENTS: u32 = 4;
 
 /// What the next segment says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +67,7 @@ impl ReceiveWindow {
             measured_at: now,
             scale: 0,
             zero: false,
+            pressed: false,
         }
     }
 
@@ -106,7 +113,11 @@ impl ReceiveWindow {
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
     pub(crate) fn wanted(&self, unread: u32, mss: u32) -> u32 {
-        let full = self.limit;
+        let full = if self.pressed {
+            self.limit.min(mss.saturating_mul(PRESSED_SEGMENTS))
+        } else {
+            self.limit
+        };
         let mut free = full.saturating_sub(unread);
         if free < full / 2 {
             // Linux (__tcp_select_window): close early, so that it opens by something worth
@@ -265,6 +276,24 @@ mod tests {
             MSS,
         );
         assert_eq!(window.limit(), before, "it never shrinks");
+    }
+
+    // Linux: __tcp_select_window under tcp_under_memory_pressure. A promise is kept, a new one is
+    // small, and a reader that keeps up is never locked out.
+    #[test]
+    fn while_memory_is_short_only_a_few_segments_are_promised() {
+        let mut window = window(7);
+        let edge = window.edge();
+        window.pressed = true;
+        window.advertise(0, MSS);
+        assert!(window.edge().after_or_eq(edge));
+        window.nxt = window.edge();
+        assert_eq!(window.advertise(60_000, MSS).field, 0);
+        assert!(window.on_taken(60_000, 0, MSS));
+        let told = window.advertise(0, MSS);
+        assert_eq!((u32::from(told.field) << 7, told.opened), (5_760, true));
+        window.pressed = false;
+        assert_eq!(u32::from(window.advertise(0, MSS).field) << 7, 65_536);
     }
 
     // RFC 7323 section 2.2.
