@@ -22,7 +22,8 @@ fn test(bed: &mut Bed) -> Result<String> {
         .into_iter()
         .map(|side| Capture::start(&bed.topology, side, &folder))
         .collect::<Result<Vec<_>>>()?;
-    let sample = data::sample(20)?;
+    // Small, because tshark needs a minute for 100,000 frames.
+    let sample = data::sample(5)?;
     bed.offer(&sample, "captured.bin")?;
     for vip in plan::VIPS {
         for _ in 0..20 {
@@ -37,7 +38,7 @@ fn test(bed: &mut Bed) -> Result<String> {
         let findings = capture.judge()?;
         frames += findings.frames;
         ensure!(
-            findings.frames > 1000,
+            findings.frames > 500,
             "only {} frames of ours on the {side} wire",
             findings.frames
         );
