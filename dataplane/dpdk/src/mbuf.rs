@@ -131,6 +131,7 @@ impl Mbuf {
     }
 
     /// Segments in the chain.
+    #[inline]
     pub fn segment_count(&self) -> usize {
         usize::from(self.head().nb_segs)
     }
@@ -170,23 +171,15 @@ impl Mbuf {
     /// Whether nobody but this struct refers to the memory behind it.
     #[inline]
     fn owns_memory(&self) -> bool {
-        let head = self.head();
-        if head.ol_flags & MEMORY_FLAGS == 0 {
-            return true;
-        }
-        if head.ol_flags & sys::MR_MBUF_F_EXTERNAL != 0 {
-            // SAFETY: external memory has a live `shinfo`, which our reference keeps.
-            return unsafe { (*head.shinfo).refcnt.load(Ordering::Acquire) == 1 };
-        }
-        // SAFETY: the mbuf is indirect, so its memory lies in another mbuf, on which it holds a
-        // reference.
-        unsafe { count_of(sys::mr_mbuf_from_indirect(self.as_ptr())) == 1 }
+        // SAFETY: the handle keeps the struct alive.
+        self.head().ol_flags & MEMORY_FLAGS == 0 || unsafe { owns_foreign_memory(self.as_ptr()) }
     }
 
     /// The struct, when both it and its memory are this handle's alone.
     #[inline]
     fn head_mut(&mut self) -> Option<&mut sys::mr_mbuf> {
         if !self.is_unique() {
+            core::hint::cold_path();
             return None;
         }
         // SAFETY: nobody else refers to the struct, and `&mut self` is the only borrow of the only
@@ -201,6 +194,25 @@ impl Mbuf {
             NonNull::new(unsafe { (*segment.as_ptr()).next })
         })
     }
+}
+
+/// Whether nobody but this struct refers to the memory behind it, for a view or external memory.
+/// Out of line, and by value: every frame that a device received takes the other way, several times.
+///
+/// # Safety
+/// `mbuf` is live, and indirect or external.
+#[cold]
+#[inline(never)]
+unsafe fn owns_foreign_memory(mbuf: *mut sys::mr_mbuf) -> bool {
+    // SAFETY: live, by contract.
+    let head = unsafe { &*mbuf };
+    if head.ol_flags & sys::MR_MBUF_F_EXTERNAL != 0 {
+        // SAFETY: external memory has a live `shinfo`, which the struct's reference keeps.
+        return unsafe { (*head.shinfo).refcnt.load(Ordering::Acquire) == 1 };
+    }
+    // SAFETY: the mbuf is indirect, so its memory lies in another mbuf, on which it holds a
+    // reference.
+    unsafe { count_of(sys::mr_mbuf_from_indirect(mbuf)) == 1 }
 }
 
 /// The number of handles on a struct. Acquire: what the others did with it happened before we see
@@ -259,6 +271,9 @@ impl PacketBuf for Mbuf {
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         let head = self.head_mut()?;
         let start = head.buf_addr.cast::<u8>();
+        // SAFETY: every mbuf of a pool points to its memory, also one without data room. Without
+        // the hint each caller tests the pointer, whose zero is how `None` looks.
+        unsafe { core::hint::assert_unchecked(!start.is_null()) };
         // SAFETY: in bounds as in `bytes_of`; nobody else refers to this memory, so the borrow of
         // `self` is the only one.
         Some(unsafe {

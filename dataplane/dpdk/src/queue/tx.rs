@@ -67,7 +67,7 @@ impl TxQueue {
     #[inline]
     pub fn burst<'b>(&mut self, burst: &'b mut Burst) -> Unsent<'b> {
         let mut ready = burst.len();
-        if self.flatten_from.is_some() {
+        if self.flatten_from.is_some() && has_chain(burst) {
             ready = self.flatten(burst);
         }
         if self.prepares {
@@ -144,6 +144,14 @@ impl TxQueue {
         }
         burst.len()
     }
+}
+
+/// Whether any frame has several segments. Looks at all of them without a branch, which is cheaper
+/// than to stop at the first: there hardly ever is one.
+#[inline]
+fn has_chain(burst: &Burst) -> bool {
+    let segments = burst.frames().iter().map(Mbuf::segment_count);
+    segments.fold(1, |seen, count| seen | count) != 1
 }
 
 impl Unsent<'_> {
