@@ -30,18 +30,12 @@ use crate::topology::Topology;
 /// Free buffers kept per lcore. testpmd's default: a burst fits in many times over.
 const POOL_CACHE: u32 = 250;
 
-/// The hash key of ports with several queues: the same 16 bits over and over, so that both
-/// directions of a flow meet on one queue (Woo and Park, "Scalable TCP session monitoring with
-/// symmetric receive-side scaling", 2012). 52 bytes serve every device.
-const RSS_KEY: [u8; 52] = {
-    let mut key = [0x6d; 52];
-    let mut at = 1;
-    while at < key.len() {
-        key[at] = 0x5a;
-        at += 2;
-    }
-    key
-};
+/// The hash key of ports with several queues is this over and over, so that both directions of a
+/// flow meet on one queue (Woo and Park, "Scalable TCP session monitoring with symmetric
+/// receive-side scaling", 2012).
+const RSS_KEY_UNIT: [u8; 2] = [0x6d, 0x5a];
+/// How often: 52 bytes serve every device.
+const RSS_KEY_UNITS: usize = 26;
 
 /// What a forwarder is made of.
 #[derive(Clone, Debug)]
@@ -438,7 +432,7 @@ fn start_ports(
         tx_offloads: TxOffloads::MULTI_SEGS | checksums,
         rss: (setup.queues > 1).then(|| RssConfig {
             types: RssTypes::TCP,
-            key: RSS_KEY.to_vec(),
+            key: RSS_KEY_UNIT.repeat(RSS_KEY_UNITS),
         }),
         ..PortConfig::default()
     };

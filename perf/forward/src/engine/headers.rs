@@ -58,6 +58,9 @@ impl Headers {
 }
 
 /// Calls `work` for each frame; the bytes of the next one are on their way meanwhile.
+///
+/// For work of a hundred instructions and more. With less, the CPU itself is already several frames
+/// ahead and the prefetch is only one more thing to do (a quarter of `macswap`'s time).
 #[inline]
 pub(super) fn for_each_prefetched(frames: &mut [Mbuf], mut work: impl FnMut(&mut Mbuf)) {
     let mut rest = frames;
@@ -73,9 +76,27 @@ pub(super) fn for_each_prefetched(frames: &mut [Mbuf], mut work: impl FnMut(&mut
 /// Exchanges the Ethernet addresses; leaves a frame without both alone.
 #[inline]
 pub(super) fn swap_macs(frame: &mut [u8]) {
-    if let Some(macs) = frame.first_chunk_mut::<MACS_BYTES>() {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *macs;
-        *macs = [g, h, i, j, k, l, a, b, c, d, e, f];
+    let Some(macs) = frame.first_chunk_mut::<MACS_BYTES>() else {
+        core::hint::cold_path();
+        return;
+    };
+    // In words that overlap. Memory accesses are what this loop is made of: these are five, and
+    // swapping the addresses as slices makes eight. Four are possible, but the compiler makes them
+    // with a double shift, which is slow on AMD.
+    let first = macs
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word));
+    let last = macs
+        .last_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word));
+    if let Some(source) = macs.first_chunk_mut() {
+        *source = (last >> 16).to_le_bytes();
+    }
+    if let Some(destination) = macs.last_chunk_mut() {
+        *destination = ((first >> 16) as u32).to_le_bytes();
+    }
+    if let Some(destination) = macs.get_mut(6..8) {
+        destination.copy_from_slice(&(first as u16).to_le_bytes());
     }
 }
 

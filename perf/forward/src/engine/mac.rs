@@ -5,7 +5,7 @@
 use millrace_base::{MacAddress, PacketBuf};
 
 use crate::engine::Engine;
-use crate::engine::headers::{for_each_prefetched, set_macs};
+use crate::engine::headers::set_macs;
 use crate::settings::Settings;
 use crate::stream::Stream;
 
@@ -29,11 +29,11 @@ impl Engine for Mac {
         if stream.receive() == 0 {
             return false;
         }
-        for_each_prefetched(stream.frames_mut().frames_mut(), |frame| {
+        for frame in stream.frames_mut().frames_mut() {
             if let Some(bytes) = frame.bytes_mut() {
                 set_macs(bytes, self.destination, self.source);
             }
-        });
+        }
         stream.transmit();
         true
     }

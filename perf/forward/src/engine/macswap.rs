@@ -4,7 +4,7 @@
 use millrace_base::PacketBuf;
 
 use crate::engine::Engine;
-use crate::engine::headers::{for_each_prefetched, swap_macs};
+use crate::engine::headers::swap_macs;
 use crate::settings::Settings;
 use crate::stream::Stream;
 
@@ -22,11 +22,11 @@ impl Engine for MacSwap {
         if stream.receive() == 0 {
             return false;
         }
-        for_each_prefetched(stream.frames_mut().frames_mut(), |frame| {
+        for frame in stream.frames_mut().frames_mut() {
             if let Some(bytes) = frame.bytes_mut() {
                 swap_macs(bytes);
             }
-        });
+        }
         stream.transmit();
         true
     }
