@@ -27,6 +27,10 @@ pub(crate) const EVER_RETRANSMITTED: u8 = 8;
 /// This chunk left in the same segment as the chunk before it.
 pub(crate) const CONTINUED: u8 = 16;
 
+/// Into how many shares the last free chunks are divided. A default pool has 15,000 in its last
+/// quarter: shares of 117, three receive bursts.
+const LAST_SHARES: usize = 128;
+
 /// Payload bytes of one segment, or a part of them.
 #[derive(Debug)]
 pub(crate) struct Chunk<B> {
@@ -196,6 +200,21 @@ impl<B> Chunks<B> {
     #[inline]
     pub(crate) fn is_pressed(&self) -> bool {
         self.available() < self.used
+    }
+
+    /// What one more queue may have of the last quarter, in chunks; `None` while more than that is
+    /// free.
+    ///
+    /// A share of what is left (Choudhury and Hahne's dynamic threshold) is never the whole of it:
+    /// queues that nobody reads stop growing before those of others starve.
+    #[inline]
+    pub(crate) fn last_share(&self) -> Option<u32> {
+        let available = self.available();
+        if available >= self.used / 3 {
+            return None;
+        }
+        let share = available.checked_div(LAST_SHARES).unwrap_or(0);
+        Some((share as u32).max(1))
     }
 
     /// Takes a chunk that is in no queue; gives the buffer back when none is free.
@@ -479,10 +498,15 @@ mod tests {
         let mut pool = HeapPool::new(4, 2_176);
         let mut chunks = Chunks::with_reserve(3, 1);
         let mut queue = ChunkQueue::EMPTY;
-        for (seq, pressed) in [(0, false), (100, true), (200, true)] {
+        for (seq, pressed, last_share) in
+            [(0, false, None), (100, true, None), (200, true, Some(1))]
+        {
             let index = chunk(&mut pool, &mut chunks, seq, 100);
             chunks.push_back(&mut queue, index);
-            assert_eq!(chunks.is_pressed(), pressed);
+            assert_eq!(
+                (chunks.is_pressed(), chunks.last_share()),
+                (pressed, last_share)
+            );
         }
         let buf = pool.alloc().expect("a buffer is left");
         assert!(chunks.take(buf, SeqNumber::new(300), 0, 100).is_err());

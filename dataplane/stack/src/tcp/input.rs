@@ -309,11 +309,11 @@ impl Connection {
     fn queue_piece<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
         let in_turn = piece.seq == self.window.nxt;
         let pressed = self.look_at_memory(env.chunks);
+        if in_turn && !self.receive.has_room(env.chunks) {
+            env.stats.drop(DropReason::ReceiveBufferFull);
+            return false;
+        }
         if in_turn && self.reassembly.is_empty() {
-            if !self.receive.has_room(pressed) {
-                env.stats.drop(DropReason::ReceiveBufferFull);
-                return false;
-            }
             let end = piece.seq.plus(piece.len.into());
             let Ok(index) = env
                 .chunks
@@ -332,7 +332,7 @@ impl Connection {
             count!(env.stats.ofo_pruned);
         }
         if !in_turn {
-            if pressed && self.reassembly.is_crowded() {
+            if pressed && self.reassembly.is_crowded(env.chunks) {
                 count!(env.stats.tcp_ofo_drop);
                 env.stats.drop(DropReason::ReassemblyFull);
                 return false;

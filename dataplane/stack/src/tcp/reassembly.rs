@@ -111,8 +111,9 @@ impl Reassembly {
 
     /// Whether it holds more than one connection should while memory is short.
     #[inline]
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.queue.count() >= chunks_max_pressed(0)
+    pub(crate) fn is_crowded<B>(&self, chunks: &Chunks<B>) -> bool {
+        let most = chunks_max_pressed(0);
+        self.queue.count() >= chunks.last_share().map_or(most, |share| share.min(most))
     }
 
     /// Out-of-order bytes and chunks.

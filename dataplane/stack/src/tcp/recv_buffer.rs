@@ -53,11 +53,12 @@ impl ReceiveBuffer {
     }
 
     /// Whether another chunk may be held. While memory is short, tiny segments fill the queue as if
-    /// they were larger.
+    /// they were larger; of the very last of it, a queue gets a share, whatever was promised.
     #[inline]
-    pub(crate) fn has_room(&self, pressed: bool) -> bool {
-        let most = if pressed {
+    pub(crate) fn has_room<B>(&self, chunks: &Chunks<B>) -> bool {
+        let most = if chunks.is_pressed() {
             chunks_max_pressed(self.queue.bytes())
+                .min(chunks.last_share().unwrap_or(RECEIVE_CHUNKS_MAX))
         } else {
             RECEIVE_CHUNKS_MAX
         };

@@ -14,6 +14,7 @@ mod reload_adds_a_backend;
 mod requests_alternate;
 mod sigterm_drains_and_ends;
 mod slow_reader_holds_the_sender_back;
+mod stalled_readers_starve_nobody;
 mod stock_dumpcap_captures;
 mod stock_telemetry_client_is_answered;
 mod transfers_arrive_intact;
@@ -36,6 +37,7 @@ pub(crate) const ALL: &[&Case] = &[
     &load_brings_no_socket_error::BRIEF,
     &iperf_never_stalls::CASE,
     &slow_reader_holds_the_sender_back::CASE,
+    &stalled_readers_starve_nobody::CASE,
     &lossy_wires_deliver_all::FRONT_CASE,
     &lossy_wires_deliver_all::BACK_CASE,
     &capture_shows_no_error_of_ours::CASE,
