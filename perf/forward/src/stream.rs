@@ -143,7 +143,8 @@ impl Stream {
 
 /// The one way out: what the device does not take is offered again a bounded number of times, then
 /// counted and freed. A frame that the device can never take is counted and freed at once.
-#[inline]
+// Always: as a call of its own it costs a burst some eight cycles, of about a hundred on a ring.
+#[inline(always)]
 fn send(
     tx: &mut TxQueue,
     frames: &mut Burst,

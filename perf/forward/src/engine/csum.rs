@@ -5,11 +5,11 @@
 //! and what is not IP is only re-addressed. With `--csum-offload`, IPv4 and TCP checksums are left
 //! to the device where it offers both; what arrived is not looked at then, nor counted.
 
-use millrace_base::{MacAddress, PacketBuf, TxOffload};
+use millrace_base::{PacketBuf, TxOffload};
 use millrace_wire::{Checksum, protocol};
 
 use crate::engine::Engine;
-use crate::engine::headers::{Headers, for_each_prefetched, set_macs};
+use crate::engine::headers::{Headers, MACS_BYTES, for_each_prefetched, macs, set_macs};
 use crate::settings::Settings;
 use crate::stream::Stream;
 
@@ -21,8 +21,7 @@ const UDP_FIELD: usize = 6;
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Csum {
-    destination: MacAddress,
-    source: MacAddress,
+    macs: [u8; MACS_BYTES],
     offloads: bool,
 }
 
@@ -36,8 +35,7 @@ struct Wrong {
 impl Engine for Csum {
     fn begin(stream: &Stream, _: &Settings) -> Self {
         Self {
-            destination: stream.place().peer_mac,
-            source: stream.place().tx_mac,
+            macs: macs(stream.place().peer_mac, stream.place().tx_mac),
             offloads: stream.offloads_checksums(),
         }
     }
@@ -50,7 +48,7 @@ impl Engine for Csum {
         let (mut bad_ip, mut bad_l4) = (0u64, 0u64);
         for_each_prefetched(stream.frames_mut().frames_mut(), |frame| {
             if let Some(bytes) = frame.bytes_mut() {
-                set_macs(bytes, self.destination, self.source);
+                set_macs(bytes, &self.macs);
             }
             let wrong = mend(frame, self.offloads).unwrap_or_default();
             bad_ip = bad_ip.saturating_add(u64::from(wrong.ip));

@@ -5,7 +5,7 @@ use millrace_dpdk::Mbuf;
 use millrace_wire::{EtherType, EthernetView, IpView, protocol};
 
 /// Bytes of both Ethernet addresses.
-const MACS_BYTES: usize = 12;
+pub(super) const MACS_BYTES: usize = 12;
 
 /// Where the parts of an IP packet are in its frame, and what they are. Offsets count from the start
 /// of the frame.
@@ -100,13 +100,18 @@ pub(super) fn swap_macs(frame: &mut [u8]) {
     }
 }
 
+/// Both Ethernet addresses as they stand in a frame. Made once, so that writing them is two stores.
+pub(super) fn macs(destination: MacAddress, source: MacAddress) -> [u8; MACS_BYTES] {
+    let [a, b, c, d, e, f] = *destination.octets();
+    let [g, h, i, j, k, l] = *source.octets();
+    [a, b, c, d, e, f, g, h, i, j, k, l]
+}
+
 /// Writes the Ethernet addresses; leaves a frame without room for both alone.
 #[inline]
-pub(super) fn set_macs(frame: &mut [u8], destination: MacAddress, source: MacAddress) {
-    if let Some(macs) = frame.first_chunk_mut::<MACS_BYTES>() {
-        let [a, b, c, d, e, f] = *destination.octets();
-        let [g, h, i, j, k, l] = *source.octets();
-        *macs = [a, b, c, d, e, f, g, h, i, j, k, l];
+pub(super) fn set_macs(frame: &mut [u8], macs: &[u8; MACS_BYTES]) {
+    if let Some(field) = frame.first_chunk_mut() {
+        *field = *macs;
     }
 }
 

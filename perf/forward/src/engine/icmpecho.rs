@@ -12,7 +12,7 @@ use millrace_wire::icmpv4::echo_reply_in_place_v4;
 use millrace_wire::{EtherType, protocol};
 
 use crate::engine::Engine;
-use crate::engine::headers::{Headers, ether_type, set_macs, swap_addresses, swap_macs};
+use crate::engine::headers::{Headers, ether_type, macs, set_macs, swap_addresses, swap_macs};
 use crate::settings::Settings;
 use crate::stream::Stream;
 
@@ -67,7 +67,7 @@ fn answer_arp(bytes: &mut [u8], payload: usize, mac: MacAddress) -> Option<()> {
         return None;
     }
     request.answered_by(mac).emit(packet)?;
-    set_macs(bytes, request.sender_mac, mac);
+    set_macs(bytes, &macs(request.sender_mac, mac));
     Some(())
 }
 

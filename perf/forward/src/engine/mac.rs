@@ -2,25 +2,23 @@
 //! that port's peer (`--eth-peer`) as its destination, and sends it. What a router does to the
 //! Ethernet header.
 
-use millrace_base::{MacAddress, PacketBuf};
+use millrace_base::PacketBuf;
 
 use crate::engine::Engine;
-use crate::engine::headers::set_macs;
+use crate::engine::headers::{MACS_BYTES, macs, set_macs};
 use crate::settings::Settings;
 use crate::stream::Stream;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Mac {
-    destination: MacAddress,
-    source: MacAddress,
+    macs: [u8; MACS_BYTES],
 }
 
 impl Engine for Mac {
     fn begin(stream: &Stream, _: &Settings) -> Self {
         Self {
-            destination: stream.place().peer_mac,
-            source: stream.place().tx_mac,
+            macs: macs(stream.place().peer_mac, stream.place().tx_mac),
         }
     }
 
@@ -31,7 +29,7 @@ impl Engine for Mac {
         }
         for frame in stream.frames_mut().frames_mut() {
             if let Some(bytes) = frame.bytes_mut() {
-                set_macs(bytes, self.destination, self.source);
+                set_macs(bytes, &self.macs);
             }
         }
         stream.transmit();
