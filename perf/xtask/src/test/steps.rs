@@ -93,13 +93,15 @@ pub(super) const STEPS: &[Step] = &[
 ];
 
 /// The crates that need libdpdk to build.
-const DPDK_CRATES: [&str; 6] = [
+const DPDK_CRATES: [&str; 8] = [
     "-p",
     "millrace-dpdk-sys",
     "-p",
     "millrace-dpdk",
     "-p",
     "millrace-worker",
+    "-p",
+    "millrace-forward",
 ];
 
 /// Runs cargo in the foreground; its output is the step's output.
