@@ -22,6 +22,9 @@ use crate::server::Message;
 const CLIENTS_MAX: usize = 16;
 /// How long a client may take to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one exchange may take in all: clients that ask and never read would otherwise hold
+/// every place for ever.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Listens.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -51,9 +54,13 @@ pub(crate) async fn serve(listener: TcpListener, messages: mpsc::Sender<Message>
             let mut server = hyper::server::conn::http1::Builder::new();
             server
                 .timer(TokioTimer::new())
+                .keep_alive(false)
                 .header_read_timeout(HEAD_TIMEOUT);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "metrics client");
+            let exchange = server.serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "metrics client"),
+                Err(_elapsed) => tracing::debug!("a metrics client took too long"),
             }
             drop(slot);
         });

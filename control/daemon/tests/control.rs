@@ -2,7 +2,8 @@
 
 mod harness;
 
-use std::net::IpAddr;
+use std::io::Write as _;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use harness::{Control, Dataplane, MAC, Place};
@@ -442,6 +443,26 @@ fn metrics_carry_the_regions_counters_and_our_own() {
         complaints.contains("lcore 0 shows no sign of life"),
         "{complaints}"
     );
+}
+
+// Sixteen clients that asked on and on and read nothing once held every place until they left.
+#[test]
+fn clients_that_never_read_do_not_keep_scrapers_out() {
+    let (place, _dataplane, _control) = running("hogs", 1);
+    let requests = "GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n".repeat(20_000);
+    let hogs: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut hog = TcpStream::connect(("127.0.0.1", place.metrics_port)).expect("connect");
+            hog.set_write_timeout(Some(Duration::from_millis(300)))
+                .expect("timeout");
+            // Nobody takes all of it: it ends by the timeout or by a reset.
+            let _ = hog.write_all(requests.as_bytes());
+            hog
+        })
+        .collect();
+    let (status, _) = place.get("/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    drop(hogs);
 }
 
 #[test]
