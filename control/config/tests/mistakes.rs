@@ -333,6 +333,18 @@ fn a_backend_without_a_route_is_found() {
     );
 }
 
+// A connection to an address of ours is refused by the stack, so such a backend could never be up.
+#[test]
+fn no_address_of_ours_is_a_backend() {
+    for ours in ["10.8.0.10", "10.8.0.100", "10.9.0.10"] {
+        let text = VALID.replace("10.9.0.3:80", &format!("{ours}:80"));
+        let shown: Vec<String> = problems(&text).iter().map(ToString::to_string).collect();
+        let expected =
+            format!("f:42: backend {ours} is our own address\n  hint: name the server's address");
+        assert_eq!(shown, [expected]);
+    }
+}
+
 #[test]
 fn all_mistakes_are_reported_in_file_order() {
     let text = VALID

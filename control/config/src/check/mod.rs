@@ -63,7 +63,10 @@ pub(crate) fn check(raw: &Raw, layers: &Layers, problems: &mut Vec<Problem>) -> 
     let listeners = check.listeners(&raw.listener, &raw.pool, &plain);
     check.own_addresses(raw, &plain, &listeners);
     if check.ports_known {
-        check.backends_reachable(&raw.pool, &plain, &routes);
+        let vips = listeners.iter().flatten().map(|listener| listener.address);
+        let sources = snat.addresses.iter().map(|own| own.address);
+        let further: Vec<Address> = vips.chain(sources).collect();
+        check.backends_reachable(&raw.pool, &plain, &further, &routes);
     }
     if check.ports_known && snat_known {
         check.backend_families(&raw.pool, &snat);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use millrace_base::Address;
+
 use super::{BACKENDS_MAX, Check, LISTENERS_MAX, POOLS_MAX, family};
 use crate::fault::Fault;
 use crate::raw;
@@ -97,11 +99,13 @@ impl Check<'_> {
         backends.into_iter().collect()
     }
 
-    /// Every backend needs a way there and must not be ourselves.
+    /// Every backend needs a way there and must not be ourselves; `further` are our addresses
+    /// beside those of the ports.
     pub(super) fn backends_reachable(
         &mut self,
         pools: &[raw::Pool],
         ports: &[Port],
+        further: &[Address],
         routes: &[Option<Route>],
     ) {
         let routes_complete = routes.iter().all(Option::is_some);
@@ -112,7 +116,7 @@ impl Check<'_> {
                     continue;
                 };
                 let ours = |port: &Port| port.addresses.iter().any(|own| own.address == address);
-                if ports.iter().any(ours) {
+                if ports.iter().any(ours) || further.contains(&address) {
                     let message = format!("backend {address} is our own address");
                     self.contradiction(&path, &message, "name the server's address");
                 }
