@@ -175,6 +175,11 @@ where
             return false;
         }
         self.head_cached = head;
+        if used == capacity {
+            // Full to us; if the shared tail was overwritten with this very head, empty to the
+            // consumer, and neither would ever move.
+            self.repair_tail();
+        }
         used < capacity
     }
 

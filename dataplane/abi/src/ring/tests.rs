@@ -232,6 +232,26 @@ proptest! {
     }
 }
 
+// Found by the property above: the shared tail overwritten with what is, to the producer, the head of a full ring.
+#[test]
+fn a_ring_that_is_full_to_one_end_and_empty_to_the_other_heals() {
+    let ring = ring_at(0);
+    let mut producer = Producer::attach(Arc::clone(&ring));
+    let mut consumer = Consumer::attach(Arc::clone(&ring));
+    for number in 0..CAPACITY as u64 {
+        producer.push(&[number; WORDS]).expect("room");
+    }
+    ring.tail.0.store(0, Ordering::Relaxed);
+    assert_eq!(consumer.pop(), None, "empty to the consumer");
+    assert_eq!(producer.push(&[9; WORDS]), Err(Full));
+    assert_eq!(
+        consumer.pop(),
+        Some([0; WORDS]),
+        "the producer has put its index back"
+    );
+    producer.push(&[9; WORDS]).expect("room again");
+}
+
 #[test]
 fn an_impossible_index_is_counted_by_the_end_that_sees_it() {
     let ring = ring_at(0);
