@@ -6,16 +6,19 @@ use millrace_dpdk::{Burst, Mbuf, TxQueue};
 use crate::counters::{Counters, count};
 
 /// How long a device may take nothing at all before what waits for it is dropped. A link that is down must not hold
-/// buffers and older segments for ever, nor the other ports; TCP sends again what was dropped.
+/// buffers and older segments for ever; TCP sends again what was dropped.
 const STALL_MAX: Nanos = Nanos::from_millis(200);
+
+/// Since when a device has taken nothing that was offered; `NEVER` while it takes.
+#[derive(Debug)]
+struct Stall(Instant);
 
 /// One lcore's transmit queue on one port, and the frames the device has not taken yet.
 #[derive(Debug)]
 pub(crate) struct TxPort {
     queue: TxQueue,
     waiting: Burst,
-    /// Since when the device has taken nothing that was offered; `NEVER` while it takes.
-    stalled_since: Instant,
+    stall: Stall,
 }
 
 impl TxPort {
@@ -24,7 +27,7 @@ impl TxPort {
         Self {
             queue,
             waiting: Burst::new(),
-            stalled_since: Instant::NEVER,
+            stall: Stall(Instant::NEVER),
         }
     }
 
@@ -59,19 +62,50 @@ impl TxPort {
         if left > 0 {
             count!(counters.tx_bursts_short);
         }
-        if left == 0 || sent > 0 || refused > 0 {
-            self.stalled_since = Instant::NEVER;
-        } else if self.stalled_since == Instant::NEVER {
-            self.stalled_since = now;
-        } else if now.since(self.stalled_since) >= STALL_MAX {
-            count!(counters.tx_frames_expired, left);
+        let moved = sent > 0 || refused > 0;
+        if self.stall.is_over_patience(now, moved) {
+            count!(counters.tx_frames_expired, self.waiting.len());
             self.waiting.clear();
-            self.stalled_since = Instant::NEVER;
         }
     }
 
     /// Chains that had to be copied into one buffer.
     pub(crate) fn flattened(&self) -> u64 {
         self.queue.flattened()
+    }
+}
+
+impl Stall {
+    /// Takes note of an offer that `moved` something or nothing; tells whether to drop what waits.
+    ///
+    /// Once patience is over it stays over until the device takes something: a dead link then costs the other ports
+    /// nothing, because its burst is emptied whenever it is full.
+    fn is_over_patience(&mut self, now: Instant, moved: bool) -> bool {
+        if moved {
+            self.0 = Instant::NEVER;
+            return false;
+        }
+        if self.0 == Instant::NEVER {
+            self.0 = now;
+        }
+        now.since(self.0) >= STALL_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Found by reading: a port that takes nothing held the others for 200 ms per burst, again and again.
+    #[test]
+    fn patience_ends_once_and_returns_when_the_device_takes_something() {
+        let mut stall = Stall(Instant::NEVER);
+        let at = Instant::from_millis;
+        assert!(!stall.is_over_patience(at(1_000), false));
+        assert!(!stall.is_over_patience(at(1_199), false));
+        assert!(stall.is_over_patience(at(1_200), false));
+        assert!(stall.is_over_patience(at(1_201), false), "no second wait");
+        assert!(!stall.is_over_patience(at(1_202), true));
+        assert!(!stall.is_over_patience(at(1_203), false));
     }
 }
