@@ -93,7 +93,7 @@ pub(super) const STEPS: &[Step] = &[
 ];
 
 /// The crates that need libdpdk to build.
-const DPDK_CRATES: [&str; 8] = [
+const DPDK_CRATES: [&str; 10] = [
     "-p",
     "millrace-dpdk-sys",
     "-p",
@@ -102,6 +102,8 @@ const DPDK_CRATES: [&str; 8] = [
     "millrace-worker",
     "-p",
     "millrace-forward",
+    "-p",
+    "millrace-load",
 ];
 
 /// Runs cargo in the foreground; its output is the step's output.

@@ -1,0 +1,18 @@
+//! A TCP load generator and sink on our own stack and the safe DPDK crate.
+//!
+//! The clock that everything here is measured against is the schedule, not the last answer: see
+//! [`schedule`].
+#![forbid(unsafe_code)]
+#![warn(missing_debug_implementations)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable
+    )
+)]
+
+pub mod schedule;
