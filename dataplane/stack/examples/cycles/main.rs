@@ -1,17 +1,25 @@
 //! Nanoseconds the stack spends on a data segment in, its splice, the segment out, its ACK, and on a
 //! whole short connection through a balancer.
 //!
-//! `cargo run --release -p millrace-stack --example cycles`. Prints medians over bursts of 32; the
-//! second column leaves checksums to the device, as every network card can. With one connection
-//! everything lies in the first caches; with 10,000 in turn each segment finds another one's state.
+//! `cargo run --release -p millrace-stack --example cycles`. Prints medians over bursts of 32, and
+//! what the best tenth of them took; "offload" leaves checksums to the device, as every network
+//! card can. With one connection everything lies in the first caches; with 10,000 in turn each
+//! segment finds another one's state.
+//!
+//! `--only STAGE [--count N] [--connections K] [--offload]` measures one stage (data-in, splice,
+//! data-out, ack-out, ack-in, session) N times. What is measured runs inside a function of that
+//! name, so that instructions can be counted:
+//!
+//! `valgrind --tool=callgrind --collect-atstart=no --toggle-collect='*rig*measured*' cycles --only
+//! data-in`, divided by the units it prints.
 
 mod pool;
 mod rig;
 
-use millrace_base::{Nanos, PacketBuf as _};
+use millrace_base::Nanos;
 use millrace_stack::{FlowId, Ready};
 
-use rig::{Meter, Rig};
+use rig::{Meter, Rig, Stage};
 
 const BURST: usize = 32;
 const SEGMENT_BYTES: usize = 1_448;
@@ -19,47 +27,114 @@ const REQUEST_BYTES: usize = 100;
 const REPLY_BYTES: usize = 1_000;
 const STEP: Nanos = Nanos::from_micros(50);
 
+/// One run: what is measured, how often, over how many connections.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    only: Option<Stage>,
+    count: usize,
+    connections: usize,
+    offload: bool,
+}
+
 fn main() {
-    println!("{:34} {:>10} {:>10}", "ns", "software", "offload");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match parse(&arguments) {
+        Ok(Some(run)) => one(run),
+        Ok(None) => all(),
+        Err(unknown) => eprintln!("what is {unknown}? See the head of examples/cycles/main.rs"),
+    }
+}
+
+/// The run that the arguments ask for; `None` without arguments.
+fn parse(arguments: &[String]) -> Result<Option<Run>, String> {
+    let mut run = Run {
+        only: None,
+        count: 64_000,
+        connections: 1,
+        offload: false,
+    };
+    let mut rest = arguments.iter();
+    while let Some(name) = rest.next() {
+        let mut value = || rest.next().cloned().unwrap_or_default();
+        match name.as_str() {
+            "--only" => {
+                let wanted = value();
+                run.only = Stage::ALL.into_iter().find(|s| s.name() == wanted);
+                run.only.ok_or(wanted)?;
+            }
+            "--count" => run.count = value().parse().map_err(|_| name.clone())?,
+            "--connections" => run.connections = value().parse().map_err(|_| name.clone())?,
+            "--offload" => run.offload = true,
+            _ => return Err(name.clone()),
+        }
+    }
+    Ok(run.only.is_some().then_some(run))
+}
+
+fn one(run: Run) {
+    let mut meter = match run.only {
+        Some(Stage::Session) | None => sessions(run).0,
+        Some(stage) => {
+            let at = Stage::ALL.iter().position(|other| *other == stage);
+            bulk(run)[at.unwrap_or(0)].clone()
+        }
+    };
+    let units = meter.units();
+    let (median, best) = (meter.median(), meter.best());
+    println!("{units} units, {median:.1} ns each, best tenth {best:.1} ns");
+}
+
+fn all() {
+    let titles = ["software", "best", "offload", "best"];
+    println!(
+        "{:34} {:>9} {:>9} {:>9} {:>9}",
+        "ns", titles[0], titles[1], titles[2], titles[3]
+    );
+    let run = |connections, offload| Run {
+        only: None,
+        count: 20_000 * BURST,
+        connections,
+        offload,
+    };
     for connections in [1, 10_000] {
         println!("{connections} connection(s), segments of {SEGMENT_BYTES} bytes");
-        let columns = [false, true].map(|offload| bulk(connections, offload));
-        let names = [
-            "data segment in",
-            "splice",
-            "data segment out",
-            "ACK out",
-            "ACK in",
-        ];
-        let [software, offload] = columns;
-        for (name, (mut software, mut offload)) in
-            names.iter().zip(software.into_iter().zip(offload))
+        let [software, offload] = [false, true].map(|offload| bulk(run(connections, offload)));
+        for (stage, (software, offload)) in Stage::ALL.iter().zip(software.into_iter().zip(offload))
         {
-            row(name, software.median(), offload.median());
+            row(stage.name(), [software, offload], 1.0);
         }
     }
     println!("short session: two handshakes, {REQUEST_BYTES} bytes in, {REPLY_BYTES} out, closes");
-    let [(mut software, frames), (mut offload, _)] = [false, true].map(sessions);
-    row("session", software.median(), offload.median());
+    let [(software, frames), (offload, _)] = [false, true].map(|offload| {
+        sessions(Run {
+            count: 1_500 * BURST,
+            ..run(1, offload)
+        })
+    });
+    row("session", [software.clone(), offload.clone()], 1.0);
     row(
         &format!("a frame of its {frames:.1}"),
-        software.median() / frames,
-        offload.median() / frames,
+        [software, offload],
+        frames,
     );
 }
 
-fn row(name: &str, software: f64, offload: f64) {
-    println!("  {name:32} {software:10.0} {offload:10.0}");
+fn row(name: &str, meters: [Meter; 2], divisor: f64) {
+    let values = meters.map(|mut meter| {
+        let (median, best) = (meter.median() / divisor, meter.best() / divisor);
+        format!("{median:9.0} {best:9.0}")
+    });
+    println!("  {name:32} {}", values.join(" "));
 }
 
 /// Segments in turn over all connections, from client to server.
-fn bulk(connections: usize, offload: bool) -> [Meter; 5] {
-    let mut rig = Rig::new(offload);
+fn bulk(run: Run) -> [Meter; 5] {
+    let connections = run.connections;
+    let mut rig = Rig::new(run.offload, run.only);
     let flows = open(&mut rig, connections);
     let data = vec![7; SEGMENT_BYTES];
     let mut meters = <[Meter; 5]>::default();
-    let rounds = 20_000;
-    for round in 0..rounds {
+    for round in 0..run.count / BURST {
         for turn in 0..BURST {
             let flow = flows[(round * BURST + turn) % connections];
             let client = &mut rig.client;
@@ -67,10 +142,12 @@ fn bulk(connections: usize, offload: bool) -> [Meter; 5] {
         }
         let burst = rig.client.frames(rig.now);
         let [data_in, splice, data_out, ack_out, ack_in] = &mut meters;
-        data_in.add(rig.handle(0, &burst), burst.len());
-        let (ns, moved) = rig.timed(Rig::balance);
+        data_in.add(rig.handle(Stage::DataIn, 0, &burst), burst.len());
+        // The splice comes first in a worker; here it must not, to tell ACKs from data.
+        let mut frames = transmit(&mut rig, Stage::AckOut, ack_out);
+        let (ns, moved) = rig.timed(Stage::Splice, Rig::balance);
         splice.add(ns, moved / SEGMENT_BYTES);
-        let frames = transmit(&mut rig, data_out, ack_out);
+        frames.extend(transmit(&mut rig, Stage::DataOut, data_out));
         let mut acks = Vec::new();
         let mut sink = [0; 65_536];
         for (number, (port, frame)) in frames.iter().enumerate() {
@@ -96,7 +173,7 @@ fn bulk(connections: usize, offload: bool) -> [Meter; 5] {
         acks.extend(rig.server.frames(rig.now));
         drop(frames);
         rig.now = rig.now.after(STEP);
-        ack_in.add(rig.handle(1, &acks), acks.len());
+        ack_in.add(rig.handle(Stage::AckIn, 1, &acks), acks.len());
         rig.step(STEP);
         let now = rig.now;
         rig.balancer.stack.advance(now, &mut rig.balancer.pool);
@@ -106,28 +183,17 @@ fn bulk(connections: usize, offload: bool) -> [Meter; 5] {
     meters
 }
 
-/// Everything the balancer sends, one by one: data to the server, ACKs to the client.
-fn transmit(rig: &mut Rig, data: &mut Meter, ack: &mut Meter) -> Vec<(u16, pool::Buf)> {
-    let mut frames = Vec::new();
-    let (mut data_ns, mut datas) = (0, 0);
-    loop {
-        let (ns, transmit) = rig.timed(|rig| {
-            let host = &mut rig.balancer;
-            host.stack.poll_transmit(rig.now, &mut host.pool)
-        });
-        let Some(transmit) = transmit else {
-            break;
-        };
-        let port = transmit.port.number();
-        if port == 0 {
-            ack.add(ns, 1);
-        } else if transmit.frame.frame_len() > SEGMENT_BYTES {
-            data_ns += ns;
-            datas += 1;
+/// Everything the balancer sends now, with the port it leaves by.
+fn transmit(rig: &mut Rig, stage: Stage, meter: &mut Meter) -> Vec<(u16, pool::Buf)> {
+    let (ns, frames) = rig.timed(stage, |rig| {
+        let host = &mut rig.balancer;
+        let mut frames = Vec::with_capacity(4 * BURST);
+        while let Some(transmit) = host.stack.poll_transmit(rig.now, &mut host.pool) {
+            frames.push((transmit.port.number(), transmit.frame));
         }
-        frames.push((port, transmit.frame));
-    }
-    data.add(data_ns, datas);
+        frames
+    });
+    meter.add(ns, frames.len());
     frames
 }
 
@@ -151,8 +217,8 @@ fn open(rig: &mut Rig, connections: usize) -> Vec<FlowId> {
 fn exchange(rig: &mut Rig) -> (u64, usize) {
     let now = rig.now;
     let (client, server) = (rig.client.frames(now), rig.server.frames(now));
-    let mut ns = rig.handle(0, &client) + rig.handle(1, &server);
-    let (spent, frames) = rig.timed(|rig| {
+    let mut ns = rig.handle(Stage::Session, 0, &client) + rig.handle(Stage::Session, 1, &server);
+    let (spent, frames) = rig.timed(Stage::Session, |rig| {
         let now = rig.now;
         rig.balancer.stack.advance(now, &mut rig.balancer.pool);
         rig.balance();
@@ -178,11 +244,11 @@ fn exchange(rig: &mut Rig) -> (u64, usize) {
 }
 
 /// Whole sessions, a burst of them at a time; and the frames of one.
-fn sessions(offload: bool) -> (Meter, f64) {
-    let mut rig = Rig::new(offload);
+fn sessions(run: Run) -> (Meter, f64) {
+    let mut rig = Rig::new(run.offload, run.only);
     let mut meter = Meter::default();
     let (mut seen, mut batches) = (0, 0);
-    for _ in 0..1_500 {
+    for _ in 0..run.count / BURST {
         for _ in 0..BURST {
             rig.connect();
         }
