@@ -130,6 +130,31 @@ impl Mbuf {
         }
     }
 
+    /// Says of the frame what a receiving device would: for whoever plays the device at the far end of a ring pair.
+    /// Refuses (returns `false`) when the first segment is shared.
+    #[must_use = "a refused verdict leaves the old one"]
+    pub fn set_rx_meta(&mut self, meta: RxMeta) -> bool {
+        let Some(head) = self.head_mut() else {
+            return false;
+        };
+        forget_received(head);
+        head.ol_flags |= match meta.ip_checksum {
+            ChecksumStatus::Unknown => 0,
+            ChecksumStatus::Good => sys::MR_MBUF_F_RX_IP_CKSUM_GOOD,
+            ChecksumStatus::Bad => sys::MR_MBUF_F_RX_IP_CKSUM_BAD,
+        };
+        head.ol_flags |= match meta.l4_checksum {
+            ChecksumStatus::Unknown => 0,
+            ChecksumStatus::Good => sys::MR_MBUF_F_RX_L4_CKSUM_GOOD,
+            ChecksumStatus::Bad => sys::MR_MBUF_F_RX_L4_CKSUM_BAD,
+        };
+        if let Some(hash) = meta.rss_hash {
+            head.ol_flags |= sys::MR_MBUF_F_RX_RSS_HASH;
+            head.hash_rss = hash;
+        }
+        true
+    }
+
     /// Segments in the chain.
     #[inline]
     pub fn segment_count(&self) -> usize {

@@ -2,7 +2,9 @@
 
 mod support;
 
-use millrace_base::{HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, TxOffload};
+use millrace_base::{
+    ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload,
+};
 use millrace_dpdk::{
     Burst, Device, Mbuf, Mempool, PlugError, Port, PortConfig, PortError, RssConfig, RssTypes,
     RxOffloads, RxQueue, Step, TxOffloads, TxQueue, Vdev,
@@ -350,6 +352,26 @@ fn offload_wishes_travel_with_the_frame_and_die_with_the_next_span() {
     assert_eq!(received.tx_offload(), wish);
     assert!(received.set_span(received.offset() + 14, 86));
     assert_eq!(received.tx_offload(), TxOffload::default());
+}
+
+#[test]
+fn who_plays_the_device_says_what_a_device_would_of_a_frame_of_its_own() {
+    let pool = pool(63);
+    let mut frame = frame(pool, &[0; 60]);
+    for status in [ChecksumStatus::Good, ChecksumStatus::Bad] {
+        let said = RxMeta {
+            ip_checksum: status,
+            l4_checksum: status,
+            rss_hash: Some(7),
+        };
+        assert!(frame.set_rx_meta(said));
+        assert_eq!(frame.rx_meta(), said);
+    }
+    let other = frame.share().expect("counts");
+    assert!(!frame.set_rx_meta(RxMeta::default()));
+    drop(other);
+    assert!(frame.set_rx_meta(RxMeta::default()));
+    assert_eq!(frame.rx_meta(), RxMeta::default());
 }
 
 #[test]

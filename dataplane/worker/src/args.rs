@@ -20,53 +20,53 @@ const MTU_RANGE: std::ops::RangeInclusive<u16> = 1_280..=9_600;
 /// Exit codes: 0 clean shutdown, 1 the dataplane could not start or had to give up, 2 bad arguments.
 #[derive(Parser, Debug, Clone)]
 #[command(name = "millrace-dataplane", version)]
-pub(crate) struct Args {
+pub struct Args {
     /// Where the shared region is created, normally on a tmpfs.
     #[arg(long, value_name = "DIR", default_value = "/run/millrace")]
-    pub(crate) runtime_dir: PathBuf,
+    pub runtime_dir: PathBuf,
     /// CPUs that run the packet loop, one lcore each.
     #[arg(long, value_name = "CPU,CPU", value_delimiter = ',', required = true)]
-    pub(crate) lcores: Vec<u16>,
+    pub lcores: Vec<u16>,
     /// Packet buffers in all.
     #[arg(long, value_name = "N", default_value_t = 65_536)]
-    pub(crate) mbufs: u32,
+    pub mbufs: u32,
     /// Bytes of memory in a packet buffer, the 128 bytes of headroom included.
     #[arg(long, value_name = "BYTES", default_value_t = 2_176,
           value_parser = clap::value_parser!(u16).range(i64::from(MBUF_BYTES_MIN)..))]
-    pub(crate) mbuf_bytes: u16,
+    pub mbuf_bytes: u16,
     /// Where packet memory comes from: auto, hugepages or no-huge; `:MB` after it sizes it.
     #[arg(long, value_name = "KIND[:MB]", default_value = "auto")]
-    pub(crate) memory: Memory,
+    pub memory: Memory,
     /// Let `dpdk-dumpcap` attach. Packet memory then lies in files of the huge-page mount, which a `kill -9` leaves behind.
     #[arg(long)]
-    pub(crate) capture: bool,
+    pub capture: bool,
     /// Name of this instance among DPDK processes on the machine.
     #[arg(long, value_name = "NAME", default_value = "millrace")]
-    pub(crate) file_prefix: String,
+    pub file_prefix: String,
     /// Connections one lcore can hold; a proxied session needs two.
     #[arg(long, value_name = "N", default_value_t = 65_536,
           value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
-    pub(crate) connections_max: u32,
+    pub connections_max: u32,
     /// What an lcore does when there is nothing to do.
     #[arg(long, value_enum, default_value_t = Idle::Sleep)]
-    pub(crate) idle: Idle,
+    pub idle: Idle,
     /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;queues=1`.
     #[arg(long = "port", value_name = "SPEC", required = true)]
-    pub(crate) ports: Vec<PortSpec>,
+    pub ports: Vec<PortSpec>,
     /// A further argument for DPDK's environment abstraction layer, as it is.
     #[arg(long = "eal-arg", value_name = "ARG", allow_hyphen_values = true)]
-    pub(crate) eal_args: Vec<String>,
+    pub eal_args: Vec<String>,
     /// Least severe log line that is printed, or a `tracing` filter.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: String,
+    pub log_level: String,
     /// Form of the log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
+    pub log_format: LogFormat,
 }
 
 /// What an lcore does when there is nothing to do.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Idle {
+pub enum Idle {
     /// Poll without a break: lowest latency, a full core.
     Poll,
     /// Poll with the CPU's pause instruction: a full core, but kind to the sibling thread.
@@ -77,7 +77,7 @@ pub(crate) enum Idle {
 
 /// Form of the log lines.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object per line.
@@ -86,16 +86,16 @@ pub(crate) enum LogFormat {
 
 /// Where packet memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Which pages.
-    pub(crate) kind: MemoryKind,
+    pub kind: MemoryKind,
     /// Megabytes to take; 0 lets the mbuf count decide.
-    pub(crate) megabytes: u32,
+    pub megabytes: u32,
 }
 
 /// Which pages back the packet memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MemoryKind {
+pub enum MemoryKind {
     /// Huge pages when enough are free, ordinary pages otherwise.
     Auto,
     /// Huge pages or nothing.
@@ -106,22 +106,22 @@ pub(crate) enum MemoryKind {
 
 /// One network port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PortSpec {
+pub struct PortSpec {
     /// The operator's name for it.
-    pub(crate) name: String,
+    pub name: String,
     /// A DPDK virtual device with its arguments, or a PCI address.
-    pub(crate) device: String,
+    pub device: String,
     /// Our address on this port; `None` takes the device's own.
-    pub(crate) mac: Option<MacAddress>,
+    pub mac: Option<MacAddress>,
     /// Largest IP packet, bytes.
-    pub(crate) mtu: u16,
+    pub mtu: u16,
     /// Receive and transmit queues; `None` is one per lcore.
-    pub(crate) queues: Option<u16>,
+    pub queues: Option<u16>,
 }
 
 impl Args {
     /// Checks what one argument alone cannot tell. The error is a sentence for the operator.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         if self.lcores.len() > LCORES_MAX {
             return Err(format!(
                 "--lcores: at most {LCORES_MAX} lcores are supported"
@@ -157,7 +157,7 @@ impl Args {
 
 impl PortSpec {
     /// Whether the device is a PCI function (bound through `-a`) and not a virtual device (`--vdev`).
-    pub(crate) fn is_pci(&self) -> bool {
+    pub fn is_pci(&self) -> bool {
         !self.device.starts_with("net_") && self.device.contains(':')
     }
 }

@@ -42,15 +42,15 @@ const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 const PROBES_MAX: usize = 512;
 
 /// A dataplane that is ready to run.
-pub(crate) struct Dataplane {
+pub struct Dataplane {
     /// The proof that EAL runs.
-    pub(crate) eal: Eal,
+    pub eal: Eal,
     /// The ports, for statistics and link state.
-    pub(crate) ports: Vec<Port>,
+    pub ports: Vec<Port>,
     /// Each lcore's loop and where it will run.
-    pub(crate) lcores: Vec<(EalLcore, Lcore)>,
+    pub lcores: Vec<(EalLcore, Lcore)>,
     /// The shared region.
-    pub(crate) region: Region,
+    pub region: Region,
 }
 
 struct StartedPort {
@@ -62,17 +62,30 @@ struct StartedPort {
 }
 
 /// Does everything up to, and not including, the first packet.
-pub(crate) fn boot(args: &Args, control: &Control) -> Result<Dataplane> {
+pub fn boot(args: &Args, control: &Control) -> Result<Dataplane> {
     let eal = start_eal(args)?;
     info!(
         version = eal.version(),
         capture = eal.is_capture_ready(),
         "EAL started"
     );
+    assemble(eal, args, control, offloads_of)
+}
+
+/// The part of `boot` after EAL has started: the devices that `args` names may have been plugged in since.
+///
+/// `offloads` tells what to leave to a device: [`offloads_of`], unless the other end of the device is code that takes
+/// frames as a better one would. The part of `args` that is EAL's is not looked at.
+pub fn assemble(
+    eal: Eal,
+    args: &Args,
+    control: &Control,
+    offloads: impl Fn(&Effective) -> Offloads,
+) -> Result<Dataplane> {
     let pool = create_pool(&eal, args)?;
     let mut ports = Vec::with_capacity(args.ports.len());
     for spec in &args.ports {
-        ports.push(start_port(&eal, spec, args, pool)?);
+        ports.push(start_port(&eal, spec, args, pool, &offloads)?);
     }
     let region = create_region(&eal, args, &ports)?;
     let lcores = create_lcores(&eal, args, control, pool, &mut ports, &region)?;
@@ -154,7 +167,13 @@ fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
     MbufPool::create(eal, &config, memory::views(args.mbufs)).context("packet buffers")
 }
 
-fn start_port(eal: &Eal, spec: &PortSpec, args: &Args, pool: MbufPool) -> Result<StartedPort> {
+fn start_port(
+    eal: &Eal,
+    spec: &PortSpec,
+    args: &Args,
+    pool: MbufPool,
+    offloads: impl Fn(&Effective) -> Offloads,
+) -> Result<StartedPort> {
     let name = spec.device.split(',').next().unwrap_or_default();
     let device = Device::by_name(eal, name).with_context(|| format!("port {}", spec.name))?;
     let queues = args.lcores.len() as u16;
@@ -172,7 +191,7 @@ fn start_port(eal: &Eal, spec: &PortSpec, args: &Args, pool: MbufPool) -> Result
         .with_context(|| format!("port {}", spec.name))?;
     info!(port = spec.name, "\n{}", port.effective());
     let mac = spec.mac.unwrap_or_else(|| port.mac());
-    let offloads = offloads_of(port.effective());
+    let offloads = offloads(port.effective());
     let info = PortInfo {
         name: Name::new(&spec.name),
         driver: Name::new(&port.effective().offered.driver),
@@ -199,7 +218,7 @@ fn usable_mtu(spec: &PortSpec, effective: &Effective) -> u16 {
 }
 
 /// What is in force on the device, as the stack wants to know it.
-fn offloads_of(effective: &Effective) -> Offloads {
+pub fn offloads_of(effective: &Effective) -> Offloads {
     let has = |offload: TxOffloads| effective.tx_offloads.contains(offload);
     let segments_max = if effective.sends_chains() {
         effective.offered.tx_segments_max

@@ -21,14 +21,14 @@ pub(crate) use count;
 macro_rules! worker_counters {
     ($($(#[doc = $help:literal])+ $field:ident = $name:literal,)+) => {
         /// What one lcore's loop counts.
-        #[derive(Debug, Default)]
-        pub(crate) struct Counters {
-            $($(#[doc = $help])+ pub(crate) $field: u64,)+
+        #[derive(Clone, Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $help])+ pub $field: u64,)+
         }
 
         impl Counters {
             /// Calls back with the name, the sentence and the value of each.
-            pub(crate) fn for_each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
+            pub fn for_each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
                 $(visit($name, concat!($($help),+).trim_ascii(), self.$field);)+
             }
         }

@@ -15,7 +15,7 @@ use crate::shutdown::{Control, GRACE, Phase, Signals};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns when every lcore has been asked to stop.
-pub(crate) fn until_shutdown(
+pub fn until_shutdown(
     signals: &Signals,
     control: &Control,
     ports: &[Port],

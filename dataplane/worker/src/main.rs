@@ -13,31 +13,15 @@
     )
 )]
 
-mod args;
-mod boot;
-mod counters;
-mod housekeeping;
-mod idle;
-mod memory;
-mod owner;
-mod poll;
-mod shutdown;
-mod slowpath;
-mod steer;
-mod tx;
-
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use millrace_abi::heap::SealableHeap;
+use millrace_worker::{Args, Control, Dataplane, LogFormat, Signals};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
-
-use crate::args::{Args, LogFormat};
-use crate::boot::Dataplane;
-use crate::shutdown::{Control, Signals};
 
 #[global_allocator]
 static HEAP: SealableHeap = SealableHeap;
@@ -69,13 +53,13 @@ fn run(args: &Args) -> Result<()> {
         ports,
         lcores,
         region,
-    } = boot::boot(args, &control)?;
+    } = millrace_worker::boot(args, &control)?;
     let mut tasks = Vec::with_capacity(lcores.len());
     for (eal_lcore, lcore) in lcores {
         tasks.push(eal.launch(eal_lcore, move || lcore.run())?);
     }
     info!(lcores = tasks.len(), ports = ports.len(), "running");
-    housekeeping::until_shutdown(&signals, &control, &ports, &region, tasks.len());
+    millrace_worker::until_shutdown(&signals, &control, &ports, &region, tasks.len());
     for task in tasks {
         task.join()
             .map_err(|_| anyhow!("an lcore's loop panicked"))?;

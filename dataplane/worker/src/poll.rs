@@ -26,7 +26,7 @@ const TURNS_PER_CONTROL_LOOK: u32 = 8;
 const STEERED_PER_TURN_MAX: usize = 64;
 
 /// Everything one lcore owns.
-pub(crate) struct Lcore {
+pub struct Lcore {
     pub(crate) index: LcoreIndex,
     pub(crate) clock: Clock,
     pub(crate) pool: MbufPool,
@@ -49,7 +49,7 @@ pub(crate) struct Lcore {
 
 impl Lcore {
     /// Runs until the process is to stop.
-    pub(crate) fn run(mut self) {
+    pub fn run(mut self) {
         heap::seal_thread(on_allocation());
         self.state.phase = LcorePhase::Running as u64;
         self.state.tsc_hz = self.clock.hertz();
@@ -62,7 +62,7 @@ impl Lcore {
                     break;
                 }
             }
-            let worked = self.turn();
+            let worked = self.turn(self.clock.now());
             if worked {
                 self.idler.on_work();
             } else {
@@ -76,9 +76,8 @@ impl Lcore {
         heap::unseal_thread();
     }
 
-    /// One turn; tells whether it found work.
-    fn turn(&mut self) -> bool {
-        let now = self.clock.now();
+    /// One turn at `now`, which never goes back; tells whether it found work. `run` is this, again and again.
+    pub fn turn(&mut self, now: Instant) -> bool {
         self.turns = self.turns.wrapping_add(1);
         let mut worked = self.receive(now);
         if self.idler.is_quiet() || self.turns.is_multiple_of(TURNS_PER_CONTROL_LOOK) {
@@ -94,6 +93,21 @@ impl Lcore {
             self.report(now);
         }
         worked
+    }
+
+    /// What this lcore's loop has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// This lcore's stack, for its counters and the fill of its tables.
+    pub fn stack(&self) -> &Stack<MbufPool> {
+        &self.stack
+    }
+
+    /// This lcore's balancer, for its counters.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
     }
 
     /// Takes one burst from each port, and what other lcores received for us.

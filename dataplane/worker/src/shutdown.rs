@@ -15,7 +15,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// What the lcores are asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Serve.
     Run = 0,
     /// Finish what is open, take nothing new.
@@ -26,28 +26,28 @@ pub(crate) enum Phase {
 
 /// The phase, shared by the main thread (its only writer) and the lcores.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Control {
+pub struct Control {
     phase: Arc<AtomicU8>,
     drained: Arc<AtomicUsize>,
 }
 
 /// Signals received, as the main thread sees them.
 #[derive(Clone, Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     first: Arc<AtomicBool>,
     second: Arc<AtomicBool>,
 }
 
 impl Control {
     /// Asks every lcore for this phase; a phase never goes back.
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: Phase) {
         // A hint that lcores read once a turn; it orders nothing else.
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
     }
 
     /// What is asked of the lcores now.
     #[inline]
-    pub(crate) fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Run,
             1 => Phase::Drain,
@@ -56,19 +56,19 @@ impl Control {
     }
 
     /// Says that one lcore has no sessions left.
-    pub(crate) fn report_drained(&self) {
+    pub fn report_drained(&self) {
         self.drained.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lcores that have no sessions left.
-    pub(crate) fn drained(&self) -> usize {
+    pub fn drained(&self) -> usize {
         self.drained.load(Ordering::Relaxed)
     }
 }
 
 impl Signals {
     /// Takes over SIGTERM and SIGINT.
-    pub(crate) fn install() -> std::io::Result<Self> {
+    pub fn install() -> std::io::Result<Self> {
         let signals = Self {
             first: Arc::new(AtomicBool::new(false)),
             second: Arc::new(AtomicBool::new(false)),
@@ -82,12 +82,12 @@ impl Signals {
     }
 
     /// Whether a drain has been asked for.
-    pub(crate) fn asked_to_drain(&self) -> bool {
+    pub fn asked_to_drain(&self) -> bool {
         self.first.load(Ordering::Relaxed)
     }
 
     /// Lets a further signal end the process at once: called when the drain has begun.
-    pub(crate) fn arm_second(&self) {
+    pub fn arm_second(&self) {
         self.second.store(true, Ordering::Relaxed);
     }
 }
