@@ -26,6 +26,7 @@ mod heap_buf;
 mod id;
 mod invariant;
 mod rng;
+pub mod rss;
 mod seq;
 mod slab;
 mod time;
