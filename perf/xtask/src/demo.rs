@@ -16,7 +16,7 @@ use crate::e2e::peers::{curl, nginx::Nginx};
 use crate::e2e::plan::{self, SERVERS4, SERVERS6};
 use crate::e2e::topology::{self, Topology, Wire};
 use crate::paths::{self, RunFolder};
-use crate::{binaries, interrupt, setup};
+use crate::{binaries, interrupt, machine, setup};
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Args)]
@@ -24,6 +24,9 @@ pub(crate) struct DemoArguments {
     /// Leave it running at the end, and say how to look around.
     #[arg(long)]
     keep: bool,
+    /// Lcores, each on a CPU of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    lcores: u8,
     /// Stop a demo that was left running.
     #[arg(long)]
     stop: bool,
@@ -52,7 +55,12 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<()> {
     heading("laying the network: client ── Millrace ── two servers, in three namespaces");
     let folder = RunFolder::create(&format!("mr-{}", std::process::id()))?;
     let topology = Topology::create(&Wire::Veth, &Wire::Veth, folder.path())?;
-    let mut scene = Scene::start(&binaries, topology, folder.path())?;
+    let mut scene = Scene::start(
+        &binaries,
+        topology,
+        folder.path(),
+        usize::from(arguments.lcores),
+    )?;
 
     scene.show_balancing()?;
     scene.show_download()?;
@@ -85,7 +93,12 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(binaries: &binaries::Binaries, topology: Topology, folder: &Path) -> Result<Self> {
+    fn start(
+        binaries: &binaries::Binaries,
+        topology: Topology,
+        folder: &Path,
+        lcores: usize,
+    ) -> Result<Self> {
         for side in [&plan::FRONT, &plan::BACK] {
             let peer = topology.peer_of(side);
             println!("{peer}: {}", side.peer_addresses.join(" "));
@@ -103,7 +116,8 @@ impl Scene {
         heading("starting millrace-dataplane and millrace-control with conf/demo.toml");
         let mut settings = Settings::new(RUNTIME.into(), Device::AfPacket);
         settings.services.retain(|service| service.name == "web");
-        let config = paths::root().join("conf/demo.toml");
+        settings.lcores = lcores;
+        let config = demo_file(folder, lcores)?;
         let mut millrace =
             Millrace::launch_from_file(binaries, settings, &config, &topology, folder)?;
         millrace.wait_until_ready()?;
@@ -130,9 +144,15 @@ impl Scene {
     fn show_balancing(&self) -> Result<()> {
         heading("ten requests: the servers take turns");
         let mut answers = self.ask(plan::VIPS[0], 6)?;
-        ensure!(alternate(&answers), "they do not alternate: {answers:?}");
+        ensure!(
+            plan::takes_turns(&answers, self.millrace.settings.lcores),
+            "they do not alternate: {answers:?}"
+        );
         answers = self.ask(plan::VIPS[1], 4)?;
-        ensure!(alternate(&answers), "they do not alternate: {answers:?}");
+        ensure!(
+            plan::takes_turns(&answers, self.millrace.settings.lcores),
+            "they do not alternate: {answers:?}"
+        );
         Ok(())
     }
 
@@ -240,8 +260,26 @@ fn start_server(topology: &Topology, index: usize, folder: &Path) -> Result<Ngin
     )
 }
 
-fn alternate(answers: &[String]) -> bool {
-    answers.windows(2).all(|pair| pair[0] != pair[1])
+/// conf/demo.toml itself, or a copy of it for several lcores: that many CPUs, and a queue of each device for each.
+fn demo_file(folder: &Path, lcores: usize) -> Result<PathBuf> {
+    let file = paths::root().join("conf/demo.toml");
+    if lcores == 1 {
+        return Ok(file);
+    }
+    let cpus = machine::cpus();
+    ensure!(lcores <= cpus, "{lcores} lcores need more than {cpus} CPUs");
+    let text = std::fs::read_to_string(&file).context("conf/demo.toml")?;
+    let copy = folder.join("demo.toml");
+    std::fs::write(&copy, for_lcores(&text, lcores)).context("the demo's configuration")?;
+    Ok(copy)
+}
+
+fn for_lcores(text: &str, lcores: usize) -> String {
+    text.replace(
+        "lcores = [0]",
+        &format!("lcores = {:?}", machine::middle_cpus(lcores)),
+    )
+    .replace("framecnt=4096", &format!("framecnt=4096,qpairs={lcores}"))
 }
 
 /// The runtime folder with our process id in it; both go on drop.
@@ -301,6 +339,19 @@ fn stop() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_for_two_lcores_has_two_cpus_and_two_queues_per_device() {
+        let text =
+            std::fs::read_to_string(paths::root().join("conf/demo.toml")).expect("conf/demo.toml");
+        let file: toml::Table = for_lcores(&text, 2).parse().expect("TOML");
+        let lcores = file["dataplane"]["lcores"].as_array().map(Vec::len);
+        assert_eq!(lcores, Some(machine::cpus().min(2)));
+        for port in file["port"].as_array().expect("ports") {
+            let device = port["device"].as_str().unwrap_or_default();
+            assert!(device.ends_with(",qpairs=2"), "{device}");
+        }
+    }
 
     #[test]
     fn the_demo_file_describes_the_network_that_the_demo_lays() {

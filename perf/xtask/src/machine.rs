@@ -19,6 +19,11 @@ pub(crate) fn middle_cpu() -> usize {
     cpus() - 1
 }
 
+/// The CPUs for the lcores of whatever sits in the middle: the last `count`, as many as there are.
+pub(crate) fn middle_cpus(count: usize) -> Vec<usize> {
+    (cpus().saturating_sub(count.max(1))..cpus()).collect()
+}
+
 /// A command in a namespace that may use every CPU, even when this process pinned itself.
 pub(crate) fn inside_unpinned(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = process::inside(namespace, "taskset");

@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
         let run = Run {
             middle,
             device: Device::AfPacket,
+            lcores: 1,
             logs: logs.clone(),
             keep_logs: true,
         };

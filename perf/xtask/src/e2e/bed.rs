@@ -18,6 +18,9 @@ use crate::interrupt;
 use crate::paths::RunFolder;
 use crate::process::{self, Background};
 
+/// What a veth has when nobody says otherwise.
+const DEFAULT_MTU: u16 = 1_500;
+
 /// What sits between the client and the servers.
 pub(crate) enum Dut {
     Millrace(Box<Millrace>),
@@ -59,6 +62,8 @@ pub(crate) enum Middle {
 pub(crate) struct Run {
     pub(crate) middle: Middle,
     pub(crate) device: Device,
+    /// Lcores of Millrace.
+    pub(crate) lcores: usize,
     /// Failed cases' logs go here.
     pub(crate) logs: PathBuf,
     pub(crate) keep_logs: bool,
@@ -108,9 +113,15 @@ impl Bed {
             (Wire::Veth, Device::Tap) => Wire::DeviceTap,
             (other, _) => other.clone(),
         };
-        let topology = Topology::create(&wire(&wanted.front), &wire(&wanted.back), path)?;
         let mut settings = Settings::new(path.join("run"), run.device);
+        settings.lcores = run.lcores;
         (wanted.change)(&mut settings);
+        let topology = Topology::create(&wire(&wanted.front), &wire(&wanted.back), path)?;
+        for (side, mtu) in [plan::FRONT, plan::BACK].iter().zip(settings.mtu) {
+            if mtu != DEFAULT_MTU {
+                topology.set_mtu(side, mtu)?;
+            }
+        }
         // With taps of the device the peers' interfaces appear only when the device is up, but servers bind to addresses
         // that exist: so the dataplane goes first there, and its backends are down until then.
         let (dut, servers) = match &run.middle {
@@ -184,6 +195,14 @@ impl Bed {
     /// The client's namespace.
     pub(crate) fn client(&self) -> &str {
         &self.topology.client
+    }
+
+    /// Lcores that take turns of their own: those of Millrace, one for anything else.
+    pub(crate) fn lcores(&self) -> usize {
+        match &self.dut {
+            Dut::Millrace(millrace) => millrace.settings.lcores,
+            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => 1,
+        }
     }
 
     /// A folder for files of this case.

@@ -38,14 +38,34 @@ impl Device {
         (self == Self::Tap).then(|| format!("dtap{}", index_of(side)))
     }
 
+    /// Queue pairs that the device offers on the wires of the test bed.
+    pub(crate) fn queues_max(self) -> usize {
+        match self {
+            // As many sockets as wanted share an interface (PACKET_FANOUT).
+            Self::AfPacket => 64,
+            Self::Tap => 16,
+            // The driver counts the combined channels of the interface, and a veth has one.
+            Self::AfXdp => 1,
+        }
+    }
+
     /// The device as EAL wants it.
-    fn specification(self, side: &Side) -> String {
+    fn specification(self, side: &Side, lcores: usize, mtu: u16) -> String {
         let (index, interface) = (index_of(side), side.interface);
         match self {
-            Self::AfPacket => format!(
-                "net_af_packet{index},iface={interface},qdisc_bypass=1,\
-                 blocksz=4096,framesz=2048,framecnt=4096"
-            ),
+            Self::AfPacket => {
+                // A frame of the ring must hold the largest frame and the kernel's header before it.
+                let (block, frame) = if mtu > 1_500 {
+                    (16_384, 16_384)
+                } else {
+                    (4_096, 2_048)
+                };
+                format!(
+                    "net_af_packet{index},iface={interface},qdisc_bypass=1,\
+                     blocksz={block},framesz={frame},framecnt={},qpairs={lcores}",
+                    4_096 * 2_048 / frame
+                )
+            }
             Self::Tap => format!("net_tap{index},iface=dtap{index}"),
             Self::AfXdp => format!("net_af_xdp{index},iface={interface},busy_budget=0"),
         }
@@ -72,6 +92,10 @@ pub(crate) struct Settings {
     pub(crate) capture: bool,
     /// `round-robin` or `least-connections`, for all pools.
     pub(crate) balance: &'static str,
+    /// Lcores, on the last CPUs of the machine.
+    pub(crate) lcores: usize,
+    /// MTU of the client's wire and of the servers'.
+    pub(crate) mtu: [u16; 2],
 }
 
 impl Settings {
@@ -84,6 +108,8 @@ impl Settings {
             metrics: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9464),
             capture: false,
             balance: "round-robin",
+            lcores: 1,
+            mtu: [1_500; 2],
         }
     }
 
@@ -119,14 +145,21 @@ impl Settings {
     }
 
     fn write_dataplane(&self, text: &mut String) {
+        // A buffer holds the largest frame of either wire: the devices here take no scattered ones.
+        let jumbo = self.mtu.iter().any(|mtu| *mtu > 1_500);
+        let (mbufs, mbuf_bytes, memory_mb) = if jumbo {
+            (12_288, 9_216 + 128, 256)
+        } else {
+            (32_768, 2_176, 256)
+        };
         let lines = [
             format!("runtime_dir = \"{}\"\n", self.runtime.display()),
             "[dataplane]".to_owned(),
-            // One polling core, the last: two of them starve the kernel peers of a 2-core machine.
-            format!("lcores = [{}]", machine::middle_cpu()),
-            "mbufs = 32768".to_owned(),
+            format!("lcores = {:?}", machine::middle_cpus(self.lcores)),
+            format!("mbufs = {mbufs}"),
+            format!("mbuf_bytes = {mbuf_bytes}"),
             "memory = \"auto\"".to_owned(),
-            "memory_mb = 256".to_owned(),
+            format!("memory_mb = {memory_mb}"),
             "idle = \"sleep\"".to_owned(),
             format!("capture = {}", self.capture),
             format!("file_prefix = \"{}\"\n\n", file_prefix()),
@@ -135,12 +168,16 @@ impl Settings {
     }
 
     fn write_port(&self, text: &mut String, side: &Side) {
+        let mtu = self.mtu[usize::from(index_of(side))];
         let lines = [
             "[[port]]".to_owned(),
             format!("name = \"{}\"", side.port),
-            format!("device = \"{}\"", self.device.specification(side)),
+            format!(
+                "device = \"{}\"",
+                self.device.specification(side, self.lcores, mtu)
+            ),
             format!("mac = \"{}\"", side.mac),
-            "mtu = 1500".to_owned(),
+            format!("mtu = {mtu}"),
             format!(
                 "addresses = [\"{}\", \"{}\"]\n\n",
                 side.address4, side.address6

@@ -33,6 +33,7 @@ use clap::{Args, ValueEnum};
 
 use crate::binaries::Binaries;
 use crate::interrupt;
+use crate::machine;
 use crate::paths;
 use crate::{binaries, setup};
 use bed::{Bed, Middle, Run, Wanted};
@@ -46,6 +47,9 @@ pub(crate) struct E2eArguments {
     /// Only on this device; without it, each case runs on the devices it is meant for.
     #[arg(long, value_enum)]
     device: Option<Device>,
+    /// Lcores of Millrace, each on a CPU of its own; without it, one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    lcores: u8,
     /// Show the cases and stop.
     #[arg(long)]
     list: bool,
@@ -110,11 +114,12 @@ pub(crate) fn run(arguments: &E2eArguments) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-/// All cases on all their devices, for `cargo xtask test`.
-pub(crate) fn run_all() -> Result<Tally> {
+/// All cases on all their devices with this many lcores, for `cargo xtask test`.
+pub(crate) fn run_all(lcores: u8) -> Result<Tally> {
     run_counted(&E2eArguments {
         filter: None,
         device: None,
+        lcores,
         list: false,
         keep_logs: false,
         binaries: None,
@@ -147,22 +152,15 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
     let mut run = Run {
         middle,
         device: Device::AfPacket,
+        lcores: usize::from(arguments.lcores),
         logs,
         keep_logs: arguments.keep_logs,
     };
     for (case, device) in jobs {
         run.device = device;
-        if case.needs_millrace && arguments.dut != Dut::Millrace {
-            println!(
-                "SKIP {} [{}]: needs Millrace itself",
-                case.name,
-                device.name()
-            );
-            tally.skipped += 1;
-            continue;
-        }
-        if let Some(obstacle) = ((case.wanted)().obstacle)() {
-            println!("SKIP {} [{}]: {obstacle}", case.name, device.name());
+        let label = label(case, &run);
+        if let Some(reason) = reason_to_skip(case, &run, arguments.dut) {
+            println!("SKIP {label}: {reason}");
             tally.skipped += 1;
             continue;
         }
@@ -171,25 +169,44 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
         let seconds = start.elapsed().as_secs_f32();
         match outcome {
             Ok(detail) => {
-                println!(
-                    "PASS {} [{}] ({seconds:.1} s) {detail}",
-                    case.name,
-                    device.name()
-                );
+                println!("PASS {label} ({seconds:.1} s) {detail}");
                 tally.passed += 1;
             }
             Err(error) => {
-                println!(
-                    "FAIL {} [{}] ({seconds:.1} s): {error:#}",
-                    case.name,
-                    device.name()
-                );
+                println!("FAIL {label} ({seconds:.1} s): {error:#}");
                 tally.failed += 1;
             }
         }
         interrupt::check()?;
     }
     Ok(tally)
+}
+
+/// A case's name with what it runs on.
+fn label(case: &Case, run: &Run) -> String {
+    let device = run.device.name();
+    match run.lcores {
+        1 => format!("{} [{device}]", case.name),
+        lcores => format!("{} [{device}, {lcores} lcores]", case.name),
+    }
+}
+
+fn reason_to_skip(case: &Case, run: &Run, dut: Dut) -> Option<String> {
+    if case.needs_millrace && dut != Dut::Millrace {
+        return Some("needs Millrace itself".to_owned());
+    }
+    if let Some(obstacle) = ((case.wanted)().obstacle)() {
+        return Some(obstacle.to_owned());
+    }
+    let queues = run.device.queues_max();
+    if run.lcores > queues {
+        return Some(format!(
+            "the device has {queues} queue on this wire, {} lcores need as many",
+            run.lcores
+        ));
+    }
+    let cpus = machine::cpus();
+    (run.lcores > cpus).then(|| format!("{} lcores need more than {cpus} CPUs", run.lcores))
 }
 
 /// Which case on which device, in order.
@@ -217,7 +234,7 @@ fn jobs(arguments: &E2eArguments) -> Vec<(&'static Case, Device)> {
 fn run_case(run: &Run, case: &Case) -> Result<String> {
     let mut bed = Bed::make(
         run,
-        &format!("{}-{}", case.name, run.device.name()),
+        &format!("{}-{}-{}", case.name, run.device.name(), run.lcores),
         &(case.wanted)(),
     )?;
     let outcome = (case.test)(&mut bed).and_then(|detail| {

@@ -131,6 +131,16 @@ pub(crate) fn url(vip: IpAddr, path: &str) -> String {
     format!("http://{}/{path}", SocketAddr::new(vip, WEB_PORT)).replacen(":80/", "/", 1)
 }
 
+/// Whether answers of two servers show round robin by `lcores` lcores, each with turns of its own.
+pub(crate) fn takes_turns(answers: &[String], lcores: usize) -> bool {
+    if lcores == 1 {
+        return answers.windows(2).all(|pair| pair[0] != pair[1]);
+    }
+    let first = answers.iter().filter(|name| *name == "a").count();
+    let second = answers.iter().filter(|name| *name == "b").count();
+    first + second == answers.len() && first.abs_diff(second) <= lcores
+}
+
 /// Both VIPs, for cases that must hold on both families.
 pub(crate) const VIPS: [IpAddr; 2] = [IpAddr::V4(VIP4), IpAddr::V6(VIP6)];
 
@@ -142,6 +152,16 @@ pub(crate) fn servers_of(vip: IpAddr) -> [IpAddr; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_lcore_must_alternate_and_several_must_be_fair() {
+        let answers = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+        assert!(takes_turns(&answers("ababab"), 1));
+        assert!(!takes_turns(&answers("abbaab"), 1));
+        assert!(takes_turns(&answers("abbaab"), 2));
+        assert!(!takes_turns(&answers("aaaaab"), 2));
+        assert!(!takes_turns(&answers("abcabc"), 3), "a stranger answered");
+    }
 
     #[test]
     fn urls_keep_the_brackets_of_an_ipv6_address() {

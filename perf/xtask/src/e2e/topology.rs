@@ -134,6 +134,17 @@ impl Topology {
         Ok(())
     }
 
+    /// Sets the MTU of a veth, both ends. Routes the peer learnt keep following its link.
+    pub(crate) fn set_mtu(&self, side: &Side, mtu: u16) -> Result<()> {
+        for (namespace, name) in [
+            (self.lb.as_str(), side.interface),
+            (self.peer_of(side), side.peer_interface),
+        ] {
+            ip(&format!("-n {namespace} link set {name} mtu {mtu}"))?;
+        }
+        Ok(())
+    }
+
     /// The relay of a side, when its wire is one.
     pub(crate) fn relay(&self, side: &Side) -> Option<&Relay> {
         self.relays.iter().find(|relay| relay.side() == side.port)

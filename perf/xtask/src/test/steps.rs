@@ -276,10 +276,12 @@ fn end_to_end() -> Result<Outcome> {
             "network namespaces need root; run it with sudo".to_owned(),
         ));
     }
-    let tally = e2e::run_all()?;
-    println!("e2e: {tally}");
-    if tally.failed > 0 {
-        return Ok(Outcome::Failed(tally.to_string()));
+    for lcores in [1, 2] {
+        let tally = e2e::run_all(lcores)?;
+        println!("e2e with {lcores} lcores: {tally}");
+        if tally.failed > 0 {
+            return Ok(Outcome::Failed(tally.to_string()));
+        }
     }
     Ok(Outcome::Passed)
 }

@@ -9,6 +9,7 @@ mod killing_control_changes_nothing;
 mod load_brings_no_socket_error;
 mod lossy_wires_deliver_all;
 mod malformed_frames_are_dropped_and_counted;
+mod mixed_mtus_deliver_all;
 mod no_request_fails;
 mod reload_adds_a_backend;
 mod requests_alternate;
@@ -40,6 +41,9 @@ pub(crate) const ALL: &[&Case] = &[
     &stalled_readers_starve_nobody::CASE,
     &lossy_wires_deliver_all::FRONT_CASE,
     &lossy_wires_deliver_all::BACK_CASE,
+    &mixed_mtus_deliver_all::FRONT_CASE,
+    &mixed_mtus_deliver_all::BACK_CASE,
+    &mixed_mtus_deliver_all::BOTH_CASE,
     &capture_shows_no_error_of_ours::CASE,
     &malformed_frames_are_dropped_and_counted::CASE,
     &dead_backend_is_skipped::CASE,
