@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup | test | demo | e2e | bench | …`.
+//! The project's own tasks: `cargo xtask setup | test | demo | e2e | bench | micro | …`.
 //!
 //! Everything that a person or the continuous integration types is here, in Rust, so that it is read, reviewed and
 //! tested like the product. It builds without DPDK. It is not part of the product: nothing under
@@ -12,6 +12,7 @@ mod docker_lint;
 mod e2e;
 mod interrupt;
 mod machine;
+mod micro;
 mod paths;
 mod process;
 mod setup;
@@ -42,6 +43,8 @@ enum Task {
     E2e(e2e::E2eArguments),
     /// Millrace, `HAProxy` and testpmd's bare forward on the same wires, in one run.
     Bench(bench::BenchArguments),
+    /// Instructions of the hot paths, counted under callgrind, against the baseline in the tree.
+    Micro(micro::MicroArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
     Tidy,
     /// Check the container files without a container engine.
@@ -78,6 +81,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Task::Micro(arguments) => micro::run(&arguments),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),
         Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),

@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("shellcheck", "to check the scripts"),
     ("tcpdump", "end to end: captures"),
     ("tshark", "end to end: to judge the captures"),
+    ("valgrind", "to count instructions of the hot paths"),
     ("wrk", "end to end and benchmark: load"),
 ];
 

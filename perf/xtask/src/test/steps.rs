@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::tidy;
+use crate::micro::{self, Judgement};
 use crate::{binaries, docker_lint, e2e, paths};
 
 /// How a step ended.
@@ -64,6 +65,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "doc",
         about: "examples in the documentation",
         run: doc,
+    },
+    Step {
+        name: "micro",
+        about: "instructions of the hot paths against their baseline",
+        run: hot_paths,
     },
     Step {
         name: "loom",
@@ -225,6 +231,23 @@ fn unit() -> Result<Outcome> {
 
 fn doc() -> Result<Outcome> {
     cargo(&["test", "--quiet", "--doc"], &[])
+}
+
+fn hot_paths() -> Result<Outcome> {
+    if !micro::has_valgrind() {
+        return Ok(Outcome::Skipped(
+            "valgrind is not installed; `cargo xtask setup` installs it".to_owned(),
+        ));
+    }
+    let counts = micro::count(&[], None)?;
+    Ok(match micro::judge(&counts, true)? {
+        Judgement::Fine => Outcome::Passed,
+        Judgement::Worse(paths) => Outcome::Failed(format!(
+            "more instructions than the baseline allows: {}",
+            paths.join(", ")
+        )),
+        Judgement::Incomparable(why) => Outcome::Skipped(why),
+    })
 }
 
 fn loom() -> Result<Outcome> {
