@@ -74,6 +74,7 @@ mod table;
 mod tcp;
 mod tcp_input;
 mod transmit;
+mod tuples;
 mod verbs;
 mod verdict;
 mod wheel;
@@ -93,4 +94,5 @@ pub use tcp::{
     CloseReason, CongestionControl, ConnectionOptions, FlowInfo, Ready, Received, Spliced, State,
     TcpTunables,
 };
+pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

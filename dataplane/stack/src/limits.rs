@@ -153,3 +153,10 @@ pub const MTU_MIN_V6: u16 = 1_280;
 /// What path MTU discovery never goes below for IPv4 (Linux: `net.ipv4.route.min_pmtu`).
 pub const PMTU_MIN_V4: u16 = 552;
 const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
+
+/// Changes of opened tuples that may wait to be asked for.
+///
+/// A turn of the worker asks after all its bursts: 16 ports of 64 frames, three kinds of expiries
+/// and the resets of a drain are below 2,000.
+pub const TUPLE_CHANGES_MAX: usize = 4_096;
+const _: () = assert!(TUPLE_CHANGES_MAX >= 16 * 64 + 4 * EXPIRIES_PER_ADVANCE_MAX);

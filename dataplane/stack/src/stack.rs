@@ -29,6 +29,7 @@ use crate::tcp::syn_queue::{RequestTimeout, SynQueue};
 use crate::tcp::timewait::TimeWaits;
 use crate::tcp::{Chunks, Env, TcpTunables};
 use crate::transmit::READY;
+use crate::tuples::{TupleChange, TupleChanges};
 use crate::verdict::DropReason;
 use crate::wheel::Wheel;
 
@@ -89,6 +90,7 @@ pub struct Stack<P: PacketPool> {
     pub(crate) chunks: Chunks<P::Buf>,
     pub(crate) requests: SynQueue,
     pub(crate) time_waits: TimeWaits,
+    pub(crate) tuple_changes: TupleChanges,
     /// One deadline per connection.
     pub(crate) timers: Wheel,
     /// Connections by what they wait for: list `READY`, and one list per neighbour.
@@ -128,6 +130,7 @@ impl<P: PacketPool> Stack<P> {
             chunks: Chunks::with_reserve(config.chunks_max, config.chunks_max),
             requests: SynQueue::new(syn_queue_max),
             time_waits: TimeWaits::new(time_wait_max),
+            tuple_changes: TupleChanges::new(),
             timers: Wheel::new(connections_max),
             output: Lists::new(connections_max, neighbors_max.saturating_add(1)),
             news: Lists::new(connections_max, 1),
@@ -227,12 +230,17 @@ impl<P: PacketPool> Stack<P> {
         }
         self.advance_requests(now, pool);
         for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
-            let Some((tuple, index)) = self.time_waits.expire(now) else {
+            let Some(gone) = self.time_waits.expire(now) else {
                 break;
             };
-            self.flows
-                .remove(&tuple, crate::flow::Owner::TimeWait(index));
+            self.leave_time_wait(gone);
             count!(self.stats.tw);
+        }
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let Some(tuple) = self.time_waits.rest(now) else {
+                break;
+            };
+            self.tuple_changes.push(TupleChange::Free(tuple));
         }
         let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
         while let Some(failed) = self.network.neighbors.advance(now, &mut steps) {
@@ -258,6 +266,16 @@ impl<P: PacketPool> Stack<P> {
     /// The next neighbour through which TCP makes progress. Each is told at most once a second.
     pub fn poll_confirmation(&mut self) -> Option<(PortId, Address)> {
         self.network.neighbors.poll_confirmation()
+    }
+
+    /// The next change of a tuple that `connect` opened. Ask after each burst until `None`.
+    pub fn poll_tuple_change(&mut self) -> Option<TupleChange> {
+        self.tuple_changes.pop()
+    }
+
+    /// Changes that were not asked for in time and are lost; stays 0 for who asks every turn.
+    pub const fn tuple_changes_lost(&self) -> u64 {
+        self.tuple_changes.lost()
     }
 
     /// The counters.

@@ -253,13 +253,17 @@ impl<P: PacketPool> Stack<P> {
         let (now, header) = (arrived.now, arrived.header);
         let tuple = header.tuple;
         let segment = bare_segment::<P::Buf>(&header);
-        let verdict = self.time_waits.on_segment(index, now, &segment);
+        let (verdict, change) = self.time_waits.on_segment(index, now, &segment);
+        if let Some(change) = change {
+            self.tuple_changes.push(change);
+        }
         if let TimeWaitVerdict::Reopen { isn } = verdict
             && let Some(listener) = self.listeners.lookup(tuple.local).copied()
         {
             // behaviour: A6-25
-            self.time_waits.remove(index);
-            self.flows.remove(&tuple, Owner::TimeWait(index));
+            if let Some(gone) = self.time_waits.remove(index) {
+                self.leave_time_wait(gone);
+            }
             count!(self.stats.tw_recycled);
             return self.on_listener_segment(listener, arrived, Some(isn), pool);
         }

@@ -10,10 +10,12 @@ use crate::limits::BUFFER_RETRY_MS;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
+use crate::tcp::timewait::Gone;
 use crate::tcp::{
     CloseReason, Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received,
     Spliced, TimeWaitRecord,
 };
+use crate::tuples::TupleChange;
 
 /// The only list of `Stack::news`.
 const NEWS: u32 = 0;
@@ -116,6 +118,7 @@ impl<P: PacketPool> Stack<P> {
             .insert(slot)
             .map_err(|_full| ConnectError::TableFull)?;
         if let Some(index) = record {
+            // Whoever opens it knows that it is taken: nothing to tell.
             self.time_waits.remove(index);
             self.flows.remove(&tuple, Owner::TimeWait(index));
             count!(self.stats.tw_recycled);
@@ -266,7 +269,7 @@ impl<P: PacketPool> Stack<P> {
                 if let Some(reset) = reset {
                     self.owe_reset(tuple, reset);
                 }
-                self.flows.remove(&tuple, Owner::Connection(key.index()));
+                self.leave_tuple(key, &tuple);
                 self.end(key, reason == CloseReason::Finished);
             }
         }
@@ -314,12 +317,13 @@ impl<P: PacketPool> Stack<P> {
         let tuple = record.tuple;
         // behaviour: A26-6. The oldest record makes room; Linux refuses the new one.
         if self.time_waits.is_full()
-            && let Some((oldest, index)) = self.time_waits.evict()
+            && let Some(oldest) = self.time_waits.evict()
         {
-            self.flows.remove(&oldest, Owner::TimeWait(index));
+            self.leave_time_wait(oldest);
             count!(self.stats.tcp_time_wait_overflow);
         }
-        match self.time_waits.insert(now, record) {
+        let opened = self.is_opened(key);
+        match self.time_waits.insert(now, record, opened, &self.tunables) {
             Some(index) => {
                 self.flows.replace(&tuple, Owner::TimeWait(index));
                 if record.ack_now
@@ -330,10 +334,32 @@ impl<P: PacketPool> Stack<P> {
             }
             None => {
                 count!(self.stats.tcp_time_wait_overflow);
-                self.flows.remove(&tuple, Owner::Connection(key.index()));
+                self.leave_tuple(key, &tuple);
             }
         }
         self.end(key, true);
+    }
+
+    /// Whether `connect` made this connection.
+    fn is_opened(&self, key: Key) -> bool {
+        let slot = self.connections.get(key);
+        slot.is_some_and(|slot| slot.meta.listener.is_none())
+    }
+
+    /// The tuple of a connection belongs to nobody any more.
+    fn leave_tuple(&mut self, key: Key, tuple: &FlowTuple) {
+        self.flows.remove(tuple, Owner::Connection(key.index()));
+        if self.is_opened(key) {
+            self.tuple_changes.push(TupleChange::Free(*tuple));
+        }
+    }
+
+    /// A TIME_WAIT record is gone; its tuple belongs to nobody any more.
+    pub(crate) fn leave_time_wait(&mut self, gone: Gone) {
+        self.flows.remove(&gone.tuple, Owner::TimeWait(gone.index));
+        if gone.untold {
+            self.tuple_changes.push(TupleChange::Free(gone.tuple));
+        }
     }
 
     /// The connection has ended: no timer, no output, no tuple; it stays for what the application

@@ -9,9 +9,11 @@
 //! their timestamps (`tcp_tw_reuse`).
 //!
 //! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that
-//! refreshing is moving to the end of one list, and expiry is looking at its front: no timer wheel
-//! is needed. When the table is full, the record that would expire first makes room (Linux closes
-//! the new one instead; keeping the younger protects more).
+//! refreshing is moving to the end of a list, and expiry is looking at fronts: no timer wheel is
+//! needed. There are four lists, because the application is told when a tuple that it opened can
+//! be opened again, which `tcp_tw_reuse` makes earlier than the end. When the table is full, the
+//! record that would expire first makes room (Linux closes the new one instead; keeping the younger
+//! protects more).
 //!
 //! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
 
@@ -22,6 +24,7 @@ use super::config::TcpTunables;
 use super::segment::{Segment, TimeWaitRecord};
 use crate::limits::INVALID_RATELIMIT_MS;
 use crate::lists::Lists;
+use crate::tuples::TupleChange;
 
 /// How long a record lives (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIMEWAIT_LEN: Nanos = Nanos::from_secs(60);
@@ -60,7 +63,10 @@ pub(crate) struct Inherited {
 #[derive(Debug)]
 pub(crate) struct TimeWaits {
     records: Slab<Record>,
+    /// One list per `Telling`, each in the order of expiry.
     order: Lists,
+    /// `tcp_tw_reuse_delay`, as of the last insertion.
+    reuse_delay: Nanos,
 }
 
 #[derive(Debug)]
@@ -68,77 +74,148 @@ struct Record {
     state: TimeWaitRecord,
     expires: Instant,
     answered: Option<Instant>,
+    telling: Telling,
 }
 
-/// The only list: records by expiry.
-const BY_EXPIRY: u32 = 0;
+/// What the application is to be told about a record's tuple; also the number of its list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Telling {
+    /// Nothing: it was accepted, not opened.
+    Never = 0,
+    /// That it is free, when the record is gone: the record never gives way.
+    AtEnd = 1,
+    /// That it is free, when the record has rested enough to give way.
+    AtRest = 2,
+    /// It was told.
+    Told = 3,
+}
+
+const LISTS: [Telling; 4] = [
+    Telling::Never,
+    Telling::AtEnd,
+    Telling::AtRest,
+    Telling::Told,
+];
+
+/// A record that is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gone {
+    /// Its tuple.
+    pub(crate) tuple: FlowTuple,
+    /// Where it was.
+    pub(crate) index: u32,
+    /// Whether the application has to be told that the tuple is free.
+    pub(crate) untold: bool,
+}
 
 impl TimeWaits {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             records: Slab::new(capacity),
-            order: Lists::new(capacity, 1),
+            order: Lists::new(capacity, LISTS.len()),
+            reuse_delay: TIMEWAIT_LEN,
         }
     }
 
-    /// Adds a record and returns its index. When the table is full, call `evict` before.
-    pub(crate) fn insert(&mut self, now: Instant, state: TimeWaitRecord) -> Option<u32> {
-        let expires = now.after(TIMEWAIT_LEN);
+    /// Adds a record and returns its index; `opened` when the connection was one of ours. When the
+    /// table is full, call `evict` before.
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        state: TimeWaitRecord,
+        opened: bool,
+        tunables: &TcpTunables,
+    ) -> Option<u32> {
+        self.reuse_delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
+        let gives_way =
+            tunables.tcp_tw_reuse && state.timestamps && self.reuse_delay < TIMEWAIT_LEN;
+        let telling = match (opened, gives_way) {
+            (false, _) => Telling::Never,
+            (true, false) => Telling::AtEnd,
+            (true, true) => Telling::AtRest,
+        };
         let record = Record {
             state,
-            expires,
+            expires: now.after(TIMEWAIT_LEN),
             answered: None,
+            telling,
         };
         let key = self.records.insert(record).ok()?;
-        self.order.push(BY_EXPIRY, key.index());
+        self.order.push(telling as u32, key.index());
         Some(key.index())
     }
 
-    /// Removes the record that would expire first. Returns its tuple and index.
-    pub(crate) fn evict(&mut self) -> Option<(FlowTuple, u32)> {
-        let index = self.order.pop(BY_EXPIRY)?;
-        let record = self.records.remove(self.key(index)?)?;
-        Some((record.state.tuple, index))
+    /// Removes the record that would expire first.
+    pub(crate) fn evict(&mut self) -> Option<Gone> {
+        let (_, index) = self.oldest()?;
+        self.remove(index)
     }
 
     /// Removes the next record whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<(FlowTuple, u32)> {
-        if self.next_deadline().is_due(now) {
-            self.evict()
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Gone> {
+        let (expires, index) = self.oldest()?;
+        if expires.is_due(now) {
+            self.remove(index)
         } else {
             None
         }
     }
 
-    /// Removes a record.
-    pub(crate) fn remove(&mut self, index: u32) -> Option<FlowTuple> {
-        let record = self.records.remove(self.key(index)?)?;
+    /// The next opened tuple whose record has rested enough to give way, each once.
+    pub(crate) fn rest(&mut self, now: Instant) -> Option<FlowTuple> {
+        let index = self.order.first(Telling::AtRest as u32)?;
+        let key = self.key(index)?;
+        let delay = self.reuse_delay;
+        let record = self.records.get_mut(key)?;
+        if !record.has_rested(now, delay) {
+            return None;
+        }
+        record.telling = Telling::Told;
+        let tuple = record.state.tuple;
         self.order.remove(index);
-        Some(record.state.tuple)
+        self.order.push(Telling::Told as u32, index);
+        Some(tuple)
     }
 
-    /// A segment came for a record.
+    /// Removes a record.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Gone> {
+        let record = self.records.remove(self.key(index)?)?;
+        self.order.remove(index);
+        Some(Gone {
+            tuple: record.state.tuple,
+            index,
+            untold: matches!(record.telling, Telling::AtEnd | Telling::AtRest),
+        })
+    }
+
+    /// A segment came for a record. Also says what the application has to be told of its tuple.
     pub(crate) fn on_segment<B>(
         &mut self,
         index: u32,
         now: Instant,
         segment: &Segment<B>,
-    ) -> TimeWaitVerdict {
-        let Some(key) = self.key(index) else {
-            return TimeWaitVerdict::Silence;
-        };
-        let Some(record) = self.records.get_mut(key) else {
-            return TimeWaitVerdict::Silence;
+    ) -> (TimeWaitVerdict, Option<TupleChange>) {
+        let key = self.key(index);
+        let Some(record) = key.and_then(|key| self.records.get_mut(key)) else {
+            return (TimeWaitVerdict::Silence, None);
         };
         let (verdict, refresh) = record.judge(now, segment);
         if verdict == TimeWaitVerdict::Killed {
-            self.remove(index);
-        } else if refresh {
-            record.expires = now.after(TIMEWAIT_LEN);
-            self.order.remove(index);
-            self.order.push(BY_EXPIRY, index);
+            let gone = self.remove(index).filter(|gone| gone.untold);
+            return (verdict, gone.map(|gone| TupleChange::Free(gone.tuple)));
         }
-        verdict
+        if !refresh {
+            return (verdict, None);
+        }
+        record.expires = now.after(TIMEWAIT_LEN);
+        let was_told = record.telling == Telling::Told;
+        if was_told {
+            record.telling = Telling::AtRest;
+        }
+        let (list, tuple) = (record.telling as u32, record.state.tuple);
+        self.order.remove(index);
+        self.order.push(list, index);
+        (verdict, was_told.then_some(TupleChange::Resting(tuple)))
     }
 
     /// The ACK that a record answers with.
@@ -181,7 +258,7 @@ impl TimeWaits {
     ) -> Option<Inherited> {
         let record = self.records.get(self.key(index)?)?;
         let delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
-        let rested = now.after(TIMEWAIT_LEN) > record.expires.after(delay);
+        let rested = record.has_rested(now, delay);
         (tunables.tcp_tw_reuse && record.state.timestamps && rested).then(|| Inherited {
             iss: record.isn_for_reuse(),
             ts_recent: record.state.ts_recent,
@@ -197,14 +274,31 @@ impl TimeWaits {
         self.records.len()
     }
 
-    /// When the oldest record expires: exact.
+    /// When a record expires or has rested enough: exact.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let oldest = self
-            .order
-            .first(BY_EXPIRY)
-            .and_then(|index| self.key(index));
-        let record = oldest.and_then(|key| self.records.get(key));
-        record.map_or(Instant::NEVER, |record| record.expires)
+        let resting = self.front(Telling::AtRest);
+        let rested = resting.map_or(Instant::NEVER, |(expires, _)| {
+            // One tick beyond the delay, as `has_rested` says.
+            let lived = TIMEWAIT_LEN
+                .as_nanos()
+                .saturating_sub(self.reuse_delay.as_nanos());
+            let rested = expires.as_nanos().saturating_sub(lived);
+            Instant::from_nanos(rested.saturating_add(1))
+        });
+        let oldest = self.oldest().map_or(Instant::NEVER, |(expires, _)| expires);
+        oldest.min(rested)
+    }
+
+    /// The record that expires first, and when.
+    fn oldest(&self) -> Option<(Instant, u32)> {
+        let fronts = LISTS.into_iter().filter_map(|list| self.front(list));
+        fronts.min_by_key(|(expires, _)| *expires)
+    }
+
+    fn front(&self, list: Telling) -> Option<(Instant, u32)> {
+        let index = self.order.first(list as u32)?;
+        let record = self.records.get(self.key(index)?)?;
+        Some((record.expires, index))
     }
 
     fn key(&self, index: u32) -> Option<Key> {
@@ -213,6 +307,11 @@ impl TimeWaits {
 }
 
 impl Record {
+    /// Whether the last refresh is longer ago than `delay`.
+    fn has_rested(&self, now: Instant, delay: Nanos) -> bool {
+        now.after(TIMEWAIT_LEN) > self.expires.after(delay)
+    }
+
     /// What to do, and whether the record's time starts anew.
     fn judge<B>(&mut self, now: Instant, segment: &Segment<B>) -> (TimeWaitVerdict, bool) {
         let flags = segment.flags;
@@ -334,9 +433,13 @@ mod tests {
         }
     }
 
+    fn insert(records: &mut TimeWaits, record: TimeWaitRecord) -> Option<u32> {
+        records.insert(Instant::ZERO, record, false, &TcpTunables::default())
+    }
+
     fn one() -> (TimeWaits, u32) {
         let mut records = TimeWaits::new(2);
-        let index = records.insert(Instant::ZERO, record(1)).expect("room");
+        let index = insert(&mut records, record(1)).expect("room");
         (records, index)
     }
 
@@ -347,7 +450,7 @@ mod tests {
         let now = Instant::from_millis(10_000);
         let fin = segment(TcpFlags::FIN | TcpFlags::ACK, 8_999, 700);
         assert_eq!(
-            records.on_segment(index, now, &fin),
+            records.on_segment(index, now, &fin).0,
             TimeWaitVerdict::Acknowledge
         );
         let (to, ack) = records.acknowledgment(index, now).expect("alive");
@@ -364,7 +467,7 @@ mod tests {
         );
         let again = now.after(Nanos::from_millis(100));
         assert_eq!(
-            records.on_segment(index, again, &fin),
+            records.on_segment(index, again, &fin).0,
             TimeWaitVerdict::Limited
         );
         assert_eq!(records.next_deadline(), again.after(TIMEWAIT_LEN));
@@ -376,12 +479,12 @@ mod tests {
         let (mut records, index) = one();
         let wrong = segment(TcpFlags::RST, 9_001, 700);
         assert_eq!(
-            records.on_segment(index, Instant::ZERO, &wrong),
+            records.on_segment(index, Instant::ZERO, &wrong).0,
             TimeWaitVerdict::Silence
         );
         let right = segment(TcpFlags::RST, 9_000, 700);
         assert_eq!(
-            records.on_segment(index, Instant::ZERO, &right),
+            records.on_segment(index, Instant::ZERO, &right).0,
             TimeWaitVerdict::Killed
         );
         assert_eq!(records.len(), 0);
@@ -394,7 +497,8 @@ mod tests {
         let (mut records, index) = one();
         let isn = SeqNumber::new(5_000 + 65_537);
         let mut judge = |flags, seq, stamp| {
-            records.on_segment(index, Instant::ZERO, &segment(flags, seq, stamp))
+            let segment = segment(flags, seq, stamp);
+            records.on_segment(index, Instant::ZERO, &segment).0
         };
         assert_eq!(
             judge(TcpFlags::SYN, 1, 701),
@@ -439,28 +543,78 @@ mod tests {
         assert!(records.inherit(index, at(1_501), &tunables).is_some());
         let mut without = record(2);
         without.timestamps = false;
-        let index = records.insert(Instant::ZERO, without).expect("room");
+        let index = insert(&mut records, without).expect("room");
         assert_eq!(records.inherit(index, at(59_000), &tunables), None);
     }
 
     #[test]
     fn records_expire_in_the_order_of_their_last_refresh() {
         let (mut records, first) = one();
-        let second = records.insert(Instant::ZERO, record(2)).expect("room");
+        let second = insert(&mut records, record(2)).expect("room");
         assert!(records.is_full());
         let ack = segment(TcpFlags::ACK, 9_000, 700);
         let now = Instant::from_millis(1_000);
         assert_eq!(
-            records.on_segment(first, now, &ack),
+            records.on_segment(first, now, &ack).0,
             TimeWaitVerdict::Silence
         );
         assert_eq!(records.expire(Instant::from_millis(59_999)), None);
         assert_eq!(
-            records.expire(Instant::from_millis(60_000)),
+            records
+                .expire(Instant::from_millis(60_000))
+                .map(|gone| (gone.tuple, gone.index)),
             Some((tuple(2), second))
         );
         assert_eq!(records.expire(Instant::from_millis(60_000)), None);
-        assert_eq!(records.evict(), Some((tuple(1), first)));
+        let evicted = records.evict().map(|gone| (gone.tuple, gone.index));
+        assert_eq!(evicted, Some((tuple(1), first)));
         assert_eq!(records.evict(), None);
+    }
+
+    // What a port allocator counts with: each tuple is told free once, and taken back if its peer
+    // goes on.
+    #[test]
+    fn an_opened_tuple_is_told_free_once_after_its_rest() {
+        let mut records = TimeWaits::new(2);
+        let tunables = TcpTunables::default();
+        let index = records.insert(Instant::ZERO, record(1), true, &tunables);
+        let index = index.expect("room");
+        let at = Instant::from_millis;
+        assert_eq!(records.rest(at(1_000)), None);
+        let due = records.next_deadline();
+        assert_eq!(records.rest(due), Some(tuple(1)));
+        assert_eq!(due, at(1_000).after(Nanos::new(1)));
+        assert_eq!(records.rest(at(2_000)), None, "once");
+        let fin = segment(TcpFlags::FIN | TcpFlags::ACK, 8_999, 700);
+        let (_, change) = records.on_segment(index, at(3_000), &fin);
+        assert_eq!(change, Some(TupleChange::Resting(tuple(1))));
+        assert_eq!(records.rest(at(4_000)), None);
+        assert_eq!(records.rest(at(4_001)), Some(tuple(1)));
+        let gone = records.expire(at(63_000)).expect("a minute after the last");
+        assert!(!gone.untold);
+    }
+
+    #[test]
+    fn tuples_that_never_rest_are_told_at_their_end_and_accepted_ones_never() {
+        let mut records = TimeWaits::new(4);
+        let tunables = TcpTunables::default();
+        let mut without = record(1);
+        without.timestamps = false;
+        let opened = records.insert(Instant::ZERO, without, true, &tunables);
+        let accepted = records.insert(Instant::ZERO, record(2), false, &tunables);
+        assert_eq!(records.rest(Instant::from_millis(59_000)), None);
+        assert!(records.remove(opened.expect("room")).expect("alive").untold);
+        assert!(
+            !records
+                .remove(accepted.expect("room"))
+                .expect("alive")
+                .untold
+        );
+        let index = records
+            .insert(Instant::ZERO, record(3), true, &tunables)
+            .expect("room");
+        let reset = segment(TcpFlags::RST, 9_000, 700);
+        let (_, change) = records.on_segment(index, Instant::ZERO, &reset);
+        assert_eq!(change, Some(TupleChange::Free(tuple(3))));
     }
 }
