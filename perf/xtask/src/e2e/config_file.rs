@@ -54,16 +54,16 @@ impl Device {
         let (index, interface) = (index_of(side), side.interface);
         match self {
             Self::AfPacket => {
-                // A frame of the ring must hold the largest frame and the kernel's header before it.
-                let (block, frame) = if mtu > 1_500 {
-                    (16_384, 16_384)
+                // A frame of the ring holds the largest frame of the wire and the kernel's header before it; a block is
+                // whole pages and whole frames.
+                let (block, frame, count) = if mtu > 1_500 {
+                    (4 * 9_216, 9_216, 1_024)
                 } else {
-                    (4_096, 2_048)
+                    (4_096, 2_048, 4_096)
                 };
                 format!(
                     "net_af_packet{index},iface={interface},qdisc_bypass=1,\
-                     blocksz={block},framesz={frame},framecnt={},qpairs={lcores}",
-                    4_096 * 2_048 / frame
+                     blocksz={block},framesz={frame},framecnt={count},qpairs={lcores}"
                 )
             }
             Self::Tap => format!("net_tap{index},iface=dtap{index}"),
