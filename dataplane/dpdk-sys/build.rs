@@ -76,6 +76,9 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_(version|strerror|get_tsc_hz)")
         .allowlist_function("rte_log_set_(global_level|level_pattern)")
         .allowlist_function("rte_pdump_init")
+        .allowlist_function("rte_telemetry_register_cmd")
+        .allowlist_function("rte_tel_data_(alloc|free|start_dict|start_array)")
+        .allowlist_function("rte_tel_data_(add_array_u64|add_dict_container)")
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_pktmbuf_pool_create_by_ops")
         .allowlist_function("rte_ring_create")
@@ -94,7 +97,7 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_var("RTE_(MAX_LCORE|MAX_ETHPORTS|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM)")
         .allowlist_var("RTE_ETH_RETA_GROUP_SIZE")
         .allowlist_var("RTE_VER_(YEAR|MONTH)")
-        .opaque_type("rte_(mbuf|mempool|ring|device|intr_handle|pci_.*)")
+        .opaque_type("rte_(mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
         .generate()?
         .write_to_file(out)?;
     Ok(())

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use rows::{
     BackendRow, ConnectionRow, Connections, CounterRow, DropRow, LcoreRow, ListenerRow,
-    NeighborRow, PortRow, RouteRow, Status,
+    NeighborRow, PortRow, RouteRow, StageRow, Status,
 };
 
 /// The version of everything in this crate.

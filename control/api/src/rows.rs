@@ -43,14 +43,39 @@ pub struct LcoreRow {
     pub alive: bool,
     /// Share of cycles with work since control last looked, 0 to 100.
     pub busy_percent: f64,
+    /// TSC cycles spent in turns with work.
+    pub busy_cycles: u64,
+    /// TSC cycles spent in turns without, sleep included.
+    pub idle_cycles: u64,
+    /// What it does without work: poll, pause, monitor, interrupt, sleep.
+    pub idle: String,
+    /// What it was asked to do without work; another word than `idle` when CPU or devices cannot.
+    pub idle_asked: String,
+    /// Times it slept.
+    pub sleeps: u64,
     /// Frames received.
     pub rx_packets: u64,
     /// Frames sent.
     pub tx_packets: u64,
+    /// Busy cycles per received frame since control last looked, sampled; the sum of `stages`.
+    pub cycles_per_packet: f64,
+    /// The same by stage, in the order of a turn.
+    pub stages: Vec<StageRow>,
     /// Receive bursts by size: 0, 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
-    pub bursts: Vec<u64>,
+    pub rx_bursts: Vec<u64>,
+    /// Transmit bursts by the frames that the device took, likewise.
+    pub tx_bursts: Vec<u64>,
     /// The generation of tables it has adopted.
     pub generation: u64,
+}
+
+/// What one stage of an lcore's work costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRow {
+    /// rx, steer, stack, lb, timers, tx, control, report.
+    pub stage: String,
+    /// Cycles per received frame since control last looked.
+    pub cycles_per_packet: f64,
 }
 
 /// One network card.

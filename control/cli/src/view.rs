@@ -25,7 +25,7 @@ pub(crate) fn write(answer: &Answer, out: &mut impl Write) -> std::io::Result<()
     match answer {
         Answer::Status(status) => status_lines(status, out),
         Answer::Reloaded(reloaded) => reloaded_lines(reloaded, out),
-        Answer::Lcores(rows) => lcores(rows).write(out),
+        Answer::Lcores(rows) => lcores(rows, out),
         Answer::Ports(rows) => ports(rows).write(out),
         Answer::Listeners(rows) => listeners(rows).write(out),
         Answer::Backends(rows) => backends(rows).write(out),
@@ -54,13 +54,69 @@ pub(crate) fn write(answer: &Answer, out: &mut impl Write) -> std::io::Result<()
     }
 }
 
-fn lcores(rows: &[LcoreRow]) -> Table {
+/// What each lcore is and does, what a frame costs it stage by stage, and how large its bursts are.
+fn lcores(rows: &[LcoreRow], out: &mut impl Write) -> std::io::Result<()> {
     table!(rows, row: LcoreRow;
         "LCORE" => row.lcore, "CPU" => row.cpu, "PHASE" => row.phase,
         "ALIVE" => yes(row.alive), "BUSY%" => format!("{:.1}", row.busy_percent),
+        "IDLE" => idle(row), "SLEEPS" => row.sleeps,
         "RX-PACKETS" => row.rx_packets, "TX-PACKETS" => row.tx_packets,
-        "BURSTS 0/1/2/4/8/16/32/64+" => slashed(&row.bursts),
         "TABLES" => row.generation)
+    .write(out)?;
+    writeln!(out)?;
+    stages(rows).write(out)?;
+    writeln!(out)?;
+    bursts(rows).write(out)
+}
+
+fn stages(rows: &[LcoreRow]) -> Table {
+    let header = [
+        "LCORE",
+        "CYCLES/PACKET",
+        "RX",
+        "STEER",
+        "STACK",
+        "LB",
+        "TIMERS",
+        "TX",
+        "CONTROL",
+        "REPORT",
+    ];
+    let mut table = Table::new(&header);
+    for row in rows {
+        let stages = row.stages.iter().map(|stage| stage.cycles_per_packet);
+        let cells = std::iter::once(row.cycles_per_packet).chain(stages);
+        let cells = cells.map(|cycles| format!("{cycles:.0}"));
+        table.row(std::iter::once(row.lcore.to_string()).chain(cells));
+    }
+    table
+}
+
+fn bursts(rows: &[LcoreRow]) -> Table {
+    let header = [
+        "LCORE", "BURSTS", "0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64+",
+    ];
+    let mut table = Table::new(&header);
+    for row in rows {
+        for (word, bursts) in [("rx", &row.rx_bursts), ("tx", &row.tx_bursts)] {
+            let counts = bursts.iter().map(u64::to_string);
+            table.row(
+                [row.lcore.to_string(), word.to_owned()]
+                    .into_iter()
+                    .chain(counts),
+            );
+        }
+    }
+    table
+}
+
+/// What an lcore does without work, and what it was asked to do when that is something else.
+fn idle(row: &LcoreRow) -> String {
+    if row.idle == row.idle_asked {
+        row.idle.clone()
+    } else {
+        format!("{} (not {})", row.idle, row.idle_asked)
+    }
 }
 
 fn ports(rows: &[PortRow]) -> Table {
@@ -145,11 +201,6 @@ fn link(row: &PortRow) -> String {
         (true, 0) => "up".to_owned(),
         (true, mbps) => format!("{mbps}M"),
     }
-}
-
-fn slashed(values: &[u64]) -> String {
-    let values: Vec<String> = values.iter().map(u64::to_string).collect();
-    values.join("/")
 }
 
 fn dash(text: &str) -> &str {

@@ -54,7 +54,7 @@ pub(crate) struct Control {
     pub(crate) actual: Actual,
     pub(crate) tally: Tally,
     pub(crate) silent_lcores: Vec<u16>,
-    pub(crate) cycles: Vec<crate::show::Cycles>,
+    pub(crate) loads: Vec<crate::lcores::Load>,
     /// The configuration that this process was started with, for keys that are read once.
     booted: Config,
     /// The configuration that the dataplane was probably started with.
@@ -96,7 +96,7 @@ impl Control {
             actual: Actual::default(),
             tally: Tally::new()?,
             silent_lcores: Vec::new(),
-            cycles: Vec::new(),
+            loads: Vec::new(),
             booted: config.clone(),
             dataplane_booted: config.clone(),
             config,
@@ -239,7 +239,7 @@ impl Control {
             "attached to the dataplane"
         );
         self.outbox = Outbox::new(region.lcore_count());
-        self.cycles = vec![crate::show::Cycles::default(); region.lcore_count()];
+        self.loads = vec![crate::lcores::Load::default(); region.lcore_count()];
         self.last_refusal.clear();
         self.tally.attachments.inc();
         self.tally.attached.set(1);

@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod health;
 mod http;
+mod lcores;
 mod listing;
 mod memo;
 mod metrics;

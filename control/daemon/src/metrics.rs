@@ -8,12 +8,11 @@
 use std::collections::HashSet;
 
 use prometheus::core::Collector;
-use prometheus::{
-    CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::attach::Attachment;
 use crate::control::Control;
+use crate::lcores;
 use crate::show::{DROP_PREFIX, counter_rows, counters_grow};
 use millrace_api::{Answer, Outcome, Topic};
 use millrace_base::Instant;
@@ -26,8 +25,9 @@ impl Control {
     pub(crate) fn scrape(&mut self, now: Instant) -> prometheus::Result<Vec<u8>> {
         let registry = Registry::new();
         self.own_state(&registry)?;
+        let mut bursts = Vec::new();
         if let Some(attachment) = &self.attachment {
-            lcores(attachment, &registry)?;
+            bursts = lcores::collect(attachment, &registry)?;
             ports(attachment, &registry)?;
             described(attachment, &registry)?;
         }
@@ -39,6 +39,7 @@ impl Control {
         }
         let mut families = self.tally.registry.gather();
         families.extend(registry.gather());
+        families.append(&mut bursts);
         let mut page = Vec::new();
         TextEncoder::new().encode(&families, &mut page)?;
         Ok(page)
@@ -91,7 +92,8 @@ impl Control {
     }
 }
 
-fn counters(
+/// A labelled family, registered; `millrace_` is put in front of its name.
+pub(crate) fn counters(
     name: &str,
     help: &str,
     labels: &[&str],
@@ -101,7 +103,8 @@ fn counters(
     added(IntCounterVec::new(options, labels)?, registry)
 }
 
-fn gauges(
+/// A labelled family, registered; `millrace_` is put in front of its name.
+pub(crate) fn gauges(
     name: &str,
     help: &str,
     labels: &[&str],
@@ -111,38 +114,13 @@ fn gauges(
     added(IntGaugeVec::new(options, labels)?, registry)
 }
 
-fn added<C: Collector + Clone + 'static>(
+/// The collector, registered.
+pub(crate) fn added<C: Collector + Clone + 'static>(
     collector: C,
     registry: &Registry,
 ) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
-}
-
-fn lcores(attachment: &Attachment, registry: &Registry) -> prometheus::Result<()> {
-    let region = attachment.region();
-    let busy = "Time an lcore spent in loops with work, or without.";
-    let options = Opts::new("millrace_lcore_seconds_total", busy);
-    let seconds = added(CounterVec::new(options, &["lcore", "state"])?, registry)?;
-    let packets = "Frames of an lcore.";
-    let packets = counters("lcore_packets", packets, &["lcore", "direction"], registry)?;
-    for lcore in 0..region.lcore_count() {
-        let state = region.lcore_state(lcore).unwrap_or_default();
-        let label = lcore.to_string();
-        let hz = state.tsc_hz.max(1) as f64;
-        for (word, cycles) in [("busy", state.busy_cycles), ("idle", state.idle_cycles)] {
-            seconds
-                .with_label_values(&[&*label, word])
-                .inc_by(cycles as f64 / hz);
-        }
-        for (word, count) in [
-            ("receive", state.rx_packets),
-            ("transmit", state.tx_packets),
-        ] {
-            packets.with_label_values(&[&*label, word]).inc_by(count);
-        }
-    }
-    Ok(())
 }
 
 fn ports(attachment: &Attachment, registry: &Registry) -> prometheus::Result<()> {

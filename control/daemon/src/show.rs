@@ -1,7 +1,7 @@
 //! What an operator sees: rows made of the region, the configuration and what control knows.
 //! Changes nothing.
 
-use millrace_abi::{BackendState, ConnectionRow, CounterKind, LcorePhase, TcpState};
+use millrace_abi::{BackendState, ConnectionRow, CounterKind, TcpState};
 use millrace_api as api;
 use millrace_api::{Answer, Outcome, Status, Topic};
 use millrace_base::{BackendId, Instant, ListenerId, PortId};
@@ -9,14 +9,6 @@ use millrace_base::{BackendId, Instant, ListenerId, PortId};
 use crate::attach::Attachment;
 use crate::control::{Control, no_dataplane};
 use crate::health;
-
-/// An lcore's cycles when they were last looked at, for its load since then.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cycles {
-    busy: u64,
-    idle: u64,
-    percent: f64,
-}
 
 /// What every counter of a drop reason begins with.
 pub(crate) const DROP_PREFIX: &str = "drop_";
@@ -87,32 +79,6 @@ impl Control {
             age_ms: row.age_ms,
             retransmissions: row.retransmissions,
         }
-    }
-
-    fn lcore_rows(&mut self) -> Vec<api::LcoreRow> {
-        let Some(attachment) = &self.attachment else {
-            return Vec::new();
-        };
-        let region = attachment.region();
-        let mut rows = Vec::new();
-        for (lcore, before) in (0u16..).zip(&mut self.cycles) {
-            let index = usize::from(lcore);
-            let info = region.lcore_info(index).unwrap_or_default();
-            let state = region.lcore_state(index).unwrap_or_default();
-            before.observe(state.busy_cycles, state.idle_cycles);
-            rows.push(api::LcoreRow {
-                lcore,
-                cpu: info.cpu,
-                phase: state.phase().map_or("unknown", phase_word).to_owned(),
-                alive: !self.silent_lcores.contains(&lcore),
-                busy_percent: before.percent,
-                rx_packets: state.rx_packets,
-                tx_packets: state.tx_packets,
-                bursts: state.bursts.to_vec(),
-                generation: attachment.handle.tables.acknowledged(index),
-            });
-        }
-        rows
     }
 
     fn port_rows(&self, attachment: &Attachment) -> Vec<api::PortRow> {
@@ -258,18 +224,6 @@ impl Control {
     }
 }
 
-impl Cycles {
-    /// Takes note of the cycles; the load between two looks that saw no cycles is the one before.
-    fn observe(&mut self, busy: u64, idle: u64) {
-        let (busy_now, idle_now) = (busy.wrapping_sub(self.busy), idle.wrapping_sub(self.idle));
-        let all = busy_now.saturating_add(idle_now);
-        if all > 0 {
-            self.percent = busy_now as f64 * 100.0 / all as f64;
-            (self.busy, self.idle) = (busy, idle);
-        }
-    }
-}
-
 /// Every counter with its sum and each lcore's value.
 pub(crate) fn counter_rows(attachment: &Attachment) -> Vec<api::CounterRow> {
     let region = attachment.region();
@@ -322,16 +276,6 @@ fn state_word(state: BackendState) -> &'static str {
         BackendState::Up => "up",
         BackendState::Down => "down",
         BackendState::Draining => "draining",
-    }
-}
-
-fn phase_word(phase: LcorePhase) -> &'static str {
-    match phase {
-        LcorePhase::Starting => "starting",
-        LcorePhase::Running => "running",
-        LcorePhase::Draining => "draining",
-        LcorePhase::Drained => "drained",
-        LcorePhase::Stopped => "stopped",
     }
 }
 

@@ -200,7 +200,7 @@ impl SessionCounters {
 }
 
 impl LcoreStatus {
-    /// Overwrites this lcore's state. Cost: 16 stores.
+    /// Overwrites this lcore's state. Cost: 40 stores.
     pub fn set(&mut self, state: &LcoreState) {
         self.block.state.0.store(state);
     }

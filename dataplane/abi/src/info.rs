@@ -6,7 +6,7 @@
 
 use millrace_base::MacAddress;
 
-use crate::limits::BURST_BUCKETS;
+use crate::limits::{BURST_BUCKETS, STAGES};
 use crate::name::Name;
 use crate::plain::Plain;
 
@@ -73,28 +73,83 @@ pub struct LcoreInfo {
 }
 
 /// What an lcore did so far. Written by that lcore.
+///
+/// Cycles are those of the TSC. Busy and idle are exact; by stage they are an estimate: one turn of
+/// many is stamped throughout, and counts for the others. A busy turn is one that received, sent or
+/// was asked something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LcoreState {
     /// The lcore's clock at this writing, in nanoseconds. Watch it change; it means nothing to
     /// another process's clock.
     pub heartbeat_nanos: u64,
-    /// TSC cycles spent in loops that found work.
+    /// Cycles spent in turns that found work.
     pub busy_cycles: u64,
-    /// TSC cycles spent in loops that found none, sleep included.
+    /// Cycles spent in turns that found none, sleep included.
     pub idle_cycles: u64,
-    /// TSC cycles per second.
+    /// Cycles per second.
     pub tsc_hz: u64,
     /// Frames received.
     pub rx_packets: u64,
     /// Frames sent.
     pub tx_packets: u64,
-    /// Receive bursts by size; see `burst_bucket`.
-    pub bursts: [u64; BURST_BUCKETS],
+    /// Receive bursts by size, empty ones included; see `burst_bucket`.
+    pub rx_bursts: [u64; BURST_BUCKETS],
+    /// Transmit bursts by the frames that the device took of them; see `burst_bucket`.
+    pub tx_bursts: [u64; BURST_BUCKETS],
+    /// Cycles of busy turns by `Stage`, estimated.
+    pub stage_cycles: [u64; STAGES],
+    /// Frames handled in the turns that `stage_cycles` were estimated from, scaled likewise: the
+    /// quotient of the two is cycles per frame.
+    pub stage_packets: u64,
+    /// Times the lcore slept because there was nothing to do.
+    pub sleeps: u64,
     /// An `LcorePhase`.
     pub phase: u64,
+    /// The `IdleMode` that was asked for.
+    pub idle_asked: u64,
+    /// The `IdleMode` that is in force: what CPU and devices can do of it.
+    pub idle_in_force: u64,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: [u64; 5],
+}
+
+/// What an lcore's busy cycles are spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Taking bursts from devices.
+    Rx = 0,
+    /// Finding out whose frames they are, and handing them over.
+    Steer = 1,
+    /// Received frames through the stack.
+    Stack = 2,
+    /// Events: sessions, the splice.
+    Balancer = 3,
+    /// What time asks for.
+    Timers = 4,
+    /// Making frames and handing them to devices.
+    Tx = 5,
+    /// The rings to and from control.
+    Control = 6,
+    /// Publishing counters.
+    Report = 7,
+}
+
+/// What an lcore does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum IdleMode {
+    /// Polls on.
+    Poll = 1,
+    /// Polls with ever longer pauses of the CPU.
+    Pause = 2,
+    /// Lets the CPU wait for a write to a receive ring (`umwait`).
+    Monitor = 3,
+    /// Sleeps until a device interrupts.
+    Interrupt = 4,
+    /// Sleeps for a short time.
+    Sleep = 5,
 }
 
 /// Where an lcore is in its life.
@@ -126,7 +181,8 @@ pub struct ControlState {
 const _: () = assert!(size_of::<PortInfo>() == 4 * 32 + 8 + 6 + 2 + 2 + 6);
 const _: () = assert!(size_of::<PortState>() == 10 * 8);
 const _: () = assert!(size_of::<LcoreInfo>() == 4 + 4 + 8);
-const _: () = assert!(size_of::<LcoreState>() == (6 + BURST_BUCKETS + 2) * 8);
+const _: () = assert!(size_of::<LcoreState>() == (6 + 2 * BURST_BUCKETS + STAGES + 10) * 8);
+const _: () = assert!(Stage::ALL.len() == STAGES);
 const _: () = assert!(size_of::<ControlState>() == 2 * 8);
 
 // SAFETY: `repr(C)` records of integers and byte arrays whose sizes, asserted above, leave no
@@ -158,6 +214,64 @@ impl LcoreState {
             3 => Some(LcorePhase::Drained),
             4 => Some(LcorePhase::Stopped),
             _ => None,
+        }
+    }
+}
+
+impl Stage {
+    /// Every stage, in the order of a turn's numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Rx,
+        Self::Steer,
+        Self::Stack,
+        Self::Balancer,
+        Self::Timers,
+        Self::Tx,
+        Self::Control,
+        Self::Report,
+    ];
+
+    /// The name that operators and collectors see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Rx => "rx",
+            Self::Steer => "steer",
+            Self::Stack => "stack",
+            Self::Balancer => "lb",
+            Self::Timers => "timers",
+            Self::Tx => "tx",
+            Self::Control => "control",
+            Self::Report => "report",
+        }
+    }
+
+    /// Its place in `LcoreState::stage_cycles`.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl IdleMode {
+    /// The mode of this number; `None` for one that this version does not know.
+    pub const fn of(number: u64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Poll),
+            2 => Some(Self::Pause),
+            3 => Some(Self::Monitor),
+            4 => Some(Self::Interrupt),
+            5 => Some(Self::Sleep),
+            _ => None,
+        }
+    }
+
+    /// The word of the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Pause => "pause",
+            Self::Monitor => "monitor",
+            Self::Interrupt => "interrupt",
+            Self::Sleep => "sleep",
         }
     }
 }
@@ -195,5 +309,16 @@ mod tests {
             .phase(),
             None
         );
+    }
+
+    #[test]
+    fn stages_and_idle_modes_keep_their_numbers() {
+        for (place, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage.index(), place, "{}", stage.word());
+        }
+        for number in 0..=6 {
+            let known = IdleMode::of(number).map(|mode| mode as u64);
+            assert_eq!(known, (1..=5).contains(&number).then_some(number));
+        }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) struct Shared {
 /// of control.
 #[repr(C, align(4096))]
 pub(crate) struct LcoreBlock {
-    pub(crate) state: Padded<Record<LcoreState, 16>>,
+    pub(crate) state: Padded<Record<LcoreState, 40>>,
     pub(crate) counters: CounterBlock<COUNTERS_MAX>,
     pub(crate) commands: MessageRing<COMMANDS_MAX>,
     pub(crate) events: MessageRing<EVENTS_MAX>,
@@ -155,8 +155,8 @@ layouts! {
     }
     LcoreInfo { cpu, numa_node, tsc_hz }
     LcoreState {
-        heartbeat_nanos, busy_cycles, idle_cycles, tsc_hz, rx_packets, tx_packets, bursts, phase,
-        reserved,
+        heartbeat_nanos, busy_cycles, idle_cycles, tsc_hz, rx_packets, tx_packets, rx_bursts,
+        tx_bursts, stage_cycles, stage_packets, sleeps, phase, idle_asked, idle_in_force, reserved,
     }
     ControlState { pid, heartbeat_nanos }
     CounterDescription { name, help, kind, reserved }

@@ -20,7 +20,7 @@
 //!         │         acknowledged[64]                     │ each lcore its own
 //!         │         two copies                           │ control, the spare one
 //!  4 KiB  ├──────────────────────────────────────────────┤ once per lcore:
-//!  units  │ state: heartbeat, cycles, bursts             │ lcore
+//!  units  │ state: heartbeat, cycles by stage, bursts    │ lcore
 //!         │ counters[512]                                │ lcore
 //!         │ commands ring  1024 × 128 B                  │ control → lcore
 //!         │ events ring    4096 × 128 B                  │ lcore → control
@@ -97,7 +97,8 @@ pub use counters::{
 pub use event::{ConnectionRow, Event, ProbeOutcome, TcpState};
 pub use heartbeat::HeartbeatWatch;
 pub use info::{
-    ControlState, LcoreInfo, LcorePhase, LcoreState, PortInfo, PortState, burst_bucket,
+    ControlState, IdleMode, LcoreInfo, LcorePhase, LcoreState, PortInfo, PortState, Stage,
+    burst_bucket,
 };
 pub use name::{Name, Text};
 pub use plain::Plain;
@@ -127,4 +128,4 @@ pub use region::{CreateError, OpenError, Region, RegionConfig};
 
 /// The version of everything in this crate that both processes must understand alike. Raised when a
 /// meaning changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

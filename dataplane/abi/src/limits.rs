@@ -68,6 +68,9 @@ pub const FRAME_BYTES_MAX: usize = (FRAME_WORDS - 1) * 8;
 /// Buckets of the burst-size histogram: 0, 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
 pub const BURST_BUCKETS: usize = 8;
 
+/// Stages that an lcore's busy cycles are told apart by.
+pub const STAGES: usize = 8;
+
 const _: () = assert!(COMMANDS_MAX.is_power_of_two());
 const _: () = assert!(EVENTS_MAX.is_power_of_two());
 const _: () = assert!(FRAMES_MAX.is_power_of_two());

@@ -44,6 +44,7 @@ mod mbuf;
 mod mempool;
 mod port;
 mod queue;
+mod usage;
 mod vdev;
 
 pub use clock::{Clock, cycles};
@@ -57,4 +58,5 @@ pub use port::{
     Rss, RssConfig, RssTypes, RxOffloads, Step, TxOffloads,
 };
 pub use queue::{BURST_FRAMES_MAX, Burst, RX_BURST_FRAMES_MAX, RxQueue, TxQueue, Unsent};
+pub use usage::LcoreUsage;
 pub use vdev::{AfPacketRing, Vdev};

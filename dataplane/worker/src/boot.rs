@@ -17,8 +17,9 @@ use millrace_dpdk::{
 };
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{Offloads, Stack, StackConfig, TcpTunables};
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::account::Stopwatch;
 use crate::args::{Args, Memory, MemoryKind, PortSpec};
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
@@ -69,6 +70,9 @@ pub fn boot(args: &Args, control: &Control) -> Result<Dataplane> {
         capture = eal.is_capture_ready(),
         "EAL started"
     );
+    if let Err(errno) = eal.tell_usage() {
+        warn!(%errno, "telemetry will not tell the lcores' usage");
+    }
     assemble(eal, args, control, offloads_of)
 }
 
@@ -320,9 +324,12 @@ fn create_lcores(
             control: control.clone(),
             counters: Counters::default(),
             state: LcoreState::default(),
+            stopwatch: Stopwatch::new(),
+            usage: eal.usage_of(eal_lcore),
             report_due: Instant::ZERO,
             turns: 0,
             burst: Burst::new(),
+            ours: Burst::new(),
         };
         lcores.push((eal_lcore, lcore));
     }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use millrace_abi::IdleMode;
+
 use crate::args::Idle;
 
 /// Empty polls before `sleep` gives the CPU away for the first time: about 20 µs of polling.
@@ -20,6 +22,7 @@ const NAP: Duration = Duration::from_micros(50);
 pub(crate) struct Idler {
     policy: Idle,
     empty_polls: u32,
+    sleeps: u64,
 }
 
 impl Idler {
@@ -28,6 +31,7 @@ impl Idler {
         Self {
             policy,
             empty_polls: 0,
+            sleeps: 0,
         }
     }
 
@@ -53,6 +57,20 @@ impl Idler {
         self.empty_polls > SPINS_MAX
     }
 
+    /// What is done without work.
+    pub(crate) fn mode(&self) -> IdleMode {
+        match self.policy {
+            Idle::Poll => IdleMode::Poll,
+            Idle::Pause => IdleMode::Pause,
+            Idle::Sleep => IdleMode::Sleep,
+        }
+    }
+
+    /// Times the lcore slept.
+    pub(crate) fn sleeps(&self) -> u64 {
+        self.sleeps
+    }
+
     fn back_off(&mut self) {
         self.empty_polls = self.empty_polls.saturating_add(1);
         if self.empty_polls <= SPINS_MAX {
@@ -60,6 +78,7 @@ impl Idler {
         } else if self.empty_polls <= YIELDS_MAX {
             std::thread::yield_now();
         } else {
+            self.sleeps = self.sleeps.wrapping_add(1);
             std::thread::sleep(NAP);
         }
     }

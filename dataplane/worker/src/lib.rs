@@ -16,6 +16,7 @@
     )
 )]
 
+mod account;
 mod args;
 mod boot;
 mod counters;

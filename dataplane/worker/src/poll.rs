@@ -6,12 +6,13 @@
 
 use arrayvec::ArrayVec;
 use millrace_abi::limits::PORTS_MAX;
-use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, burst_bucket, heap};
+use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, Stage, burst_bucket, heap};
 use millrace_base::{Instant, LcoreIndex, Nanos, PortId};
-use millrace_dpdk::{Burst, Clock, Mbuf, MbufPool, RxQueue, cycles};
+use millrace_dpdk::{Burst, Clock, LcoreUsage, Mbuf, MbufPool, RxQueue, cycles};
 use millrace_lb::Balancer;
 use millrace_stack::{Offloads, Stack};
 
+use crate::account::Stopwatch;
 use crate::counters::{self, Counters, count};
 use crate::idle::Idler;
 use crate::shutdown::{Control, Phase};
@@ -42,9 +43,12 @@ pub struct Lcore {
     pub(crate) control: Control,
     pub(crate) counters: Counters,
     pub(crate) state: LcoreState,
+    pub(crate) stopwatch: Stopwatch,
+    pub(crate) usage: LcoreUsage,
     pub(crate) report_due: Instant,
     pub(crate) turns: u32,
     pub(crate) burst: Burst,
+    pub(crate) ours: Burst,
 }
 
 impl Lcore {
@@ -53,16 +57,20 @@ impl Lcore {
         heap::seal_thread(on_allocation());
         self.state.phase = LcorePhase::Running as u64;
         self.state.tsc_hz = self.clock.hertz();
+        self.state.idle_asked = self.idler.mode() as u64;
+        self.state.idle_in_force = self.idler.mode() as u64;
         let mut turn_start = cycles();
         loop {
+            // The arrival stamp is the stamp that ended the last turn: one reading of the counter for both.
+            let now = self.clock.at(turn_start);
             let phase = self.control.phase();
             if phase != Phase::Run {
-                self.leave(phase);
+                self.leave(phase, now);
                 if phase == Phase::Stop {
                     break;
                 }
             }
-            let worked = self.turn(self.clock.now());
+            let worked = self.turn(now);
             if worked {
                 self.idler.on_work();
             } else {
@@ -78,20 +86,30 @@ impl Lcore {
 
     /// One turn at `now`, which never goes back; tells whether it found work. `run` is this, again and again.
     pub fn turn(&mut self, now: Instant) -> bool {
+        self.stopwatch.begin();
         self.turns = self.turns.wrapping_add(1);
-        let mut worked = self.receive(now);
+        let received = self.receive(now);
+        let mut worked = received > 0;
         if self.idler.is_quiet() || self.turns.is_multiple_of(TURNS_PER_CONTROL_LOOK) {
             worked |= self.serve_control(now);
+            self.stopwatch.lap(Stage::Control);
         }
         self.stack.advance(now, &mut self.pool);
+        self.stopwatch.lap(Stage::Timers);
         while let Some(event) = self.stack.poll_event() {
+            worked = true;
             self.balancer.handle_event(now, event, &mut self.stack);
         }
+        self.stopwatch.lap(Stage::Balancer);
         self.balancer.advance(now, &mut self.stack);
+        self.stopwatch.lap(Stage::Timers);
         worked |= self.transmit(now);
+        self.stopwatch.lap(Stage::Tx);
         if self.report_due.is_due(now) {
             self.report(now);
+            self.stopwatch.lap(Stage::Report);
         }
+        self.stopwatch.end(worked, received, &mut self.state);
         worked
     }
 
@@ -110,9 +128,10 @@ impl Lcore {
         &self.balancer
     }
 
-    /// Takes one burst from each port, and what other lcores received for us.
-    fn receive(&mut self, now: Instant) -> bool {
+    /// Takes one burst from each port, and what other lcores received for us; tells how many frames that were.
+    fn receive(&mut self, now: Instant) -> usize {
         let mut burst = core::mem::take(&mut self.burst);
+        let mut ours = core::mem::take(&mut self.ours);
         let mut received = 0usize;
         for index in 0..self.rx.len() {
             let Some((port, queue)) = self.rx.get_mut(index) else {
@@ -120,21 +139,24 @@ impl Lcore {
             };
             let (port, count) = (*port, queue.burst(&mut burst));
             received = received.saturating_add(count);
-            if let Some(bucket) = self.state.bursts.get_mut(burst_bucket(count)) {
-                *bucket = bucket.saturating_add(1);
+            if let Some(bucket) = self.state.rx_bursts.get_mut(burst_bucket(count)) {
+                *bucket = bucket.wrapping_add(1);
             }
             for frame in burst.frames() {
                 frame.prefetch();
             }
-            for frame in burst.drain() {
-                match self.steer.sort(port, frame) {
-                    Verdict::Ours(frame) => self.handle(now, port, frame),
-                    Verdict::Moved => count!(self.counters.frames_steered),
-                    Verdict::Dropped => count!(self.counters.frames_steer_dropped),
-                }
+            self.stopwatch.lap(Stage::Rx);
+            if !self.steer.is_alone() {
+                self.sort(port, &mut burst, &mut ours);
+                core::mem::swap(&mut burst, &mut ours);
+                self.stopwatch.lap(Stage::Steer);
             }
+            for frame in burst.drain() {
+                self.handle(now, port, frame);
+            }
+            self.stopwatch.lap(Stage::Stack);
         }
-        self.burst = burst;
+        (self.burst, self.ours) = (burst, ours);
         count!(self.counters.rx_frames, received);
         for _ in 0..STEERED_PER_TURN_MAX {
             let Some((port, frame)) = self.steer.take() else {
@@ -143,7 +165,20 @@ impl Lcore {
             received = received.saturating_add(1);
             self.handle(now, port, frame);
         }
-        received > 0
+        self.stopwatch.lap(Stage::Stack);
+        received
+    }
+
+    /// Hands over what other lcores own of a burst; what is ours comes out in order.
+    fn sort(&mut self, port: PortId, burst: &mut Burst, ours: &mut Burst) {
+        for frame in burst.drain() {
+            match self.steer.sort(port, frame) {
+                // As large as the burst it comes from: it never refuses.
+                Verdict::Ours(frame) => drop(ours.try_push(frame)),
+                Verdict::Moved => count!(self.counters.frames_steered),
+                Verdict::Dropped => count!(self.counters.frames_steer_dropped),
+            }
+        }
     }
 
     #[inline]
@@ -190,9 +225,8 @@ impl Lcore {
         *total = total.wrapping_add(spent);
     }
 
-    fn leave(&mut self, phase: Phase) {
+    fn leave(&mut self, phase: Phase, now: Instant) {
         if self.state.phase == LcorePhase::Running as u64 {
-            let now = self.clock.now();
             self.balancer.drain(now, &mut self.stack);
             self.state.phase = LcorePhase::Draining as u64;
         }
@@ -238,6 +272,10 @@ impl Lcore {
         self.state.heartbeat_nanos = now.as_nanos();
         self.state.rx_packets = self.counters.rx_frames;
         self.state.tx_packets = self.counters.tx_frames;
+        self.state.sleeps = self.idler.sleeps();
+        self.state.tx_bursts = TxPort::bursts_of(&self.tx);
+        let (busy, idle) = (self.state.busy_cycles, self.state.idle_cycles);
+        self.usage.set(busy, busy.wrapping_add(idle));
         self.shared.status.set(&self.state);
     }
 }

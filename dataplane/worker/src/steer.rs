@@ -51,6 +51,12 @@ impl Steer {
             .collect()
     }
 
+    /// Whether there is no other lcore to hand anything to.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.queues.len() <= 1
+    }
+
     /// Decides about a received frame. With one lcore everything is ours and nothing is looked at.
     #[inline]
     pub(crate) fn sort(&self, port: PortId, frame: Mbuf) -> Verdict {

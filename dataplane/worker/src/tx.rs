@@ -1,5 +1,7 @@
 //! Frames on their way to one device: gathered into bursts, offered once a turn, never spun on.
 
+use millrace_abi::burst_bucket;
+use millrace_abi::limits::BURST_BUCKETS;
 use millrace_base::{Instant, Nanos};
 use millrace_dpdk::{Burst, Mbuf, TxQueue};
 
@@ -19,6 +21,8 @@ pub(crate) struct TxPort {
     queue: TxQueue,
     waiting: Burst,
     stall: Stall,
+    /// Bursts by what the device took of them.
+    bursts: [u64; BURST_BUCKETS],
 }
 
 impl TxPort {
@@ -28,6 +32,7 @@ impl TxPort {
             queue,
             waiting: Burst::new(),
             stall: Stall(Instant::NEVER),
+            bursts: [0; BURST_BUCKETS],
         }
     }
 
@@ -57,6 +62,9 @@ impl TxPort {
         let left = unsent.len();
         let refused = unsent.keep();
         let sent = offered.saturating_sub(left);
+        if let Some(bucket) = self.bursts.get_mut(burst_bucket(sent)) {
+            *bucket = bucket.wrapping_add(1);
+        }
         count!(counters.tx_frames, sent);
         count!(counters.tx_frames_refused, refused);
         if left > 0 {
@@ -67,6 +75,17 @@ impl TxPort {
             count!(counters.tx_frames_expired, self.waiting.len());
             self.waiting.clear();
         }
+    }
+
+    /// Bursts by the frames that the devices took of them, summed over ports.
+    pub(crate) fn bursts_of(ports: &[Self]) -> [u64; BURST_BUCKETS] {
+        let mut sum = [0u64; BURST_BUCKETS];
+        for port in ports {
+            for (sum, bursts) in sum.iter_mut().zip(&port.bursts) {
+                *sum = sum.wrapping_add(*bursts);
+            }
+        }
+        sum
     }
 
     /// Chains that had to be copied into one buffer.
