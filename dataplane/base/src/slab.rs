@@ -122,6 +122,12 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The value of an occupied slot, whatever its key.
+    #[inline]
+    pub fn get_at(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
     /// The value of this key.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;

@@ -120,7 +120,7 @@ impl<P: PacketPool> Stack<P> {
         quoted: &Quoted,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let index = match self.flows.get(&quoted.tuple) {
+        let index = match self.owner_of(&quoted.tuple) {
             Some(Owner::Connection(index)) => index,
             Some(Owner::Request(index)) => return self.on_request_error(index, error, quoted),
             Some(Owner::TimeWait(_)) | None => return Err(DropReason::IcmpErrorUnmatched),

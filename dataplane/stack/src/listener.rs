@@ -13,7 +13,8 @@ use alloc::vec::Vec;
 
 use millrace_base::{Address, Endpoint, FlowTuple, ListenerId};
 
-use crate::flow::{FlowTable, Owner};
+use crate::flow::Owner;
+use crate::flow_table::FlowTable;
 use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
 
 /// How a listener treats those who come.
@@ -89,9 +90,10 @@ impl Listeners {
     /// Replaces the table. Rows whose id or ports are out of range, second rows with one id and
     /// second rows for one address and port are ignored: the control path has refused them before.
     pub(crate) fn set(&mut self, listeners: &[Listener]) {
-        for listener in &self.rows {
-            self.exact
-                .remove_any(&key(listener.address, listener.port_first));
+        for (row, listener) in self.rows.iter().enumerate() {
+            let key = key(listener.address, listener.port_first);
+            let owner = Owner::Connection(row as u32);
+            self.exact.remove(self.exact.hash(&key), owner);
         }
         self.rows.clear();
         self.ranges.clear();
@@ -157,32 +159,44 @@ impl Listeners {
 
     fn add(&mut self, listener: &Listener) {
         let row = self.rows.len() as u16;
-        let Some(by_id) = self.by_id.get_mut(listener.id.index()) else {
+        let Some(&by_id) = self.by_id.get(listener.id.index()) else {
             return;
         };
         let valid = listener.port_first != 0 && listener.port_first <= listener.port_last;
-        if *by_id != 0 || !valid || self.rows.len() >= LISTENERS_MAX {
+        if by_id != 0 || !valid || self.rows.len() >= LISTENERS_MAX {
             return;
         }
         if listener.port_first == listener.port_last {
+            if self.single(listener.address, listener.port_first).is_some() {
+                return;
+            }
             let key = key(listener.address, listener.port_first);
-            if self
-                .exact
-                .insert(&key, Owner::Connection(row.into()))
-                .is_err()
-            {
+            let owner = Owner::Connection(row.into());
+            if self.exact.insert(self.exact.hash(&key), owner).is_err() {
                 return;
             }
         } else {
             self.ranges.push(row);
         }
-        *by_id = row.saturating_add(1);
+        if let Some(by_id) = self.by_id.get_mut(listener.id.index()) {
+            *by_id = row.saturating_add(1);
+        }
         self.rows.push(*listener);
     }
 
+    /// The listener of exactly this address (or "any") and port.
+    fn single(&self, address: Address, port: u16) -> Option<&Listener> {
+        let row = |owner: Owner| self.rows.get(owner.index() as usize);
+        let hash = self.exact.hash(&key(address, port));
+        let found = self.exact.find(hash, |owner| {
+            row(owner).is_some_and(|row| row.address == address && row.port_first == port)
+        })?;
+        row(found)
+    }
+
     fn at(&self, address: Address, port: u16) -> Option<&Listener> {
-        if let Some(Owner::Connection(row)) = self.exact.get(&key(address, port)) {
-            return self.rows.get(row as usize);
+        if let Some(listener) = self.single(address, port) {
+            return Some(listener);
         }
         let row = |row: &u16| self.rows.get(usize::from(*row));
         let behind = self.ranges.partition_point(|range| {

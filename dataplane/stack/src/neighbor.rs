@@ -12,7 +12,8 @@
 
 use millrace_base::{Address, Endpoint, FlowTuple, Instant, Key, MacAddress, Nanos, PortId, Slab};
 
-use crate::flow::{FlowTable, Owner};
+use crate::flow::Owner;
+use crate::flow_table::FlowTable;
 use crate::limits::{
     NEIGHBOR_EVICTION_STEPS_MAX, NEIGHBOR_NOTICES_MAX, NEIGHBOR_REQUEST_INTERVAL_MS,
     NEIGHBOR_REQUESTS_MAX,
@@ -122,7 +123,8 @@ impl Neighbors {
         };
         let created = self.entries.insert(entry).ok()?;
         let owner = Owner::Connection(created.index());
-        if self.by_address.insert(&key(port, address), owner).is_err() {
+        let hash = self.by_address.hash(&key(port, address));
+        if self.by_address.insert(hash, owner).is_err() {
             self.entries.remove(created);
             return None;
         }
@@ -130,10 +132,12 @@ impl Neighbors {
     }
 
     pub(crate) fn find(&self, port: PortId, address: Address) -> Option<Key> {
-        match self.by_address.get(&key(port, address))? {
-            Owner::Connection(index) => self.entries.key_at(index),
-            Owner::Request(_) | Owner::TimeWait(_) => None,
-        }
+        let hash = self.by_address.hash(&key(port, address));
+        let found = self.by_address.find(hash, |owner| {
+            let entry = self.entries.get_at(owner.index());
+            entry.is_some_and(|entry| entry.port == port && entry.address == address)
+        })?;
+        self.entries.key_at(found.index())
     }
 
     /// What sending to this neighbour meets now; asks for its address when that is unknown. `None`
@@ -274,8 +278,8 @@ impl Neighbors {
         if let Some(entry) = self.entries.remove(removed) {
             self.timers.cancel(removed.index());
             let owner = Owner::Connection(removed.index());
-            self.by_address
-                .remove(&key(entry.port, entry.address), owner);
+            let hash = self.by_address.hash(&key(entry.port, entry.address));
+            self.by_address.remove(hash, owner);
         }
     }
 

@@ -8,7 +8,7 @@ use millrace_base::{Address, Instant, Key, PacketPool, PortId, Slab};
 
 use crate::budget::Budget;
 use crate::dispatch::{self, Parsed, Punt};
-use crate::flow::FlowTable;
+use crate::flow_table::FlowTable;
 use crate::interface::Interface;
 use crate::limits::{
     CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND, EXPIRIES_PER_ADVANCE_MAX,

@@ -38,7 +38,7 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let arrived = Arrived { now, header, frame };
-        match self.flows.get(&header.tuple) {
+        match self.owner_of(&header.tuple) {
             Some(Owner::Connection(index)) => {
                 count!(self.stats.ip_in_delivers);
                 self.on_connection_segment(index, arrived, pool)
@@ -71,8 +71,7 @@ impl<P: PacketPool> Stack<P> {
         let Some(request) = self.requests.remove(index) else {
             return;
         };
-        self.flows
-            .remove(&request.half_open.tuple, Owner::Request(index));
+        self.leave(&request.half_open.tuple, Owner::Request(index));
         if let Some(pending) = self.listeners.pending_mut(request.half_open.listener) {
             pending.requests = pending.requests.saturating_sub(1);
             if request.timeouts == 0 {
@@ -229,11 +228,8 @@ impl<P: PacketPool> Stack<P> {
             .connections
             .insert(slot)
             .map_err(|_full| DropReason::ConnectionTableFull)?;
-        if self
-            .flows
-            .insert(&half_open.tuple, Owner::Connection(key.index()))
-            .is_err()
-        {
+        let owner = Owner::Connection(key.index());
+        if self.enter(&half_open.tuple, owner).is_err() {
             self.connections.remove(key);
             return Err(DropReason::ConnectionTableFull);
         }
@@ -272,7 +268,7 @@ impl<P: PacketPool> Stack<P> {
             TimeWaitVerdict::Silence => {}
             TimeWaitVerdict::Limited => count!(self.stats.tcp_ack_skipped_time_wait),
             TimeWaitVerdict::Killed => {
-                self.flows.remove(&tuple, Owner::TimeWait(index));
+                self.leave(&tuple, Owner::TimeWait(index));
                 count!(self.stats.tw_killed);
             }
             // behaviour: A6-26
@@ -354,7 +350,7 @@ impl<P: PacketPool> Stack<P> {
         }
         let index = self.requests.insert(now, half_open, &self.tunables);
         let index = index.ok_or(DropReason::SynQueueFull)?;
-        if self.flows.insert(&tuple, Owner::Request(index)).is_err() {
+        if self.enter(&tuple, Owner::Request(index)).is_err() {
             self.requests.remove(index);
             count!(self.stats.tcp_req_q_full_drop);
             return Err(DropReason::SynQueueFull);

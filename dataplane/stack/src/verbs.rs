@@ -5,7 +5,7 @@
 
 use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
-use crate::flow::{FlowId, InsertError, Owner};
+use crate::flow::{FlowId, Owner};
 use crate::limits::BUFFER_RETRY_MS;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -96,7 +96,7 @@ impl<P: PacketPool> Stack<P> {
             mtu,
             options: ConnectionOptions::default(),
         };
-        let record = match self.flows.get(&tuple) {
+        let record = match self.owner_of(&tuple) {
             Some(Owner::TimeWait(index)) => Some(index),
             Some(Owner::Connection(_) | Owner::Request(_)) => {
                 return Err(ConnectError::AddressInUse);
@@ -120,15 +120,13 @@ impl<P: PacketPool> Stack<P> {
         if let Some(index) = record {
             // Whoever opens it knows that it is taken: nothing to tell.
             self.time_waits.remove(index);
-            self.flows.remove(&tuple, Owner::TimeWait(index));
+            self.leave(&tuple, Owner::TimeWait(index));
             count!(self.stats.tw_recycled);
         }
-        if let Err(error) = self.flows.insert(&tuple, Owner::Connection(key.index())) {
+        let owner = Owner::Connection(key.index());
+        if self.enter(&tuple, owner).is_err() {
             self.connections.remove(key);
-            return Err(match error {
-                InsertError::Exists(_) => ConnectError::AddressInUse,
-                InsertError::Full => ConnectError::TableFull,
-            });
+            return Err(ConnectError::TableFull);
         }
         self.settle(now, key, Disposition::Continue);
         Ok(FlowId::new(key))
@@ -243,7 +241,7 @@ impl<P: PacketPool> Stack<P> {
     /// Whether `connect` could have this tuple: it belongs to nobody, or to a TIME_WAIT record that
     /// would give way (`tcp_tw_reuse`).
     pub fn tuple_is_free(&self, now: Instant, tuple: &FlowTuple) -> bool {
-        match self.flows.get(tuple) {
+        match self.owner_of(tuple) {
             None => true,
             Some(Owner::TimeWait(index)) => {
                 let inherited = self.time_waits.inherit(index, now, &self.tunables);
@@ -325,7 +323,8 @@ impl<P: PacketPool> Stack<P> {
         let opened = self.is_opened(key);
         match self.time_waits.insert(now, record, opened, &self.tunables) {
             Some(index) => {
-                self.flows.replace(&tuple, Owner::TimeWait(index));
+                let connection = Owner::Connection(key.index());
+                self.hand_over(&tuple, connection, Owner::TimeWait(index));
                 if record.ack_now
                     && let Some((tuple, header)) = self.time_waits.acknowledgment(index, now)
                 {
@@ -348,7 +347,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// The tuple of a connection belongs to nobody any more.
     fn leave_tuple(&mut self, key: Key, tuple: &FlowTuple) {
-        self.flows.remove(tuple, Owner::Connection(key.index()));
+        self.leave(tuple, Owner::Connection(key.index()));
         if self.is_opened(key) {
             self.tuple_changes.push(TupleChange::Free(*tuple));
         }
@@ -356,7 +355,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// A TIME_WAIT record is gone; its tuple belongs to nobody any more.
     pub(crate) fn leave_time_wait(&mut self, gone: Gone) {
-        self.flows.remove(&gone.tuple, Owner::TimeWait(gone.index));
+        self.leave(&gone.tuple, Owner::TimeWait(gone.index));
         if gone.untold {
             self.tuple_changes.push(TupleChange::Free(gone.tuple));
         }

@@ -266,6 +266,12 @@ impl TimeWaits {
         })
     }
 
+    /// The tuple of a record.
+    #[inline]
+    pub(crate) fn tuple(&self, index: u32) -> Option<&FlowTuple> {
+        self.records.get_at(index).map(|record| &record.state.tuple)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.records.is_full()
     }

@@ -1,0 +1,58 @@
+//! Who owns a tuple: the flow table and the owners themselves, asked together.
+//!
+//! `flow_table.rs` names candidates by hash; here their tuples are compared. Nothing else enters,
+//! changes or removes an entry of the table, so that an owner and its entry come and go together.
+
+use millrace_base::{FlowTuple, PacketPool};
+
+use crate::flow::Owner;
+use crate::flow_hash::FlowHash;
+use crate::flow_table::TableFull;
+use crate::stack::Stack;
+
+impl<P: PacketPool> Stack<P> {
+    /// Who owns a tuple.
+    #[inline]
+    pub(crate) fn owner_of(&self, tuple: &FlowTuple) -> Option<Owner> {
+        self.find_owner(self.flows.hash(tuple), tuple)
+    }
+
+    /// Who owns a tuple whose hash is known.
+    #[inline]
+    pub(crate) fn find_owner(&self, hash: FlowHash, tuple: &FlowTuple) -> Option<Owner> {
+        self.flows.find(hash, |owner| self.owns(owner, tuple))
+    }
+
+    /// Whether this is the owner of a tuple. A connection that has ended owns nothing, though it
+    /// still knows its tuple.
+    #[inline]
+    pub(crate) fn owns(&self, owner: Owner, tuple: &FlowTuple) -> bool {
+        match owner {
+            Owner::Connection(index) => self
+                .connections
+                .get_at(index)
+                .is_some_and(|slot| slot.connection.tuple() == tuple && !slot.meta.over),
+            Owner::Request(index) => self
+                .requests
+                .get(index)
+                .is_some_and(|request| request.half_open.tuple == *tuple),
+            Owner::TimeWait(index) => self.time_waits.tuple(index) == Some(tuple),
+        }
+    }
+
+    /// Enters the owner of a tuple that nobody owns.
+    pub(crate) fn enter(&mut self, tuple: &FlowTuple, owner: Owner) -> Result<(), TableFull> {
+        debug_assert!(self.owner_of(tuple).is_none(), "{tuple:?} has an owner");
+        self.flows.insert(self.flows.hash(tuple), owner)
+    }
+
+    /// Gives a tuple from one owner to another. Returns whether `from` owned it.
+    pub(crate) fn hand_over(&mut self, tuple: &FlowTuple, from: Owner, to: Owner) -> bool {
+        self.flows.replace(self.flows.hash(tuple), from, to)
+    }
+
+    /// Takes a tuple from its owner. Returns whether it was its owner.
+    pub(crate) fn leave(&mut self, tuple: &FlowTuple, owner: Owner) -> bool {
+        self.flows.remove(self.flows.hash(tuple), owner)
+    }
+}
