@@ -28,10 +28,10 @@ struct Memory {
 }
 
 /// What a pool and its buffers share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Home(RefCell<Account>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Account {
     live: usize,
     /// Memory that came back, to be handed out again as it is.
@@ -194,7 +194,11 @@ impl HeapPool {
         Self {
             capacity,
             buffer_bytes,
-            home: Rc::default(),
+            home: Rc::new(Home(RefCell::new(Account {
+                live: 0,
+                // Giving memory back must not allocate.
+                free: Vec::with_capacity(capacity),
+            }))),
         }
     }
 
