@@ -125,6 +125,7 @@ static const uint64_t MR_MBUF_F_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
 static const uint64_t MR_MBUF_F_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
 static const uint64_t MR_MBUF_F_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t MR_MBUF_F_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
+static const uint64_t MR_MBUF_F_TX_VLAN = RTE_MBUF_F_TX_VLAN;
 
 /* Where the lengths sit in mbuf.tx_offload. */
 static const uint32_t MR_MBUF_L2_LEN_OFS = RTE_MBUF_L2_LEN_OFS;

@@ -47,6 +47,9 @@ fn port_arg(port: &Port) -> String {
         text += &format!(";mac={mac}");
     }
     text += &format!(";mtu={}", port.mtu);
+    if let Some(vlan) = port.vlan {
+        text += &format!(";vlan={vlan}");
+    }
     if let Some(queues) = port.queues {
         text += &format!(";queues={queues}");
     }

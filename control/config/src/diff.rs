@@ -201,6 +201,7 @@ fn add_network(config: &Config, things: &mut BTreeMap<String, Thing>) {
                     ("device", text(&port.device)),
                     ("mac", port.mac.and_then(text)),
                     ("mtu", text(port.mtu)),
+                    ("vlan", port.vlan.and_then(text)),
                     ("queues", port.queues.and_then(text)),
                     ("addresses", list(addresses)),
                 ],

@@ -47,6 +47,7 @@ pub(crate) struct Port {
     pub(crate) device: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) mtu: u16,
+    pub(crate) vlan: Option<u16>,
     pub(crate) queues: Option<u16>,
     pub(crate) addresses: Option<Vec<String>>,
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use millrace_base::{Address, Endpoint, MacAddress, PortId, Prefix};
+use millrace_base::{Address, Endpoint, MacAddress, PortId, Prefix, VlanId};
 use serde::Deserialize;
 
 /// A whole configuration.
@@ -73,6 +73,8 @@ pub struct Port {
     pub mac: Option<MacAddress>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// The VLAN that all its frames are tagged with.
+    pub vlan: Option<VlanId>,
     /// Queues, when not one for each lcore.
     pub queues: Option<u16>,
     /// Our addresses; 1 to 16.

@@ -120,6 +120,12 @@ fn shape_is_checked_against_the_key_table() {
          hint: use a number from 1280 to 9600",
     );
     expect(
+        "mtu = 1500",
+        "mtu = 1500\nvlan = 4095",
+        "f:10: \"port.vlan\" is 4095, outside 1 to 4094\n  \
+         hint: use a number from 1 to 4094",
+    );
+    expect(
         "mbufs = 65536",
         "mbufs = 12",
         "f:4: \"dataplane.mbufs\" is 12, outside 1024 to 16777216\n  \

@@ -11,7 +11,9 @@
 //!
 //! `dpdk::Mbuf` implements this over `rte_mbuf`, `HeapBuf` over reference-counted heap memory for tests.
 
-/// Bytes that a fresh buffer keeps free in front: room for Ethernet, IPv6 and a full TCP header (114 bytes).
+use crate::id::VlanId;
+
+/// Bytes that a fresh buffer keeps free in front: room for tagged Ethernet, IPv6 and a full TCP header (118 bytes).
 /// The same as DPDK's `RTE_PKTMBUF_HEADROOM`.
 pub const HEADROOM_BYTES_DEFAULT: usize = 128;
 
@@ -36,12 +38,14 @@ pub struct RxMeta {
     pub l4_checksum: ChecksumStatus,
     /// The RSS hash, when the device computed one.
     pub rss_hash: Option<u32>,
+    /// The VLAN identifier (0..=4095) of a tag that the device took off the frame.
+    pub stripped_vlan: Option<u16>,
 }
 
 /// What the device shall do to a frame before it leaves. All lengths are bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TxOffload {
-    /// Ethernet header length, VLAN tag included.
+    /// Ethernet header length, with a VLAN tag when the frame itself holds one.
     pub l2_len: u8,
     /// IP header length, options included.
     pub l3_len: u8,
@@ -55,6 +59,8 @@ pub struct TxOffload {
     pub tcp_checksum: bool,
     /// Cut the payload into segments of this many bytes; 0 sends the frame as it is.
     pub segment_bytes: u16,
+    /// Put this VLAN's tag into the frame, which is written without one (`l2_len` does not count it).
+    pub vlan: Option<VlanId>,
 }
 
 /// A handle to a chain of packet-buffer segments.

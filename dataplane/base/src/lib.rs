@@ -34,7 +34,7 @@ mod time;
 pub use address::{Address, Endpoint, FlowTuple, MacAddress, Prefix};
 pub use buf::{ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload};
 pub use heap_buf::{HeapBuf, HeapPool};
-pub use id::{BackendId, LcoreIndex, ListenerId, PoolId, PortId};
+pub use id::{BackendId, LcoreIndex, ListenerId, PoolId, PortId, VlanId};
 pub use rng::Rng;
 pub use seq::SeqNumber;
 pub use slab::{Key, Slab};

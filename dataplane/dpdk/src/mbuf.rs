@@ -44,7 +44,7 @@ use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
-use millrace_base::{ChecksumStatus, PacketBuf, RxMeta, TxOffload};
+use millrace_base::{ChecksumStatus, PacketBuf, RxMeta, TxOffload, VlanId};
 use millrace_dpdk_sys as sys;
 
 /// Segments a chain may have: what the strictest common devices take, and the contract's number.
@@ -58,7 +58,11 @@ const MEMORY_FLAGS: u64 = sys::MR_MBUF_F_INDIRECT | sys::MR_MBUF_F_EXTERNAL;
 const TX_FLAGS: u64 = !MEMORY_FLAGS & !((1 << 40) - 1);
 const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_TX_TCP_SEG != 0);
 const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_TX_IPV6 != 0);
+const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_TX_VLAN != 0);
 const _: () = assert!(TX_FLAGS & sys::MR_MBUF_F_RX_LRO == 0);
+
+/// The identifier in a tag control field; the other bits are priority and drop eligibility.
+const VLAN_ID_MASK: u16 = 0x0fff;
 
 /// The widths of the length fields, as `TxOffload`'s types allow them.
 const _: () = assert!(sys::MR_MBUF_L2_LEN_BITS >= 7);
@@ -98,12 +102,6 @@ impl Mbuf {
         self.0.as_ptr()
     }
 
-    /// The VLAN tag that the receiving device took off, if it did.
-    pub fn stripped_vlan(&self) -> Option<u16> {
-        let head = self.head();
-        (head.ol_flags & sys::MR_MBUF_F_RX_VLAN_STRIPPED != 0).then_some(head.vlan_tci)
-    }
-
     /// Whether the device merged several received segments into this one (LRO).
     pub fn is_merged(&self) -> bool {
         self.head().ol_flags & sys::MR_MBUF_F_RX_LRO != 0
@@ -127,6 +125,9 @@ impl Mbuf {
             ip_checksum: has(sys::MR_MBUF_F_TX_IP_CKSUM),
             tcp_checksum: has(sys::MR_MBUF_F_TX_TCP_CKSUM),
             segment_bytes: u16::try_from(segment).unwrap_or(u16::MAX),
+            vlan: has(sys::MR_MBUF_F_TX_VLAN)
+                .then(|| VlanId::new(head.vlan_tci))
+                .flatten(),
         }
     }
 
@@ -151,6 +152,10 @@ impl Mbuf {
         if let Some(hash) = meta.rss_hash {
             head.ol_flags |= sys::MR_MBUF_F_RX_RSS_HASH;
             head.hash_rss = hash;
+        }
+        if let Some(vlan) = meta.stripped_vlan {
+            head.ol_flags |= sys::MR_MBUF_F_RX_VLAN_STRIPPED;
+            head.vlan_tci = vlan;
         }
         true
     }
@@ -437,6 +442,8 @@ impl PacketBuf for Mbuf {
                 sys::MR_MBUF_F_RX_L4_CKSUM_BAD,
             ),
             rss_hash: (head.ol_flags & sys::MR_MBUF_F_RX_RSS_HASH != 0).then_some(head.hash_rss),
+            stripped_vlan: (head.ol_flags & sys::MR_MBUF_F_RX_VLAN_STRIPPED != 0)
+                .then_some(head.vlan_tci & VLAN_ID_MASK),
         }
     }
 
@@ -447,6 +454,10 @@ impl PacketBuf for Mbuf {
         };
         forget_received(head);
         head.tx_offload = 0;
+        if let Some(vlan) = offload.vlan {
+            head.ol_flags |= sys::MR_MBUF_F_TX_VLAN;
+            head.vlan_tci = vlan.number();
+        }
         let is_wanted = offload.ip_checksum || offload.tcp_checksum || offload.segment_bytes != 0;
         if !is_wanted {
             return true;

@@ -3,7 +3,7 @@
 mod support;
 
 use millrace_base::{
-    ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload,
+    ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload, VlanId,
 };
 use millrace_dpdk::{
     Burst, Device, Mbuf, Mempool, PlugError, Port, PortConfig, PortError, RssConfig, RssTypes,
@@ -341,6 +341,7 @@ fn offload_wishes_travel_with_the_frame_and_die_with_the_next_span() {
         ip_checksum: true,
         tcp_checksum: true,
         segment_bytes: 1_448,
+        vlan: VlanId::new(100),
     };
     let mut sent = frame(pool, &[0; 100]);
     assert!(sent.set_tx_offload(wish));
@@ -363,6 +364,7 @@ fn who_plays_the_device_says_what_a_device_would_of_a_frame_of_its_own() {
             ip_checksum: status,
             l4_checksum: status,
             rss_hash: Some(7),
+            stripped_vlan: Some(100),
         };
         assert!(frame.set_rx_meta(said));
         assert_eq!(frame.rx_meta(), said);

@@ -7,7 +7,10 @@
 //! Fragments are not reassembled: TCP peers set DF and discover the path MTU, and everything else
 //! that is fragmented is dropped and counted.
 
-use millrace_base::{Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, PortId, SeqNumber};
+use millrace_base::{
+    Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, PortId, SeqNumber, VlanId,
+};
+use millrace_wire::ethernet::HEADER_BYTES;
 use millrace_wire::tcp::checksum;
 use millrace_wire::{
     EtherType, EthernetView, IpView, Malformed, TcpFlags, TcpOptions, TcpView, protocol,
@@ -132,8 +135,8 @@ pub(crate) fn parse<B: PacketBuf>(
     if ethernet.source().is_group() {
         return Parsed::Drop(DropReason::BadSourceMac);
     }
-    if ethernet.vlan().is_some() {
-        return Parsed::Drop(DropReason::VlanTagged);
+    if !is_of_vlan(frame, &ethernet, interface.offloads.vlan) {
+        return Parsed::Drop(DropReason::WrongVlan);
     }
     if ethernet.ether_type() == EtherType::ARP {
         return Parsed::Punt(PuntReason::Arp);
@@ -142,6 +145,27 @@ pub(crate) fn parse<B: PacketBuf>(
         Ok(parsed) => parsed,
         Err(reason) => Parsed::Drop(reason),
     }
+}
+
+/// Whether the frame belongs to the port's VLAN. The device may have taken the tag off. A frame that only has a priority
+/// (VLAN 0) is as good as untagged (IEEE 802.1Q-2022 section 6.9); a second tag belongs to nobody here.
+#[inline]
+fn is_of_vlan<B: PacketBuf>(
+    frame: &B,
+    ethernet: &EthernetView<'_>,
+    expected: Option<VlanId>,
+) -> bool {
+    let stripped = frame.rx_meta().stripped_vlan;
+    let is_tagged = ethernet.header_len() != HEADER_BYTES;
+    if !is_tagged && stripped.is_none() && expected.is_none() {
+        return true;
+    }
+    let tag = match (is_tagged, stripped) {
+        (false, stripped) => stripped.unwrap_or(0),
+        (true, None) => ethernet.customer_vlan().unwrap_or(u16::MAX),
+        (true, Some(_)) => return false,
+    };
+    tag == expected.map_or(0, VlanId::number)
 }
 
 fn parse_ip<B: PacketBuf>(

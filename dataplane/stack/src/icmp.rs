@@ -13,7 +13,7 @@ use millrace_wire::icmpv4::{Icmpv4Message, Icmpv4View, echo_reply_in_place_v4, u
 use millrace_wire::icmpv6::{
     EchoAddresses, Icmpv6Message, Icmpv6View, echo_reply_in_place_v6, unreachable_v6,
 };
-use millrace_wire::{Checksum, EtherType, IpRepr, ethernet, protocol};
+use millrace_wire::{Checksum, EtherType, IpRepr, protocol};
 
 use crate::dispatch::{IcmpFrame, Punt, PuntReason, pieces};
 use crate::flow::Owner;
@@ -349,7 +349,8 @@ fn write_echo_headers<B: PacketBuf>(message: &IcmpFrame, frame: &mut B, path: &P
         identification: 0,
         payload_len: u16::try_from(message.icmp_len).ok()?,
     };
-    let headers_len = ethernet::HEADER_BYTES.checked_add(ip.header_len())?;
+    let ip_at = path.link_header_len();
+    let headers_len = ip_at.checked_add(ip.header_len())?;
     let front = frame.offset().checked_sub(headers_len)?;
     let len = frame.bytes().len().checked_add(headers_len)?;
     if !frame.set_span(front, len) {
@@ -361,10 +362,13 @@ fn write_echo_headers<B: PacketBuf>(message: &IcmpFrame, frame: &mut B, path: &P
         EtherType::IPV6
     };
     let bytes = frame.bytes_mut()?;
-    ethernet::emit(bytes, path.destination, path.source, ether_type)?;
-    ip.emit(bytes.get_mut(ethernet::HEADER_BYTES..)?, false)?;
-    // The buffer may carry an old request of the receive side; ask for nothing.
+    path.emit_link_header(bytes, ether_type)?;
+    ip.emit(bytes.get_mut(ip_at..)?, false)?;
+    // The buffer may carry an old request of the receive side; ask for nothing but the tag.
     frame
-        .set_tx_offload(millrace_base::TxOffload::default())
+        .set_tx_offload(millrace_base::TxOffload {
+            vlan: path.offloads.tag_in_request(),
+            ..millrace_base::TxOffload::default()
+        })
         .then_some(())
 }

@@ -35,7 +35,7 @@
 //! # What it does not do
 //!
 //! ARP and neighbour discovery (control resolves, the stack asks); IP reassembly and fragmentation;
-//! VLAN tags; UDP; ICMP errors of its own; link-local addresses on more than one port (a
+//! more than one VLAN on a port; UDP; ICMP errors of its own; link-local addresses on more than one port (a
 //! destination has one route).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

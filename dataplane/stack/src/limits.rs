@@ -150,7 +150,7 @@ pub const NEIGHBOR_NOTICES_MAX: usize = 64;
 
 /// Bytes of Ethernet, IPv6 and a TCP header with 40 bytes of options: what must fit into a buffer's
 /// headroom.
-pub const HEADER_BYTES_MAX: usize = 14 + 40 + 60;
+pub const HEADER_BYTES_MAX: usize = 14 + 4 + 40 + 60;
 const _: () = assert!(HEADER_BYTES_MAX <= millrace_base::HEADROOM_BYTES_DEFAULT);
 
 /// The smallest link MTU of IPv4 (RFC 791).

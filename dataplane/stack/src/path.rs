@@ -5,11 +5,12 @@
 //! does not say how long it is valid: the stack looks it up again before each round of
 //! transmission.
 
-use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, TxOffload};
+use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, TxOffload, VlanId};
 use millrace_wire::tcp::checksum;
-use millrace_wire::{Checksum, IpRepr, TcpRepr, ethernet, protocol};
+use millrace_wire::{Checksum, EtherType, IpRepr, TcpRepr, ethernet, protocol};
 
-/// What the device can do for outgoing frames. The software path does what is `false` here.
+/// What a port's frames look like and what its device can do for outgoing ones. The software path does what is `false`
+/// here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Offloads {
     /// Fills in the IPv4 header checksum.
@@ -23,6 +24,10 @@ pub struct Offloads {
     pub tso_bytes_max: u32,
     /// Segments of one chained frame; 0 and 1 both mean that frames must be in one piece.
     pub segments_max: u16,
+    /// The VLAN of the port: all its frames carry the tag. `None`: none does.
+    pub vlan: Option<VlanId>,
+    /// Inserts the tag of `vlan`.
+    pub vlan_insert: bool,
 }
 
 /// The way to one destination.
@@ -57,6 +62,41 @@ impl Offloads {
     /// Whether a frame of several buffers can be handed to the device.
     pub const fn chains(&self) -> bool {
         self.segments_max > 1
+    }
+
+    /// The tag that we write into frames, because the device does not.
+    const fn tag_in_frame(&self) -> Option<VlanId> {
+        if self.vlan_insert { None } else { self.vlan }
+    }
+
+    /// The tag that the device is asked for.
+    pub(crate) const fn tag_in_request(&self) -> Option<VlanId> {
+        if self.vlan_insert { self.vlan } else { None }
+    }
+}
+
+impl Path {
+    /// Bytes of the Ethernet header that we write: 14, or 18 with a tag.
+    #[inline]
+    pub(crate) const fn link_header_len(&self) -> usize {
+        match self.offloads.tag_in_frame() {
+            None => ethernet::HEADER_BYTES,
+            Some(_) => ethernet::HEADER_BYTES + ethernet::TAG_BYTES,
+        }
+    }
+
+    /// Writes the Ethernet header; `None` when `frame` is shorter than `link_header_len`.
+    #[inline]
+    pub(crate) fn emit_link_header(
+        &self,
+        frame: &mut [u8],
+        ether_type: EtherType,
+    ) -> Option<usize> {
+        let (to, from) = (self.destination, self.source);
+        match self.offloads.tag_in_frame() {
+            None => ethernet::emit(frame, to, from, ether_type),
+            Some(vlan) => ethernet::emit_tagged(frame, to, from, vlan, ether_type),
+        }
     }
 }
 
@@ -96,7 +136,8 @@ fn try_write_headers<B: PacketBuf>(
         identification: 0,
         payload_len: u16::try_from(segment_len).ok()?,
     };
-    let tcp_at = ethernet::HEADER_BYTES.checked_add(ip.header_len())?;
+    let ip_at = path.link_header_len();
+    let tcp_at = ip_at.checked_add(ip.header_len())?;
     let headers_len = tcp_at.checked_add(tcp.header_len())?;
     let front = frame.offset().checked_sub(headers_len)?;
     let first_len = frame.bytes().len().checked_add(headers_len)?;
@@ -106,11 +147,8 @@ fn try_write_headers<B: PacketBuf>(
     let offloads = &path.offloads;
     let tso = options.segment_bytes > 0;
     let bytes = frame.bytes_mut()?;
-    ethernet::emit(bytes, path.destination, path.source, ip.ether_type())?;
-    ip.emit(
-        bytes.get_mut(ethernet::HEADER_BYTES..)?,
-        offloads.ip_checksum,
-    )?;
+    path.emit_link_header(bytes, ip.ether_type())?;
+    ip.emit(bytes.get_mut(ip_at..)?, offloads.ip_checksum)?;
     let header = bytes.get_mut(tcp_at..headers_len)?;
     tcp.emit(header)?;
     if offloads.tcp_checksum {
@@ -121,13 +159,14 @@ fn try_write_headers<B: PacketBuf>(
     }
     frame
         .set_tx_offload(TxOffload {
-            l2_len: ethernet::HEADER_BYTES as u8,
+            l2_len: ip_at as u8,
             l3_len: ip.header_len() as u8,
             l4_len: tcp.header_len() as u8,
             is_ipv6: !ip.source.is_v4(),
             ip_checksum: offloads.ip_checksum && ip.source.is_v4(),
             tcp_checksum: offloads.tcp_checksum,
             segment_bytes: options.segment_bytes,
+            vlan: offloads.tag_in_request(),
         })
         .then_some(())
 }
@@ -229,6 +268,7 @@ mod tests {
             tso: true,
             tso_bytes_max: 60_000,
             segments_max: 8,
+            ..Offloads::default()
         };
         let path = Path {
             offloads,
@@ -264,6 +304,47 @@ mod tests {
             [0, 0],
             "the device fills in the IP checksum"
         );
+    }
+
+    #[test]
+    fn the_tag_of_a_port_is_in_the_frame_or_in_the_request_for_the_device() {
+        for vlan_insert in [false, true] {
+            let vlan = VlanId::new(100);
+            let offloads = Offloads {
+                tcp_checksum: true,
+                vlan,
+                vlan_insert,
+                ..Offloads::default()
+            };
+            let path = Path {
+                offloads,
+                ..Path::default()
+            };
+            let tuple = tuple(true);
+            let mut frame = HeapBuf::from_frame(b"payload");
+            let options = FrameOptions::default();
+            assert!(write_headers(
+                &mut frame,
+                &path,
+                &tuple,
+                &header(&tuple),
+                options
+            ));
+            let ethernet = EthernetView::parse(frame.bytes()).expect("Ethernet");
+            let in_frame = (!vlan_insert).then_some(100);
+            assert_eq!(ethernet.customer_vlan(), in_frame);
+            assert_eq!(
+                usize::from(frame.offload.l2_len),
+                ethernet.header_len(),
+                "the device finds the IP header"
+            );
+            assert_eq!(frame.offload.vlan, vlan.filter(|_| vlan_insert));
+            let payload = ethernet.payload();
+            let ip = IpView::parse(ethernet.ether_type(), payload, payload.len());
+            let ip = ip.expect("IP").expect("well formed");
+            let tcp = TcpView::parse(ip.payload()).expect("TCP");
+            assert_eq!(tcp.payload(), b"payload");
+        }
     }
 
     #[test]

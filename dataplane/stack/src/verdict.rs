@@ -70,8 +70,8 @@ drop_reasons! {
         NotOurMac = "not_our_mac",
         /// The Ethernet source is a group address.
         BadSourceMac = "bad_source_mac",
-        /// The frame carries a VLAN tag; ports are untagged.
-        VlanTagged = "vlan_tagged",
+        /// The frame carries another VLAN tag than its port, or none where the port has one.
+        WrongVlan = "wrong_vlan",
         /// The Ethernet type is not IPv4, IPv6 or ARP.
         EtherTypeUnknown = "ether_type_unknown",
         /// The frame ends inside an IP header, or before the length the header claims.
@@ -201,7 +201,7 @@ impl From<Malformed> for DropReason {
     fn from(malformed: Malformed) -> Self {
         match malformed {
             Malformed::EthernetTruncated => Self::EthernetTruncated,
-            Malformed::VlanStackTooDeep => Self::VlanTagged,
+            Malformed::VlanStackTooDeep => Self::WrongVlan,
             Malformed::Ipv4Truncated
             | Malformed::Ipv4TotalLength
             | Malformed::Ipv6Truncated

@@ -203,6 +203,7 @@ fn no_truncation_and_no_mutation_of_a_valid_frame_does_harm() {
                     ip_checksum: ChecksumStatus::Good,
                     l4_checksum: ChecksumStatus::Good,
                     rss_hash: None,
+                    stripped_vlan: None,
                 };
             }
             node.stack.handle(world.now, PORT, buf, &mut node.pool);

@@ -6,12 +6,14 @@
 //!   | destination |   source   | 0x8100 | PCP DEI VID | type | payload ...
 //! ```
 
-use millrace_base::MacAddress;
+use millrace_base::{MacAddress, VlanId};
 
 use crate::{Malformed, u16_at};
 
 /// Bytes of an untagged Ethernet header.
 pub const HEADER_BYTES: usize = 14;
+/// Bytes of one VLAN tag.
+pub const TAG_BYTES: usize = 4;
 /// VLAN tags that are looked behind: a service tag and a customer tag.
 pub const VLAN_TAGS_MAX: usize = 2;
 
@@ -59,7 +61,7 @@ impl<'a> EthernetView<'a> {
                 return Err(Malformed::VlanStackTooDeep);
             }
             tags = tags.saturating_add(1);
-            let tag_end = header_len.saturating_add(4);
+            let tag_end = header_len.saturating_add(TAG_BYTES);
             if bytes.len() < tag_end {
                 return Err(Malformed::EthernetTruncated);
             }
@@ -98,6 +100,18 @@ impl<'a> EthernetView<'a> {
         self.header_len
     }
 
+    /// The VLAN identifier (0..=4095) of the only tag, which is a customer tag (802.1Q). `None` without a tag and for
+    /// any other tags; [`header_len`](Self::header_len) tells those cases apart.
+    pub fn customer_vlan(&self) -> Option<u16> {
+        let is_only = self.header_len == HEADER_BYTES.saturating_add(TAG_BYTES);
+        let is_customer = u16_at(self.bytes, 12) == EtherType::VLAN.0;
+        if is_only && is_customer {
+            self.vlan()
+        } else {
+            None
+        }
+    }
+
     /// The VLAN identifier (0..=4095) of the outermost tag.
     pub fn vlan(&self) -> Option<u16> {
         (self.header_len > HEADER_BYTES).then(|| u16_at(self.bytes, HEADER_BYTES) & 0x0fff)
@@ -126,9 +140,51 @@ pub fn emit(
     Some(HEADER_BYTES)
 }
 
+/// Writes a header with one customer tag (802.1Q, priority 0) into the first 18 bytes of `frame`; `None` when it is
+/// shorter.
+#[inline]
+pub fn emit_tagged(
+    frame: &mut [u8],
+    destination: MacAddress,
+    source: MacAddress,
+    vlan: VlanId,
+    ether_type: EtherType,
+) -> Option<usize> {
+    let len = emit(frame, destination, source, EtherType::VLAN)?;
+    let tag = frame.get_mut(len..)?.first_chunk_mut::<TAG_BYTES>()?;
+    let [a, b] = vlan.number().to_be_bytes();
+    let [c, d] = ether_type.0.to_be_bytes();
+    *tag = [a, b, c, d];
+    len.checked_add(TAG_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tagged_header_parses_back_and_a_service_tag_is_no_customer_tag() {
+        let vlan = VlanId::new(4_094).expect("a VLAN");
+        let [to, from] = [2, 4].map(|last| MacAddress::new([2, 0, 0, 0, 0, last]));
+        let mut frame = [0; 20];
+        assert_eq!(
+            emit_tagged(&mut frame, to, from, vlan, EtherType::IPV6),
+            Some(18)
+        );
+        let view = EthernetView::parse(&frame).expect("well formed");
+        assert_eq!(
+            (view.destination(), view.source(), view.ether_type()),
+            (to, from, EtherType::IPV6)
+        );
+        assert_eq!(view.customer_vlan(), Some(4_094));
+        frame[12..14].copy_from_slice(&EtherType::SERVICE_VLAN.0.to_be_bytes());
+        let view = EthernetView::parse(&frame).expect("well formed");
+        assert_eq!((view.vlan(), view.customer_vlan()), (Some(4_094), None));
+        assert_eq!(
+            emit_tagged(&mut frame[..17], to, from, vlan, EtherType::IPV6),
+            None
+        );
+    }
 
     #[test]
     fn tags_are_walked_and_a_third_is_refused() {

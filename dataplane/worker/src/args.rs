@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
-use millrace_base::MacAddress;
+use millrace_base::{MacAddress, VlanId};
 
 /// Smallest mbuf data room that holds a 1,514-byte frame behind the headroom.
 const MBUF_BYTES_MIN: u16 = 1_792;
@@ -50,7 +50,7 @@ pub struct Args {
     /// What an lcore does when there is nothing to do.
     #[arg(long, value_enum, default_value_t = Idle::Sleep)]
     pub idle: Idle,
-    /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;queues=1`.
+    /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;vlan=100;queues=1`.
     #[arg(long = "port", value_name = "SPEC", required = true)]
     pub ports: Vec<PortSpec>,
     /// A further argument for DPDK's environment abstraction layer, as it is.
@@ -115,6 +115,8 @@ pub struct PortSpec {
     pub mac: Option<MacAddress>,
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// The VLAN that all frames of the port are tagged with; `None` leaves them untagged.
+    pub vlan: Option<VlanId>,
     /// Receive and transmit queues; `None` is one per lcore.
     pub queues: Option<u16>,
 }
@@ -171,6 +173,7 @@ impl FromStr for PortSpec {
             device: String::new(),
             mac: None,
             mtu: 1_500,
+            vlan: None,
             queues: None,
         };
         for item in text.split(';').filter(|item| !item.is_empty()) {
@@ -193,6 +196,12 @@ impl FromStr for PortSpec {
                         .filter(|mtu| MTU_RANGE.contains(mtu))
                         .ok_or_else(|| format!("mtu={value} is not within {MTU_RANGE:?}"))?;
                 }
+                "vlan" => {
+                    let vlan = value.parse().ok().and_then(VlanId::new);
+                    port.vlan = Some(vlan.ok_or_else(|| {
+                        format!("vlan={value} is not within 1 to {}", VlanId::MAX)
+                    })?);
+                }
                 "queues" => {
                     let queues = value.parse().ok().filter(|queues| *queues > 0);
                     port.queues =
@@ -200,7 +209,7 @@ impl FromStr for PortSpec {
                 }
                 _ => {
                     return Err(format!(
-                        "unknown key `{key}`: name, device, mac, mtu, queues"
+                        "unknown key `{key}`: name, device, mac, mtu, vlan, queues"
                     ));
                 }
             }
@@ -248,12 +257,12 @@ mod tests {
     fn a_port_keeps_the_commas_of_its_device() {
         let args = parse(&[
             "--port",
-            "name=front;device=net_af_packet0,iface=d0,blocksz=4096;mac=02:00:00:00:00:01;mtu=9000",
+            "name=front;device=net_af_packet0,iface=d0,blocksz=4096;mac=02:00:00:00:00:01;mtu=9000;vlan=7",
         ])
         .expect("valid");
         let port = args.ports.first().expect("one port");
         assert_eq!(port.device, "net_af_packet0,iface=d0,blocksz=4096");
-        assert_eq!(port.mtu, 9_000);
+        assert_eq!((port.mtu, port.vlan), (9_000, VlanId::new(7)));
         assert!(!port.is_pci());
         assert_eq!(args.check(), Ok(()));
         let pci: PortSpec = "name=a;device=0000:01:00.0".parse().expect("valid");
@@ -266,6 +275,8 @@ mod tests {
         assert!(parse(&["--port", "name=a;device=net_null0;mac=01:00:5e:00:00:01"]).is_err());
         assert!(parse(&["--port", "name=a;device=net_null0;colour=red"]).is_err());
         assert!(parse(&["--port", "device=net_null0"]).is_err());
+        assert!(parse(&["--port", "name=a;device=net_null0;vlan=0"]).is_err());
+        assert!(parse(&["--port", "name=a;device=net_null0;vlan=4095"]).is_err());
         assert!(parse(&["--memory", "huge", "--port", "name=a;device=net_null0"]).is_err());
         let twice = parse(&[
             "--port",

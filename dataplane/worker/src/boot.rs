@@ -28,6 +28,7 @@ use crate::owner::owner;
 use crate::poll::Lcore;
 use crate::shutdown::Control;
 use crate::steer::Steer;
+use crate::tag;
 use crate::tx::TxPort;
 
 /// Free mbufs that each lcore keeps at hand.
@@ -185,7 +186,7 @@ fn start_port(
         rx_queues: queues,
         tx_queues: queues,
         mtu: Some(spec.mtu),
-        ..PortConfig::default()
+        ..tag::wishes(spec.vlan)
     };
     let configured = device
         .configure(&config, &[pool.bufs()])
@@ -195,7 +196,10 @@ fn start_port(
         .with_context(|| format!("port {}", spec.name))?;
     info!(port = spec.name, "\n{}", port.effective());
     let mac = spec.mac.unwrap_or_else(|| port.mac());
-    let offloads = offloads(port.effective());
+    let offloads = Offloads {
+        vlan: spec.vlan,
+        ..offloads(port.effective())
+    };
     let info = PortInfo {
         name: Name::new(&spec.name),
         driver: Name::new(&port.effective().offered.driver),
@@ -217,7 +221,8 @@ fn start_port(
 fn usable_mtu(spec: &PortSpec, effective: &Effective) -> u16 {
     let limit = effective
         .segmented_frame_bytes_max()
-        .map(|frame| frame.saturating_sub(ETHERNET_HEADER_BYTES));
+        .map(|frame| frame.saturating_sub(ETHERNET_HEADER_BYTES))
+        .map(|packet| packet.saturating_sub(tag::bytes_in_frame(spec.vlan)));
     limit.map_or(spec.mtu, |limit| limit.min(spec.mtu))
 }
 
@@ -237,6 +242,9 @@ pub fn offloads_of(effective: &Effective) -> Offloads {
         tso,
         tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
         segments_max,
+        // What the operator wants, not what the device offers: the caller fills it in.
+        vlan: None,
+        vlan_insert: has(TxOffloads::VLAN_INSERT),
     }
 }
 

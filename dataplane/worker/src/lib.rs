@@ -28,6 +28,7 @@ mod poll;
 mod shutdown;
 mod slowpath;
 mod steer;
+mod tag;
 mod tx;
 
 pub use args::{Args, Idle, LogFormat, Memory, MemoryKind, PortSpec};

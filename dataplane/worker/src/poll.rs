@@ -184,7 +184,7 @@ impl Lcore {
     #[inline]
     fn handle(&mut self, now: Instant, port: PortId, frame: Mbuf) {
         if let Some(punt) = self.stack.handle(now, port, frame, &mut self.pool) {
-            self.punt(port, &punt.frame);
+            self.punt(port, punt.frame);
         }
     }
 

@@ -3,11 +3,12 @@
 //! Work per look is bounded, so a control process that floods its rings delays packets by microseconds and no more. A ring
 //! that control does not empty (it is dead, or slow) costs the lcore one failed push per item, and each is counted.
 
-use millrace_base::{Instant, PacketBuf, PacketPool, PortId};
+use millrace_base::{Instant, PacketBuf, PortId};
 use millrace_dpdk::Mbuf;
 
 use crate::counters::count;
 use crate::poll::Lcore;
+use crate::tag;
 
 /// Commands taken per look.
 const COMMANDS_PER_LOOK_MAX: usize = 64;
@@ -67,11 +68,11 @@ impl Lcore {
 
     /// Sends one frame for control; `false` when there is none.
     fn inject(&mut self, now: Instant) -> bool {
-        let pool = &mut self.pool;
-        let taken = self
-            .shared
-            .inject
-            .pop(|port, _, bytes| (port, to_mbuf(pool, bytes)));
+        let (pool, offloads) = (&mut self.pool, &self.offloads);
+        let taken = self.shared.inject.pop(|port, _, bytes| {
+            let offloads = offloads.get(port.index()).copied().unwrap_or_default();
+            (port, tag::to_mbuf(pool, bytes, &offloads))
+        });
         let Some((port, frame)) = taken else {
             return false;
         };
@@ -88,21 +89,13 @@ impl Lcore {
         true
     }
 
-    /// Gives a frame to control. Only the first segment is shown; nothing that control looks at is longer.
-    pub(crate) fn punt(&mut self, port: PortId, frame: &Mbuf) {
+    /// Gives a frame to control, without the tag of the port's VLAN. Only the first segment is shown; nothing that
+    /// control looks at is longer.
+    pub(crate) fn punt(&mut self, port: PortId, mut frame: Mbuf) {
+        tag::take_off(&mut frame);
         match self.shared.punt.push(port, 0, frame.bytes()) {
             Ok(()) => count!(self.counters.frames_punted),
             Err(_) => count!(self.counters.frames_punt_dropped),
         }
     }
-}
-
-fn to_mbuf(pool: &mut impl PacketPool<Buf = Mbuf>, bytes: &[u8]) -> Option<Mbuf> {
-    let mut frame = pool.alloc()?;
-    let offset = frame.offset();
-    if !frame.set_span(offset, bytes.len()) {
-        return None;
-    }
-    frame.bytes_mut()?.copy_from_slice(bytes);
-    Some(frame)
 }

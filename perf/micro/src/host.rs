@@ -90,6 +90,7 @@ impl Host {
             ip_checksum: ChecksumStatus::Good,
             l4_checksum: ChecksumStatus::Good,
             rss_hash: None,
+            stripped_vlan: None,
         };
         buf
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millrace_base::{Address, PortId, Prefix};
+use millrace_base::{Address, PortId, Prefix, VlanId};
 
 use super::{
     ADDRESSES_MAX, Check, PORT_ADDRESSES_MAX, PORTS_MAX, ROUTES_MAX, SNAT_MAX, networks, port_id,
@@ -68,6 +68,7 @@ impl Check<'_> {
                     device: device?,
                     mac: if bad_mac { return None } else { mac.flatten() },
                     mtu: port.mtu,
+                    vlan: port.vlan.and_then(VlanId::new),
                     queues: port.queues,
                     addresses: own?,
                 })

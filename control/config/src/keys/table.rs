@@ -202,6 +202,19 @@ pub const KEYS: &[Key] = &[
     .dataplane_restart(),
     key(
         "port[]",
+        "vlan",
+        Kind::Integer {
+            min: 1,
+            max: 4_094,
+        },
+        "The VLAN of the port (IEEE 802.1Q): every frame it sends carries this tag, and frames with \
+        another or none are dropped and counted (`drop_wrong_vlan`). Without it frames carry no tag. \
+        The card inserts and strips the tag where it can. A port has one VLAN.",
+    )
+    .example("100")
+    .dataplane_restart(),
+    key(
+        "port[]",
         "queues",
         Kind::Integer { min: 1, max: 64 },
         "Receive and transmit queue pairs. Each lcore polls one of each port, so this can only \

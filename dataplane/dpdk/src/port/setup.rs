@@ -10,6 +10,15 @@ use crate::port::{
     Capabilities, Claim, Effective, PortConfig, PortError, RssTypes, RxOffloads, Step, TxOffloads,
 };
 
+/// Drivers that insert a VLAN tag by moving the frame's bytes (`rte_vlan_insert`), which fails for a frame that a send
+/// queue still holds: it would be lost. The stack writes the tag itself there.
+const TAGS_IN_PLACE: [&str; 4] = [
+    "net_af_packet",
+    "net_vhost",
+    "net_virtio",
+    "net_virtio_user",
+];
+
 /// Wishes and offers brought together; what only the running device knows is filled in later.
 pub(super) fn intersect(
     name: &str,
@@ -28,7 +37,10 @@ pub(super) fn intersect(
         // ethdev refuses a configuration that reports hashes and computes none.
         rx_offloads = rx_offloads.without(RxOffloads::RSS_HASH);
     }
-    let tx_offloads = (wanted.tx_offloads & offered.tx_offloads).without(TxOffloads::FORBIDDEN);
+    let mut tx_offloads = (wanted.tx_offloads & offered.tx_offloads).without(TxOffloads::FORBIDDEN);
+    if TAGS_IN_PLACE.contains(&offered.driver.as_str()) {
+        tx_offloads = tx_offloads.without(TxOffloads::VLAN_INSERT);
+    }
     Effective {
         name: name.to_owned(),
         wanted: wanted.clone(),
@@ -232,5 +244,20 @@ mod tests {
         assert_eq!(many.tx_offloads, TxOffloads::MULTI_SEGS);
         let single = intersect(wants(1, 40));
         assert!(single.rss_types.is_empty() && single.rx_offloads.is_empty());
+    }
+
+    // A frame that the send queue holds cannot be moved by four bytes, and af_packet then frees it unsent.
+    #[test]
+    fn a_driver_that_tags_by_moving_bytes_is_not_asked_to() {
+        let in_force = |driver: &str| {
+            let offered = Capabilities {
+                driver: driver.to_owned(),
+                tx_offloads: TxOffloads::VLAN_INSERT | TxOffloads::MULTI_SEGS,
+                ..takes_key_of(40)
+            };
+            intersect("test0", MacAddress::default(), &wants(1, 40), offered).tx_offloads
+        };
+        assert!(in_force("net_e1000_igb").contains(TxOffloads::VLAN_INSERT));
+        assert_eq!(in_force("net_af_packet"), TxOffloads::MULTI_SEGS);
     }
 }

@@ -71,6 +71,7 @@ impl Pool {
                 ip_checksum: status,
                 l4_checksum: status,
                 rss_hash: None,
+                stripped_vlan: None,
             },
         }
     }

@@ -162,6 +162,7 @@ fn leave_to_device<B: PacketBuf>(frame: &mut B, headers: &Headers) -> Option<()>
         ip_checksum: headers.is_v4,
         tcp_checksum: true,
         segment_bytes: 0,
+        vlan: None,
     };
     frame.set_tx_offload(offload).then_some(())
 }
