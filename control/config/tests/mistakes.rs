@@ -218,6 +218,13 @@ fn texts_must_parse_as_what_they_hold() {
         "f:24: 224.0.0.9 cannot be used as a listener's address: it is a multicast address\n  \
          hint: use a unicast address",
     );
+    // Clients in that network would have to broadcast their SYNs, which no TCP does.
+    expect(
+        "name = \"web\"\naddress = \"10.8.0.100\"",
+        "name = \"web\"\naddress = \"10.8.0.255\"",
+        "f:24: 10.8.0.255 cannot be used as a listener's address: it is the broadcast address of \
+         its network\n  hint: use a unicast address",
+    );
 }
 
 #[test]

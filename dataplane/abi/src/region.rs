@@ -191,6 +191,12 @@ impl Region {
         Ok(region)
     }
 
+    /// Whether a region could be created at `path`: a living dataplane keeps its own. For the
+    /// beginning of a boot, before anything is taken from the machine.
+    pub fn check_free(path: &Path) -> Result<(), CreateError> {
+        refuse_living(path)
+    }
+
     /// Opens and verifies the region at `path`. The caller is control, or somebody who only looks.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {

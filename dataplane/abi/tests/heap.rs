@@ -8,7 +8,8 @@ use std::os::unix::process::ExitStatusExt;
 
 use bench::Place;
 use millrace_abi::heap::{
-    OnAllocation, SealableHeap, allocations_after_seal, seal_thread, unseal_thread,
+    LARGE_BYTES, OnAllocation, SealableHeap, allocations_after_seal, large_bytes_held, seal_thread,
+    unseal_thread,
 };
 use millrace_abi::{Command, Event, LcoreState, SnatRecord};
 use millrace_base::{LcoreIndex, PortId};
@@ -54,6 +55,51 @@ fn freeing_and_other_threads_are_no_allocation() {
     let count = allocations_of(|| while ended.try_recv().is_err() {});
     assert_eq!(count, 0);
     other.join().expect("no panic");
+}
+
+/// Page faults of the calling thread that needed no disk.
+fn faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("procfs");
+    let behind_name = stat.rsplit_once(')').expect("a name in brackets").1;
+    let field = behind_name.split_whitespace().nth(7);
+    field.and_then(|text| text.parse().ok()).expect("minflt")
+}
+
+// A table is used for the first time when packets arrive: that must not be when its pages appear.
+#[test]
+fn a_table_is_zeroed_aligned_and_there_before_it_is_used() {
+    let bytes = 3 * LARGE_BYTES + 4_097;
+    let mut table = vec![0u8; bytes];
+    assert_eq!(table.as_ptr().align_offset(LARGE_BYTES), 0);
+    let before = faults();
+    let mut sum = 0u64;
+    for page in table.chunks_mut(4_096) {
+        sum += u64::from(page[0]);
+        page[0] = 1;
+    }
+    assert_eq!(sum, 0);
+    // Reading procfs itself may take a few.
+    assert!(faults() - before < 50, "{} faults", faults() - before);
+    drop(black_box(table));
+}
+
+#[test]
+fn growing_into_a_table_and_out_of_it_keeps_the_bytes() {
+    let mut numbers: Vec<u32> = (0..1_000).collect();
+    let before = large_bytes_held();
+    numbers.reserve_exact(2_000_000);
+    assert!(large_bytes_held() >= before + 8_000_000);
+    numbers.extend(1_000..1_500_000);
+    numbers.reserve_exact(4_000_000);
+    numbers.truncate(1_000);
+    numbers.shrink_to_fit();
+    assert!(numbers.iter().copied().eq(0..1_000));
+}
+
+#[test]
+fn more_than_there_is_is_refused_and_not_promised() {
+    let mut table: Vec<u8> = Vec::new();
+    assert!(table.try_reserve_exact(isize::MAX as usize / 2).is_err());
 }
 
 #[test]

@@ -253,12 +253,17 @@ fn a_living_dataplane_is_not_replaced_and_a_dead_one_is() {
         Region::create(&place.path(), config),
         Err(CreateError::InUse)
     ));
+    assert!(matches!(
+        Region::check_free(&place.path()),
+        Err(CreateError::InUse)
+    ));
     assert!(watcher.is_dataplane_alive() && watcher.is_current() && !watcher.is_closed());
     assert_eq!(watcher.boot_id(), first.boot_id());
     assert_eq!(watcher.dataplane_pid(), u64::from(std::process::id()));
 
     drop(first);
     assert!(!watcher.is_dataplane_alive() && watcher.is_current());
+    assert!(Region::check_free(&place.path()).is_ok());
     let second = place.create(3);
     assert!(!watcher.is_current() && !watcher.is_dataplane_alive());
     assert_ne!(watcher.boot_id(), second.boot_id());

@@ -65,6 +65,9 @@ struct StartedPort {
 
 /// Does everything up to, and not including, the first packet.
 pub fn boot(args: &Args, control: &Control) -> Result<Dataplane> {
+    let path = region_path(args);
+    // Before EAL takes memory and devices, which the other one may be using.
+    Region::check_free(&path).with_context(|| format!("the region {}", path.display()))?;
     let eal = start_eal(args)?;
     info!(
         version = eal.version(),
@@ -93,7 +96,10 @@ pub fn assemble(
         ports.push(start_port(&eal, spec, args, pool, &offloads)?);
     }
     let region = create_region(&eal, args, &ports)?;
-    let lcores = create_lcores(&eal, args, control, pool, &mut ports, &region)?;
+    let mut lcores = create_lcores(&eal, args, control, pool, &mut ports, &region)?;
+    if let Some((_, first)) = lcores.first_mut() {
+        memory::report_tables(&mut first.counters);
+    }
     let ports = ports.into_iter().map(|started| started.port).collect();
     Ok(Dataplane {
         eal,
@@ -302,6 +308,7 @@ fn create_lcores(
         })
         .collect();
     let mut lcores = Vec::with_capacity(count);
+    let mut tables = create_tables(eal, args)?.into_iter();
     let steers = Steer::all(count as u16);
     for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
         let index = LcoreIndex::new(number);
@@ -311,15 +318,13 @@ fn create_lcores(
             rx.push((PortId::new(port), rx_queues.next().ok_or_else(missing)?));
             tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
         }
+        let (stack, balancer) = tables.next().context("one set of tables for each lcore")?;
         let lcore = Lcore {
             index,
             clock,
             pool,
-            stack: Stack::new(stack_config(args)?),
-            balancer: Balancer::new(
-                balancer_config(args, index)?,
-                Box::new(move |tuple: &FlowTuple| owner(*tuple, count as u16)),
-            ),
+            stack,
+            balancer,
             rx,
             tx,
             offloads: offloads.clone(),
@@ -342,6 +347,26 @@ fn create_lcores(
         lcores.push((eal_lcore, lcore));
     }
     Ok(lcores)
+}
+
+/// The tables of every lcore, each taken by the lcore's own thread: the pages lie on the NUMA node of the CPU that
+/// touches them first, and all lcores take theirs at the same time.
+fn create_tables(eal: &Eal, args: &Args) -> Result<Vec<(Stack<MbufPool>, Balancer)>> {
+    let count = args.lcores.len() as u16;
+    let mut tasks = Vec::with_capacity(args.lcores.len());
+    for (number, lcore) in (0..count).zip(eal.worker_lcores()) {
+        let stack = stack_config(args)?;
+        let balancer = balancer_config(args, LcoreIndex::new(number))?;
+        let owner = move |tuple: &FlowTuple| owner(*tuple, count);
+        tasks.push(eal.launch(lcore, move || {
+            (Stack::new(stack), Balancer::new(balancer, Box::new(owner)))
+        })?);
+    }
+    let tables = tasks.into_iter().map(|task| {
+        task.join()
+            .map_err(|_| anyhow!("an lcore could not take its tables"))
+    });
+    tables.collect()
 }
 
 fn stack_config(args: &Args) -> Result<StackConfig> {

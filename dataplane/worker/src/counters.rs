@@ -68,6 +68,10 @@ worker_counters! {
     mbufs_available = "millrace_mbufs_available",
     /// Packet buffers in all, told by lcore 0 for all.
     mbufs_capacity = "millrace_mbufs_capacity",
+    /// Bytes of the tables that were taken at start, told by lcore 0 for all.
+    table_bytes = "millrace_table_bytes",
+    /// Bytes of those tables that lay on huge pages at start, told by lcore 0 for all.
+    table_huge_bytes = "millrace_table_huge_bytes",
 }
 
 /// Every counter an lcore has, in the order of its places in the region.

@@ -1,8 +1,13 @@
-//! How much memory the packet buffers need, what the machine offers, and where random bytes come from.
+//! How much memory the packet buffers and tables need, what the machine offers, and where random bytes come from.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use millrace_abi::heap;
+use tracing::info;
+
+use crate::counters::Counters;
 
 /// Bytes of an mbuf's own struct, its private area and the pool's bookkeeping, rounded up to cache lines.
 const MBUF_OVERHEAD_BYTES: u64 = 128 + 64;
@@ -13,6 +18,10 @@ const RING_FRAMES: usize = 2 * 1_024;
 /// Buffers that one lcore holds on their way: mempool cache (1.5 times 256), steering queue (1,024), bursts, replies.
 const LCORE_FRAMES: usize = 2_048;
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+/// Whether the kernel gives huge pages to who asks for them.
+const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+/// What the process has of each kind of memory.
+const SMAPS: &str = "/proc/self/smaps_rollup";
 
 /// Views a pool of `mbufs` buffers gets. A view is needed for each segment that leaves while its buffer is still held by
 /// a device, and for each piece of a frame that the device cuts: rarely more than half of the buffers at a time.
@@ -79,6 +88,35 @@ fn free_kibibytes(size: &Path) -> Option<u64> {
     Some(page.saturating_mul(free))
 }
 
+/// Says how large the tables are and how much of them lies on huge pages: the rest costs TLB misses.
+pub(crate) fn report_tables(counters: &mut Counters) {
+    let bytes = heap::large_bytes_held() as u64;
+    let smaps = std::fs::read_to_string(SMAPS).unwrap_or_default();
+    // Packet buffers are not among them: EAL's pages come from the reserved ones, or from files.
+    let huge = anonymous_huge_bytes(&smaps).min(bytes);
+    let transparent = std::fs::read_to_string(TRANSPARENT).unwrap_or_default();
+    info!(
+        mebibytes = bytes >> 20,
+        on_huge_pages = huge >> 20,
+        transparent_hugepage = transparent.trim(),
+        "tables"
+    );
+    counters.table_bytes = bytes;
+    counters.table_huge_bytes = huge;
+}
+
+/// Bytes on transparent huge pages; 0 when the kernel does not tell.
+fn anonymous_huge_bytes(smaps: &str) -> u64 {
+    let line = smaps
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"));
+    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB"));
+    let kibibytes: u64 = kibibytes
+        .and_then(|number| number.trim().parse().ok())
+        .unwrap_or(0);
+    kibibytes.saturating_mul(1_024)
+}
+
 /// Fills `bytes` from the operating system's generator.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
     File::open("/dev/urandom")?.read_exact(bytes)
@@ -104,6 +142,13 @@ mod tests {
             let queued = queued_max(mbufs, ports, lcores) * lcores;
             assert!(queued > 0 && queued < mbufs as usize);
         }
+    }
+
+    #[test]
+    fn huge_pages_are_read_as_the_kernel_writes_them() {
+        let smaps = "Rss: 12 kB\nAnonHugePages:     81920 kB\nShmemPmdMapped: 0 kB\n";
+        assert_eq!(anonymous_huge_bytes(smaps), 80 << 20);
+        assert_eq!(anonymous_huge_bytes("Rss: 1 kB\n"), 0);
     }
 
     #[test]

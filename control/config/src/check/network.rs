@@ -295,6 +295,9 @@ impl Check<'_> {
                 address.to_string(),
                 hint,
             );
+            if !self.no_reserved_host(&path, address, ports, "a source address") {
+                continue;
+            }
             match on_link_port(ports, address) {
                 Some(port) => addresses.push(SnatAddress { address, port }),
                 None if !self.ports_known => {}
@@ -315,6 +318,28 @@ impl Check<'_> {
         let removed = self.layers.removed("snat") || self.layers.removed(path);
         let known = addresses.len() == raw.addresses.len() && !removed;
         (Snat { addresses, ports }, known)
+    }
+
+    /// Whether an address beside the ports' own may be a host's in the networks of the ports: nobody
+    /// would send to a network's own or its broadcast address as to a host.
+    pub(super) fn no_reserved_host(
+        &mut self,
+        path: &str,
+        address: Address,
+        ports: &[Port],
+        role: &'static str,
+    ) -> bool {
+        let mut networks = ports.iter().flat_map(|port| &port.addresses);
+        let why = networks.find_map(|own| {
+            let inside = own.network.contains(address);
+            inside.then(|| reserved_host(address, own.network))?
+        });
+        let Some(why) = why else {
+            return true;
+        };
+        let address = address.to_string();
+        self.fault(path, Fault::Unusable { address, role, why });
+        false
     }
 
     /// A source port that is also a listener's would make one connection two.

@@ -180,7 +180,11 @@ impl Check<'_> {
                 self.name(&path, name)
             });
             let address = listener.address.as_ref().and_then(|text| {
-                self.host(&format!("{path}.address"), text, "a listener's address")
+                let path = format!("{path}.address");
+                let role = "a listener's address";
+                let address = self.host(&path, text, role)?;
+                let is_fine = self.no_reserved_host(&path, address, ports, role);
+                is_fine.then_some(address)
             });
             let range = listener
                 .ports

@@ -82,6 +82,11 @@ pub(super) const STEPS: &[Step] = &[
         run: dpdk,
     },
     Step {
+        name: "dpdk-kernel",
+        about: "tests of the DPDK crate with the kernel on the other side, in a network namespace",
+        run: dpdk_kernel,
+    },
+    Step {
         name: "image-build",
         about: "the install and build steps of the container images",
         run: image_build,
@@ -270,6 +275,26 @@ fn loom() -> Result<Outcome> {
 
 fn dpdk() -> Result<Outcome> {
     tests(&DPDK_CRATES)
+}
+
+/// The tests of the DPDK crate that make interfaces, in a network namespace of their own: nothing of
+/// theirs outlives it.
+fn dpdk_kernel() -> Result<Outcome> {
+    let mut probe = Command::new("unshare");
+    probe.args(["--net", "true"]);
+    if !probe.output().is_ok_and(|output| output.status.success()) {
+        return Ok(Outcome::Skipped(
+            "no permission for a network namespace (`unshare --net`); run it as root".to_owned(),
+        ));
+    }
+    let mut command = Command::new("unshare");
+    // One at a time: each makes a pool of its own in the same process.
+    command
+        .current_dir(paths::root())
+        .args(["--net", env!("CARGO"), "test", "--quiet", "--offline"])
+        .args(["-p", "millrace-dpdk", "--test", "kernel", "--"])
+        .args(["--ignored", "--test-threads=1"]);
+    outcome_of(&mut command)
 }
 
 fn conf() -> Result<Outcome> {
