@@ -283,10 +283,9 @@ impl Writer {
                     l2_len: IP_AT as u8,
                     l3_len: (TCP_AT - IP_AT) as u8,
                     l4_len: (header_bytes - TCP_AT) as u8,
-                    is_ipv6: false,
                     ip_checksum: true,
                     tcp_checksum: true,
-                    segment_bytes: 0,
+                    ..TxOffload::default()
                 };
                 let partial = pseudo_header(bytes)?.partial();
                 bytes
