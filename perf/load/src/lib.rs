@@ -15,5 +15,9 @@
     )
 )]
 
+pub mod counters;
+pub mod http;
+pub mod latency;
 pub mod light;
+pub mod message;
 pub mod schedule;
