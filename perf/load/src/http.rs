@@ -60,7 +60,7 @@ pub struct Head {
 }
 
 /// Reads one head after the other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HeadReader {
     line: ArrayVec<u8, LINE_BYTES_KEPT>,
     head_bytes: u32,
@@ -68,6 +68,13 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
+    /// Before the first byte.
+    pub const NONE: Self = Self {
+        line: ArrayVec::new_const(),
+        head_bytes: 0,
+        head: None,
+    };
+
     /// Takes bytes up to the end of the head. Returns how many were taken, and the head once it is
     /// complete; the reader is then ready for the next one.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Head>), HeadError> {
@@ -98,7 +105,7 @@ impl HeadReader {
     }
 
     fn end_line(&mut self) -> Result<Option<Head>, HeadError> {
-        let line = core::mem::take(&mut self.line);
+        let line = core::mem::replace(&mut self.line, ArrayVec::new_const());
         let line = line.trim_ascii();
         let Some(head) = &mut self.head else {
             // RFC 9112 section 2.2: an empty line before a request is to be ignored.
@@ -109,7 +116,7 @@ impl HeadReader {
         };
         if line.is_empty() {
             let head = *head;
-            *self = Self::default();
+            *self = Self::NONE;
             return Ok(Some(head));
         }
         head.take_field(line)?;
@@ -199,7 +206,7 @@ mod tests {
     use super::*;
 
     fn read_in_pieces(text: &str, piece: usize) -> Result<Option<Head>, HeadError> {
-        let mut reader = HeadReader::default();
+        let mut reader = HeadReader::NONE;
         for piece in text.as_bytes().chunks(piece) {
             if let (_, Some(head)) = reader.feed(piece)? {
                 return Ok(Some(head));
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn what_lies_behind_the_head_is_left_for_the_body() {
         let text = b"GET / HTTP/1.1\r\n\r\nGET /bytes/77?x=1 HTTP/1.0\r\nHost: a\r\n\r\n";
-        let mut reader = HeadReader::default();
+        let mut reader = HeadReader::NONE;
         let (taken, head) = reader.feed(text).expect("good");
         assert_eq!((taken, head.map(|head| head.closes)), (18, Some(false)));
         let (rest, head) = reader.feed(&text[taken..]).expect("good");

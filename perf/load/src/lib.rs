@@ -16,8 +16,14 @@
 )]
 
 pub mod counters;
+pub mod engine;
+pub mod host;
 pub mod http;
 pub mod latency;
 pub mod light;
 pub mod message;
+pub mod neighbor;
+pub mod observer;
+pub mod ring;
 pub mod schedule;
+pub mod tuples;
