@@ -44,8 +44,6 @@ pub struct Prefix {
     length: u8,
 }
 
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-
 impl Address {
     /// The IPv6 unspecified address, `::`.
     pub const UNSPECIFIED_V6: Self = Self([0; 16]);
@@ -69,16 +67,17 @@ impl Address {
     }
 
     /// The four bytes of an IPv4 address; `None` for IPv6.
+    #[inline]
     pub fn as_v4(&self) -> Option<[u8; 4]> {
-        match self.0 {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-            _ => None,
-        }
+        let [.., a, b, c, d] = self.0;
+        self.is_v4().then_some([a, b, c, d])
     }
 
     /// Whether this is an IPv4 address.
+    #[inline]
     pub fn is_v4(&self) -> bool {
-        self.0.starts_with(&MAPPED)
+        // One number: comparing twelve bytes is a call.
+        u128::from_be_bytes(self.0) >> 32 == 0xffff
     }
 
     /// Whether this is `0.0.0.0` or `::`.

@@ -19,6 +19,7 @@ use crate::limits::{
     NEIGHBOR_REQUESTS_MAX,
 };
 use crate::notices::Notices;
+use crate::path::Path;
 use crate::wheel::Wheel;
 
 /// What the control path has to say about a neighbour.
@@ -62,6 +63,9 @@ pub(crate) struct Neighbor {
     requested_at: Option<Instant>,
     confirmed_at: Option<Instant>,
     requests: u8,
+    /// The path to it, and the generation of routes and interfaces that it was made of; 0 is none.
+    path: Path,
+    path_generation: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +124,8 @@ impl Neighbors {
             requested_at: None,
             confirmed_at: None,
             requests: 0,
+            path: Path::default(),
+            path_generation: 0,
         };
         let created = self.entries.insert(entry).ok()?;
         let owner = Owner::Connection(created.index());
@@ -175,6 +181,7 @@ impl Neighbors {
         self.timers.cancel(found.index());
         let entry = self.entries.get_mut(found)?;
         entry.requests = 0;
+        entry.path_generation = 0;
         entry.state = match update {
             NeighborUpdate::Reachable(mac) => State::Reachable(mac),
             NeighborUpdate::Failed => State::Failed { since: now },
@@ -247,6 +254,20 @@ impl Neighbors {
 
     pub(crate) fn get(&self, key: Key) -> Option<&Neighbor> {
         self.entries.get(key)
+    }
+
+    /// The path to a neighbour that is resolved, if `keep_path` was given it in this generation.
+    #[inline]
+    pub(crate) fn path(&self, key: Key, generation: u32) -> Option<&Path> {
+        let entry = self.entries.get(key)?;
+        (entry.path_generation == generation).then_some(&entry.path)
+    }
+
+    /// Remembers the path to a resolved neighbour until it changes.
+    pub(crate) fn keep_path(&mut self, key: Key, path: Path, generation: u32) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            (entry.path, entry.path_generation) = (path, generation);
+        }
     }
 
     /// Notes whether connections wait for the answer.

@@ -1,8 +1,9 @@
 //! From a destination to a `Path`: interfaces, routes and neighbours asked in that order, and the
 //! answer cached.
 //!
-//! A connection keeps a `HopCache`; while no table changed, its path costs one indexed load. It
-//! does not queue anything for an unresolved neighbour: callers decide who waits.
+//! A connection keeps a `HopCache` and a neighbour the path to it; while no table changed, a path
+//! costs one indexed load. It does not queue anything for an unresolved neighbour: callers decide
+//! who waits.
 
 use millrace_base::{Address, Instant, Key, MacAddress};
 
@@ -66,11 +67,22 @@ impl Network {
 
     /// The way to `remote`. Asks control for the neighbour when it is not resolved.
     pub(crate) fn hop(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
-        if cache.generation == self.routes.generation()
-            && let Some(resolution) = self.neighbors.resolve(cache.neighbor, now)
-        {
-            return self.hop_to(cache, resolution);
+        let generation = self.routes.generation();
+        if cache.generation == generation {
+            if let Some(path) = self.neighbors.path(cache.neighbor, generation) {
+                return Hop::Ready(Path {
+                    mtu: cache.mtu,
+                    ..*path
+                });
+            }
+            if let Some(resolution) = self.neighbors.resolve(cache.neighbor, now) {
+                return self.hop_to(cache, resolution);
+            }
         }
+        self.look_up(now, remote, cache)
+    }
+
+    fn look_up(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
         let Some(next) = self.routes.lookup(remote) else {
             return Hop::NoRoute;
         };
@@ -108,7 +120,7 @@ impl Network {
         })
     }
 
-    fn hop_to(&self, cache: &HopCache, resolution: Resolution) -> Hop {
+    fn hop_to(&mut self, cache: &HopCache, resolution: Resolution) -> Hop {
         let (destination, waits) = match resolution {
             Resolution::Resolved(mac) => (mac, false),
             Resolution::Incomplete => (MacAddress::ZERO, true),
@@ -131,6 +143,8 @@ impl Network {
         if waits {
             Hop::Wait(path, cache.neighbor)
         } else {
+            self.neighbors
+                .keep_path(cache.neighbor, path, cache.generation);
             Hop::Ready(path)
         }
     }

@@ -7,7 +7,7 @@
 
 use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, TxOffload, VlanId};
 use millrace_wire::tcp::checksum;
-use millrace_wire::{Checksum, EtherType, IpRepr, TcpRepr, ethernet, protocol};
+use millrace_wire::{Checksum, EtherType, IpRepr, TcpRepr, ethernet, ipv4, ipv6, protocol};
 
 /// What a port's frames look like and what its device can do for outgoing ones. The software path does what is `false`
 /// here.
@@ -100,6 +100,15 @@ impl Path {
     }
 }
 
+/// Where the payload lies in the memory of a frame's first buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    /// Bytes from the start of the memory.
+    pub(crate) offset: usize,
+    /// Bytes of payload in this buffer.
+    pub(crate) len: usize,
+}
+
 /// Writes Ethernet, IP and TCP headers in front of the payload that `frame` holds, and the
 /// checksums or what the device needs to fill them in.
 ///
@@ -114,56 +123,121 @@ pub fn write_headers<B: PacketBuf>(
     tcp: &TcpRepr,
     options: FrameOptions,
 ) -> bool {
-    try_write_headers(frame, path, tuple, tcp, options).is_some()
+    let payload = Span {
+        offset: frame.offset(),
+        len: frame.bytes().len(),
+    };
+    write_around(frame, payload, path, tuple, tcp, options)
 }
 
-fn try_write_headers<B: PacketBuf>(
+/// The same for a buffer whose handle shows something else than the payload at the moment: the span
+/// moves once, to headers and payload together.
+#[must_use = "a frame without headers must not leave"]
+pub(crate) fn write_around<B: PacketBuf>(
     frame: &mut B,
+    payload: Span,
+    path: &Path,
+    tuple: &FlowTuple,
+    tcp: &TcpRepr,
+    options: FrameOptions,
+) -> bool {
+    let chained = frame.frame_len().saturating_sub(frame.bytes().len());
+    let tcp_len = tcp.header_len();
+    let is_v4 = tuple.local.address.is_v4();
+    let lens = Lens {
+        link: path.link_header_len(),
+        ip: if is_v4 {
+            ipv4::HEADER_BYTES
+        } else {
+            ipv6::HEADER_BYTES
+        },
+        tcp: tcp_len,
+        segment: payload.len.saturating_add(chained).saturating_add(tcp_len),
+    };
+    try_write(frame, payload, lens, path, tuple, tcp, options).is_some()
+}
+
+/// Bytes of the parts of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Lens {
+    link: usize,
+    ip: usize,
+    tcp: usize,
+    /// TCP header and payload over all buffers.
+    segment: usize,
+}
+
+impl Lens {
+    /// Where the TCP header begins.
+    #[inline]
+    const fn tcp_at(&self) -> usize {
+        self.link.wrapping_add(self.ip)
+    }
+
+    #[inline]
+    const fn headers(&self) -> usize {
+        self.tcp_at().wrapping_add(self.tcp)
+    }
+}
+
+#[inline]
+fn try_write<B: PacketBuf>(
+    frame: &mut B,
+    payload: Span,
+    lens: Lens,
     path: &Path,
     tuple: &FlowTuple,
     tcp: &TcpRepr,
     options: FrameOptions,
 ) -> Option<()> {
-    let segment_len = frame.frame_len().checked_add(tcp.header_len())?;
+    let headers = lens.headers();
+    let front = payload.offset.checked_sub(headers)?;
+    if !frame.set_span(front, payload.len.checked_add(headers)?) {
+        return None;
+    }
+    let (source, destination) = (tuple.local.address, tuple.remote.address);
+    let is_v4 = lens.ip == ipv4::HEADER_BYTES;
+    let offloads = &path.offloads;
+    let bytes = frame.bytes_mut()?;
+    let ether_type = if is_v4 {
+        EtherType::IPV4
+    } else {
+        EtherType::IPV6
+    };
+    path.emit_link_header(bytes, ether_type)?;
     let ip = IpRepr {
-        source: tuple.local.address,
-        destination: tuple.remote.address,
+        source,
+        destination,
         protocol: protocol::TCP,
         hop_limit: HOP_LIMIT,
         traffic_class: options.traffic_class,
         // RFC 6864: a packet that may not be fragmented needs no identification.
         dont_fragment: true,
         identification: 0,
-        payload_len: u16::try_from(segment_len).ok()?,
+        payload_len: u16::try_from(lens.segment).ok()?,
     };
-    let ip_at = path.link_header_len();
-    let tcp_at = ip_at.checked_add(ip.header_len())?;
-    let headers_len = tcp_at.checked_add(tcp.header_len())?;
-    let front = frame.offset().checked_sub(headers_len)?;
-    let first_len = frame.bytes().len().checked_add(headers_len)?;
-    if !frame.set_span(front, first_len) {
-        return None;
-    }
-    let offloads = &path.offloads;
-    let tso = options.segment_bytes > 0;
-    let bytes = frame.bytes_mut()?;
-    path.emit_link_header(bytes, ip.ether_type())?;
-    ip.emit(bytes.get_mut(ip_at..)?, offloads.ip_checksum)?;
-    let header = bytes.get_mut(tcp_at..headers_len)?;
+    let packet = bytes.get_mut(lens.link..)?;
+    ip.emit(packet, offloads.ip_checksum)?;
+    let header = bytes.get_mut(lens.tcp_at()..headers)?;
     tcp.emit(header)?;
     if offloads.tcp_checksum {
-        let len = if tso { 0 } else { u32::from(ip.payload_len) };
-        checksum::seed(ip.source, ip.destination, header, len)?;
+        // A device that also cuts the segment puts in the length of each piece.
+        let len = if options.segment_bytes > 0 {
+            0
+        } else {
+            lens.segment as u32
+        };
+        checksum::seed(source, destination, header, len)?;
     } else {
-        fill_checksum(frame, &ip, tcp_at)?;
+        fill_checksum(frame, tuple, lens)?;
     }
     frame
         .set_tx_offload(TxOffload {
-            l2_len: ip_at as u8,
-            l3_len: ip.header_len() as u8,
-            l4_len: tcp.header_len() as u8,
-            is_ipv6: !ip.source.is_v4(),
-            ip_checksum: offloads.ip_checksum && ip.source.is_v4(),
+            l2_len: lens.link as u8,
+            l3_len: lens.ip as u8,
+            l4_len: lens.tcp as u8,
+            is_ipv6: !is_v4,
+            ip_checksum: offloads.ip_checksum && is_v4,
             tcp_checksum: offloads.tcp_checksum,
             segment_bytes: options.segment_bytes,
             vlan: offloads.tag_in_request(),
@@ -172,15 +246,15 @@ fn try_write_headers<B: PacketBuf>(
 }
 
 /// Sums the segment over all buffers and writes the checksum field, which must hold 0.
-fn fill_checksum<B: PacketBuf>(frame: &mut B, ip: &IpRepr, tcp_at: usize) -> Option<()> {
-    let len = u32::from(ip.payload_len);
-    let mut sum = Checksum::pseudo_header(ip.source, ip.destination, protocol::TCP, len);
-    let mut skipped = tcp_at;
+fn fill_checksum<B: PacketBuf>(frame: &mut B, tuple: &FlowTuple, lens: Lens) -> Option<()> {
+    let (source, destination) = (tuple.local.address, tuple.remote.address);
+    let mut sum = Checksum::pseudo_header(source, destination, protocol::TCP, lens.segment as u32);
+    let mut skipped = lens.tcp_at();
     for piece in frame.segments() {
         sum.add_bytes(piece.get(skipped..)?);
         skipped = 0;
     }
-    let field = tcp_at.checked_add(TCP_CHECKSUM_AT)?;
+    let field = lens.tcp_at().checked_add(TCP_CHECKSUM_AT)?;
     let place = frame
         .bytes_mut()?
         .get_mut(field..)?

@@ -132,11 +132,13 @@ pub fn emit(
     source: MacAddress,
     ether_type: EtherType,
 ) -> Option<usize> {
+    // Field by field: an array literal of fourteen bytes becomes fourteen byte stores.
     let header = frame.first_chunk_mut::<HEADER_BYTES>()?;
-    let [a, b, c, d, e, f] = *destination.octets();
-    let [g, h, i, j, k, l] = *source.octets();
-    let [m, n] = ether_type.0.to_be_bytes();
-    *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
+    let (to, rest) = header.split_first_chunk_mut::<6>()?;
+    let (from, kind) = rest.split_first_chunk_mut::<6>()?;
+    *to = *destination.octets();
+    *from = *source.octets();
+    *kind.first_chunk_mut::<2>()? = ether_type.0.to_be_bytes();
     Some(HEADER_BYTES)
 }
 

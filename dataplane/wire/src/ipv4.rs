@@ -181,46 +181,26 @@ impl Ipv4Repr {
     #[inline]
     pub fn emit(&self, packet: &mut [u8], device_checksum: bool) -> Option<usize> {
         let header = packet.first_chunk_mut::<HEADER_BYTES>()?;
-        let [t0, t1] = self
-            .payload_len
-            .checked_add(HEADER_BYTES as u16)?
-            .to_be_bytes();
-        let [i0, i1] = self.identification.to_be_bytes();
-        let flags = if self.dont_fragment {
-            (DONT_FRAGMENT >> 8) as u8
-        } else {
+        let total_len = self.payload_len.checked_add(HEADER_BYTES as u16)?;
+        let source = u32::from_be_bytes(self.source.as_v4()?);
+        let destination = u32::from_be_bytes(self.destination.as_v4()?);
+        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        let first = 0x4500_0000 | u32::from(self.tos) << 16 | u32::from(total_len);
+        let second = u32::from(self.identification) << 16 | u32::from(flags);
+        let third = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
+        let sum = if device_checksum {
             0
-        };
-        let [s0, s1, s2, s3] = self.source.as_v4()?;
-        let [d0, d1, d2, d3] = self.destination.as_v4()?;
-        *header = [
-            0x45,
-            self.tos,
-            t0,
-            t1,
-            i0,
-            i1,
-            flags,
-            0,
-            self.ttl,
-            self.protocol,
-            0,
-            0,
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ];
-        if !device_checksum {
+        } else {
             let mut checksum = Checksum::new();
-            checksum.add_bytes(header);
-            if let Some(field) = header.get_mut(10..12) {
-                field.copy_from_slice(&checksum.finish().to_be_bytes());
+            for word in [first, second, third, source, destination] {
+                checksum.add_u32(word);
             }
+            u32::from(checksum.finish())
+        };
+        let (places, _) = header.as_chunks_mut::<4>();
+        let words = [first, second, third | sum, source, destination];
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_be_bytes();
         }
         Some(HEADER_BYTES)
     }

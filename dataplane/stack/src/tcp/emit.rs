@@ -8,7 +8,7 @@ use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 use super::connection::Connection;
 use super::recv_buffer::span;
 use super::segment::Env;
-use crate::path::{FrameOptions, Path, write_headers};
+use crate::path::{FrameOptions, Path, Span, write_around, write_headers};
 use crate::stats::count;
 use crate::verdict::DropReason;
 
@@ -62,9 +62,12 @@ impl Connection {
         options: FrameOptions,
     ) -> Option<P::Buf> {
         let chunk = env.chunks.get_mut(index)?;
-        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+        let payload = Span {
+            offset: usize::from(chunk.offset),
+            len: usize::from(chunk.len),
+        };
         let buf = chunk.buf_mut()?;
-        if !buf.set_span(offset, len) || !write_headers(buf, path, &self.tuple, header, options) {
+        if !write_around(buf, payload, path, &self.tuple, header, options) {
             return None;
         }
         buf.share()

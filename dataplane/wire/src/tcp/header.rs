@@ -289,16 +289,18 @@ impl TcpRepr {
             .get_mut(..header_len)?
             .split_first_chunk_mut::<HEADER_BYTES>()?;
         // The data offset counts 32-bit words in the top four bits: header_len / 4 << 12.
-        let [o0, o1] = (((header_len as u16) << 10) | self.flags.bits()).to_be_bytes();
-        let [p0, p1] = self.source_port.to_be_bytes();
-        let [p2, p3] = self.destination_port.to_be_bytes();
-        let [s0, s1, s2, s3] = self.seq.value().to_be_bytes();
-        let [a0, a1, a2, a3] = self.ack.value().to_be_bytes();
-        let [w0, w1] = self.window.to_be_bytes();
-        let [u0, u1] = self.urgent.to_be_bytes();
-        *fixed = [
-            p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, o0, o1, w0, w1, 0, 0, u0, u1,
+        let offset_and_flags = ((header_len as u16) << 10) | self.flags.bits();
+        let words = [
+            u32::from(self.source_port) << 16 | u32::from(self.destination_port),
+            self.seq.value(),
+            self.ack.value(),
+            u32::from(offset_and_flags) << 16 | u32::from(self.window),
+            u32::from(self.urgent),
         ];
+        let (places, _) = fixed.as_chunks_mut::<4>();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_be_bytes();
+        }
         self.options.emit(options)?;
         Some(header_len)
     }
