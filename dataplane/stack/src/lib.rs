@@ -11,10 +11,10 @@
 //!   for frame in burst  { stack.handle(now, port, frame, pool) }   Some(punt): for control
 //!   stack.advance(now, pool)                                       again at next_deadline()
 //!   while let Some(event) = stack.poll_event() { .. }              connect, splice, close ..
-//!   while let Some(frame) = stack.poll_transmit(now, pool) { .. }  complete frames
+//!   stack.transmit(now, pool, |frame| ..)                          complete frames
 //! ```
 //!
-//! `now` is the burst's arrival time and never goes back. `poll_transmit` comes after the events,
+//! `now` is the burst's arrival time and never goes back. `transmit` comes after the events,
 //! so that one ACK and one header answer a whole burst. Between turns the control path's decisions
 //! are adopted: `set_interfaces`, `set_routes`, `set_listeners`, `set_neighbor`; and its questions
 //! taken out: `poll_neighbor_request`, `poll_confirmation`.

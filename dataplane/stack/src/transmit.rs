@@ -14,7 +14,7 @@ use crate::path::{FrameOptions, Path, write_headers};
 use crate::reply::{Owed, Transmit, reuse_or_alloc};
 use crate::stack::Stack;
 use crate::stats::count;
-use crate::tcp::{Disposition, Env, ResetSegment, Unreachable};
+use crate::tcp::{Disposition, Env, ResetSegment, Turn, Unreachable};
 use crate::verdict::DropReason;
 
 /// The list of connections that may send.
@@ -26,19 +26,44 @@ pub(crate) const fn waiting_for(neighbor: Key) -> u32 {
 }
 
 impl<P: PacketPool> Stack<P> {
-    /// The next frame to transmit; call until `None`. Bounded by what is queued and what windows
-    /// allow.
-    pub fn poll_transmit(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
-        while let Some(Owed { tuple, header }) = self.next_owed() {
-            self.send_segment(now, &tuple, &header, None, pool);
+    /// Hands every frame that may leave now to `take`, until it returns `false`: no room for
+    /// another. Bounded by what is queued and what windows allow.
+    pub fn transmit(
+        &mut self,
+        now: Instant,
+        pool: &mut P,
+        mut take: impl FnMut(Transmit<P::Buf>) -> bool,
+    ) {
+        loop {
+            while let Some(Owed { tuple, header }) = self.next_owed() {
+                self.send_segment(now, &tuple, &header, None, pool);
+            }
+            let Some(reply) = self.replies.pop() else {
+                break;
+            };
+            count!(self.stats.frames_out);
+            count!(self.stats.bytes_out, reply.frame.frame_len() as u64);
+            if !take(reply) {
+                return;
+            }
         }
-        let transmit = match self.replies.pop() {
-            Some(reply) => reply,
-            None => self.poll_connections(now, pool)?,
-        };
-        count!(self.stats.frames_out);
-        count!(self.stats.bytes_out, transmit.frame.frame_len() as u64);
-        Some(transmit)
+        // Each round sends a connection's quota and moves it to the end of the line, or takes one
+        // out of the line.
+        while let Some(index) = self.output.first(READY) {
+            if !self.give_turn(now, index, pool, &mut take) {
+                return;
+            }
+        }
+    }
+
+    /// The next frame to transmit; call until `None`.
+    pub fn poll_transmit(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
+        let mut next = None;
+        self.transmit(now, pool, |transmit| {
+            next = Some(transmit);
+            false
+        });
+        next
     }
 
     /// Puts a connection in the line of those that may send, unless it stands there or waits for a
@@ -126,52 +151,31 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    fn poll_connections(&mut self, now: Instant, pool: &mut P) -> Option<Transmit<P::Buf>> {
-        // Each round sends a frame, or takes a connection out of the line, or moves one that has
-        // sent its quota to the end: at most twice the connections in the line.
-        while let Some(index) = self.output.first(READY) {
-            if self.quota == 0 {
-                self.quota = TRANSMIT_QUOTA_FRAMES;
-            }
-            let Some(key) = self.connections.key_at(index) else {
-                self.output.remove(index);
-                continue;
-            };
-            let Some(path) = self.path_of(now, key) else {
-                self.quota = 0;
-                continue;
-            };
-            let Some(frame) = self.poll_connection(now, key, &path, pool) else {
-                self.output.remove(index);
-                self.quota = 0;
-                continue;
-            };
-            self.quota = self.quota.saturating_sub(1);
-            if self.quota == 0 {
-                self.output.remove(index);
-                self.output.push(READY, index);
-            }
-            count!(self.stats.ip_out_requests);
-            return Some(Transmit {
-                port: path.port,
-                frame,
-            });
-        }
-        None
-    }
-
-    fn poll_connection(
+    /// Lets the first connection of the line send; `false` when there is no room for another frame.
+    fn give_turn(
         &mut self,
         now: Instant,
-        key: Key,
-        path: &Path,
+        index: u32,
         pool: &mut P,
-    ) -> Option<P::Buf> {
-        let slot = self.connections.get_mut(key)?;
+        take: &mut impl FnMut(Transmit<P::Buf>) -> bool,
+    ) -> bool {
+        let mut quota = match core::mem::take(&mut self.quota) {
+            0 => TRANSMIT_QUOTA_FRAMES,
+            rest => rest,
+        };
+        let Some(key) = self.connections.key_at(index) else {
+            self.output.remove(index);
+            return true;
+        };
+        let Some(path) = self.path_of(now, key) else {
+            return true;
+        };
+        let Some(slot) = self.connections.get_mut(key).filter(|slot| !slot.meta.over) else {
+            self.output.remove(index);
+            return true;
+        };
         slot.meta.blocked_since = None;
-        if slot.meta.over {
-            return None;
-        }
+        let (mut room, mut frames, mut bytes) = (true, 0u64, 0u64);
         let mut env = Env {
             now,
             pool,
@@ -179,13 +183,32 @@ impl<P: PacketPool> Stack<P> {
             stats: &mut self.stats,
             tunables: &self.tunables,
         };
-        let frame = slot.connection.poll_transmit(&mut env, path);
-        self.timers
-            .arm(key.index(), slot.connection.next_deadline());
-        if frame.is_none() && slot.connection.wants_output() {
-            self.retry_output_later(now, key);
+        let port = path.port;
+        let turn = slot.connection.transmit(&mut env, &path, &mut |frame| {
+            frames = frames.wrapping_add(1);
+            bytes = bytes.wrapping_add(frame.frame_len() as u64);
+            quota = quota.saturating_sub(1);
+            room = take(Transmit { port, frame });
+            room && quota > 0
+        });
+        count!(self.stats.frames_out, frames);
+        count!(self.stats.bytes_out, bytes);
+        count!(self.stats.ip_out_requests, frames);
+        self.timers.arm(index, slot.connection.next_deadline());
+        let wants_more = slot.connection.wants_output();
+        if turn == Turn::Cut && wants_more {
+            if quota == 0 {
+                self.output.remove(index);
+                self.output.push(READY, index);
+            }
+            self.quota = quota;
+        } else {
+            self.output.remove(index);
+            if wants_more {
+                self.retry_output_later(now, key);
+            }
         }
-        frame
+        room
     }
 
     /// The way to a connection's peer; `None` when there is none now, and the connection has left

@@ -112,13 +112,20 @@ pub fn update_u16(checksum: u16, old: u16, new: u16) -> u16 {
 const BLOCK_BYTES: usize = 64;
 
 /// Sums bytes as words in the machine's order, a trailing odd byte padded with zero.
-///
-/// The long loop adds the halves of 64-bit words to two rows of lanes: no carries to chase, and
-/// nothing to widen, so it becomes plain vector code. 1,448 bytes take 30 ns on a Zen 4 (example
-/// `cycles`, software against offload).
 #[inline]
 fn sum_of(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<BLOCK_BYTES>();
+    let few = sum_of_few(rest);
+    if blocks.is_empty() {
+        return few;
+    }
+    few.wrapping_add(sum_of_blocks(blocks))
+}
+
+/// The long loop. It adds the halves of 64-bit words to two rows of lanes: no carries to chase and
+/// nothing to widen, so it becomes plain vector code.
+#[inline]
+fn sum_of_blocks(blocks: &[[u8; BLOCK_BYTES]]) -> u64 {
     // 2^32 additions of 32-bit halves would be needed to overflow a lane.
     let (mut low, mut high) = ([0u64; 8], [0u64; 8]);
     for block in blocks {
@@ -130,10 +137,10 @@ fn sum_of(bytes: &[u8]) -> u64 {
         }
     }
     let mut sum = 0u64;
-    for lane in low.into_iter().chain(high) {
-        sum = sum.wrapping_add(lane);
+    for (low, high) in low.iter().zip(&high) {
+        sum = sum.wrapping_add(*low).wrapping_add(*high);
     }
-    sum.wrapping_add(sum_of_few(rest))
+    sum
 }
 
 /// The same for less than a block.

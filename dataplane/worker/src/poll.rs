@@ -191,12 +191,26 @@ impl Lcore {
     /// Sends what the stack has to say, as far as the devices have room.
     fn transmit(&mut self, now: Instant) -> bool {
         let mut sent = false;
-        while self.has_room(now) {
-            let Some(transmit) = self.stack.poll_transmit(now, &mut self.pool) else {
-                break;
-            };
-            sent = true;
-            self.send(transmit.port, transmit.frame);
+        if self.has_room(now) {
+            let Self {
+                stack,
+                pool,
+                tx,
+                counters,
+                ..
+            } = self;
+            stack.transmit(now, pool, |transmit| {
+                sent = true;
+                let Some(port) = tx.get_mut(transmit.port.index()) else {
+                    count!(counters.tx_frames_refused);
+                    return true;
+                };
+                if port.push(transmit.frame).is_err() {
+                    count!(counters.tx_frames_refused);
+                }
+                // The others had room before and have got nothing since.
+                port.make_room(now, counters)
+            });
         }
         for port in &mut self.tx {
             port.flush(now, &mut self.counters);
@@ -207,13 +221,6 @@ impl Lcore {
     fn has_room(&mut self, now: Instant) -> bool {
         let counters = &mut self.counters;
         self.tx.iter_mut().all(|port| port.make_room(now, counters))
-    }
-
-    pub(crate) fn send(&mut self, port: PortId, frame: Mbuf) {
-        let pushed = self.tx.get_mut(port.index()).map(|tx| tx.push(frame));
-        if !matches!(pushed, Some(Ok(()))) {
-            count!(self.counters.tx_frames_refused);
-        }
     }
 
     fn account(&mut self, worked: bool, spent: u64) {

@@ -158,9 +158,10 @@ impl World {
     /// Everything the balancer sends now.
     pub(crate) fn transmit(&mut self, sent: &mut Vec<Transmit<HeapBuf>>) {
         let Host { stack, pool, .. } = &mut self.lb;
-        while let Some(transmit) = stack.poll_transmit(self.now, pool) {
+        stack.transmit(self.now, pool, |transmit| {
             sent.push(transmit);
-        }
+            true
+        });
     }
 
     /// The balancer's frames arrive at the peers.

@@ -188,9 +188,10 @@ fn transmit(rig: &mut Rig, stage: Stage, meter: &mut Meter) -> Vec<(u16, pool::B
     let (ns, frames) = rig.timed(stage, |rig| {
         let host = &mut rig.balancer;
         let mut frames = Vec::with_capacity(4 * BURST);
-        while let Some(transmit) = host.stack.poll_transmit(rig.now, &mut host.pool) {
+        host.stack.transmit(rig.now, &mut host.pool, |transmit| {
             frames.push((transmit.port.number(), transmit.frame));
-        }
+            true
+        });
         frames
     });
     meter.add(ns, frames.len());
@@ -224,9 +225,10 @@ fn exchange(rig: &mut Rig) -> (u64, usize) {
         rig.balance();
         let mut frames = Vec::with_capacity(4 * BURST);
         let host = &mut rig.balancer;
-        while let Some(transmit) = host.stack.poll_transmit(now, &mut host.pool) {
+        host.stack.transmit(now, &mut host.pool, |transmit| {
             frames.push(transmit);
-        }
+            true
+        });
         frames
     });
     ns += spent;

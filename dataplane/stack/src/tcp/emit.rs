@@ -1,6 +1,11 @@
 //! How a frame is made: in the chunk's own headroom, chained behind a header buffer, or without data.
 //!
-//! What is sent and when is `output.rs`'s business; what the headers look like below TCP is `path.rs`'s.
+//! A chunk whose buffer is ours alone gets its headers in place, in its own headroom; one that the
+//! device or another chunk still holds gets a header buffer chained in front of a view of it. Only
+//! a device that cannot send chains makes us copy, and that is counted.
+//!
+//! What is sent and when is the business of `turn.rs` and `output.rs`; what the headers look like
+//! below TCP is `path.rs`'s.
 
 use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
@@ -28,21 +33,18 @@ impl Connection {
         env: &mut Env<'_, P>,
         path: &Path,
         run: Run,
-        seq: SeqNumber,
-        flags: TcpFlags,
+        header: &TcpRepr,
     ) -> Option<P::Buf> {
-        let options = self.segment_options(env.now);
-        let header = self.header(env, seq, flags, options);
         let frame_options = FrameOptions {
             segment_bytes: run.segment_bytes,
             ..FrameOptions::default()
         };
         let frame = if run.count == 1 {
-            self.emit_in_place(env, path, run.first, &header, frame_options)
-                .or_else(|| self.emit_chained(env, path, run, &header, frame_options))
-                .or_else(|| self.emit_copied(env, path, run, &header, frame_options))
+            self.emit_in_place(env, path, run.first, header, frame_options)
+                .or_else(|| self.emit_chained(env, path, run, header, frame_options))
+                .or_else(|| self.emit_copied(env, path, run, header, frame_options))
         } else {
-            self.emit_chained(env, path, run, &header, frame_options)
+            self.emit_chained(env, path, run, header, frame_options)
         };
         if frame.is_some() {
             self.on_ack_sent();

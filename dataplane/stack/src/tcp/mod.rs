@@ -52,6 +52,7 @@ pub(crate) mod timeout;
 mod timers;
 mod timestamps;
 pub(crate) mod timewait;
+mod turn;
 mod window;
 
 #[cfg(test)]
@@ -70,3 +71,4 @@ pub use segment::CloseReason;
 pub(crate) use segment::{Disposition, Env, ResetSegment, Segment, TimeWaitRecord};
 pub use state::State;
 pub(crate) use timeout::Unreachable;
+pub(crate) use turn::Turn;

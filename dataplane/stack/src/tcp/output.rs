@@ -1,9 +1,8 @@
-//! What may be sent now: SYN, retransmissions, new data, FIN, probes, and an ACK when nothing else
-//! carries it.
+//! What may be sent now, and the frames that are not new data: SYN, retransmissions, FIN, probes,
+//! and an ACK when nothing else carries it.
 //!
-//! One call makes one frame. A chunk whose buffer is ours alone gets its headers in place, in its
-//! own headroom; one that the device or another chunk still holds gets a header buffer chained in
-//! front of a view of it. Only a device that cannot send chains makes us copy, and that is counted.
+//! In which order they leave, and new data, is `turn.rs`'s business; how a frame is made,
+//! `emit.rs`'s.
 
 use millrace_base::{Instant, PacketPool, SeqNumber};
 use millrace_wire::{TcpFlags, TcpRepr};
@@ -19,63 +18,8 @@ use super::timers::Purpose;
 use crate::path::Path;
 use crate::stats::count;
 
-/// Chunks one frame may carry: 16 views and a header keep a frame below every device's limit on
-/// segments.
-const FRAME_CHUNKS_MAX: u32 = 16;
-
 impl Connection {
-    /// The next frame, or `None` when there is nothing to send, nothing may be sent, or no buffer
-    /// is free.
-    pub(crate) fn poll_transmit<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-    ) -> Option<P::Buf> {
-        if path.mtu < self.mtu {
-            self.on_path_mtu(path.mtu, env);
-        }
-        let frame = self.poll_frame(env, path);
-        if self.state.is_synchronized() {
-            self.update_retransmit_timer(env.now, env.tunables);
-        }
-        frame
-    }
-
-    fn poll_frame<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
-        match self.state {
-            State::Closed | State::Listen | State::TimeWait => return None,
-            State::SynSent | State::SynReceived => return self.poll_syn(env, path),
-            State::Established
-            | State::FinWait1
-            | State::FinWait2
-            | State::CloseWait
-            | State::Closing
-            | State::LastAck => {}
-        }
-        // What an ACK must tell and data cannot carry goes first.
-        if self.ack.due() > 1 || (self.ack.due() == 1 && self.has_sack_news()) {
-            return self.emit_ack(env, path, self.acceptable_seq());
-        }
-        if let Some(frame) = self.poll_retransmission(env, path) {
-            return Some(frame);
-        }
-        if let Some(run) = self.next_run(env, path) {
-            return self.emit_new(env, path, run);
-        }
-        if self.may_send_fin() {
-            return self.emit_fin(env, path);
-        }
-        if self.probe_pending {
-            self.probe_pending = false;
-            return self.emit_probe(env, path);
-        }
-        if self.ack.due() > 0 {
-            return self.emit_ack(env, path, self.acceptable_seq());
-        }
-        None
-    }
-
-    /// Whether `poll_transmit` would (buffers permitting) make a frame. Cheap.
+    /// Whether `transmit` would (buffers permitting) make a frame. Cheap.
     #[inline]
     pub(crate) fn wants_output(&self) -> bool {
         if self.syn_pending {
@@ -130,7 +74,7 @@ impl Connection {
 
     /// Bytes the peer's window still takes.
     #[inline]
-    fn usable_window(&self) -> u32 {
+    pub(super) fn usable_window(&self) -> u32 {
         self.una.plus(self.snd_wnd).bytes_since(self.nxt)
     }
 
@@ -145,7 +89,7 @@ impl Connection {
     }
 
     #[inline]
-    fn may_send_new(&self) -> bool {
+    pub(super) fn may_send_new(&self) -> bool {
         let unsent = self.unsent_bytes();
         if unsent == 0 || !self.state.may_transmit_data() {
             return false;
@@ -173,7 +117,7 @@ impl Connection {
     }
 
     #[inline]
-    fn may_send_fin(&self) -> bool {
+    pub(super) fn may_send_fin(&self) -> bool {
         let due = self.fin_queued && self.unsent_bytes() == 0 && !self.fin_sent();
         (due || self.fin_lost) && self.state.may_transmit_data()
     }
@@ -188,7 +132,7 @@ impl Connection {
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
     /// `tcp_acceptable_seq`).
     #[inline]
-    fn acceptable_seq(&self) -> SeqNumber {
+    pub(super) fn acceptable_seq(&self) -> SeqNumber {
         let edge = self.una.plus(self.snd_wnd);
         if self.nxt.before_or_eq(edge) || self.snd_wnd == 0 {
             self.nxt
@@ -197,7 +141,7 @@ impl Connection {
         }
     }
 
-    fn poll_retransmission<P: PacketPool>(
+    pub(super) fn poll_retransmission<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         path: &Path,
@@ -228,7 +172,9 @@ impl Connection {
         if last && self.fin_sent() {
             flags |= TcpFlags::FIN | TcpFlags::PSH;
         }
-        let frame = self.emit_run(env, path, run, seq, flags)?;
+        let options = self.segment_options(env.now);
+        let header = self.header(env, seq, flags, options);
+        let frame = self.emit_run(env, path, run, &header)?;
         if last {
             self.fin_lost = false;
         }
@@ -245,130 +191,9 @@ impl Connection {
         Some(frame)
     }
 
-    /// Which unsent chunks leave next; splits the last one where the limits cut it.
-    fn next_run<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<Run> {
-        if self.unsent_bytes() == 0 {
-            return None;
-        }
-        self.wake_from_idle(env);
-        if !self.may_send_new() {
-            self.note_limit();
-            return None;
-        }
-        let mss = u32::from(self.mss);
-        let first = self.send.unsent();
-        let window = self.usable_window();
-        if !self.send.limit(env.chunks, first, mss.min(window)) {
-            return None;
-        }
-        let chunk = env.chunks.get(first)?;
-        let bytes = u32::from(chunk.len);
-        let mut run = Run {
-            first,
-            count: 1,
-            bytes,
-            segment_bytes: 0,
-        };
-        if chunk.next() == NONE || !path.offloads.chains() {
-            return Some(run);
-        }
-        let cwnd_room = self
-            .congestion
-            .cwnd
-            .saturating_sub(self.in_flight())
-            .max(bytes);
-        let room = window.min(cwnd_room);
-        if bytes == mss && path.offloads.tso {
-            self.extend_run(env, path, &mut run, room.min(path.offloads.tso_bytes_max));
-            if run.count > 1 {
-                run.segment_bytes = self.mss;
-            }
-        } else if bytes < mss / 2 {
-            // A short piece (the rest of a split, small writes) travels with what follows it.
-            self.extend_run(env, path, &mut run, room.min(mss));
-        }
-        Some(run)
-    }
-
-    /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk
-    /// but the last is a full segment, so that segments and chunks stay the same thing.
-    fn extend_run<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: &mut Run,
-        limit: u32,
-    ) {
-        let mss = u32::from(self.mss);
-        let cut = run.bytes == mss;
-        let chunks_max =
-            FRAME_CHUNKS_MAX.min(u32::from(path.offloads.segments_max).saturating_sub(1));
-        let mut index = run.first;
-        let mut full = true;
-        while run.count < chunks_max && full {
-            let Some(next) = env.chunks.get(index).map(|chunk| chunk.next()) else {
-                break;
-            };
-            let room = limit.saturating_sub(run.bytes);
-            let room = if cut { room.min(mss) } else { room };
-            let Some(len) = env.chunks.get(next).map(|chunk| u32::from(chunk.len)) else {
-                break;
-            };
-            // Not worth a sliver: the rest of a window is better sent as a full segment later.
-            if room == 0 || (cut && room < len.min(mss)) {
-                break;
-            }
-            if len > room && !self.send.limit(env.chunks, next, room) {
-                break;
-            }
-            let len = len.min(room);
-            run.bytes = run.bytes.saturating_add(len);
-            run.count = run.count.saturating_add(1);
-            full = !cut || len == mss;
-            index = next;
-        }
-    }
-
-    fn emit_new<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: Run,
-    ) -> Option<P::Buf> {
-        let seq = self.nxt;
-        let ends_queue = self.unsent_bytes() == run.bytes;
-        let mut flags = TcpFlags::ACK;
-        if ends_queue {
-            //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
-            //# the PSH bit MUST be set in the last buffered segment (i.e., when there is no more
-            //# queued data to be sent)
-            flags |= TcpFlags::PSH; // MUST-61
-        }
-        let with_fin = ends_queue && self.fin_queued && self.usable_window() > run.bytes;
-        if with_fin {
-            flags |= TcpFlags::FIN;
-        }
-        let frame = self.emit_run(env, path, run, seq, flags)?;
-        let continued = run.segment_bytes == 0;
-        for position in 0..run.count {
-            self.send
-                .mark_sent(env.chunks, env.now, continued && position > 0);
-        }
-        self.nxt = self.nxt.plus(run.bytes).plus(u32::from(with_fin));
-        let segments = if continued { 1 } else { run.count };
-        count!(env.stats.tcp_out_segs, u64::from(segments));
-        count!(env.stats.tcp_orig_data_sent, u64::from(segments));
-        self.recovery.sent = self.recovery.sent.saturating_add(run.bytes);
-        self.ack.on_data_sent(env.now, env.tunables);
-        self.sent_at = env.now;
-        self.probe_pending = false;
-        self.note_limit();
-        Some(frame)
-    }
-
     /// Remembers whether the congestion window is what holds us back.
     #[inline]
-    fn note_limit(&mut self) {
+    pub(super) fn note_limit(&mut self) {
         let unsent = self.unsent_bytes().min(u32::from(self.mss));
         let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(unsent);
         self.congestion
@@ -378,7 +203,7 @@ impl Connection {
     /// Nothing in flight and silent for a timeout: what the window was is old news (RFC 5681
     /// section 4.1).
     #[inline]
-    fn wake_from_idle<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    pub(super) fn wake_from_idle<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         if self.una != self.nxt || !env.tunables.tcp_slow_start_after_idle {
             return;
         }
@@ -392,7 +217,11 @@ impl Connection {
         }
     }
 
-    fn poll_syn<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
+    pub(super) fn poll_syn<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+    ) -> Option<P::Buf> {
         if !self.syn_pending {
             return None;
         }
@@ -438,7 +267,11 @@ impl Connection {
         Some(frame)
     }
 
-    fn emit_fin<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
+    pub(super) fn emit_fin<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+    ) -> Option<P::Buf> {
         let again = self.fin_sent();
         let options = self.segment_options(env.now);
         let seq = self.send.end();
@@ -459,13 +292,17 @@ impl Connection {
 
     /// What makes a peer answer: as much data as its window takes, else an old sequence number
     /// (Linux: `tcp_write_wakeup`).
-    fn emit_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
+    pub(super) fn emit_probe<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+    ) -> Option<P::Buf> {
         let window = self.usable_window().min(u32::from(self.mss));
         if window > 0 && self.unsent_bytes() > 0 && self.una == self.nxt {
             let first = self.send.unsent();
             if self.send.limit(env.chunks, first, window) {
                 let bytes = env.chunks.get(first).map(|chunk| u32::from(chunk.len))?;
-                return self.emit_new(
+                return self.emit_one(
                     env,
                     path,
                     Run {
@@ -480,7 +317,7 @@ impl Connection {
         self.emit_ack(env, path, self.una.minus(1))
     }
 
-    fn emit_ack<P: PacketPool>(
+    pub(super) fn emit_ack<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         path: &Path,

@@ -5,7 +5,7 @@ use core::fmt;
 
 use millrace_base::{
     Address, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, MacAddress, Nanos, PacketBuf,
-    SeqNumber,
+    PacketPool, SeqNumber,
 };
 use millrace_wire::tcp::checksum;
 use millrace_wire::{EthernetView, IpView, SackBlocks, TcpFlags, TcpOptions, TcpView, Timestamps};
@@ -78,6 +78,23 @@ pub(crate) fn parse(mut frame: HeapBuf) -> Segment<HeapBuf> {
     Segment {
         payload: (payload_len > 0).then_some(frame),
         ..segment
+    }
+}
+
+impl Connection {
+    /// The next frame, or `None` when there is nothing to send, nothing may be sent, or no buffer
+    /// is free.
+    pub(crate) fn poll_transmit<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+    ) -> Option<P::Buf> {
+        let mut next = None;
+        self.transmit(env, path, &mut |frame| {
+            next = Some(frame);
+            false
+        });
+        next
     }
 }
 

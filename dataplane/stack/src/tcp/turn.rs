@@ -1,0 +1,291 @@
+//! One turn of a connection at sending: which frame comes next, until nothing may be sent any more
+//! or there is no room for another.
+//!
+//! What all new segments of a turn have in common (acknowledgment, window, timestamps) is put
+//! together once: nothing can arrive between them. What a frame looks like is `emit.rs`'s business;
+//! whether something may be sent, and frames without new data, that of `output.rs`.
+
+use core::ops::ControlFlow;
+
+use millrace_base::PacketPool;
+use millrace_wire::{TcpFlags, TcpRepr};
+
+use super::chunk::NONE;
+use super::connection::Connection;
+use super::emit::Run;
+use super::segment::Env;
+use super::state::State;
+use crate::path::Path;
+use crate::stats::count;
+
+/// Chunks one frame may carry: 16 views and a header keep a frame below every device's limit on
+/// segments.
+const FRAME_CHUNKS_MAX: u32 = 16;
+
+/// How a turn ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// There is nothing to send, nothing may be sent, or no buffer is free.
+    Done,
+    /// There is no room for another frame; more may be waiting.
+    Cut,
+}
+
+/// New data that left in one turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    frames: u32,
+    segments: u32,
+    bytes: u32,
+}
+
+impl Connection {
+    /// Hands every frame that may leave now to `take`, until it returns `false`: no room for
+    /// another.
+    pub(crate) fn transmit<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        take: &mut impl FnMut(P::Buf) -> bool,
+    ) -> Turn {
+        if path.mtu < self.mtu {
+            self.on_path_mtu(path.mtu, env);
+        }
+        let turn = self.take_turn(env, path, take);
+        if self.state.is_synchronized() {
+            self.update_retransmit_timer(env.now, env.tunables);
+        }
+        turn
+    }
+
+    fn take_turn<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        take: &mut impl FnMut(P::Buf) -> bool,
+    ) -> Turn {
+        match self.state {
+            State::Closed | State::Listen | State::TimeWait => return Turn::Done,
+            State::SynSent | State::SynReceived => {
+                if let Some(frame) = self.poll_syn(env, path) {
+                    take(frame);
+                }
+                return Turn::Done;
+            }
+            State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => {}
+        }
+        loop {
+            // What an ACK must tell and data cannot carry goes first.
+            let due = self.ack.due();
+            let frame = if due > 1 || (due == 1 && self.has_sack_news()) {
+                self.emit_ack(env, path, self.acceptable_seq())
+            } else if let Some(frame) = self.poll_retransmission(env, path) {
+                Some(frame)
+            } else {
+                if self.send.unsent() != NONE
+                    && let ControlFlow::Break(turn) = self.send_new(env, path, take)
+                {
+                    return turn;
+                }
+                self.poll_rest(env, path)
+            };
+            let Some(frame) = frame else {
+                return Turn::Done;
+            };
+            if !take(frame) {
+                return Turn::Cut;
+            }
+        }
+    }
+
+    /// What comes when there is no new data to send, or none may be sent.
+    fn poll_rest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
+        if self.may_send_fin() {
+            return self.emit_fin(env, path);
+        }
+        if self.probe_pending {
+            self.probe_pending = false;
+            return self.emit_probe(env, path);
+        }
+        if self.ack.due() > 0 {
+            return self.emit_ack(env, path, self.acceptable_seq());
+        }
+        None
+    }
+
+    /// Sends new data while windows and `take` allow. Goes on when they do not, or all is sent.
+    fn send_new<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        take: &mut impl FnMut(P::Buf) -> bool,
+    ) -> ControlFlow<Turn> {
+        self.wake_from_idle(env);
+        let mut sent = Sent::default();
+        let mut header = None;
+        let outcome = loop {
+            let Some(run) = self.next_run(env, path) else {
+                break ControlFlow::Continue(());
+            };
+            let header = header.get_or_insert_with(|| {
+                let options = self.segment_options(env.now);
+                self.header(env, self.nxt, TcpFlags::ACK, options)
+            });
+            let Some(frame) = self.emit_new(env, path, run, header, &mut sent) else {
+                break ControlFlow::Break(Turn::Done);
+            };
+            if !take(frame) {
+                break ControlFlow::Break(Turn::Cut);
+            }
+        };
+        if sent.frames > 0 {
+            self.on_new_sent(env, sent);
+        }
+        self.note_limit();
+        outcome
+    }
+
+    /// One frame of new data without anything else, for a probe of the peer's window.
+    pub(super) fn emit_one<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+    ) -> Option<P::Buf> {
+        let options = self.segment_options(env.now);
+        let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
+        let mut sent = Sent::default();
+        let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;
+        self.on_new_sent(env, sent);
+        self.note_limit();
+        Some(frame)
+    }
+
+    fn emit_new<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+        header: &mut TcpRepr,
+        sent: &mut Sent,
+    ) -> Option<P::Buf> {
+        let ends_queue = self.unsent_bytes() == run.bytes;
+        let mut flags = TcpFlags::ACK;
+        if ends_queue {
+            //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
+            //# the PSH bit MUST be set in the last buffered segment (i.e., when there is no more
+            //# queued data to be sent)
+            flags |= TcpFlags::PSH; // MUST-61
+        }
+        let with_fin = ends_queue && self.fin_queued && self.usable_window() > run.bytes;
+        if with_fin {
+            flags |= TcpFlags::FIN;
+        }
+        (header.seq, header.flags) = (self.nxt, flags);
+        let frame = self.emit_run(env, path, run, header)?;
+        let continued = run.segment_bytes == 0;
+        for position in 0..run.count {
+            self.send
+                .mark_sent(env.chunks, env.now, continued && position > 0);
+        }
+        self.nxt = self.nxt.plus(run.bytes).plus(u32::from(with_fin));
+        sent.frames = sent.frames.saturating_add(1);
+        sent.bytes = sent.bytes.saturating_add(run.bytes);
+        let segments = if continued { 1 } else { run.count };
+        sent.segments = sent.segments.saturating_add(segments);
+        Some(frame)
+    }
+
+    fn on_new_sent<P: PacketPool>(&mut self, env: &mut Env<'_, P>, sent: Sent) {
+        count!(env.stats.tcp_out_segs, u64::from(sent.segments));
+        count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
+        self.recovery.sent = self.recovery.sent.saturating_add(sent.bytes);
+        self.ack.on_data_sent(env.now, env.tunables);
+        self.sent_at = env.now;
+        self.probe_pending = false;
+    }
+
+    /// Which unsent chunks leave next; splits the last one where the limits cut it.
+    fn next_run<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<Run> {
+        if !self.may_send_new() {
+            return None;
+        }
+        let mss = u32::from(self.mss);
+        let first = self.send.unsent();
+        let window = self.usable_window();
+        if !self.send.limit(env.chunks, first, mss.min(window)) {
+            return None;
+        }
+        let chunk = env.chunks.get(first)?;
+        let bytes = u32::from(chunk.len);
+        let mut run = Run {
+            first,
+            count: 1,
+            bytes,
+            segment_bytes: 0,
+        };
+        if chunk.next() == NONE || !path.offloads.chains() {
+            return Some(run);
+        }
+        let cwnd_room = self
+            .congestion
+            .cwnd
+            .saturating_sub(self.in_flight())
+            .max(bytes);
+        let room = window.min(cwnd_room);
+        if bytes == mss && path.offloads.tso {
+            self.extend_run(env, path, &mut run, room.min(path.offloads.tso_bytes_max));
+            if run.count > 1 {
+                run.segment_bytes = self.mss;
+            }
+        } else if bytes < mss / 2 {
+            // A short piece (the rest of a split, small writes) travels with what follows it.
+            self.extend_run(env, path, &mut run, room.min(mss));
+        }
+        Some(run)
+    }
+
+    /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk
+    /// but the last is a full segment, so that segments and chunks stay the same thing.
+    fn extend_run<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: &mut Run,
+        limit: u32,
+    ) {
+        let mss = u32::from(self.mss);
+        let cut = run.bytes == mss;
+        let chunks_max =
+            FRAME_CHUNKS_MAX.min(u32::from(path.offloads.segments_max).saturating_sub(1));
+        let mut index = run.first;
+        let mut full = true;
+        while run.count < chunks_max && full {
+            let Some(next) = env.chunks.get(index).map(|chunk| chunk.next()) else {
+                break;
+            };
+            let room = limit.saturating_sub(run.bytes);
+            let room = if cut { room.min(mss) } else { room };
+            let Some(len) = env.chunks.get(next).map(|chunk| u32::from(chunk.len)) else {
+                break;
+            };
+            // Not worth a sliver: the rest of a window is better sent as a full segment later.
+            if room == 0 || (cut && room < len.min(mss)) {
+                break;
+            }
+            if len > room && !self.send.limit(env.chunks, next, room) {
+                break;
+            }
+            let len = len.min(room);
+            run.bytes = run.bytes.saturating_add(len);
+            run.count = run.count.saturating_add(1);
+            full = !cut || len == mss;
+            index = next;
+        }
+    }
+}
