@@ -75,6 +75,8 @@ pub struct Occupancy {
     pub tuples: usize,
     /// Queued segments, received and to be sent.
     pub chunks: usize,
+    /// Connections that hold data before its turn, or wait for what is lost: states on the shelves.
+    pub disordered: usize,
     /// Connections with a timer.
     pub timers: usize,
 }
@@ -291,6 +293,7 @@ impl<P: PacketPool> Stack<P> {
             time_wait: self.time_waits.len(),
             tuples: self.flows.len(),
             chunks: self.chunks.used(),
+            disordered: self.chunks.disordered(),
             timers: self.timers.armed(),
         }
     }

@@ -13,6 +13,10 @@ use alloc::vec::Vec;
 
 use millrace_base::{Instant, PacketBuf, SeqNumber};
 
+use super::reassembly::Reorder;
+use super::recovery::scoreboard::Trail;
+use super::shelf::Shelf;
+
 /// "No chunk": the index behind the last one.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -68,6 +72,11 @@ pub(crate) struct Chunks<B> {
     used: usize,
     /// Slots at the end that only splits may use.
     reserve: usize,
+    /// What connections know of data that came before its turn, while there is some. As many as
+    /// buffers: who holds none has nothing to remember.
+    pub(crate) reorders: Shelf<Reorder>,
+    /// Where the walks over sent data stand, while some of it is SACKed or lost.
+    pub(crate) trails: Shelf<Trail>,
 }
 
 impl<B> Chunk<B> {
@@ -181,12 +190,19 @@ impl<B> Chunks<B> {
             free: if capacity == 0 { NONE } else { 0 },
             used: 0,
             reserve,
+            reorders: Shelf::new(buffers),
+            trails: Shelf::new(buffers),
         }
     }
 
     /// Chunks in use: 0 when nothing leaks.
     pub(crate) fn used(&self) -> usize {
         self.used
+    }
+
+    /// States on the shelves: 0 when nothing leaks.
+    pub(crate) fn disordered(&self) -> usize {
+        self.reorders.used().saturating_add(self.trails.used())
     }
 
     /// Chunks that can still be taken.

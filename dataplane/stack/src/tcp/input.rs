@@ -247,7 +247,7 @@ impl Connection {
                 start: range.start,
                 end: nxt,
             };
-            self.reassembly.note_duplicate(duplicate);
+            self.reassembly.note_duplicate(env.chunks, duplicate);
             count!(env.stats.tcp_dsack_old_sent);
         }
         if let Some(payload) = segment.payload {
@@ -342,7 +342,8 @@ impl Connection {
         let inserted: Inserted = self.reassembly.insert(env.chunks, piece);
         if !inserted.duplicate.is_empty() && env.tunables.tcp_dsack {
             count!(env.stats.tcp_dsack_ofo_sent);
-            self.reassembly.note_duplicate(inserted.duplicate);
+            self.reassembly
+                .note_duplicate(env.chunks, inserted.duplicate);
         }
         if inserted.refused {
             count!(env.stats.tcp_ofo_drop);
@@ -381,7 +382,7 @@ impl Connection {
         self.bytes_received = self.bytes_received.wrapping_add(taken.into());
         self.ready |= Ready::READABLE;
         if had_holes {
-            self.reassembly.on_advance(self.window.nxt);
+            self.reassembly.on_advance(env.chunks, self.window.nxt);
             // A hole was filled: the sender is waiting to hear it (RFC 5681 section 4.2).
             self.ack.send_now();
         }
@@ -435,10 +436,11 @@ impl Connection {
         let useful = self.sack_permitted && env.tunables.tcp_dsack && segment.payload_len > 0;
         if useful && segment.seq.before(end) {
             count!(env.stats.tcp_dsack_old_sent);
-            self.reassembly.note_duplicate(SeqRange {
+            let duplicate = SeqRange {
                 start: segment.seq,
                 end,
-            });
+            };
+            self.reassembly.note_duplicate(env.chunks, duplicate);
         }
     }
 }

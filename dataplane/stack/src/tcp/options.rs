@@ -3,7 +3,7 @@
 use millrace_base::{Instant, PacketPool};
 use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
 
-use super::chunk::LOST;
+use super::chunk::{Chunks, LOST};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::reassembly::SACK_BLOCKS_MAX;
@@ -85,10 +85,10 @@ impl Connection {
 
     /// The options of a segment without data: SACK blocks as well, while something is missing.
     #[inline]
-    pub(super) fn ack_options(&mut self, now: Instant) -> TcpOptions {
+    pub(super) fn ack_options<B>(&mut self, chunks: &mut Chunks<B>, now: Instant) -> TcpOptions {
         let mut options = self.segment_options(now);
         if self.has_sack_news() {
-            options.sack = self.sack_blocks();
+            options.sack = self.sack_blocks(chunks);
         }
         options
     }
@@ -101,17 +101,17 @@ impl Connection {
 
     /// The blocks to report: a duplicate first (RFC 2883 section 4), then what was received out of
     /// order.
-    fn sack_blocks(&mut self) -> SackBlocks {
+    fn sack_blocks<B>(&mut self, chunks: &mut Chunks<B>) -> SackBlocks {
         let room = if self.timestamps.agreed {
             SACK_BLOCKS_MAX.saturating_sub(1)
         } else {
             SACK_BLOCKS_MAX
         };
         let mut blocks = SackBlocks::NONE;
-        if let Some(duplicate) = self.reassembly.take_duplicate() {
+        if let Some(duplicate) = self.reassembly.take_duplicate(chunks) {
             blocks.push(duplicate.start, duplicate.end);
         }
-        for block in self.reassembly.blocks() {
+        for block in self.reassembly.blocks(chunks) {
             if blocks.len() >= room {
                 break;
             }

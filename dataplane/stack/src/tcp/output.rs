@@ -323,7 +323,7 @@ impl Connection {
         path: &Path,
         seq: SeqNumber,
     ) -> Option<P::Buf> {
-        let options = self.ack_options(env.now);
+        let options = self.ack_options(env.chunks, env.now);
         let header = self.header(env, seq, TcpFlags::ACK, options);
         let frame = self.emit_empty(env, path, &header)?;
         count!(env.stats.tcp_out_segs);

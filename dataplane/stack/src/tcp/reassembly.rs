@@ -10,6 +10,7 @@ use millrace_base::{PacketBuf, SeqNumber};
 
 use super::chunk::{ChunkQueue, Chunks, NONE};
 use super::recv_buffer::chunks_max_pressed;
+use super::shelf::Place;
 
 /// SACK blocks one connection reports; 3 fit beside timestamps (RFC 2018 section 3).
 pub(crate) const SACK_BLOCKS_MAX: usize = 4;
@@ -59,9 +60,20 @@ pub(crate) struct Inserted {
     pub(crate) refused: bool,
 }
 
-/// Out-of-order chunks of one connection.
+/// What one connection holds of data that came before its turn: nothing, most of the time. What
+/// there is lies on a shelf (`Chunks::reorders`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reassembly {
+    place: Place,
+    /// Chunks wait for their turn.
+    waiting: bool,
+    /// A duplicate waits to be reported.
+    duplicate: bool,
+}
+
+/// Out-of-order chunks of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reorder {
     queue: ChunkQueue,
     /// Ranges to report, the most recently changed first (RFC 2018 section 4).
     blocks: [SeqRange; SACK_BLOCKS_MAX],
@@ -92,6 +104,142 @@ impl SeqRange {
 impl Reassembly {
     /// Nothing out of order.
     pub(crate) const EMPTY: Self = Self {
+        place: Place::NONE,
+        waiting: false,
+        duplicate: false,
+    };
+
+    /// Whether everything received is in order.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.waiting
+    }
+
+    /// Whether a duplicate waits to be reported.
+    #[inline]
+    pub(crate) fn has_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// Whether it holds more than one connection should while memory is short.
+    #[inline]
+    pub(crate) fn is_crowded<B>(&self, chunks: &Chunks<B>) -> bool {
+        let most = chunks_max_pressed(0);
+        let most = chunks.last_share().map_or(most, |share| share.min(most));
+        self.order(chunks).queue.count() >= most
+    }
+
+    /// Puts a piece in its place; refuses it when the shelf is full. O(1) at both ends.
+    pub(crate) fn insert<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: Piece<B>,
+    ) -> Inserted {
+        if self.place.is_none() {
+            self.place = chunks.reorders.store(Place::NONE, Reorder::EMPTY);
+        }
+        if self.place.is_none() {
+            return Inserted {
+                refused: true,
+                ..Inserted::default()
+            };
+        }
+        self.change(chunks, |order, chunks| order.insert(chunks, piece))
+    }
+
+    /// Takes the first chunk when it continues at `nxt`; it stays taken.
+    #[inline]
+    pub(crate) fn take_at<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) -> Option<u32> {
+        if !self.waiting {
+            return None;
+        }
+        self.change(chunks, |order, chunks| order.take_at(chunks, nxt))
+    }
+
+    /// RCV.NXT has advanced: blocks at or before it are reported no more.
+    pub(crate) fn on_advance<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) {
+        self.change(chunks, |order, _| order.on_advance(nxt));
+    }
+
+    /// Frees the chunk farthest from its turn, to make room for one whose turn it is.
+    pub(crate) fn prune<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
+        self.change(chunks, Reorder::prune)
+    }
+
+    /// Frees everything (the peer's FIN came before it, or the connection ends).
+    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        let mut order = self.order(chunks);
+        chunks.clear(&mut order.queue);
+        chunks.reorders.clear(self.place);
+        *self = Self::EMPTY;
+    }
+
+    /// A duplicate arrived: the next ACK reports it, unless the shelf is full.
+    pub(crate) fn note_duplicate<B>(&mut self, chunks: &mut Chunks<B>, range: SeqRange) {
+        if !self.duplicate {
+            self.change(chunks, |order, _| order.duplicate = range);
+        }
+    }
+
+    /// The duplicate to report, once.
+    pub(crate) fn take_duplicate<B>(&mut self, chunks: &mut Chunks<B>) -> Option<SeqRange> {
+        if !self.duplicate {
+            return None;
+        }
+        Some(self.change(chunks, |order, _| core::mem::take(&mut order.duplicate)))
+    }
+
+    /// Ranges to report, in the order to report them.
+    pub(crate) fn blocks<B>(&self, chunks: &Chunks<B>) -> impl Iterator<Item = SeqRange> + use<B> {
+        self.order(chunks)
+            .blocks
+            .into_iter()
+            .filter(|block| !block.is_empty())
+    }
+
+    /// The end of everything received, for the RST check of Linux.
+    pub(crate) fn highest<B>(&self, chunks: &Chunks<B>) -> Option<SeqNumber> {
+        self.blocks(chunks)
+            .map(|block| block.end)
+            .reduce(SeqNumber::latest)
+    }
+
+    /// Out-of-order bytes and chunks.
+    #[cfg(test)]
+    pub(crate) fn queue<B>(&self, chunks: &Chunks<B>) -> ChunkQueue {
+        self.order(chunks).queue
+    }
+
+    fn order<B>(&self, chunks: &Chunks<B>) -> Reorder {
+        let order = chunks.reorders.get(self.place);
+        order.copied().unwrap_or(Reorder::EMPTY)
+    }
+
+    /// Changes what is on the shelf; a place there is taken and given back as needed.
+    fn change<B, R>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        change: impl FnOnce(&mut Reorder, &mut Chunks<B>) -> R,
+    ) -> R {
+        let mut order = self.order(chunks);
+        let result = change(&mut order, chunks);
+        self.waiting = !order.queue.is_empty();
+        self.duplicate = !order.duplicate.is_empty();
+        if self.waiting || self.duplicate {
+            self.place = chunks.reorders.store(self.place, order);
+            // Only a report can be without a place here: `insert` had one before it began.
+            self.duplicate &= !self.place.is_none();
+        } else {
+            chunks.reorders.clear(self.place);
+            self.place = Place::NONE;
+        }
+        result
+    }
+}
+
+impl Reorder {
+    /// Nothing out of order.
+    const EMPTY: Self = Self {
         queue: ChunkQueue::EMPTY,
         blocks: [SeqRange {
             start: SeqNumber::new(0),
@@ -103,31 +251,7 @@ impl Reassembly {
         },
     };
 
-    /// Whether everything received is in order.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Whether it holds more than one connection should while memory is short.
-    #[inline]
-    pub(crate) fn is_crowded<B>(&self, chunks: &Chunks<B>) -> bool {
-        let most = chunks_max_pressed(0);
-        self.queue.count() >= chunks.last_share().map_or(most, |share| share.min(most))
-    }
-
-    /// Out-of-order bytes and chunks.
-    #[cfg(test)]
-    pub(crate) fn queue(&self) -> &ChunkQueue {
-        &self.queue
-    }
-
-    /// Puts a piece in its place. O(1) at both ends.
-    pub(crate) fn insert<B: PacketBuf>(
-        &mut self,
-        chunks: &mut Chunks<B>,
-        piece: Piece<B>,
-    ) -> Inserted {
+    fn insert<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, piece: Piece<B>) -> Inserted {
         let Some(mut before) = self.place(chunks, piece.seq) else {
             return Inserted {
                 refused: true,
@@ -191,9 +315,7 @@ impl Reassembly {
         inserted
     }
 
-    /// Takes the first chunk when it continues at `nxt`; it stays taken.
-    #[inline]
-    pub(crate) fn take_at<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) -> Option<u32> {
+    fn take_at<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) -> Option<u32> {
         let head = self.queue.head();
         if chunks.get(head)?.seq != nxt {
             return None;
@@ -201,8 +323,7 @@ impl Reassembly {
         chunks.pop_front(&mut self.queue)
     }
 
-    /// RCV.NXT has advanced: blocks at or before it are reported no more.
-    pub(crate) fn on_advance(&mut self, nxt: SeqNumber) {
+    fn on_advance(&mut self, nxt: SeqNumber) {
         let mut kept = [SeqRange::default(); SACK_BLOCKS_MAX];
         let live = self
             .blocks
@@ -217,8 +338,7 @@ impl Reassembly {
         self.blocks = kept;
     }
 
-    /// Frees the chunk farthest from its turn, to make room for one whose turn it is.
-    pub(crate) fn prune<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
+    fn prune<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
         let tail = self.queue.tail();
         let Some(end) = chunks.get(tail).map(|chunk| chunk.seq) else {
             return false;
@@ -235,42 +355,6 @@ impl Reassembly {
             }
         }
         true
-    }
-
-    /// Frees everything (the peer's FIN came before it, or the connection ends).
-    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
-        chunks.clear(&mut self.queue);
-        *self = Self::EMPTY;
-    }
-
-    /// A duplicate arrived: the next ACK reports it.
-    pub(crate) fn note_duplicate(&mut self, range: SeqRange) {
-        if self.duplicate.is_empty() {
-            self.duplicate = range;
-        }
-    }
-
-    /// The duplicate to report, once.
-    pub(crate) fn take_duplicate(&mut self) -> Option<SeqRange> {
-        let range = core::mem::take(&mut self.duplicate);
-        (!range.is_empty()).then_some(range)
-    }
-
-    /// Whether a duplicate waits to be reported.
-    pub(crate) fn has_duplicate(&self) -> bool {
-        !self.duplicate.is_empty()
-    }
-
-    /// Ranges to report, in the order to report them.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = SeqRange> {
-        self.blocks.into_iter().filter(|block| !block.is_empty())
-    }
-
-    /// The end of everything received, for the RST check of Linux.
-    pub(crate) fn highest(&self) -> Option<SeqNumber> {
-        self.blocks()
-            .map(|block| block.end)
-            .reduce(SeqNumber::latest)
     }
 
     /// The last chunk that starts at or before `seq` (`Some(NONE)`: there is none); `None` when it

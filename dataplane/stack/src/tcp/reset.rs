@@ -31,7 +31,7 @@ impl Connection {
         // Linux also believes a RST right behind the last SACKed byte: a peer that has sent it all
         // may number it so.
         let exact = segment.seq == self.window.nxt
-            || (self.sack_permitted && self.reassembly.highest() == Some(segment.seq));
+            || (self.sack_permitted && self.reassembly.highest(env.chunks) == Some(segment.seq));
         if exact {
             return ControlFlow::Break(self.on_reset(env));
         }

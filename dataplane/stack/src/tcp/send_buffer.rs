@@ -151,7 +151,7 @@ impl SendBuffer {
                 chunks.cut_front(&mut self.queue, index, bytes as u16);
                 break;
             }
-            self.board.on_freed(index, flags, bytes);
+            self.board.on_freed(chunks, (index, flags, bytes));
             chunks.unlink(&mut self.queue, index);
             chunks.free(index);
         }
@@ -162,7 +162,7 @@ impl SendBuffer {
     pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
         chunks.clear(&mut self.queue);
         self.unsent = NONE;
-        self.board = Scoreboard::EMPTY;
+        self.board.clear(chunks);
     }
 }
 

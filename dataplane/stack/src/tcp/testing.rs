@@ -451,6 +451,7 @@ impl Bench {
     pub(crate) fn finish(mut self) {
         self.connection.release(&mut self.world.chunks);
         assert_eq!(self.world.chunks.used(), 0, "chunks leaked");
+        assert_eq!(self.world.chunks.disordered(), 0, "states leaked");
         assert_eq!(self.world.pool.live(), 0, "buffers leaked");
     }
 

@@ -34,14 +34,14 @@ impl Bench {
 
     fn blocks(&self) -> Vec<(u32, u32)> {
         self.reassembly
-            .blocks()
+            .blocks(&self.chunks)
             .map(|block| (block.start.value(), block.end.value()))
             .collect()
     }
 
     fn bytes(&self) -> Vec<(u32, u8)> {
         let mut bytes = Vec::new();
-        for (_, chunk) in self.chunks.iter(self.reassembly.queue()) {
+        for (_, chunk) in self.chunks.iter(&self.reassembly.queue(&self.chunks)) {
             let buf = chunk.buf().expect("buffer");
             let skip = usize::from(chunk.offset) - buf.offset();
             for (index, byte) in buf.bytes()[skip..skip + usize::from(chunk.len)]
@@ -67,7 +67,9 @@ fn the_latest_block_is_reported_first_and_neighbours_join() {
     assert_eq!(bench.blocks(), [(200, 220), (400, 410), (300, 310)]);
     bench.insert(220, 80, 5);
     assert_eq!(bench.blocks(), [(200, 310), (400, 410)]);
-    bench.reassembly.on_advance(SeqNumber::new(310));
+    bench
+        .reassembly
+        .on_advance(&mut bench.chunks, SeqNumber::new(310));
     assert_eq!(bench.blocks(), [(400, 410)]);
 }
 
@@ -143,7 +145,10 @@ fn a_flood_of_tiny_ranges_is_bounded() {
         refused += u32::from(bench.insert(1_000 + index * 2, 1, 0).refused);
     }
     assert_eq!(refused, 10);
-    assert_eq!(bench.reassembly.queue().count(), REASSEMBLY_CHUNKS_MAX);
+    assert_eq!(
+        bench.reassembly.queue(&bench.chunks).count(),
+        REASSEMBLY_CHUNKS_MAX
+    );
     assert!(
         bench.insert(1_000 + REASSEMBLY_CHUNKS_MAX, 1, 0).refused,
         "the middle is too far to walk"
@@ -158,4 +163,21 @@ fn a_flood_of_tiny_ranges_is_bounded() {
         .take_at(&mut bench.chunks, SeqNumber::new(998))
         .expect("in turn");
     bench.chunks.free(taken);
+}
+
+// A shelf that is full is a value: the segment is refused and will be sent again.
+#[test]
+fn without_a_place_on_the_shelf_a_segment_is_refused_and_nothing_leaks() {
+    let mut bench = Bench::new();
+    bench.chunks.reorders = crate::tcp::shelf::Shelf::new(0);
+    let inserted = bench.insert(200, 10, 1);
+    assert!(inserted.refused && inserted.bytes == 0);
+    let range = SeqRange {
+        start: SeqNumber::new(1),
+        end: SeqNumber::new(2),
+    };
+    bench.reassembly.note_duplicate(&mut bench.chunks, range);
+    assert!(bench.reassembly.is_empty() && !bench.reassembly.has_duplicate());
+    assert_eq!(bench.reassembly.take_duplicate(&mut bench.chunks), None);
+    assert_eq!((bench.chunks.used(), bench.pool.live()), (0, 0));
 }

@@ -4,6 +4,8 @@
 //! The flags live on the chunks, the totals here, so that "how much is in flight" is one
 //! subtraction (the pipe of RFC 6675, counted as Linux counts `packets_in_flight`). The walks
 //! remember where they stopped: in a long window an ACK touches what it changes, not everything.
+//! What they remember lies on a shelf (`Chunks::trails`), and only while something is SACKed or
+//! lost; without a place there they start from the front.
 
 use millrace_base::{Instant, SeqNumber};
 
@@ -11,6 +13,7 @@ use crate::tcp::chunk::{
     CONTINUED, ChunkQueue, Chunks, EVER_RETRANSMITTED, LOST, NONE, RETRANSMITTED, SACKED,
 };
 use crate::tcp::reassembly::{SACK_BLOCKS_MAX, SeqRange};
+use crate::tcp::shelf::Place;
 
 /// Totals over the sent part of the send queue, in bytes unless a name says otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,13 @@ pub(crate) struct Scoreboard {
     lost_pending: u32,
     /// Retransmitted and not SACKed.
     retransmitted: u32,
+    /// Where the walks stand, on `Chunks::trails`.
+    trail: Place,
+}
+
+/// Where the walks over the sent part stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Trail {
     /// Where the walks for loss, retransmission and SACK continue; `NONE` is the head.
     lost_hint: u32,
     retransmit_hint: u32,
@@ -54,14 +64,7 @@ impl Scoreboard {
         lost: 0,
         lost_pending: 0,
         retransmitted: 0,
-        lost_hint: NONE,
-        retransmit_hint: NONE,
-        sack_hint: NONE,
-        sacked_before_hint: 0,
-        seen: [SeqRange {
-            start: SeqNumber::new(0),
-            end: SeqNumber::new(0),
-        }; SACK_BLOCKS_MAX],
+        trail: Place::NONE,
     };
 
     /// Bytes in flight of `sent` bytes that are not acknowledged.
@@ -96,26 +99,31 @@ impl Scoreboard {
         self.lost_pending != 0
     }
 
-    /// A chunk was acknowledged and freed.
+    /// A chunk was acknowledged and is about to be freed.
     #[inline]
-    pub(crate) fn on_freed(&mut self, index: u32, flags: u8, bytes: u32) {
+    pub(crate) fn on_freed<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        (index, flags, bytes): (u32, u8, u32),
+    ) {
         self.on_cut(flags, bytes);
-        if flags & SACKED != 0 && flags & CONTINUED == 0 {
+        let segment = flags & SACKED != 0 && flags & CONTINUED == 0;
+        if segment {
             self.sacked_segments = self.sacked_segments.saturating_sub(1);
-            if self.lost_hint != NONE {
-                self.sacked_before_hint = self.sacked_before_hint.saturating_sub(1);
-            }
         }
-        if self.lost_hint == index {
-            self.lost_hint = NONE;
-            self.sacked_before_hint = 0;
+        if self.trail.is_none() {
+            return;
         }
-        if self.retransmit_hint == index {
-            self.retransmit_hint = NONE;
+        if let Some(trail) = chunks.trails.get_mut(self.trail) {
+            trail.on_freed(index, segment);
         }
-        if self.sack_hint == index {
-            self.sack_hint = NONE;
-        }
+        self.tidy(chunks);
+    }
+
+    /// Nothing is sent any more.
+    pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        chunks.trails.clear(self.trail);
+        *self = Self::EMPTY;
     }
 
     /// Bytes of a chunk left the totals.
@@ -148,6 +156,7 @@ impl Scoreboard {
         blocks: &[(SeqNumber, SeqNumber)],
     ) -> Sacked {
         let mut sacked = Sacked::default();
+        let mut trail = self.trail(chunks);
         let mut seen = [SeqRange::default(); SACK_BLOCKS_MAX];
         for (position, (&(start, end), slot)) in blocks.iter().zip(&mut seen).enumerate() {
             let inside_second = blocks.get(1).is_some_and(|second| {
@@ -163,15 +172,17 @@ impl Scoreboard {
                 continue;
             }
             *slot = SeqRange { start, end };
-            let known = self.seen.iter().find(|known| {
+            let known = trail.seen.iter().find(|known| {
                 !known.is_empty() && known.start.before_or_eq(start) && known.end.after(start)
             });
             let from = known.map_or(start, |known| known.end.earliest(end));
             if from.before(end) {
-                self.mark_range(chunks, (queue, unsent), (*slot, from), &mut sacked);
+                let range = (*slot, from);
+                self.mark_range(chunks, &mut trail, (queue, unsent), range, &mut sacked);
             }
         }
-        self.seen = seen;
+        trail.seen = seen;
+        self.keep(chunks, trail);
         sacked
     }
 
@@ -180,15 +191,16 @@ impl Scoreboard {
     fn mark_range<B>(
         &mut self,
         chunks: &mut Chunks<B>,
+        trail: &mut Trail,
         (queue, unsent): (&ChunkQueue, u32),
         (range, from): (SeqRange, SeqNumber),
         sacked: &mut Sacked,
     ) {
         let hint = chunks
-            .get(self.sack_hint)
+            .get(trail.sack_hint)
             .filter(|hint| hint.seq.before_or_eq(from));
         let mut index = if hint.is_some() {
-            self.sack_hint
+            trail.sack_hint
         } else {
             queue.head()
         };
@@ -203,15 +215,21 @@ impl Scoreboard {
             // Only whole chunks count: a segment is a whole number of chunks, so a part means a
             // resegmented path.
             if chunk.seq.after_or_eq(range.start) && chunk.end().before_or_eq(range.end) {
-                self.mark_sacked(chunks, index, sacked);
+                self.mark_sacked(chunks, trail, index, sacked);
             }
-            self.sack_hint = index;
+            trail.sack_hint = index;
             index = next;
         }
     }
 
-    fn mark_sacked<B>(&mut self, chunks: &mut Chunks<B>, index: u32, sacked: &mut Sacked) {
-        let before_hint = chunks.get(self.lost_hint).map(|hint| hint.seq);
+    fn mark_sacked<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        trail: &mut Trail,
+        index: u32,
+        sacked: &mut Sacked,
+    ) {
+        let before_hint = chunks.get(trail.lost_hint).map(|hint| hint.seq);
         let Some(chunk) = chunks.get_mut(index) else {
             return;
         };
@@ -232,7 +250,7 @@ impl Scoreboard {
         if counts {
             self.sacked_segments = self.sacked_segments.saturating_add(1);
             if is_before_hint {
-                self.sacked_before_hint = self.sacked_before_hint.saturating_add(1);
+                trail.sacked_before_hint = trail.sacked_before_hint.saturating_add(1);
             }
         }
     }
@@ -245,8 +263,9 @@ impl Scoreboard {
         (queue, unsent): (&ChunkQueue, u32),
         threshold: u32,
     ) {
-        let (mut index, mut before) = match chunks.get(self.lost_hint) {
-            Some(_) => (self.lost_hint, self.sacked_before_hint),
+        let mut trail = self.trail(chunks);
+        let (mut index, mut before) = match chunks.get(trail.lost_hint) {
+            Some(_) => (trail.lost_hint, trail.sacked_before_hint),
             None => (queue.head(), 0),
         };
         while index != unsent && self.sacked_segments.saturating_sub(before) >= threshold {
@@ -257,18 +276,25 @@ impl Scoreboard {
             if chunk.has(SACKED) {
                 before = before.saturating_add(u32::from(!chunk.has(CONTINUED)));
             } else {
-                self.mark_lost(chunks, index);
+                self.mark_lost_of(chunks, &mut trail, index);
             }
             index = next;
         }
-        self.lost_hint = index;
-        self.sacked_before_hint = if index == NONE { 0 } else { before };
+        trail.lost_hint = index;
+        trail.sacked_before_hint = if index == NONE { 0 } else { before };
+        self.keep(chunks, trail);
     }
 
     /// Marks one chunk as lost, for the first time or (when its retransmission was in flight)
     /// again.
     pub(crate) fn mark_lost<B>(&mut self, chunks: &mut Chunks<B>, index: u32) {
-        let hint = chunks.get(self.retransmit_hint).map(|hint| hint.seq);
+        let mut trail = self.trail(chunks);
+        self.mark_lost_of(chunks, &mut trail, index);
+        self.keep(chunks, trail);
+    }
+
+    fn mark_lost_of<B>(&mut self, chunks: &mut Chunks<B>, trail: &mut Trail, index: u32) {
+        let hint = chunks.get(trail.retransmit_hint).map(|hint| hint.seq);
         let Some(chunk) = chunks.get_mut(index) else {
             return;
         };
@@ -286,7 +312,7 @@ impl Scoreboard {
         self.lost_pending = self.lost_pending.saturating_add(len);
         // The walk for retransmissions may be past this one.
         if hint.is_some_and(|hint| chunk.seq.before(hint)) {
-            self.retransmit_hint = NONE;
+            trail.retransmit_hint = NONE;
         }
     }
 
@@ -297,14 +323,16 @@ impl Scoreboard {
         chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
     ) {
+        let mut trail = self.trail(chunks);
         let mut index = queue.head();
         while index != unsent {
             let Some(next) = chunks.get(index).map(|chunk| chunk.next()) else {
                 break;
             };
-            self.mark_lost(chunks, index);
+            self.mark_lost_of(chunks, &mut trail, index);
             index = next;
         }
+        self.keep(chunks, trail);
     }
 
     /// The peer took back what it had SACKed (RFC 2018 section 8): forgets all reports. O(chunks).
@@ -323,29 +351,33 @@ impl Scoreboard {
         }
         self.sacked = 0;
         self.sacked_segments = 0;
-        self.sacked_before_hint = 0;
-        self.lost_hint = NONE;
-        self.sack_hint = NONE;
-        self.seen = [SeqRange::default(); SACK_BLOCKS_MAX];
+        let retransmit_hint = self.trail(chunks).retransmit_hint;
+        let trail = Trail {
+            retransmit_hint,
+            ..Trail::START
+        };
+        self.keep(chunks, trail);
     }
 
     /// The next chunk to retransmit; O(1) amortised over a recovery.
     pub(crate) fn next_to_retransmit<B>(
         &mut self,
-        chunks: &Chunks<B>,
+        chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
     ) -> Option<u32> {
         if self.lost_pending == 0 {
             return None;
         }
-        let mut index = match chunks.get(self.retransmit_hint) {
-            Some(_) => self.retransmit_hint,
+        let mut trail = self.trail(chunks);
+        let mut index = match chunks.get(trail.retransmit_hint) {
+            Some(_) => trail.retransmit_hint,
             None => queue.head(),
         };
         while index != unsent {
             let chunk = chunks.get(index)?;
             if chunk.flags & (SACKED | LOST | RETRANSMITTED) == LOST {
-                self.retransmit_hint = index;
+                trail.retransmit_hint = index;
+                self.keep(chunks, trail);
                 return Some(index);
             }
             index = chunk.next();
@@ -390,5 +422,57 @@ impl Scoreboard {
             self.lost_pending,
             self.retransmitted,
         ]
+    }
+
+    fn trail<B>(&self, chunks: &Chunks<B>) -> Trail {
+        let trail = chunks.trails.get(self.trail);
+        trail.copied().unwrap_or(Trail::START)
+    }
+
+    /// Remembers where the walks stand, while there is something to walk over again.
+    fn keep<B>(&mut self, chunks: &mut Chunks<B>, trail: Trail) {
+        if !self.trail.is_none() || trail != Trail::START {
+            self.trail = chunks.trails.store(self.trail, trail);
+        }
+        self.tidy(chunks);
+    }
+
+    /// Gives the place on the shelf back once nothing is SACKed, lost or sent again.
+    fn tidy<B>(&mut self, chunks: &mut Chunks<B>) {
+        if self.sacked | self.lost | self.retransmitted == 0 {
+            chunks.trails.clear(self.trail);
+            self.trail = Place::NONE;
+        }
+    }
+}
+
+impl Trail {
+    /// Nothing walked over yet.
+    const START: Self = Self {
+        lost_hint: NONE,
+        retransmit_hint: NONE,
+        sack_hint: NONE,
+        sacked_before_hint: 0,
+        seen: [SeqRange {
+            start: SeqNumber::new(0),
+            end: SeqNumber::new(0),
+        }; SACK_BLOCKS_MAX],
+    };
+
+    /// A chunk was acknowledged; `segment` when a whole SACKed segment went with it.
+    fn on_freed(&mut self, index: u32, segment: bool) {
+        if segment && self.lost_hint != NONE {
+            self.sacked_before_hint = self.sacked_before_hint.saturating_sub(1);
+        }
+        if self.lost_hint == index {
+            self.lost_hint = NONE;
+            self.sacked_before_hint = 0;
+        }
+        if self.retransmit_hint == index {
+            self.retransmit_hint = NONE;
+        }
+        if self.sack_hint == index {
+            self.sack_hint = NONE;
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::tcp::config::{CongestionControl, ConnectionOptions, TcpTunables};
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::Open;
 use crate::tcp::segment::{CloseReason, Disposition};
+use crate::tcp::shelf::Shelf;
 use crate::tcp::testing::{World, parse, path, pattern, tuple};
 
 /// One end: a connection, its memory, and an application that writes and reads by whim.
@@ -85,9 +86,16 @@ fn side(rng: &mut Rng, tuple: FlowTuple, bytes: usize) -> Side {
     };
     let mut path = path(offloads);
     path.mtu = 700 + rng.below(800) as u16;
+    let connection = Connection::connect(&open, None, &tunables, Instant::from_millis(1));
+    let mut world = World::new(tunables);
+    if rng.below(8) == 0 {
+        // Others hold every place on the shelves: slower, but not wrong.
+        world.chunks.reorders = Shelf::new(0);
+        world.chunks.trails = Shelf::new(0);
+    }
     Side {
-        connection: Connection::connect(&open, None, &tunables, Instant::from_millis(1)),
-        world: World::new(tunables),
+        connection,
+        world,
         path,
         to_send: bytes,
         sent: 0,
@@ -342,7 +350,7 @@ impl Simulation {
             let side = &mut self.sides[index];
             side.connection.release(&mut side.world.chunks);
             assert_eq!(
-                side.world.chunks.used(),
+                side.world.chunks.used() + side.world.chunks.disordered(),
                 0,
                 "seed {}: chunks leaked",
                 self.seed
