@@ -68,8 +68,10 @@ pub struct BackendCounters {
     pub connect_failures: u64,
     /// Sessions that it reset.
     pub resets: u64,
-    /// Zero.
-    pub reserved: [u64; 2],
+    /// Source ports of this lcore towards it that are in use, over all source addresses.
+    pub ports_used: u64,
+    /// Source ports of this lcore towards it, over all source addresses.
+    pub ports_capacity: u64,
 }
 
 /// One lcore's counters about one listener.
@@ -184,7 +186,8 @@ impl BackendCounters {
             bytes_out,
             connect_failures,
             resets,
-            reserved,
+            ports_used,
+            ports_capacity,
         } = self;
         Self {
             sessions_active: sessions_active.wrapping_add(other.sessions_active),
@@ -193,7 +196,8 @@ impl BackendCounters {
             bytes_out: bytes_out.wrapping_add(other.bytes_out),
             connect_failures: connect_failures.wrapping_add(other.connect_failures),
             resets: resets.wrapping_add(other.resets),
-            reserved,
+            ports_used: ports_used.wrapping_add(other.ports_used),
+            ports_capacity: ports_capacity.wrapping_add(other.ports_capacity),
         }
     }
 }

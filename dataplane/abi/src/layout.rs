@@ -161,7 +161,8 @@ layouts! {
     ControlState { pid, heartbeat_nanos }
     CounterDescription { name, help, kind, reserved }
     BackendCounters {
-        sessions_active, sessions_total, bytes_in, bytes_out, connect_failures, resets, reserved,
+        sessions_active, sessions_total, bytes_in, bytes_out, connect_failures, resets, ports_used,
+        ports_capacity,
     }
     ListenerCounters {
         sessions_active, sessions_total, bytes_in, bytes_out, refused, resets, reserved,

@@ -11,6 +11,7 @@ use millrace_abi::{BackendCounters, BackendState, ProbeOutcome};
 use millrace_base::{Address, BackendId, Endpoint};
 
 use crate::limits::WEIGHT_MAX;
+use crate::snat::Headroom;
 
 /// One backend and its account on this lcore.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +26,10 @@ pub(crate) struct Backend {
     pub(crate) generation: u32,
     /// The smooth round robin's running score (`pick/round_robin.rs`).
     pub(crate) score: i32,
-    /// Where the search for the next source port starts (`snat.rs`).
-    pub(crate) port_cursor: u32,
+    /// Which source address has its turn (`snat`).
+    pub(crate) address_cursor: u32,
+    /// Source ports towards it, as of the last look (`report.rs`).
+    pub(crate) headroom: Headroom,
     /// Sessions that are connecting to it or connected.
     pub(crate) active: u32,
     /// Sessions that were connected.
@@ -51,7 +54,11 @@ impl Backend {
         state: BackendState::Down,
         generation: 0,
         score: 0,
-        port_cursor: 0,
+        address_cursor: 0,
+        headroom: Headroom {
+            capacity: 0,
+            used: 0,
+        },
         active: 0,
         sessions: 0,
         connect_failures: 0,
@@ -69,7 +76,8 @@ impl Backend {
             bytes_out: self.bytes_out,
             connect_failures: self.connect_failures,
             resets: self.resets,
-            ..BackendCounters::default()
+            ports_used: u64::from(self.headroom.used),
+            ports_capacity: u64::from(self.headroom.capacity),
         }
     }
 }
@@ -109,7 +117,7 @@ impl Backends {
         endpoint: Endpoint,
         weight: u16,
         state: BackendState,
-        port_cursor: u32,
+        address_cursor: u32,
     ) -> bool {
         let generation = self.generation;
         let Some(row) = self.rows.get_mut(id.index()) else {
@@ -121,7 +129,7 @@ impl Backends {
         let weight = weight.min(WEIGHT_MAX);
         if row.endpoint != endpoint {
             row.endpoint = endpoint;
-            row.port_cursor = port_cursor;
+            row.address_cursor = address_cursor;
             row.score = 0;
         }
         row.weight = weight;
@@ -140,6 +148,14 @@ impl Backends {
         self.rows.get_mut(id.index()).filter(|row| {
             row.generation == generation && row.weight > 0 && row.state == BackendState::Up
         })
+    }
+
+    /// The next backend of the present snapshot at or behind `index`.
+    pub(crate) fn next_present(&mut self, index: usize) -> Option<(usize, &mut Backend)> {
+        let generation = self.generation;
+        let rows = self.rows.iter_mut().enumerate().skip(index);
+        let mut present = rows.filter(|(_, row)| row.generation == generation);
+        present.next()
     }
 
     /// The accounts of all backends that some snapshot has named.

@@ -1,10 +1,11 @@
 //! The public object: owns the tables and the sessions of one lcore, and hands events to those they
 //! are for.
 
+use std::sync::Arc;
+
 use millrace_abi::{BackendCounters, Command, ListenerCounters, NeighborState, Tables as Snapshot};
-use millrace_base::{
-    BackendId, FlowTuple, Instant, Key, LcoreIndex, ListenerId, PacketPool, Rng, Slab,
-};
+use millrace_base::rss::RssMap;
+use millrace_base::{BackendId, Instant, Key, LcoreIndex, ListenerId, PacketPool, Rng, Slab};
 use millrace_stack::{Event, NeighborUpdate, Offloads, Ready, Stack};
 
 use crate::counters::{Counters, count};
@@ -24,13 +25,15 @@ use crate::user::Owner;
 pub struct BalancerConfig {
     /// The lcore it runs on.
     pub lcore: LcoreIndex,
-    /// How many lcores share the ports, 1..=64.
-    pub lcores: u16,
     /// Sessions it can hold, cut to `limits::SESSIONS_MAX`. Each needs two connections of the
     /// stack.
     pub sessions_max: usize,
     /// Health probes it can have under way or unread, cut to `limits::PROBES_MAX`.
     pub probes_max: usize,
+    /// Pairs of source address and backend endpoint it can keep account of, cut to
+    /// `limits::SNAT_PAIRS_MAX`: 8.3 KiB each, divided by the number of lcores. What is beyond finds
+    /// ports by trying and is missing from the headroom.
+    pub snat_pairs_max: usize,
     /// Where rotations start. Give every lcore another one.
     pub seed: u64,
 }
@@ -52,17 +55,11 @@ pub struct Balancer {
 impl Balancer {
     /// A balancer without tables: it refuses every client until the first `adopt`.
     ///
-    /// `owner` tells which lcore receives the frames of a connection, given its tuple as *we* see
-    /// it: the frames arrive with `remote` as their source and `local` as their destination. The
-    /// worker knows it from the device's RSS key and redirection table, or from its own spreading.
-    /// For one tuple it must always say the same.
-    pub fn new(
-        config: BalancerConfig,
-        owner: impl Fn(&FlowTuple) -> LcoreIndex + Send + 'static,
-    ) -> Self {
+    /// `map` tells which lcore receives the frames of a connection. All lcores share one.
+    pub fn new(config: BalancerConfig, map: Arc<RssMap>) -> Self {
         let sessions_max = config.sessions_max.min(SESSIONS_MAX);
         let mut rng = Rng::new(config.seed);
-        let snat = Snat::new(config.lcore, config.lcores, Box::new(owner));
+        let snat = Snat::new(map, config.lcore, config.snat_pairs_max, rng.next_u64());
         Self {
             sessions: Slab::new(sessions_max),
             deadlines: Deadlines::new(sessions_max),
@@ -154,7 +151,7 @@ impl Balancer {
                     counters,
                     ..
                 } = self;
-                probes.start(now, order, &tables.snat, stack, counters)
+                probes.start(now, order, &mut tables.snat, stack, counters)
             }
             Command::ListConnections {
                 token,
@@ -206,6 +203,14 @@ impl Balancer {
             }
         }
         self.probes.advance(now, stack, &mut self.counters);
+        self.settle_ports(stack);
+    }
+
+    /// Takes back the source ports that became free. Bounded by the stack's queue of changes.
+    fn settle_ports<P: PacketPool>(&mut self, stack: &mut Stack<P>) {
+        while let Some(change) = stack.poll_tuple_change() {
+            self.tables.snat.on_tuple_change(change);
+        }
     }
 
     /// When `advance` has something to do next; `NEVER` when nothing waits. At `Instant::ZERO` a
@@ -227,10 +232,13 @@ impl Balancer {
     /// Calls back with the account of every backend and listener that this lcore knows, for the
     /// shared region. O(BACKENDS_MAX + LISTENERS_MAX): call it some times a second, not per burst.
     pub fn write_counters(
-        &self,
+        &mut self,
         mut backend: impl FnMut(BackendId, BackendCounters),
         mut listener: impl FnMut(ListenerId, ListenerCounters),
     ) {
+        self.tables.look_at_headroom();
+        self.counters.snat_pairs = self.tables.snat.pair_count() as u64;
+        self.counters.snat_untracked = self.tables.snat.untracked();
         for (id, counters) in self.tables.backends.counters() {
             backend(id, counters);
         }

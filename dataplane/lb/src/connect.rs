@@ -9,7 +9,7 @@
 //! out of rotation.
 
 use millrace_abi::ProbeOutcome;
-use millrace_base::{BackendId, FlowTuple, Instant, Key, PacketPool};
+use millrace_base::{BackendId, Instant, Key, PacketPool};
 use millrace_stack::{ConnectError, FlowId, Stack};
 
 use crate::balancer::Balancer;
@@ -123,14 +123,11 @@ impl Balancer {
             .backends
             .get_mut(backend)
             .ok_or(ConnectFailure::Unreachable)?;
-        let remote = row.endpoint;
-        let in_use = |tuple: FlowTuple| !stack.tuple_is_free(now, &tuple);
-        let local = self
-            .tables
-            .snat
-            .choose(remote, &mut row.port_cursor, in_use)?;
         let user = Owner::Server(key).to_bits();
-        let server = stack.connect(now, FlowTuple { local, remote }, user)?;
+        let server =
+            self.tables
+                .snat
+                .connect(now, row.endpoint, &mut row.address_cursor, user, stack)?;
         row.active = row.active.saturating_add(1);
         if let Some(session) = self.sessions.get_mut(key) {
             session.server = server;

@@ -83,6 +83,10 @@ counters! {
     snat_exhausted = "millrace_snat_exhausted_total",
     /// Attempts to a backend whose address family has no SNAT address.
     snat_no_family = "millrace_snat_no_family_total",
+    /// Pairs of source address and backend whose ports are accounted for.
+    snat_pairs = "millrace_snat_pairs",
+    /// Connections whose pair found no account: the pool of pairs is too small.
+    snat_untracked = "millrace_snat_untracked_total",
     /// Bytes moved from clients to backends.
     bytes_in = "millrace_bytes_in_total",
     /// Bytes moved from backends to clients.

@@ -46,17 +46,27 @@ pub const IDLE_CHECK_INTERVAL: Nanos = Nanos::from_secs(60);
 /// Sessions whose deadline one `advance` call may handle; the rest waits for the next call.
 pub const EXPIRIES_PER_ADVANCE_MAX: usize = 64;
 
-/// Source ports tried for one connection, for each lcore of the process.
+/// Pairs of source address and backend endpoint that one lcore may be configured to keep account
+/// of.
 ///
-/// A port belongs to this lcore with probability 1/lcores, so that this many tries per lcore leave
-/// a miss only when more than nine of ten of the ports are taken: 32 independent tries at 90 %
-/// occupancy all fail in 3 % of cases, and the rotating cursor makes the next attempt start where
-/// this one ended.
-pub const SNAT_TRIES_PER_LCORE: usize = 32;
+/// With one lcore an account takes 8.3 KiB (a bit for each port); this many are 540 MiB, and cover
+/// 64 addresses with 1,024 backends each.
+pub const SNAT_PAIRS_MAX: usize = 1 << 16;
 
-/// Source ports tried for one connection, whatever the number of lcores: bounds one accept.
-pub const SNAT_TRIES_MAX: usize = 512;
-const _: () = assert!(SNAT_TRIES_PER_LCORE <= SNAT_TRIES_MAX);
+/// Source ports tried for a connection whose pair has no account.
+///
+/// Ports of this lcore follow one another, so that this many tries fail only when 64 neighbours are
+/// all taken.
+pub const SNAT_TRIES_MAX: usize = 64;
+
+/// Tuples tried for one connection that our account calls free and the stack does not.
+pub const BUSY_TUPLES_MAX: usize = 8;
+
+/// Lookups that one report of headrooms may make; the other backends' turn comes with the next.
+///
+/// A report is made ten times a second. 16 addresses with 16 backends are 256 lookups; 64 with 1,024
+/// are told anew every 6 s.
+pub const HEADROOM_LOOKUPS_MAX: usize = 1_024;
 
 /// Picks made and thrown away when a pool appears, so that not every lcore starts with the same
 /// backend.

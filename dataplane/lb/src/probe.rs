@@ -12,12 +12,11 @@
 use std::collections::VecDeque;
 
 use millrace_abi::ProbeOutcome;
-use millrace_base::{Endpoint, FlowTuple, Instant, Key, Nanos, PacketPool, Slab};
+use millrace_base::{Endpoint, Instant, Key, Nanos, PacketPool, Slab};
 use millrace_stack::{FlowId, Ready, Stack};
 
 use crate::counters::{Counters, count};
 use crate::limits::{PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX};
-use crate::session::ConnectFailure;
 use crate::snat::Snat;
 use crate::user::Owner;
 
@@ -48,18 +47,19 @@ pub(crate) struct Probes {
     capacity: usize,
     /// Not after the earliest deadline of a running probe.
     next_due: Instant,
-    port_cursor: u32,
+    /// Which source address has its turn (`snat`).
+    address_cursor: u32,
 }
 
 impl Probes {
-    pub(crate) fn new(capacity: usize, port_cursor: u32) -> Self {
+    pub(crate) fn new(capacity: usize, address_cursor: u32) -> Self {
         let capacity = capacity.min(PROBES_MAX);
         Self {
             running: Slab::new(capacity),
             results: VecDeque::with_capacity(capacity),
             capacity,
             next_due: Instant::NEVER,
-            port_cursor,
+            address_cursor,
         }
     }
 
@@ -69,7 +69,7 @@ impl Probes {
         &mut self,
         now: Instant,
         order: Order,
-        snat: &Snat,
+        snat: &mut Snat,
         stack: &mut Stack<P>,
         counters: &mut Counters,
     ) -> bool {
@@ -87,7 +87,8 @@ impl Probes {
             return false;
         };
         count!(counters.probes_started);
-        match connect(now, key, order.target, snat, &mut self.port_cursor, stack) {
+        let user = Owner::Probe(key).to_bits();
+        match snat.connect(now, order.target, &mut self.address_cursor, user, stack) {
             Ok(flow) => {
                 if let Some(probe) = self.running.get_mut(key) {
                     probe.flow = flow;
@@ -199,18 +200,4 @@ pub(crate) struct Order {
     pub(crate) token: u64,
     pub(crate) target: Endpoint,
     pub(crate) timeout_ms: u32,
-}
-
-fn connect<P: PacketPool>(
-    now: Instant,
-    key: Key,
-    remote: Endpoint,
-    snat: &Snat,
-    cursor: &mut u32,
-    stack: &mut Stack<P>,
-) -> Result<FlowId, ConnectFailure> {
-    let in_use = |tuple: FlowTuple| !stack.tuple_is_free(now, &tuple);
-    let local = snat.choose(remote, cursor, in_use)?;
-    let user = Owner::Probe(key).to_bits();
-    Ok(stack.connect(now, FlowTuple { local, remote }, user)?)
 }

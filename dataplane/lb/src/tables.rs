@@ -17,7 +17,7 @@ use millrace_stack::limits::MTU_MIN_V4;
 use millrace_stack::{Interface, ListenOptions, Listener, Offloads, Prefixed, Route, Stack};
 
 use crate::backend::Backends;
-use crate::limits::WARM_UP_PICKS_MAX;
+use crate::limits::{HEADROOM_LOOKUPS_MAX, WARM_UP_PICKS_MAX};
 use crate::pick::{Picker, Tried};
 use crate::snat::Snat;
 
@@ -54,6 +54,8 @@ pub(crate) struct ListenerRow {
 pub(crate) struct Tables {
     pub(crate) backends: Backends,
     pub(crate) snat: Snat,
+    /// Whose headroom is looked at next.
+    headroom_next: usize,
     listeners: Vec<ListenerRow>,
     pools: Vec<Option<Pool>>,
     members: Vec<BackendId>,
@@ -76,6 +78,7 @@ impl Tables {
         Self {
             backends: Backends::new(),
             snat,
+            headroom_next: 0,
             listeners,
             pools: Vec::with_capacity(POOLS_MAX),
             members: Vec::with_capacity(BACKENDS_MAX),
@@ -154,6 +157,22 @@ impl Tables {
         let rows = self.listeners.iter().enumerate();
         let known = rows.filter(|(_, row)| row.pool.is_some() || row.sessions > 0);
         known.map(|(index, row)| (ListenerId::new(index as u16), row.counters()))
+    }
+
+    /// Looks anew at the ports left towards the backends, `HEADROOM_LOOKUPS_MAX` pairs at most; the
+    /// others' turn comes with the next calls.
+    pub(crate) fn look_at_headroom(&mut self) {
+        let mut lookups = 0usize;
+        while lookups < HEADROOM_LOOKUPS_MAX {
+            let Some((index, row)) = self.backends.next_present(self.headroom_next) else {
+                self.headroom_next = 0;
+                break;
+            };
+            self.headroom_next = index.saturating_add(1);
+            row.headroom = self.snat.headroom(row.endpoint);
+            let pairs = self.snat.address_count(row.endpoint.address.is_v4());
+            lookups = lookups.saturating_add(pairs.max(1));
+        }
     }
 
     fn adopt_snat(&mut self, snapshot: &Snapshot, invalid: &mut Invalid) {

@@ -4,12 +4,14 @@
 //! is allocated here. What each failure means is in its error's words; all of them end the process with exit code 1.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrayvec::ArrayVec;
 use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
 use millrace_abi::{LcoreInfo, LcoreState, Name, PortInfo, Region, RegionConfig};
-use millrace_base::{FlowTuple, Instant, LcoreIndex, PortId};
+use millrace_base::rss::RssMap;
+use millrace_base::{Instant, LcoreIndex, PortId};
 use millrace_dpdk::{
     Burst, Clock, Device, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
     Memory as EalMemory, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads, TxQueue,
@@ -24,7 +26,7 @@ use crate::args::{Args, Memory, MemoryKind, PortSpec};
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
 use crate::memory;
-use crate::owner::owner;
+use crate::owner;
 use crate::poll::Lcore;
 use crate::shutdown::Control;
 use crate::steer::Steer;
@@ -42,6 +44,8 @@ const NEIGHBORS_MAX: usize = 4_096;
 const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 /// Health probes one lcore can have under way.
 const PROBES_MAX: usize = 512;
+/// Pairs of source address and backend whose ports one lcore keeps account of: 16 of each, 2 MiB over all lcores.
+const SNAT_PAIRS: usize = 256;
 
 /// A dataplane that is ready to run.
 pub struct Dataplane {
@@ -308,8 +312,9 @@ fn create_lcores(
         })
         .collect();
     let mut lcores = Vec::with_capacity(count);
-    let mut tables = create_tables(eal, args)?.into_iter();
-    let steers = Steer::all(count as u16);
+    let map = owner::map(count as u16, None, &[])?;
+    let mut tables = create_tables(eal, args, &map)?.into_iter();
+    let steers = Steer::all(count as u16, &map);
     for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
         let index = LcoreIndex::new(number);
         let (mut rx, mut tx) = (ArrayVec::new(), ArrayVec::new());
@@ -351,15 +356,19 @@ fn create_lcores(
 
 /// The tables of every lcore, each taken by the lcore's own thread: the pages lie on the NUMA node of the CPU that
 /// touches them first, and all lcores take theirs at the same time.
-fn create_tables(eal: &Eal, args: &Args) -> Result<Vec<(Stack<MbufPool>, Balancer)>> {
+fn create_tables(
+    eal: &Eal,
+    args: &Args,
+    map: &Arc<RssMap>,
+) -> Result<Vec<(Stack<MbufPool>, Balancer)>> {
     let count = args.lcores.len() as u16;
     let mut tasks = Vec::with_capacity(args.lcores.len());
     for (number, lcore) in (0..count).zip(eal.worker_lcores()) {
         let stack = stack_config(args)?;
         let balancer = balancer_config(args, LcoreIndex::new(number))?;
-        let owner = move |tuple: &FlowTuple| owner(*tuple, count);
+        let map = Arc::clone(map);
         tasks.push(eal.launch(lcore, move || {
-            (Stack::new(stack), Balancer::new(balancer, Box::new(owner)))
+            (Stack::new(stack), Balancer::new(balancer, map))
         })?);
     }
     let tables = tasks.into_iter().map(|task| {
@@ -389,9 +398,9 @@ fn balancer_config(args: &Args, lcore: LcoreIndex) -> Result<BalancerConfig> {
     memory::fill_random(&mut seed).context("reading random bytes")?;
     Ok(BalancerConfig {
         lcore,
-        lcores: args.lcores.len() as u16,
         sessions_max: args.connections_max as usize / 2,
         probes_max: PROBES_MAX,
+        snat_pairs_max: SNAT_PAIRS,
         seed: u64::from_ne_bytes(seed),
     })
 }

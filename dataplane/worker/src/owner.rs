@@ -1,81 +1,74 @@
-//! Which lcore owns a flow: one function, asked by the receive side and by the choice of source ports alike.
+//! Which lcore owns a flow: the RSS map of this process, asked by software steering and by the choice of source ports
+//! alike, and written into the cards that can hash.
 //!
-//! The answer is a pure function of the tuple as this host sees it and of the number of lcores, so a frame can be
-//! received by any lcore and still reach its owner, and the backend leg of a session can pick a source port whose
-//! replies belong to the lcore that already owns the client leg. It protects nothing: an attacker who chooses tuples can
-//! load one lcore, as with any RSS key that is known.
+//! The key is drawn at random at every start unless the operator gives one: whoever knows it can choose tuples that all
+//! load one lcore. It is no secret kept well (the hash is linear), and nothing but balance depends on it.
 
-use millrace_base::{Address, FlowTuple, LcoreIndex};
+use std::sync::Arc;
 
-/// The lcore that owns `tuple` (local = this host) among `lcores`, which is at least 1.
-#[inline]
-pub(crate) fn owner(tuple: FlowTuple, lcores: u16) -> LcoreIndex {
+use anyhow::{Context, Result};
+use millrace_base::rss::{RssMap, SLOTS_MAX, random_key};
+
+use crate::memory;
+
+/// The map for `lcores`, whose redirection table is as long as the shortest of the cards' (`tables`, in entries). Without
+/// any it is as long as can be, which spreads best.
+pub(crate) fn map(lcores: u16, key: Option<&[u8]>, tables: &[u16]) -> Result<Arc<RssMap>> {
     if lcores <= 1 {
-        return LcoreIndex::new(0);
+        return Ok(Arc::new(RssMap::single()));
     }
-    let ports = (u64::from(tuple.local.port) << 16) | u64::from(tuple.remote.port);
-    let mut hash = fold(tuple.local.address).rotate_left(29) ^ fold(tuple.remote.address);
-    // Ports are mixed before they meet the addresses, or neighbouring hosts and ports would cancel out.
-    hash = mix(hash ^ mix(ports));
-    // The high half times the count spreads evenly without a division.
-    let spread = (hash >> 32).wrapping_mul(u64::from(lcores)) >> 32;
-    LcoreIndex::new(spread as u16)
+    let tables = tables.iter().map(|entries| usize::from(*entries));
+    let slots = tables.fold(SLOTS_MAX, |least, entries| {
+        if entries.is_power_of_two() {
+            least.min(entries)
+        } else {
+            least
+        }
+    });
+    let drawn;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            drawn = draw_key()?;
+            &drawn
+        }
+    };
+    let map = RssMap::spread(key, slots, lcores).context("the RSS key")?;
+    Ok(Arc::new(map))
 }
 
-fn fold(address: Address) -> u64 {
-    let bits = u128::from_be_bytes(*address.octets());
-    mix((bits >> 64) as u64) ^ (bits as u64)
-}
-
-/// The finaliser of SplitMix64: every input bit reaches every output bit.
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+fn draw_key() -> Result<[u8; millrace_base::rss::KEY_BYTES_MAX]> {
+    let mut failure = None;
+    let key = random_key(|| {
+        let mut bytes = [0u8; 8];
+        if let Err(error) = memory::fill_random(&mut bytes) {
+            failure = Some(error);
+        }
+        u64::from_ne_bytes(bytes)
+    });
+    match failure {
+        Some(error) => Err(error).context("reading random bytes"),
+        None => Ok(key),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_base::Endpoint;
 
-    fn tuple(local_port: u16, remote_host: u8, remote_port: u16) -> FlowTuple {
-        FlowTuple {
-            local: Endpoint::new(Address::v4([10, 8, 0, 100]), local_port),
-            remote: Endpoint::new(Address::v4([10, 8, 1, remote_host]), remote_port),
-        }
+    #[test]
+    fn the_shortest_table_decides_and_odd_ones_do_not_count() {
+        let slots = |tables: &[u16]| map(2, None, tables).expect("a map").owners().len();
+        assert_eq!(slots(&[]), 512);
+        assert_eq!(slots(&[128, 512]), 128);
+        assert_eq!(slots(&[100, 2_048]), 512);
+        assert_eq!(map(1, None, &[64]).expect("a map").owners().len(), 1);
     }
 
     #[test]
-    fn flows_spread_evenly_over_any_number_of_lcores() {
-        for lcores in [1u16, 2, 3, 7, 16, 64] {
-            let mut load = vec![0u32; usize::from(lcores)];
-            for host in 0..32 {
-                for port in 0..2_000 {
-                    load[owner(tuple(80, host, 32_768 + port), lcores).index()] += 1;
-                }
-            }
-            let mean = 64_000 / u32::from(lcores);
-            let (least, most) = (
-                load.iter().min().expect("one"),
-                load.iter().max().expect("one"),
-            );
-            assert!(
-                *least > mean * 8 / 10 && *most < mean * 12 / 10,
-                "{lcores} lcores: {load:?}"
-            );
-        }
-    }
-
-    // A source port for a given lcore is found among a few consecutive ones: what keeps both legs together.
-    #[test]
-    fn every_lcore_finds_a_source_port_nearby() {
-        for lcores in [2u16, 8, 64] {
-            for wanted in 0..lcores {
-                let found = (1_024..1_024 + lcores * 16)
-                    .any(|port| owner(tuple(port, 9, 80), lcores) == LcoreIndex::new(wanted));
-                assert!(found, "lcore {wanted} of {lcores}");
-            }
-        }
+    fn every_start_draws_another_key() {
+        assert_ne!(draw_key().expect("random"), draw_key().expect("random"));
+        assert!(map(2, Some(&[7; 40]), &[]).is_err(), "hides ports");
+        assert!(map(2, Some(&[1; 8]), &[]).is_err(), "too short");
     }
 }

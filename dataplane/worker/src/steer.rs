@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use millrace_base::rss::RssMap;
 use millrace_base::{Endpoint, FlowTuple, LcoreIndex, PacketBuf, PortId};
 use millrace_dpdk::Mbuf;
 use millrace_wire::{EthernetView, IpView, TcpView, protocol};
-
-use crate::owner::owner;
 
 /// Frames that may wait for one lcore: two rounds of full bursts from each of sixteen others. More would only be stale.
 const QUEUE_FRAMES_MAX: usize = 1_024;
@@ -34,18 +33,20 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Steer {
     me: LcoreIndex,
+    map: Arc<RssMap>,
     queues: Arc<[ArrayQueue<Steered>]>,
 }
 
 impl Steer {
     /// The ends of all lcores.
-    pub(crate) fn all(lcores: u16) -> Vec<Self> {
+    pub(crate) fn all(lcores: u16, map: &Arc<RssMap>) -> Vec<Self> {
         let queues: Arc<[ArrayQueue<Steered>]> = (0..lcores)
             .map(|_| ArrayQueue::new(QUEUE_FRAMES_MAX))
             .collect();
         (0..lcores)
             .map(|lcore| Self {
                 me: LcoreIndex::new(lcore),
+                map: Arc::clone(map),
                 queues: Arc::clone(&queues),
             })
             .collect()
@@ -67,7 +68,7 @@ impl Steer {
         let Some(tuple) = tuple_of(&frame) else {
             return Verdict::Ours(frame);
         };
-        let owner = owner(tuple, lcores);
+        let owner = self.map.owner(&tuple);
         if owner == self.me {
             return Verdict::Ours(frame);
         }

@@ -7,6 +7,9 @@ use millrace_abi::{
     AddressKind, AddressRecord, Algorithm, BackendRecord, InterfaceRecord, ListenerRecord,
     PoolRecord, SnatRecord, Tables,
 };
+use std::sync::Arc;
+
+use millrace_base::rss::RssMap;
 use millrace_base::{Address, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, LcoreIndex, Nanos};
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{FlowId, Ready, Stack, Transmit};
@@ -46,7 +49,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let config = BalancerConfig {
             lcore: LcoreIndex::new(0),
-            lcores: 1,
+            snat_pairs_max: 16,
             sessions_max: 2_048,
             probes_max: 16,
             seed: 1,
@@ -56,7 +59,7 @@ impl World {
             client: Host::new(CLIENT),
             server: Host::new(SERVER),
             lb: Host::new(BALANCER),
-            balancer: Balancer::new(config, |_: &FlowTuple| LcoreIndex::new(0)),
+            balancer: Balancer::new(config, Arc::new(RssMap::single())),
             next_port: 10_000,
         };
         let now = world.now;

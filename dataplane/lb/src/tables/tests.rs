@@ -4,12 +4,18 @@ use super::*;
 use millrace_abi::{
     AddressRecord, BackendRecord, InterfaceRecord, ListenerRecord, RouteRecord, SnatRecord,
 };
+use millrace_base::rss::RssMap;
 use millrace_base::{LcoreIndex, MacAddress, PortId};
 use proptest::prelude::{any, prop, prop_assert, proptest};
+use std::sync::Arc;
 
 fn tables() -> Tables {
-    let owner = Box::new(|_: &millrace_base::FlowTuple| LcoreIndex::new(0));
-    Tables::new(Snat::new(LcoreIndex::new(0), 1, owner))
+    Tables::new(Snat::new(
+        Arc::new(RssMap::single()),
+        LcoreIndex::new(0),
+        16,
+        1,
+    ))
 }
 
 fn v4(last: u8) -> [u8; 16] {

@@ -10,12 +10,14 @@ mod node;
 mod server;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use millrace_abi::{
     AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, Command, Event,
     InterfaceRecord, ListenerRecord, PoolRecord, SnatRecord, Tables,
 };
-use millrace_base::{Address, Endpoint, FlowTuple, Instant, LcoreIndex, Nanos, Rng};
+use millrace_base::rss::RssMap;
+use millrace_base::{Address, Endpoint, Instant, LcoreIndex, Nanos, Rng};
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{NeighborUpdate, Offloads};
 
@@ -105,19 +107,18 @@ impl Default for WorldOptions {
 impl World {
     pub(crate) fn new(options: &WorldOptions) -> Self {
         println!("seed {}", options.seed);
-        let owner = |_: &FlowTuple| LcoreIndex::new(0);
         let config = BalancerConfig {
             lcore: LcoreIndex::new(0),
-            lcores: 1,
             sessions_max: options.sessions_max,
             probes_max: 16,
+            snat_pairs_max: 16,
             seed: options.seed,
         };
         let mut world = Self {
             now: Instant::from_millis(1),
             client: Client::new(Node::new(CLIENT, options.seed)),
             lb: Node::new(BALANCER, options.seed.wrapping_add(1)),
-            balancer: Balancer::new(config, owner),
+            balancer: Balancer::new(config, Arc::new(RssMap::single())),
             servers: (0..options.servers)
                 .map(|index| {
                     let host = FIRST_SERVER + index;
@@ -276,9 +277,13 @@ impl World {
             "events of nobody"
         );
         self.balancer.write_counters(
-            |id, backend| assert_eq!(backend.sessions_active, 0, "sessions of {id:?}"),
+            |id, backend| {
+                assert_eq!(backend.sessions_active, 0, "sessions of {id:?}");
+                assert_eq!(backend.ports_used, 0, "ports towards {id:?}");
+            },
             |id, listener| assert_eq!(listener.sessions_active, 0, "sessions of {id:?}"),
         );
+        assert_eq!(self.lb.stack.tuple_changes_lost(), 0, "changes of tuples");
         assert_eq!(
             self.lb.stack.connection_count(),
             0,
