@@ -22,7 +22,7 @@ pub struct Status {
     pub boot_id: String,
     /// The generation of the tables published last.
     pub generation: u64,
-    /// Whether every lcore has adopted it.
+    /// Whether every lcore has adopted it and nothing newer waits to be published.
     pub adopted: bool,
     /// Lcores whose heartbeat stands still.
     pub silent_lcores: Vec<u16>,

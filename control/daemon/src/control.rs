@@ -59,7 +59,7 @@ pub(crate) struct Control {
     booted: Config,
     /// The configuration that the dataplane was probably started with.
     dataplane_booted: Config,
-    desired: Option<Desired>,
+    pub(crate) desired: Option<Desired>,
     /// The backends that are probed, by their number.
     probed: HashMap<u16, BackendKey>,
     outbox: Outbox,

@@ -51,7 +51,8 @@ impl Control {
             dataplane_pid: region.map_or(0, |region| region.dataplane_pid()),
             boot_id: region.map_or(String::new(), |region| format!("{:016x}", region.boot_id())),
             generation: tables.map_or(0, |tables| tables.generation()),
-            adopted: tables.is_some_and(|tables| tables.check_adopted().is_ok()),
+            adopted: self.desired.is_none()
+                && tables.is_some_and(|tables| tables.check_adopted().is_ok()),
             silent_lcores: self.silent_lcores.clone(),
             pending: self.pending(),
         }

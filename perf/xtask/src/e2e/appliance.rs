@@ -158,10 +158,16 @@ impl Millrace {
                 .show("backends")
                 .map_err(|error| format!("{error:#}"))?;
             let found = rows(&backends).filter(|row| row["state"] == *state).count();
-            if found == count {
-                Ok(())
-            } else {
-                Err(format!("{found} are: {backends}"))
+            if found != count {
+                return Err(format!("{found} are: {backends}"));
+            }
+            // What control knows is not yet what each lcore does.
+            let status = self
+                .ask(&["status", "--json"])
+                .map_err(|error| format!("{error:#}"))?;
+            match status["adopted"].as_bool() {
+                Some(true) => Ok(()),
+                _ => Err(format!("not all lcores know: {status}")),
             }
         })
     }
@@ -195,19 +201,18 @@ impl Millrace {
 
     /// `millrace show WHAT --json`, parsed.
     pub(crate) fn show(&self, what: &str) -> Result<Value> {
-        let finished = self.cli(&["show", what, "--json"])?;
+        self.ask(&["show", what, "--json"])
+    }
+
+    /// What a command that prints JSON says.
+    fn ask(&self, words: &[&str]) -> Result<Value> {
+        let finished = self.cli(words)?;
+        let words = words.join(" ");
         if !finished.success() {
-            bail!(
-                "`millrace show {what}` failed: {}",
-                finished.stderr.trim_end()
-            );
+            bail!("`millrace {words}` failed: {}", finished.stderr.trim_end());
         }
-        serde_json::from_str(&finished.stdout).with_context(|| {
-            format!(
-                "`millrace show {what} --json` is not JSON: {}",
-                finished.stdout
-            )
-        })
+        serde_json::from_str(&finished.stdout)
+            .with_context(|| format!("`millrace {words}` is not JSON: {}", finished.stdout))
     }
 
     /// A counter of the dataplane, summed over the lcores.
