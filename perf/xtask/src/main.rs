@@ -15,6 +15,7 @@ mod machine;
 mod micro;
 mod paths;
 mod process;
+mod qnic;
 mod setup;
 mod test;
 
@@ -45,6 +46,8 @@ enum Task {
     Bench(bench::BenchArguments),
     /// Instructions of the hot paths, counted under callgrind, against the baseline in the tree.
     Micro(micro::MicroArguments),
+    /// Millrace on an emulated Intel card with four queues, in a QEMU guest.
+    Qnic(qnic::QnicArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
     Tidy,
     /// Check the container files without a container engine.
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<bool> {
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
         Task::Micro(arguments) => micro::run(&arguments),
+        Task::Qnic(arguments) => qnic::run(&arguments),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),
         Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),

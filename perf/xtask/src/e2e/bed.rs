@@ -280,7 +280,7 @@ impl Bed {
 }
 
 /// Copies small text files (logs, configurations, captures) out of the run's folder.
-fn save_logs(from: &Path, to: &Path) {
+pub(crate) fn save_logs(from: &Path, to: &Path) {
     /// A log beyond this says nothing more.
     const BYTES_MAX: u64 = 64 << 20;
     let copy = || -> std::io::Result<()> {

@@ -96,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) lcores: usize,
     /// MTU of the client's wire and of the servers'.
     pub(crate) mtu: [u16; 2],
+    /// The VLANs of both wires.
+    pub(crate) vlan: [Option<u16>; 2],
 }
 
 impl Settings {
@@ -110,6 +112,7 @@ impl Settings {
             balance: "round-robin",
             lcores: 1,
             mtu: [1_500; 2],
+            vlan: [None; 2],
         }
     }
 
@@ -178,6 +181,8 @@ impl Settings {
             ),
             format!("mac = \"{}\"", side.mac),
             format!("mtu = {mtu}"),
+            self.vlan[usize::from(index_of(side))]
+                .map_or(String::new(), |vlan| format!("vlan = {vlan}")),
             format!(
                 "addresses = [\"{}\", \"{}\"]\n\n",
                 side.address4, side.address6

@@ -212,6 +212,23 @@ fn random_frames() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// A broadcast ARP request (RFC 826) for a VIP, in a VLAN when one is given.
+pub(crate) fn arp_request(vlan: Option<u16>) -> Vec<u8> {
+    let (sender, sender_address) = ([0x02, 0x4d, 0x52, 0x00, 0x01, 0x77], [10, 8, 0, 119]);
+    let mut frame = vec![0xff; 6];
+    frame.extend(sender);
+    if let Some(vlan) = vlan {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+    frame.extend(sender);
+    frame.extend(sender_address);
+    frame.extend([0; 6]);
+    frame.extend(plan::VIP4.octets());
+    frame
+}
+
 /// The VIP they aim at.
 pub(crate) fn target() -> IpAddr {
     IpAddr::V4(plan::VIP4)

@@ -18,7 +18,7 @@ mod capture;
 mod cases;
 pub(crate) mod config_file;
 pub(crate) mod data;
-mod frames;
+pub(crate) mod frames;
 pub(crate) mod peers;
 pub(crate) mod plan;
 pub(crate) mod relay;

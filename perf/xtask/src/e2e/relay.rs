@@ -1,7 +1,8 @@
 //! A wire that misbehaves: two taps joined by a process that loses, duplicates and delays frames.
 //!
 //! The kernel of the development machines has no netem. The relay is this program again (`xtask relay`),
-//! so a stall of the test runner does not stall the wire. All faults come from one seed per direction: the
+//! so a stall of the test runner does not stall the wire. It is also the trunk of a VLAN for kernels without 802.1Q:
+//! frames carry the tag on the near tap and none on the far one. All faults come from one seed per direction: the
 //! same frames in the same order meet the same fate. Frames can also be put on the wire through a socket
 //! ([`Relay::inject`]), which is how malformed frames reach the device without raw sockets.
 
@@ -55,6 +56,9 @@ pub(crate) struct RelayArguments {
     /// Datagrams that arrive here go out of the near tap: into the device under test.
     #[arg(long)]
     socket: PathBuf,
+    /// The VLAN whose tag all frames carry on the near tap; those without it do not reach the far one.
+    #[arg(long)]
+    vlan: Option<u16>,
     #[command(flatten)]
     faults: Faults,
 }
@@ -86,8 +90,12 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<()> {
     let done = Arc::new(Done::default());
     let out = Fate::new(&arguments.faults, seed);
     let back = Fate::new(&arguments.faults, seed.rotate_left(32) ^ 1);
-    carry(&near, &far, out, &done);
-    carry(&far, &near, back, &done);
+    let (take_off, put_on) = match arguments.vlan {
+        Some(vlan) => (Tag::TakeOff(vlan), Tag::PutOn(vlan)),
+        None => (Tag::Leave, Tag::Leave),
+    };
+    carry(&near, &far, out, take_off, &done);
+    carry(&far, &near, back, put_on, &done);
     std::thread::spawn(move || {
         let mut frame = [0; FRAME_BYTES_MAX];
         while let Ok(length) = socket.recv(&mut frame) {
@@ -136,21 +144,27 @@ impl std::fmt::Display for Done {
 }
 
 /// One direction: a thread that reads, a thread that decides and writes.
-fn carry(from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, fate: Fate, done: &Arc<Done>) {
+fn carry(from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, fate: Fate, tag: Tag, done: &Arc<Done>) {
     let (sender, receiver) = channel();
     let (from, to, done) = (Arc::clone(from), Arc::clone(to), Arc::clone(done));
-    std::thread::spawn(move || read(&from, &sender));
+    std::thread::spawn(move || read(&from, tag, &sender));
     std::thread::spawn(move || write(&receiver, &to, fate, &done));
 }
 
-fn read(tap: &SyncDevice, sender: &Sender<Vec<u8>>) {
+fn read(tap: &SyncDevice, tag: Tag, sender: &Sender<Vec<u8>>) {
     let mut frame = [0; FRAME_BYTES_MAX];
     loop {
         match tap.recv(&mut frame) {
-            Ok(length) if sender.send(frame[..length].to_vec()).is_err() => return,
+            Ok(length) => {
+                let Some(frame) = tag.apply(&frame[..length]) else {
+                    continue;
+                };
+                if sender.send(frame).is_err() {
+                    return;
+                }
+            }
             // An interface that is down reads as an error until it is up.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
-            Ok(_) => {}
         }
     }
 }
@@ -194,6 +208,38 @@ fn write(receiver: &Receiver<Vec<u8>>, tap: &SyncDevice, mut fate: Fate, done: &
             }
             stays
         });
+    }
+}
+
+/// What happens to the tag of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Leave,
+    PutOn(u16),
+    /// Frames without this tag stay behind.
+    TakeOff(u16),
+}
+
+impl Tag {
+    /// The frame that goes on; `None` when none does.
+    fn apply(self, frame: &[u8]) -> Option<Vec<u8>> {
+        /// Both addresses come before the tag (IEEE 802.1Q).
+        const ADDRESSES: usize = 12;
+        let (addresses, rest) = frame.split_at_checked(ADDRESSES)?;
+        match self {
+            Self::Leave => Some(frame.to_vec()),
+            Self::PutOn(vlan) => {
+                let tag = (0x8100_0000 | u32::from(vlan)).to_be_bytes();
+                Some([addresses, &tag, rest].concat())
+            }
+            Self::TakeOff(vlan) => {
+                let (tag, rest) = rest.split_first_chunk()?;
+                let tag = u32::from_be_bytes(*tag);
+                // Priority and drop eligibility may be anything.
+                let is_ours = tag & 0xffff_0fff == 0x8100_0000 | u32::from(vlan);
+                is_ours.then(|| [addresses, rest].concat())
+            }
+        }
     }
 }
 
@@ -254,7 +300,12 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Starts the process and waits until both taps exist.
-    pub(crate) fn start(side: &'static str, faults: &Faults, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        side: &'static str,
+        faults: &Faults,
+        vlan: Option<u16>,
+        folder: &Path,
+    ) -> Result<Self> {
         let name = |end: char| format!("mr{}{}{end}", std::process::id(), &side[..1]);
         let (near, far) = (name('n'), name('f'));
         let socket = folder.join(format!("relay-{side}.sock"));
@@ -270,6 +321,9 @@ impl Relay {
             command.arg(option).arg(value.to_string());
         }
         command.arg("--seed").arg(faults.seed.to_string());
+        if let Some(vlan) = vlan {
+            command.arg("--vlan").arg(vlan.to_string());
+        }
         let mut process = Background::start(&format!("relay-{side}"), &mut command, folder)?;
         interrupt::wait_until("the relay", Duration::from_secs(10), || {
             process
@@ -347,6 +401,18 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_frames_of_the_vlan_leave_the_trunk_and_they_leave_untagged() {
+        let frame: Vec<u8> = (0..60).collect();
+        let tagged = Tag::PutOn(100).apply(&frame).expect("long enough");
+        assert_eq!(tagged[12..16], [0x81, 0x00, 0, 100]);
+        assert_eq!(Tag::TakeOff(100).apply(&tagged), Some(frame.clone()));
+        assert_eq!(Tag::TakeOff(101).apply(&tagged), None);
+        assert_eq!(Tag::TakeOff(100).apply(&frame), None);
+        assert_eq!(Tag::PutOn(100).apply(&frame[..11]), None);
+        assert_eq!(Tag::Leave.apply(&frame), Some(frame));
+    }
 
     #[test]
     fn one_seed_gives_one_fate_in_about_the_asked_shares() {

@@ -21,6 +21,8 @@ pub(crate) enum Wire {
     Veth,
     /// Two taps joined by our own relay, which misbehaves as told.
     Relay(Faults),
+    /// The same without faults, a trunk: frames of this VLAN carry its tag on the lb end and none on the peer's.
+    Trunk(u16),
     /// Nothing yet: the device makes a tap, [`Topology::adopt_tap`] hands it to the peer.
     DeviceTap,
 }
@@ -76,8 +78,13 @@ impl Topology {
                     "link add {near} netns {lb} type veth peer name {far} netns {peer}"
                 ))?;
             }
-            Wire::Relay(faults) => {
-                let relay = Relay::start(side.port, faults, folder)?;
+            Wire::Relay(_) | Wire::Trunk(_) => {
+                let (faults, vlan) = match wire {
+                    Wire::Relay(faults) => (faults, None),
+                    Wire::Trunk(vlan) => (&Faults::NONE, Some(*vlan)),
+                    Wire::Veth | Wire::DeviceTap => return Ok(()),
+                };
+                let relay = Relay::start(side.port, faults, vlan, folder)?;
                 for (tap, namespace, name) in [
                     (relay.near(), &lb, side.interface),
                     (relay.far(), &peer, side.peer_interface),

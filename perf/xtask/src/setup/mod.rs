@@ -5,7 +5,7 @@
 //! looks, which takes a few milliseconds, so `test`, `demo`, `e2e` and `bench` call it first.
 
 pub(crate) mod hugepages;
-mod packages;
+pub(crate) mod packages;
 
 use anyhow::Result;
 use clap::Args;

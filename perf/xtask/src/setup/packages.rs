@@ -78,6 +78,27 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     process::must(&mut command, APT_LIMIT).map(drop)
 }
 
+/// Fetches the lists of packages.
+pub(crate) fn update() -> Result<()> {
+    apt_get(&["update"]).context("apt-get update")
+}
+
+/// Installs packages that only one task needs, from `release` when the usual one has only older ones.
+pub(crate) fn install(names: &[&str], release: Option<&str>) -> Result<()> {
+    println!("setup: installing {} with apt-get …", names.join(" "));
+    let policy = ServicesStayDown::arrange()?;
+    update()?;
+    let mut arguments = vec!["install", "--no-install-recommends"];
+    if let Some(release) = release {
+        arguments.extend(["-t", release]);
+    }
+    arguments.extend(names);
+    apt_get(&arguments)?;
+    drop(policy);
+    println!("setup: installed {}", names.join(" "));
+    Ok(())
+}
+
 /// Installs what is missing. Silent when nothing is.
 pub(crate) fn install_missing() -> Result<()> {
     if Command::new("dpkg-query")

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::tidy;
 use crate::micro::{self, Judgement};
-use crate::{binaries, docker_lint, e2e, paths};
+use crate::{binaries, docker_lint, e2e, paths, qnic};
 
 /// How a step ended.
 pub(super) enum Outcome {
@@ -100,6 +100,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "e2e",
         about: "end to end in network namespaces",
         run: end_to_end,
+    },
+    Step {
+        name: "qnic",
+        about: "an emulated Intel card with four queues, in a guest",
+        run: emulated_card,
     },
 ];
 
@@ -316,6 +321,17 @@ fn conf() -> Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
+}
+
+fn emulated_card() -> Result<Outcome> {
+    Ok(match qnic::run_all()? {
+        qnic::Ended::Skipped(why) => Outcome::Skipped(why),
+        qnic::Ended::Ran(tally) if tally.failed > 0 => Outcome::Failed(tally.to_string()),
+        qnic::Ended::Ran(tally) => {
+            println!("qnic: {tally}");
+            Outcome::Passed
+        }
+    })
 }
 
 fn end_to_end() -> Result<Outcome> {

@@ -20,6 +20,7 @@ mod stock_dumpcap_captures;
 mod stock_telemetry_client_is_answered;
 mod transfers_arrive_intact;
 mod virtual_addresses_answer_ping;
+mod vlan_ports_talk_only_in_their_vlan;
 
 use super::Case;
 use super::bed::Wanted;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[&Case] = &[
     &mixed_mtus_deliver_all::FRONT_CASE,
     &mixed_mtus_deliver_all::BACK_CASE,
     &mixed_mtus_deliver_all::BOTH_CASE,
+    &vlan_ports_talk_only_in_their_vlan::CASE,
     &capture_shows_no_error_of_ours::CASE,
     &malformed_frames_are_dropped_and_counted::CASE,
     &dead_backend_is_skipped::CASE,

@@ -1,0 +1,223 @@
+//! What must hold on the emulated card, one function each, in order, on one guest for each kind of wires.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::bed::{Bed, Wires, count_large_frames};
+use super::machine::CPUS;
+use super::settings::VLANS;
+use crate::e2e::appliance::{NEVER, rows};
+use crate::e2e::data::{self, Sample};
+use crate::e2e::frames::arp_request;
+use crate::e2e::peers::curl::{self, Download};
+use crate::e2e::plan::{self, FRONT};
+use crate::interrupt;
+
+/// A claim and how to test it.
+pub(super) struct Claim {
+    pub(super) name: &'static str,
+    /// What it returns is printed beside its name.
+    pub(super) test: fn(&mut Bed) -> Result<String>,
+}
+
+const PLAIN: &[Claim] = &[
+    Claim {
+        name: "card_computes_checksums_and_cuts_segments",
+        test: offloads_are_in_force,
+    },
+    Claim {
+        name: "small_answers_are_right",
+        test: small_answers,
+    },
+    Claim {
+        name: "transfers_arrive_intact",
+        test: transfers,
+    },
+    Claim {
+        name: "parallel_transfers_arrive_intact",
+        test: parallel_transfers,
+    },
+    Claim {
+        name: "large_frames_leave_whole",
+        test: large_frames,
+    },
+    Claim {
+        name: "every_lcore_has_work",
+        test: every_lcore,
+    },
+    Claim {
+        name: "no_promise_is_broken",
+        test: promises,
+    },
+];
+
+const TRUNKS: &[Claim] = &[
+    Claim {
+        name: "card_inserts_and_strips_tags",
+        test: tags_are_the_cards_work,
+    },
+    Claim {
+        name: "small_answers_are_right",
+        test: small_answers,
+    },
+    Claim {
+        name: "transfers_arrive_intact",
+        test: transfers,
+    },
+    Claim {
+        name: "strays_of_other_vlans_are_counted",
+        test: strays,
+    },
+    Claim {
+        name: "no_promise_is_broken",
+        test: promises,
+    },
+];
+
+/// The claims for these wires.
+pub(super) fn of(wires: Wires) -> &'static [Claim] {
+    match wires {
+        Wires::Plain => PLAIN,
+        Wires::Trunks => TRUNKS,
+    }
+}
+
+fn offloads_are_in_force(bed: &mut Bed) -> Result<String> {
+    let cards = bed.cards()?;
+    ensure!(cards.len() == 2, "{} cards: {cards:?}", cards.len());
+    let mut told = String::new();
+    for card in &cards {
+        ensure!(card.driver == "net_e1000_igb", "driver {}", card.driver);
+        card.must_have(&[
+            "rx IPV4_CKSUM",
+            "rx TCP_CKSUM",
+            "tx IPV4_CKSUM",
+            "tx TCP_CKSUM",
+            "tx TCP_TSO",
+            "tx MULTI_SEGS",
+        ])?;
+        for queues in ["rx queues", "tx queues"] {
+            let count = card.in_force(queues)?;
+            ensure!(count == CPUS.to_string(), "{queues}: {count}");
+        }
+        let rss = card.offered("rss")?;
+        ensure!(rss.contains("key 40 bytes, table 128"), "rss: {rss}");
+        told = format!("{CPUS} queues, rss in force: {}", card.in_force("rss")?);
+    }
+    Ok(told)
+}
+
+fn tags_are_the_cards_work(bed: &mut Bed) -> Result<String> {
+    for card in bed.cards()? {
+        card.must_have(&["rx VLAN_STRIP", "tx VLAN_INSERT"])?;
+    }
+    Ok(format!("VLANs {VLANS:?}"))
+}
+
+fn small_answers(bed: &mut Bed) -> Result<String> {
+    const ROUNDS: u32 = 20;
+    for vip in plan::VIPS {
+        for _ in 0..ROUNDS {
+            let name = curl::fetch(bed.client(), &plan::url(vip, "who"))?;
+            ensure!(["a", "b"].contains(&name.as_str()), "`{name}` answered");
+        }
+    }
+    Ok(format!("{ROUNDS} requests in each family"))
+}
+
+/// Small enough for an emulated CPU, large enough for every window to open.
+fn sample(bed: &Bed, name: &str) -> Result<Sample> {
+    let sample = data::sample(10)?;
+    bed.offer(&sample, name)?;
+    Ok(sample)
+}
+
+fn transfers(bed: &mut Bed) -> Result<String> {
+    let sample = sample(bed, "one.bin")?;
+    for vip in plan::VIPS {
+        curl::download(bed.client(), &plan::url(vip, "one.bin"), &sample)
+            .with_context(|| format!("through {vip}"))?;
+    }
+    Ok("10 MiB in each family, SHA-256 equal".to_owned())
+}
+
+fn parallel_transfers(bed: &mut Bed) -> Result<String> {
+    const AT_ONCE: usize = 8;
+    let sample = sample(bed, "many.bin")?;
+    let urls = plan::VIPS.map(|vip| plan::url(vip, "many.bin"));
+    let downloads: Vec<Download> = urls
+        .iter()
+        .cycle()
+        .take(AT_ONCE)
+        .map(|url| Download::start(bed.client(), url))
+        .collect::<Result<_>>()?;
+    for download in downloads {
+        download.finish(&sample)?;
+    }
+    Ok(format!("{AT_ONCE} downloads of 10 MiB at once"))
+}
+
+/// Segmentation by the card: what it is given leaves the machine as a frame that no link carries.
+fn large_frames(bed: &mut Bed) -> Result<String> {
+    let sample = sample(bed, "large.bin")?;
+    let count = count_large_frames(bed, |bed| {
+        curl::download(
+            bed.client(),
+            &plan::url(plan::VIPS[0], "large.bin"),
+            &sample,
+        )
+        .map(drop)
+    })?;
+    ensure!(count > 0, "no frame was longer than the MTU");
+    Ok(format!("{count} frames longer than the MTU carried 10 MiB"))
+}
+
+fn every_lcore(bed: &mut Bed) -> Result<String> {
+    let lcores = bed.guest.show("lcores")?;
+    let frames = |way: &str| -> Vec<u64> {
+        let counts = rows(&lcores).filter_map(|row| row[way].as_u64());
+        counts.collect()
+    };
+    let (received, sent) = (frames("rx_packets"), frames("tx_packets"));
+    ensure!(sent.len() == CPUS, "{} lcores", sent.len());
+    ensure!(sent.iter().all(|count| *count > 0), "sent: {sent:?}");
+    Ok(format!("frames received {received:?}, sent {sent:?}"))
+}
+
+/// Frames without the tag, with another one, and with a priority alone.
+fn strays(bed: &mut Bed) -> Result<String> {
+    const WRONG_VLAN: &str = "drop_wrong_vlan";
+    const EACH: usize = 10;
+    let before = bed.counter(WRONG_VLAN)?;
+    let relay = bed.topology.relay(&FRONT).context("no trunk")?;
+    let tags = [None, Some(VLANS[0] + 1), Some(0)];
+    for tag in tags {
+        relay.inject(&vec![arp_request(tag); EACH])?;
+    }
+    let wanted = (tags.len() * EACH) as u64;
+    interrupt::wait_until("the strays to be counted", Duration::from_secs(30), || {
+        let now = bed.counter(WRONG_VLAN);
+        let grown = now
+            .map_err(|error| format!("{error:#}"))?
+            .saturating_sub(before);
+        if grown >= wanted {
+            Ok(())
+        } else {
+            Err(format!("{grown} of {wanted}"))
+        }
+    })?;
+    Ok(format!("{wanted} frames"))
+}
+
+/// Counters of our own mistakes.
+fn promises(bed: &mut Bed) -> Result<String> {
+    for name in NEVER {
+        let count = bed.counter(name)?;
+        ensure!(count == 0, "{name} is {count}");
+    }
+    let received = bed.counter("millrace_rx_frames_total")?;
+    Ok(format!(
+        "{received} frames received, none copied, nothing allocated"
+    ))
+}
