@@ -17,13 +17,19 @@
 
 pub mod counters;
 pub mod engine;
+pub mod exchange;
+pub mod generator;
 pub mod host;
 pub mod http;
 pub mod latency;
+pub mod lcore;
 pub mod light;
 pub mod message;
 pub mod neighbor;
 pub mod observer;
+pub mod plot;
+pub mod print;
 pub mod ring;
 pub mod schedule;
+pub mod search;
 pub mod tuples;

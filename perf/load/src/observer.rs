@@ -101,10 +101,10 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Begins to watch.
-    pub fn new(lcores: Vec<Arc<Counters>>) -> Result<Self, CreationError> {
+    /// Begins to watch. `device_drops` is what the device has dropped so far.
+    pub fn new(lcores: Vec<Arc<Counters>>, device_drops: u64) -> Result<Self, CreationError> {
         let reader = Reader::new(lcores.iter().map(|lcore| &lcore.latency));
-        let last = sum(&lcores, 0);
+        let last = sum(&lcores, device_drops);
         Ok(Self {
             lcores,
             reader,
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_spoilt_second_is_told_and_does_not_count() {
         let lcore = Arc::new(Counters::default());
-        let mut observer = Observer::new(vec![Arc::clone(&lcore)]).expect("bounds are good");
+        let mut observer = Observer::new(vec![Arc::clone(&lcore)], 0).expect("bounds are good");
         lcore.operations.add(5);
         assert_eq!(observer.tick(1.0, false, 0).phase, Phase::Opening);
         lcore.running.set(1);
@@ -281,7 +281,7 @@ mod tests {
     fn where_nothing_counts_there_is_no_counted_rate() {
         let lcore = Arc::new(Counters::default());
         lcore.running.set(1);
-        let mut observer = Observer::new(vec![Arc::clone(&lcore)]).expect("bounds are good");
+        let mut observer = Observer::new(vec![Arc::clone(&lcore)], 0).expect("bounds are good");
         lcore.operations.add(9);
         lcore.timeouts.add(1);
         observer.tick(1.0, true, 0);

@@ -155,7 +155,8 @@ impl World {
         let sink = End::new(now, &host_config(SINK, 2, vec![listener]), |counters| {
             Sink::new(sink, counters)
         });
-        let observer = Observer::new(vec![Arc::clone(&client.counters)]).expect("bounds are good");
+        let observer =
+            Observer::new(vec![Arc::clone(&client.counters)], 0).expect("bounds are good");
         Self {
             now,
             client,

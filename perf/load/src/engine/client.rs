@@ -27,7 +27,7 @@ use crate::tuples::{TRIES_MAX, TupleSpace, Tuples};
 const LATE_MAX: Nanos = Nanos::from_millis(10);
 
 /// Requests under way on one connection at most.
-const PIPELINE_MAX: u8 = 64;
+pub const PIPELINE_MAX: u8 = 64;
 
 /// Arrivals, and connections opened, in one turn: two bursts' worth, then the device is looked at
 /// again.

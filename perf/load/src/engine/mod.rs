@@ -11,7 +11,7 @@ use millrace_base::{Instant, PacketPool};
 use millrace_stack::{Event, Stack};
 
 pub use answer::{Answer, Answered};
-pub use client::{Client, ClientConfig, Ending, Pace, Unit};
+pub use client::{Client, ClientConfig, Ending, PIPELINE_MAX, Pace, Unit};
 pub use sink::{Sink, SinkConfig};
 
 /// How requests and answers look.

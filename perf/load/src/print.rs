@@ -1,0 +1,224 @@
+//! What is said of a run: a line per second, and a table at its end.
+
+use core::fmt::{self, Write as _};
+
+use crate::observer::{Interval, Phase, Summary};
+
+/// A line for one interval.
+pub fn line(interval: &Interval) -> String {
+    let Interval {
+        at_secs,
+        phase,
+        counts,
+        rate,
+        tally,
+        latency,
+        ..
+    } = interval;
+    let verdict = match phase {
+        Phase::Opening => "opening",
+        Phase::WarmUp => "warm-up",
+        Phase::Measured if *counts => "counts",
+        Phase::Measured => "spoilt",
+    };
+    let bits = |bytes: u64| Quantity(bytes as f64 * 8.0 / interval.secs.max(1e-9));
+    let mut line = format!(
+        "{at_secs:7.1} s  {verdict:7}  {:>8} op/s  {:>8}bit/s in  {:>8}bit/s out  {:>7} conns  \
+         p50 {:>7.0}  p99 {:>7.0}  max {:>8.0} us",
+        Quantity(*rate),
+        bits(tally.bytes_in),
+        bits(tally.bytes_out),
+        tally.connections,
+        latency.p50_us,
+        latency.p99_us,
+        latency.max_us,
+    );
+    if *phase == Phase::Opening {
+        let opened = tally.opened as f64 / interval.secs.max(1e-9);
+        let _ = write!(line, "  opened {}/s", Quantity(opened));
+    }
+    if !tally.is_clean() {
+        let _ = write!(
+            line,
+            "  errors {} retransmissions {} misses {}",
+            tally.errors(),
+            tally.retransmissions(),
+            tally.misses()
+        );
+    }
+    line
+}
+
+/// The table at the end.
+pub fn table(summary: &Summary) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<24} {value}");
+    };
+    let counted = |value: Option<f64>, unit: &str| match value {
+        Some(value) => format!("{}{unit}", Quantity(value)),
+        None => "none: no second was clean".to_owned(),
+    };
+    row(
+        "seconds",
+        format!(
+            "{:.1} measured, {:.1} count",
+            summary.measured_secs, summary.counted_secs
+        ),
+    );
+    row(
+        "operations, counted",
+        counted(summary.counted_rate, " per second"),
+    );
+    row(
+        "operations, raw",
+        format!("{} per second", Quantity(summary.raw_rate)),
+    );
+    row(
+        "bits in, counted",
+        counted(summary.counted_bits_in, "bit/s"),
+    );
+    row(
+        "bits in, raw",
+        format!("{}bit/s", Quantity(summary.raw_bits_in)),
+    );
+    row(
+        "bits out, counted",
+        counted(summary.counted_bits_out, "bit/s"),
+    );
+    row(
+        "bits out, raw",
+        format!("{}bit/s", Quantity(summary.raw_bits_out)),
+    );
+    for (name, latency) in [
+        ("latency, counted", &summary.counted_latency),
+        ("latency, raw", &summary.latency),
+    ] {
+        if latency.count > 0 {
+            row(
+                name,
+                format!(
+                    "p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  p99.99 {:.1}  max {:.1} us",
+                    latency.p50_us,
+                    latency.p90_us,
+                    latency.p99_us,
+                    latency.p99_9_us,
+                    latency.p99_99_us,
+                    latency.max_us
+                ),
+            );
+        }
+    }
+    if let Some(cycles) = summary.busy_cycles_per_operation {
+        row("busy cycles", format!("{cycles:.0} per operation"));
+    }
+    let measured = &summary.measured;
+    row(
+        "errors",
+        format!(
+            "{} (refused {}, reset {}, timed out {}, unreachable {}, closed early {}, bad answers {})",
+            summary.errors,
+            measured.refused,
+            measured.resets,
+            measured.timeouts,
+            measured.unreachable,
+            measured.early_closes,
+            measured.bad_answers
+        ),
+    );
+    row(
+        "retransmissions",
+        format!(
+            "{} (ours {}, the peer's {})",
+            summary.retransmissions, measured.retransmitted, measured.duplicates
+        ),
+    );
+    row(
+        "misses",
+        format!(
+            "{} (late {}, no port {}, no slot {}, stack {}, steering {}, refused by device {}, \
+             dropped by device {})",
+            summary.misses,
+            measured.late,
+            measured.no_port,
+            measured.no_slot,
+            measured.stack_drops,
+            measured.steer_drops,
+            measured.transmit_refusals,
+            measured.device_drops
+        ),
+    );
+    let whole = &summary.whole;
+    row(
+        "from the start",
+        format!(
+            "{} operations, {} opened, {} closed, {} requests, {} answers",
+            whole.operations, whole.opened, whole.closed, whole.requests, whole.responses
+        ),
+    );
+    text
+}
+
+/// A number as people read it: three digits and a prefix.
+struct Quantity(f64);
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+        let step = steps.iter().find(|(size, _)| self.0 >= *size);
+        let (size, prefix) = step.copied().unwrap_or((1.0, ""));
+        let value = self.0 / size;
+        let text = if value >= 100.0 || size <= 1.0 {
+            format!("{value:.0} {prefix}")
+        } else {
+            format!("{value:.2} {prefix}")
+        };
+        // Widths apply to the whole.
+        f.pad(text.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Tally;
+    use crate::latency::Percentiles;
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let text = |value| Quantity(value).to_string();
+        assert_eq!(text(0.0), "0");
+        assert_eq!(text(999.0), "999");
+        assert_eq!(text(1_234.0), "1.23 k");
+        assert_eq!(text(123_456.0), "123 k");
+        assert_eq!(text(9.87e9), "9.87 G");
+    }
+
+    #[test]
+    fn a_spoilt_second_says_why() {
+        let interval = Interval {
+            at_secs: 3.0,
+            secs: 1.0,
+            phase: Phase::Measured,
+            counts: false,
+            rate: 1_000.0,
+            tally: Tally {
+                duplicates: 2,
+                ..Tally::default()
+            },
+            latency: Percentiles::default(),
+        };
+        let text = line(&interval);
+        assert!(text.contains("spoilt"), "{text}");
+        assert!(
+            text.ends_with("errors 0 retransmissions 2 misses 0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_clean_second_has_no_counted_rate() {
+        let text = table(&Summary::default());
+        assert!(text.contains("none: no second was clean"), "{text}");
+    }
+}
