@@ -99,6 +99,8 @@ unsafe impl Sync for Mempool {}
 pub struct MbufPool {
     bufs: Mempool,
     views: Mempool,
+    /// What frames of headers only are made of when `bufs` is empty.
+    reserve: Option<Mempool>,
 }
 
 impl Default for MempoolConfig<'_> {
@@ -194,7 +196,29 @@ impl MbufPool {
     /// A source that takes buffers from `bufs` and views from `views`. They may be the same pool,
     /// which then has to be large enough for both.
     pub const fn new(bufs: Mempool, views: Mempool) -> Self {
-        Self { bufs, views }
+        Self {
+            bufs,
+            views,
+            reserve: None,
+        }
+    }
+
+    /// The same source with a reserve: when no buffer is free, a frame is made in one of `small`.
+    ///
+    /// What the stack makes by itself has no payload in it (ACK, RST, SYN-ACK, the header in front
+    /// of a view), so 128 bytes behind the headroom are plenty. No device receives into them:
+    /// however many frames come in, these are left.
+    #[must_use]
+    pub const fn with_reserve(self, small: Mempool) -> Self {
+        Self {
+            reserve: Some(small),
+            ..self
+        }
+    }
+
+    /// The reserve, if there is one.
+    pub const fn reserve(&self) -> Option<Mempool> {
+        self.reserve
     }
 
     /// Makes both pools: `config` for the buffers, and `views` mbufs without data room under the
@@ -208,10 +232,12 @@ impl MbufPool {
             data_room_bytes: 0,
             ..*config
         };
-        Ok(Self {
-            bufs,
-            views: Mempool::new(eal, &config)?,
-        })
+        Ok(Self::new(bufs, Mempool::new(eal, &config)?))
+    }
+
+    #[cold]
+    fn alloc_reserved(&self) -> Option<Mbuf> {
+        self.reserve.as_ref()?.alloc()
     }
 
     /// The pool with data room: what receive queues are filled from.
@@ -230,7 +256,7 @@ impl PacketPool for MbufPool {
 
     #[inline]
     fn alloc(&mut self) -> Option<Mbuf> {
-        self.bufs.alloc()
+        self.bufs.alloc().or_else(|| self.alloc_reserved())
     }
 
     #[inline]

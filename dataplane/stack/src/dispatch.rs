@@ -69,6 +69,14 @@ pub(crate) struct TcpFrame {
     pub(crate) payload_len: usize,
 }
 
+impl TcpFrame {
+    /// Makes it the ACK it would be without its payload. A FIN lies behind the payload: it goes too.
+    pub(crate) fn strip_payload(&mut self) {
+        self.flags = self.flags.without(TcpFlags::FIN).without(TcpFlags::PSH);
+        self.payload_len = 0;
+    }
+}
+
 /// An ICMP message to one of our addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IcmpFrame {

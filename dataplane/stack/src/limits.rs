@@ -167,3 +167,21 @@ const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
 /// and the resets of a drain are below 2,000.
 pub const TUPLE_CHANGES_MAX: usize = 4_096;
 const _: () = assert!(TUPLE_CHANGES_MAX >= 16 * 64 + 4 * EXPIRIES_PER_ADVANCE_MAX);
+
+/// Of the packet buffers that are free at rest, the share (one of so many) below which no new
+/// connection is let in.
+///
+/// An eighth of a default pool is 7,000 buffers: four full bursts for each of two ports between two
+/// looks at the pool, and the growth of every queue that is under way.
+pub const SHORT_OF_NEW_WORK_SHARE: usize = 8;
+
+/// Of the packet buffers that are free at rest, the share (one of so many) below which no payload is
+/// queued any more. What is left carries ACKs, RSTs and control.
+pub const SHORT_OF_PAYLOAD_SHARE: usize = 32;
+const _: () = assert!(SHORT_OF_PAYLOAD_SHARE > SHORT_OF_NEW_WORK_SHARE);
+
+/// Of the chunks of a stack, the share (one of so many) below which no new connection is let in.
+///
+/// Queues stop growing at the last quarter (`Chunks::last_share`); a stack whose last sixteenth is
+/// being eaten has more connections than it can serve.
+pub const SHORT_OF_CHUNKS_SHARE: usize = 16;

@@ -22,6 +22,7 @@ use crate::network::Network;
 use crate::notices::Notices;
 use crate::reply::{Owed, Replies};
 use crate::route::Route;
+use crate::shortage::Shortage;
 use crate::stats::{Stats, count};
 use crate::table::{NoPool, Slot};
 use crate::tcp::isn::{Secrets, table_secret};
@@ -110,6 +111,9 @@ pub struct Stack<P: PacketPool> {
     pub(crate) cookie_sent_at: Option<Instant>,
     pub(crate) secrets: Secrets,
     pub(crate) tunables: TcpTunables,
+    pub(crate) shortage: Shortage,
+    /// Connections that only we may open.
+    pub(crate) connections_reserved: usize,
     pub(crate) stats: Stats,
 }
 
@@ -144,6 +148,8 @@ impl<P: PacketPool> Stack<P> {
             cookie_sent_at: None,
             secrets: Secrets::new(&config.secret),
             tunables: config.tcp,
+            shortage: Shortage::None,
+            connections_reserved: 0,
             stats: Stats::default(),
         }
     }

@@ -106,7 +106,15 @@ impl<P: PacketPool> Stack<P> {
         arrived: Arrived<P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let Arrived { now, header, frame } = arrived;
+        let Arrived {
+            now,
+            mut header,
+            frame,
+        } = arrived;
+        if header.payload_len > 0 && self.sheds_payload() {
+            self.stats.drop(DropReason::PayloadShed);
+            header.strip_payload();
+        }
         let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
         let slot = self.connections.get_mut(key).ok_or(DropReason::Bug)?;
         let segment = into_segment(&header, frame)?;
@@ -193,7 +201,7 @@ impl<P: PacketPool> Stack<P> {
         let request = *self.requests.get(index).ok_or(DropReason::Bug)?;
         let half_open = request.half_open;
         let backlog_full = self.is_backlog_full(half_open.listener);
-        if backlog_full || self.connections.is_full() {
+        if backlog_full || self.is_full_for_clients() {
             // behaviour: A10-20
             count!(self.stats.listen_overflows);
             count!(self.stats.listen_drops);
@@ -318,6 +326,9 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let Arrived { now, header, frame } = arrived;
+        if let Some(reason) = self.sheds_new_work() {
+            return Err(reason);
+        }
         if self.is_backlog_full(listener.id) {
             count!(self.stats.listen_overflows);
             return Err(DropReason::AcceptQueueFull);
@@ -396,7 +407,7 @@ impl<P: PacketPool> Stack<P> {
             self.refuse(arrived, pool)?;
             return Err(DropReason::CookieInvalid);
         };
-        if self.is_backlog_full(listener.id) || self.connections.is_full() {
+        if self.is_backlog_full(listener.id) || self.is_full_for_clients() {
             count!(self.stats.listen_overflows);
             count!(self.stats.listen_drops);
             return Err(DropReason::AcceptQueueFull);

@@ -126,6 +126,10 @@ drop_reasons! {
         AcceptQueueFull = "accept_queue_full",
         /// No room in the half-open table and cookies are off: the SYN is dropped.
         SynQueueFull = "syn_queue_full",
+        /// A SYN shed: the connections that are left are for the backends of those there are.
+        SynShedConnections = "syn_shed_connections",
+        /// A SYN shed: packet buffers are short, and those that are left are for what exists.
+        SynShedBuffers = "syn_shed_buffers",
         /// No route back to the sender of a SYN.
         NoRouteBack = "no_route_back",
         /// A listener's ACK carried no valid SYN cookie.
@@ -138,6 +142,8 @@ drop_reasons! {
         Bug = "bug",
     }
     Segment {
+        /// Payload shed: packet buffers are nearly gone. Its ACK was taken; the peer sends it again.
+        PayloadShed = "payload_shed",
         /// A request was sent a segment outside its window, or with an old timestamp.
         RequestOutOfWindow = "request_out_of_window",
         /// A request was sent a segment without ACK that is not its SYN.

@@ -14,8 +14,8 @@ use millrace_base::rss::RssMap;
 use millrace_base::{Instant, LcoreIndex, PortId};
 use millrace_dpdk::{
     Burst, Clock, Device, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
-    Memory as EalMemory, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads, TxQueue,
-    Vdev,
+    Memory as EalMemory, Mempool, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads,
+    TxQueue, Vdev,
 };
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{Offloads, Stack, StackConfig, TcpTunables};
@@ -154,7 +154,7 @@ fn housekeeping_cpu(lcores: &[u16]) -> u16 {
 
 fn choose_memory(args: &Args) -> EalMemory {
     let Memory { kind, megabytes } = args.memory;
-    let needed = memory::mebibytes_needed(args.mbufs, args.mbuf_bytes);
+    let needed = memory::mebibytes_needed(args.mbufs, args.mbuf_bytes, args.lcores.len());
     let wanted = if megabytes == 0 { needed } else { megabytes };
     let use_huge = match kind {
         MemoryKind::HugePages => true,
@@ -179,7 +179,17 @@ fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
         cache: MBUF_CACHE,
         socket: None,
     };
-    MbufPool::create(eal, &config, memory::views(args.mbufs)).context("packet buffers")
+    let reserve = MempoolConfig {
+        name: "reserve",
+        count: memory::reserved_frames(args.lcores.len()),
+        data_room_bytes: memory::RESERVED_BYTES,
+        cache: 0,
+        socket: None,
+    };
+    let reserve = Mempool::new(eal, &reserve).context("reserved packet buffers")?;
+    MbufPool::create(eal, &config, memory::views(args.mbufs))
+        .map(|pool| pool.with_reserve(reserve))
+        .context("packet buffers")
 }
 
 fn start_port(
@@ -314,6 +324,7 @@ fn create_lcores(
     let mut lcores = Vec::with_capacity(count);
     let map = owner::map(count as u16, None, &[])?;
     let mut tables = create_tables(eal, args, &map)?.into_iter();
+    let watermarks = memory::watermarks(pool.bufs().available(), count);
     let steers = Steer::all(count as u16, &map);
     for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
         let index = LcoreIndex::new(number);
@@ -323,9 +334,12 @@ fn create_lcores(
             rx.push((PortId::new(port), rx_queues.next().ok_or_else(missing)?));
             tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
         }
-        let (stack, balancer) = tables.next().context("one set of tables for each lcore")?;
+        let (mut stack, balancer) = tables.next().context("one set of tables for each lcore")?;
+        let connections = args.connections_max as usize;
+        stack.reserve_connections(memory::connections_reserved(connections));
         let lcore = Lcore {
             index,
+            watermarks,
             clock,
             pool,
             stack,

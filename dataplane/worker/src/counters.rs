@@ -68,6 +68,10 @@ worker_counters! {
     mbufs_available = "millrace_mbufs_available",
     /// Packet buffers in all, told by lcore 0 for all.
     mbufs_capacity = "millrace_mbufs_capacity",
+    /// Free buffers of the reserve for ACKs, RSTs and control, told by lcore 0 for all.
+    mbufs_reserve_available = "millrace_mbufs_reserve_available",
+    /// How short packet buffers are: 0 not, 1 no new connections are let in, 2 no payload is queued either.
+    memory_pressure = "millrace_memory_pressure",
     /// Bytes of the tables that were taken at start, told by lcore 0 for all.
     table_bytes = "millrace_table_bytes",
     /// Bytes of those tables that lay on huge pages at start, told by lcore 0 for all.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use millrace_abi::heap;
+use millrace_stack::Watermarks;
 use tracing::info;
 
 use crate::counters::Counters;
@@ -22,6 +23,32 @@ const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 /// What the process has of each kind of memory.
 const SMAPS: &str = "/proc/self/smaps_rollup";
+
+/// Buffers that only frames without payload are made of, for each lcore: two full bursts to each of sixteen ports.
+pub(crate) const RESERVED_FRAMES: u32 = 2_047;
+/// Bytes in one of them: the headroom, into which headers are written, and as much again.
+pub(crate) const RESERVED_BYTES: u16 = 256;
+
+/// Reserved buffers of all lcores.
+pub(crate) fn reserved_frames(lcores: usize) -> u32 {
+    RESERVED_FRAMES.saturating_mul(u32::try_from(lcores).unwrap_or(u32::MAX))
+}
+
+/// Free buffers of an lcore's cache at most: one and a half times its size. Others cannot see them.
+const CACHE_FRAMES_MAX: usize = 384;
+
+/// Connections that are kept for those that we open: one of 64, so that a full house can still reach its backends
+/// and probe them.
+pub(crate) fn connections_reserved(connections_max: usize) -> usize {
+    (connections_max / 64).min(4_096)
+}
+
+/// When the pool counts as short. `free` is what is free while nothing goes on: devices' rings hold the rest for good,
+/// and what other lcores may have in their caches is out of reach.
+pub(crate) fn watermarks(free: usize, lcores: usize) -> Watermarks {
+    let hidden = lcores.saturating_sub(1).saturating_mul(CACHE_FRAMES_MAX);
+    Watermarks::of(free.saturating_sub(hidden))
+}
 
 /// Views a pool of `mbufs` buffers gets. A view is needed for each segment that leaves while its buffer is still held by
 /// a device, and for each piece of a frame that the device cuts: rarely more than half of the buffers at a time.
@@ -46,12 +73,16 @@ pub(crate) fn queued_max(mbufs: u32, ports: usize, lcores: usize) -> usize {
 }
 
 /// MiB that the packet buffers and EAL need.
-pub(crate) fn mebibytes_needed(mbufs: u32, mbuf_bytes: u16) -> u32 {
+pub(crate) fn mebibytes_needed(mbufs: u32, mbuf_bytes: u16, lcores: usize) -> u32 {
     let frame = u64::from(mbuf_bytes).saturating_add(MBUF_OVERHEAD_BYTES);
     let frames = u64::from(mbufs).saturating_mul(frame);
     let views = u64::from(views(mbufs)).saturating_mul(MBUF_OVERHEAD_BYTES);
+    let reserved = u64::from(RESERVED_BYTES)
+        .saturating_add(MBUF_OVERHEAD_BYTES)
+        .saturating_mul(u64::from(reserved_frames(lcores)));
     let mebibytes = frames
         .saturating_add(views)
+        .saturating_add(reserved)
         .div_ceil(1 << 20)
         .saturating_add(FIXED_MEBIBYTES);
     u32::try_from(mebibytes).unwrap_or(u32::MAX)
@@ -128,8 +159,9 @@ mod tests {
 
     #[test]
     fn the_need_grows_with_the_buffers() {
-        assert_eq!(mebibytes_needed(65_536, 2_176), 148 + 6 + 96);
-        assert!(mebibytes_needed(u32::MAX, u16::MAX) > 1 << 20);
+        assert_eq!(mebibytes_needed(65_536, 2_176, 0), 148 + 6 + 96);
+        assert_eq!(mebibytes_needed(65_536, 2_176, 64), 148 + 6 + 56 + 96);
+        assert!(mebibytes_needed(u32::MAX, u16::MAX, 1) > 1 << 20);
     }
 
     // 300 downloads on a pool of 2,048 took every buffer, and no ACK could be received any more.

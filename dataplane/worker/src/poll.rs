@@ -7,10 +7,10 @@
 use arrayvec::ArrayVec;
 use millrace_abi::limits::PORTS_MAX;
 use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, Stage, burst_bucket, heap};
-use millrace_base::{Instant, LcoreIndex, Nanos, PortId};
+use millrace_base::{Instant, LcoreIndex, Nanos, PacketPool, PortId};
 use millrace_dpdk::{Burst, Clock, LcoreUsage, Mbuf, MbufPool, RxQueue, cycles};
 use millrace_lb::Balancer;
-use millrace_stack::{Offloads, Stack};
+use millrace_stack::{Offloads, Stack, Watermarks};
 
 use crate::account::Stopwatch;
 use crate::counters::{self, Counters, count};
@@ -21,7 +21,8 @@ use crate::tx::TxPort;
 
 /// How often counters and the heartbeat are published.
 const REPORT_INTERVAL: Nanos = Nanos::from_millis(100);
-/// Turns between two looks at control's rings while there is traffic: a look costs three cache lines.
+/// Turns between two looks at control's rings, and at how many buffers are free, while there is traffic: they cost five
+/// cache lines. In between come 8 bursts for each port, which the watermarks leave room for.
 const TURNS_PER_CONTROL_LOOK: u32 = 8;
 /// Steered frames taken in one turn: as many as a full burst from a device brings.
 const STEERED_PER_TURN_MAX: usize = 64;
@@ -31,6 +32,7 @@ pub struct Lcore {
     pub(crate) index: LcoreIndex,
     pub(crate) clock: Clock,
     pub(crate) pool: MbufPool,
+    pub(crate) watermarks: Watermarks,
     pub(crate) stack: Stack<MbufPool>,
     pub(crate) balancer: Balancer,
     pub(crate) rx: ArrayVec<(PortId, RxQueue), PORTS_MAX>,
@@ -92,6 +94,8 @@ impl Lcore {
         let mut worked = received > 0;
         if self.idler.is_quiet() || self.turns.is_multiple_of(TURNS_PER_CONTROL_LOOK) {
             worked |= self.serve_control(now);
+            let shortage = self.watermarks.judge(self.pool.available());
+            self.stack.set_shortage(shortage);
             self.stopwatch.lap(Stage::Control);
         }
         self.stack.advance(now, &mut self.pool);
@@ -263,6 +267,8 @@ impl Lcore {
             self.counters.heap_allocations = heap::allocations_after_seal();
             self.counters.mbufs_available = self.pool.bufs().available() as u64;
             self.counters.mbufs_capacity = self.pool.bufs().count() as u64;
+            let reserve = self.pool.reserve().map_or(0, |pool| pool.available());
+            self.counters.mbufs_reserve_available = reserve as u64;
         }
         counters::publish(
             &mut self.shared,
@@ -279,6 +285,7 @@ impl Lcore {
         self.state.heartbeat_nanos = now.as_nanos();
         self.state.rx_packets = self.counters.rx_frames;
         self.state.tx_packets = self.counters.tx_frames;
+        self.counters.memory_pressure = self.stack.shortage() as u64;
         self.state.sleeps = self.idler.sleeps();
         self.state.tx_bursts = TxPort::bursts_of(&self.tx);
         let (busy, idle) = (self.state.busy_cycles, self.state.idle_cycles);

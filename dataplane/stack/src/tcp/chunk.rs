@@ -218,6 +218,12 @@ impl<B> Chunks<B> {
         self.available() < self.used
     }
 
+    /// Whether less than one of `share` of what can be taken is left.
+    pub(crate) fn is_nearly_full(&self, share: usize) -> bool {
+        let slots = self.slots.len().saturating_sub(self.reserve);
+        self.available() < slots.checked_div(share).unwrap_or(0)
+    }
+
     /// What one more queue may have of the last quarter, in chunks; `None` while more than that is
     /// free.
     ///
