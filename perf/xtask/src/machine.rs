@@ -33,14 +33,31 @@ pub(crate) fn inside_unpinned(namespace: &str, program: impl AsRef<std::ffi::OsS
     command
 }
 
-/// Pins this process, and so every peer it starts from now on, to the first CPU.
-pub(crate) fn pin_peers() -> anyhow::Result<()> {
-    if cpus() > 1 {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(0);
-        rustix::thread::sched_setaffinity(None, &set)?;
+/// While this lives, this process, and so every peer it starts, runs on the first CPU.
+pub(crate) struct PinnedPeers {
+    before: rustix::thread::CpuSet,
+}
+
+impl PinnedPeers {
+    /// Pins.
+    pub(crate) fn pin() -> anyhow::Result<Self> {
+        // The answer must be that of the whole machine, also later.
+        let cpus = cpus();
+        let before = rustix::thread::sched_getaffinity(None)?;
+        if cpus > 1 {
+            let mut set = rustix::thread::CpuSet::new();
+            set.set(0);
+            rustix::thread::sched_setaffinity(None, &set)?;
+        }
+        Ok(Self { before })
     }
-    Ok(())
+}
+
+impl Drop for PinnedPeers {
+    fn drop(&mut self) {
+        // What was allowed before is allowed again; builds after a measurement use all CPUs.
+        let _ = rustix::thread::sched_setaffinity(None, &self.before);
+    }
 }
 
 /// One line: processor, CPUs, memory, kernel, huge pages, DPDK.

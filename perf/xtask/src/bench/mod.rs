@@ -1,150 +1,188 @@
-//! `cargo xtask bench`: Millrace, `HAProxy` and testpmd's bare L2 forward on the same wires, in one run.
+//! `cargo xtask bench`: everything that `perf/scenarios` asks for, side by side, in one run.
 //!
-//! All three use the same peers, the same cores and the same offload setting (off). testpmd terminates nothing: its
-//! figures are the ceiling of the wires. Each result carries its command, the commit and the machine.
+//! | room | what it runs |
+//! |---|---|
+//! | `wires` | Millrace, `HAProxy`, nginx, a bare wire and testpmd between the same kernel peers |
+//! | `forward`, `telemetry` | millrace-forward and dpdk-testpmd in turn on the same device |
+//! | `program` | programs of this workspace that measure by themselves and print JSON |
+//! | [`crate::micro`] | instruction counts |
+//!
+//! A scenario that cannot run here is skipped, loudly and on the page; a run always ends with
+//! results. Only a whole run replaces those in the tree.
 
-mod report;
+mod forward;
+mod program;
+mod telemetry;
+mod wires;
 
-use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use millrace_report::{Circumstances, Results, Row, Scenario, Skip, Work, read_scenarios};
 
-use crate::e2e::bed::{Bed, Middle, Run, Wanted};
-use crate::e2e::config_file::Device;
-use crate::e2e::peers::wrk::{self, Options};
-use crate::e2e::peers::{curl, iperf};
-use crate::e2e::{plan, topology};
-use crate::{binaries, interrupt, machine, paths, setup};
-use report::Row;
+use crate::e2e::topology;
+use crate::{interrupt, machine, micro, paths, setup};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
 pub(crate) struct BenchArguments {
-    /// Seconds of each measurement.
-    #[arg(long, default_value_t = 10)]
-    seconds: u32,
-    /// wrk's connections.
-    #[arg(long, default_value_t = 64)]
-    connections: u32,
-    /// Only these, comma separated. The result files need all three and stay as they are.
-    #[arg(long, value_delimiter = ',', value_parser = SUBJECTS)]
+    /// Only these scenarios, comma separated. The results in the tree then stay as they are.
+    #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Show the scenarios and stop.
+    #[arg(long)]
+    list: bool,
+    /// Where results go; default perf/ for a whole run, bench/ in cargo's build folder otherwise.
+    #[arg(long, value_name = "FOLDER")]
+    into: Option<PathBuf>,
+    /// Divide every duration and number of repetitions by this: a trial of the machinery.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    hurry: u32,
+    /// Measure nothing: make the page and the plots again from results.json.
+    #[arg(long, conflicts_with_all = ["only", "hurry"])]
+    page: bool,
 }
 
-/// Who sits in the middle, in the order of the table's columns.
-const SUBJECTS: [&str; 3] = ["millrace", "haproxy", "testpmd"];
+/// What every scenario of a run shares.
+pub(crate) struct Bench {
+    /// Divides durations and repetitions.
+    hurry: u32,
+    /// The figures so far, and what was left out.
+    results: Results,
+}
+
+impl Bench {
+    /// Seconds, shortened when in a hurry.
+    fn seconds(&self, seconds: u32) -> u32 {
+        (seconds / self.hurry).max(1)
+    }
+
+    /// Says and records a figure.
+    fn record(&mut self, row: Row) {
+        let unit = &row.unit;
+        println!(
+            "{:<18} {:<18} {:<34} {:>12} {unit}",
+            row.scenario,
+            row.subject,
+            row.quantity,
+            row.text()
+        );
+        self.results.rows.push(row);
+    }
+
+    /// Says and records what is not measured.
+    fn skip(&mut self, what: String, error: &anyhow::Error) {
+        let why = format!("{error:#}").replace('\n', " ");
+        println!("SKIPPED {what}: {why}");
+        self.results.skipped.push(Skip { what, why });
+    }
+}
 
 /// Runs the task with what the command line says.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
+    let perf = paths::root().join("perf");
+    let all = read_scenarios(&perf.join("scenarios"))?;
+    if arguments.list {
+        for scenario in &all {
+            println!("{:<18} {}", scenario.name, scenario.title);
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = unknown(&arguments.only, &all) {
+        bail!("there is no scenario `{unknown}`; `cargo xtask bench --list` shows all");
+    }
+    let is_whole = arguments.only.is_empty() && arguments.hurry == 1;
+    let folder = match &arguments.into {
+        Some(folder) => folder.clone(),
+        None if is_whole => perf,
+        None => paths::below_target("bench")?,
+    };
+    if arguments.page {
+        let text = std::fs::read_to_string(folder.join("results.json")).context("results.json")?;
+        let results = serde_json::from_str(&text).context("results.json")?;
+        return millrace_report::write(&folder, &all, &results);
+    }
     setup::ensure()?;
     topology::sweep_stale()?;
-    let chosen = |subject: &&str| {
-        arguments.only.is_empty() || arguments.only.iter().any(|only| only == subject)
+    let start = Instant::now();
+    let chosen =
+        |scenario: &&Scenario| arguments.only.is_empty() || arguments.only.contains(&scenario.name);
+    let mut bench = Bench {
+        hurry: arguments.hurry,
+        results: Results {
+            // Facts are read before this process pins itself.
+            circumstances: circumstances(arguments),
+            ..Results::default()
+        },
     };
-    let subjects: Vec<&str> = SUBJECTS
-        .into_iter()
-        .filter(|subject| chosen(subject))
-        .collect();
-    let binaries = if subjects.contains(&"millrace") {
-        Some(binaries::build()?)
-    } else {
-        None
-    };
-    // Facts are read before this process pins itself.
-    let facts = machine::facts();
-    let commit = machine::commit();
-    machine::pin_peers()?;
-    let logs = paths::below_target("bench-logs")?;
-    let mut rows = Vec::new();
-    for subject in subjects {
+    for scenario in all.iter().filter(chosen) {
         interrupt::check()?;
-        let middle = match (subject, &binaries) {
-            ("millrace", Some(binaries)) => Middle::Millrace(binaries.clone()),
-            ("haproxy", _) => Middle::Haproxy,
-            _ => Middle::Testpmd,
-        };
-        let run = Run {
-            middle,
-            device: Device::AfPacket,
-            lcores: 1,
-            logs: logs.clone(),
-            keep_logs: true,
-        };
-        let mut bed = Bed::make(&run, subject, &wanted()).with_context(|| subject.to_owned())?;
-        for mut row in measure(&mut bed, subject, arguments).with_context(|| subject.to_owned())? {
-            row.commit.clone_from(&commit);
-            row.machine.clone_from(&facts);
-            println!("{:<40} {:>12.2} {}", row.name, row.value, row.unit);
-            rows.push(row);
+        println!("==== {}: {}", scenario.name, scenario.title);
+        if let Err(error) = measure(&mut bench, scenario) {
+            interrupt::check()?;
+            bench.skip(scenario.name.clone(), &error);
         }
     }
-    if arguments.only.is_empty() {
-        report::write(&rows, arguments.seconds)?;
-    }
+    let Bench { mut results, .. } = bench;
+    results.circumstances.seconds = start.elapsed().as_secs();
+    millrace_report::write(&folder, &all, &results)?;
+    println!(
+        "{} figures in {} s, {} skipped: {}",
+        results.rows.len(),
+        results.circumstances.seconds,
+        results.skipped.len(),
+        folder.join("RESULTS.md").display()
+    );
     Ok(())
 }
 
-/// Good wires, and one server in each pool: a bare forward has only one, too.
-fn wanted() -> Wanted {
-    Wanted {
-        change: |settings| {
-            settings
-                .services
-                .iter_mut()
-                .for_each(|service| service.servers = 1)
-        },
-        ..Wanted::default()
+fn unknown<'a>(only: &'a [String], all: &[Scenario]) -> Option<&'a String> {
+    only.iter()
+        .find(|name| all.iter().all(|scenario| scenario.name != **name))
+}
+
+fn circumstances(arguments: &BenchArguments) -> Circumstances {
+    let mut command = "cargo xtask bench".to_owned();
+    if !arguments.only.is_empty() {
+        command += &format!(" --only {}", arguments.only.join(","));
+    }
+    if arguments.hurry > 1 {
+        command += &format!(" --hurry {}", arguments.hurry);
+    }
+    Circumstances {
+        commit: machine::commit(),
+        machine: machine::facts(),
+        command,
+        seconds: 0,
     }
 }
 
-/// What the client connects to: the VIP, or the server itself when nothing terminates.
-fn target(subject: &str) -> IpAddr {
-    if subject == "testpmd" {
-        plan::SERVERS4[0]
-    } else {
-        IpAddr::V4(plan::VIP4)
+fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
+    match &scenario.work {
+        Work::Wires { .. } => wires::measure(bench, scenario),
+        Work::Forward { .. } => forward::measure(bench, scenario),
+        Work::Program { .. } => program::measure(bench, scenario),
+        Work::Micro => count_instructions(bench, scenario),
     }
 }
 
-fn measure(bed: &mut Bed, subject: &str, arguments: &BenchArguments) -> Result<Vec<Row>> {
-    let target = target(subject);
-    let url = plan::url(target, "r");
-    curl::fetch(bed.client(), &url)?;
-    let mut rows = Vec::new();
-    for (what, headers) in [
-        ("requests_per_second", &[][..]),
-        ("connections_per_second", &["Connection: close"][..]),
-    ] {
-        let BenchArguments {
-            seconds,
-            connections,
-            ..
-        } = *arguments;
-        let load = wrk::run(
-            bed.client(),
-            &url,
-            &Options {
-                connections,
-                seconds,
-                headers,
-            },
-        )?;
-        let mut row = Row::new(
-            subject,
-            what,
-            load.requests_per_second,
-            "1/s",
-            &load.command,
-        );
-        row.errors = load.socket_errors + load.bad_answers;
-        rows.push(row);
+fn count_instructions(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
+    if !micro::has_valgrind() {
+        bail!("valgrind is not installed");
     }
-    for (what, reverse) in [("bulk_up", false), ("bulk_down", true)] {
-        let bulk = iperf::run(bed.client(), target, arguments.seconds, reverse)?;
-        let gigabits = bulk.gigabits_per_second;
-        rows.push(Row::new(subject, what, gigabits, "Gbit/s", &bulk.command));
+    for (quantity, value) in micro::count(&[], None)? {
+        bench.record(Row {
+            scenario: scenario.name.clone(),
+            subject: "millrace".to_owned(),
+            quantity,
+            value,
+            unit: "instructions".to_owned(),
+            spread: None,
+            errors: 0,
+            command: "cargo xtask micro".to_owned(),
+        });
     }
-    bed.check_alive()?;
-    Ok(rows)
+    Ok(())
 }

@@ -11,7 +11,7 @@ use super::config_file::{Device, Settings};
 use super::data::Sample;
 use super::peers::{curl, iperf, nginx::Nginx};
 use super::plan;
-use super::stand_in::{Haproxy, Testpmd};
+use super::stand_in::{StandIn, Standing};
 use super::topology::{Topology, Wire};
 use crate::binaries::Binaries;
 use crate::interrupt;
@@ -24,8 +24,7 @@ const DEFAULT_MTU: u16 = 1_500;
 /// What sits between the client and the servers.
 pub(crate) enum Dut {
     Millrace(Box<Millrace>),
-    Haproxy(Haproxy),
-    Testpmd(Testpmd),
+    StandIn(Standing),
     /// Between two lives.
     Absent,
 }
@@ -54,8 +53,7 @@ impl Default for Wanted {
 /// What to put between the client and the servers.
 pub(crate) enum Middle {
     Millrace(Binaries),
-    Haproxy,
-    Testpmd,
+    StandIn(StandIn),
 }
 
 /// What every case of a run shares.
@@ -131,14 +129,10 @@ impl Bed {
                 millrace.wait_until_ready()?;
                 (Dut::Millrace(Box::new(millrace)), servers)
             }
-            Middle::Testpmd => {
+            Middle::StandIn(who) => {
                 let servers = Servers::start(&topology, path)?;
-                (Dut::Testpmd(Testpmd::start(&topology, path)?), servers)
-            }
-            Middle::Haproxy => {
-                let servers = Servers::start(&topology, path)?;
-                let haproxy = Haproxy::start(&topology, &settings.services, path)?;
-                (Dut::Haproxy(haproxy), servers)
+                let standing = who.start(&topology, &settings.services, run.device, path)?;
+                (Dut::StandIn(standing), servers)
             }
         };
         Ok((
@@ -154,7 +148,7 @@ impl Bed {
     pub(crate) fn millrace(&mut self) -> Result<&mut Millrace> {
         match &mut self.dut {
             Dut::Millrace(millrace) => Ok(millrace),
-            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => {
+            Dut::StandIn(_) | Dut::Absent => {
                 bail!("this case needs Millrace itself")
             }
         }
@@ -177,8 +171,7 @@ impl Bed {
         self.iperf.check_alive()?;
         match &mut self.dut {
             Dut::Millrace(millrace) => millrace.check_alive(),
-            Dut::Haproxy(haproxy) => haproxy.check_alive(),
-            Dut::Testpmd(testpmd) => testpmd.check_alive(),
+            Dut::StandIn(standing) => standing.check_alive(),
             Dut::Absent => bail!("nothing is in the middle"),
         }
     }
@@ -188,7 +181,7 @@ impl Bed {
         self.check_alive()?;
         match &self.dut {
             Dut::Millrace(millrace) => millrace.check_promises(),
-            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => Ok(()),
+            Dut::StandIn(_) | Dut::Absent => Ok(()),
         }
     }
 
@@ -201,7 +194,7 @@ impl Bed {
     pub(crate) fn lcores(&self) -> usize {
         match &self.dut {
             Dut::Millrace(millrace) => millrace.settings.lcores,
-            Dut::Haproxy(_) | Dut::Testpmd(_) | Dut::Absent => 1,
+            Dut::StandIn(_) | Dut::Absent => 1,
         }
     }
 

@@ -50,7 +50,7 @@ impl Device {
     }
 
     /// The device as EAL wants it.
-    fn specification(self, side: &Side, lcores: usize, mtu: u16) -> String {
+    pub(crate) fn specification(self, side: &Side, lcores: usize, mtu: u16) -> String {
         let (index, interface) = (index_of(side), side.interface);
         match self {
             Self::AfPacket => {

@@ -38,6 +38,7 @@ use crate::paths;
 use crate::{binaries, setup};
 use bed::{Bed, Middle, Run, Wanted};
 use config_file::Device;
+use stand_in::StandIn;
 
 /// Arguments of `cargo xtask e2e`.
 #[derive(Args)]
@@ -146,7 +147,7 @@ fn run_counted(arguments: &E2eArguments) -> Result<Tally> {
             Some(folder) => Binaries::in_folder(folder),
             None => binaries::build()?,
         }),
-        Dut::Haproxy => Middle::Haproxy,
+        Dut::Haproxy => Middle::StandIn(StandIn::Haproxy),
     };
     let logs = paths::below_target("e2e-logs")?;
     let mut run = Run {

@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iputils-ping", "to look around in the demo"),
     ("libclang-dev", "bindgen"),
     ("libdpdk-dev", "dpdk-sys"),
+    ("libnginx-mod-stream", "the benchmark: nginx as a TCP proxy"),
     ("nginx-light", "demo and end to end: the servers"),
     ("nftables", "to drop and count packets on the peers"),
     ("pkg-config", "to find libdpdk"),

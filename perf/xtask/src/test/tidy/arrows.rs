@@ -40,7 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("millrace-forward", &["base", "wire", "stack", "dpdk"]),
     ("millrace-load", &["base", "wire", "stack", "dpdk"]),
-    ("xtask", &[]),
+    ("millrace-report", &[]),
+    ("xtask", &["report"]),
 ];
 
 /// Manifests that name what they may not.

@@ -1,0 +1,159 @@
+//! `RESULTS.md`: targets first, then a table, a picture and the commands of every scenario.
+
+use std::fmt::Write as _;
+
+use crate::results::{Results, Row};
+use crate::scenario::Scenario;
+use crate::verdict::{Verdict, verdicts};
+
+/// The whole page. Scenarios without a figure are left out; what was skipped is said at the end.
+pub fn page(scenarios: &[Scenario], results: &Results) -> String {
+    let about = &results.circumstances;
+    let mut page = format!(
+        "# Results\n\nMade by `{}`; do not edit. The same figures for machines: `results.json`.\n\n\
+         Commit `{}`. {}. The whole run took {} s.\n\n\
+         The machine is a shared virtual one: wall-clock figures move by 5 to 10 % from run to run when it\n\
+         is quiet, and by far more when it is not. Compare columns of one run, never runs. Instruction counts\n\
+         do not move.\n",
+        about.command, about.commit, about.machine, about.seconds
+    );
+    let judged = verdicts(scenarios, results);
+    if !judged.is_empty() {
+        page.push_str(&targets(&judged));
+    }
+    for scenario in scenarios {
+        if results.rows_of(&scenario.name).next().is_some() {
+            page.push_str(&part(scenario, results));
+        }
+    }
+    if !results.skipped.is_empty() {
+        page.push_str("\n## Not measured\n\n");
+        for skip in &results.skipped {
+            // Writing to a String does not fail.
+            let _ = writeln!(page, "* {}: {}", skip.what, skip.why);
+        }
+    }
+    page
+}
+
+fn targets(judged: &[Verdict]) -> String {
+    let mut text = String::from(
+        "\n## Targets\n\n| promise | target | measured | met |\n|---|---:|---:|---|\n",
+    );
+    for verdict in judged {
+        let met = match verdict.met {
+            Some(true) => "met",
+            Some(false) => "**no**",
+            None => "–",
+        };
+        let measured = verdict.measured.as_deref().unwrap_or("not measured");
+        let Verdict { says, target, .. } = verdict;
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "| {says} | {target} | {measured} | {met} |");
+    }
+    text
+}
+
+fn part(scenario: &Scenario, results: &Results) -> String {
+    let rows: Vec<&Row> = results.rows_of(&scenario.name).collect();
+    let subjects = in_order(rows.iter().map(|row| row.subject.as_str()));
+    let quantities = in_order(rows.iter().map(|row| row.quantity.as_str()));
+    let mut text = format!("\n## {}\n\n{}\n\n", scenario.title, scenario.about.trim());
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "| | {} |", subjects.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---:|".repeat(subjects.len()));
+    for quantity in quantities {
+        let cell = |subject: &&str| {
+            let row = results.row(&scenario.name, subject, quantity);
+            row.map_or("–".to_owned(), cell)
+        };
+        let cells: Vec<String> = subjects.iter().map(cell).collect();
+        let unit = rows.iter().find(|row| row.quantity == quantity);
+        let unit = unit.map_or("", |row| row.unit.as_str());
+        let _ = writeln!(text, "| {quantity}, {unit} | {} |", cells.join(" | "));
+    }
+    let _ = writeln!(text, "\n![{}](plots/{}.svg)", scenario.title, scenario.name);
+    text.push_str("\nCommands:\n\n");
+    for command in in_order(rows.iter().map(|row| row.command.as_str())) {
+        let of: Vec<&str> = in_order(
+            rows.iter()
+                .filter(|row| row.command == command)
+                .map(|row| row.subject.as_str()),
+        );
+        let _ = writeln!(text, "* {}: `{command}`", of.join(", "));
+    }
+    text
+}
+
+fn cell(row: &Row) -> String {
+    let spread = row.spread.map_or(String::new(), |[low, high]| {
+        let ends = [low, high].map(crate::results::digits);
+        format!(" ({} … {})", ends[0], ends[1])
+    });
+    format!("{}{spread}", row.text())
+}
+
+/// Each once, in the order of its first appearance.
+pub(crate) fn in_order<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        if !seen.contains(&word) {
+            seen.push(word);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Skip;
+    use crate::scenario::{Target, Work};
+
+    fn row(subject: &str, value: f64) -> Row {
+        Row {
+            scenario: "wires".into(),
+            subject: subject.into(),
+            quantity: "requests".into(),
+            value,
+            unit: "1/s".into(),
+            spread: (subject == "millrace").then_some([1.0, 2.0]),
+            errors: u64::from(subject == "haproxy"),
+            command: format!("wrk {subject}"),
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_verdicts_the_table_the_commands_and_what_is_missing() {
+        let scenario = Scenario {
+            name: "wires".into(),
+            title: "Through wires".into(),
+            about: "Peers.".into(),
+            work: Work::Micro,
+            targets: vec![Target {
+                row: "millrace/requests".into(),
+                at_least: Some(100.0),
+                at_most: None,
+                says: "fast enough".into(),
+            }],
+        };
+        let results = Results {
+            rows: vec![row("millrace", 250.0), row("haproxy", 99.0)],
+            skipped: vec![Skip {
+                what: "rig".into(),
+                why: "no huge pages".into(),
+            }],
+            ..Results::default()
+        };
+        let page = page(&[scenario], &results);
+        for line in [
+            "| fast enough | ≥ 100 1/s | 250 1/s | met |",
+            "| | millrace | haproxy |",
+            "| requests, 1/s | 250 (1.00 … 2.00) | 99.0 (1 errors) |",
+            "* haproxy: `wrk haproxy`",
+            "* rig: no huge pages",
+        ] {
+            assert!(page.contains(line), "{line} is missing in\n{page}");
+        }
+    }
+}
