@@ -51,6 +51,8 @@ const SNAT_PAIRS: usize = 256;
 pub struct Dataplane {
     /// The proof that EAL runs.
     pub eal: Eal,
+    /// Where frames are received into.
+    pub pool: MbufPool,
     /// The ports, for statistics and link state.
     pub ports: Vec<Port>,
     /// Each lcore's loop and where it will run.
@@ -107,6 +109,7 @@ pub fn assemble(
     let ports = ports.into_iter().map(|started| started.port).collect();
     Ok(Dataplane {
         eal,
+        pool,
         ports,
         lcores,
         region,

@@ -53,6 +53,7 @@ fn run(args: &Args) -> Result<()> {
         ports,
         lcores,
         region,
+        ..
     } = millrace_worker::boot(args, &control)?;
     let mut tasks = Vec::with_capacity(lcores.len());
     for (eal_lcore, lcore) in lcores {

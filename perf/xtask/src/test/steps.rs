@@ -109,7 +109,7 @@ pub(super) const STEPS: &[Step] = &[
 ];
 
 /// The crates that need libdpdk to build.
-const DPDK_CRATES: [&str; 10] = [
+const DPDK_CRATES: [&str; 12] = [
     "-p",
     "millrace-dpdk-sys",
     "-p",
@@ -120,6 +120,8 @@ const DPDK_CRATES: [&str; 10] = [
     "millrace-forward",
     "-p",
     "millrace-load",
+    "-p",
+    "millrace-rig",
 ];
 
 /// Runs cargo in the foreground; its output is the step's output.

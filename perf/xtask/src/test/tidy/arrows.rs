@@ -42,6 +42,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("millrace-load", &["base", "wire", "stack", "dpdk"]),
     ("millrace-report", &[]),
     ("xtask", &["report"]),
+    // It measures the real lcore beside a generator: decision 0006.
+    (
+        "millrace-rig",
+        &[
+            "base", "wire", "stack", "lb", "abi", "dpdk", "worker", "load",
+        ],
+    ),
 ];
 
 /// Manifests that name what they may not.

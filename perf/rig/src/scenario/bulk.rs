@@ -1,0 +1,106 @@
+//! Bulk data from clients to backends: every segment is received, spliced, sent and acknowledged on both sides.
+
+use anyhow::{Result, bail};
+use millrace_load::light::{Upload, UploadConfig, UploadSink};
+
+use super::{STALL_ROUNDS, finish};
+use crate::args::Args;
+use crate::plan::{SERVICE, SOURCES};
+use crate::report::Outcome;
+use crate::world::{Card, World};
+
+/// Ethernet, IP and TCP headers with timestamps, and what a link adds to a frame (preamble, checksum, gap).
+const WIRE_OVERHEAD_BYTES: f64 = 66.0;
+const HEADERS_IN_MTU_BYTES: u32 = 52;
+/// The receive window of a connection whose receiver has not tuned it yet, bytes. A sender that watches no window stays
+/// below it.
+const WINDOW_BYTES: u32 = 60_000;
+
+/// Runs it.
+pub(super) fn run(args: &Args) -> Result<Outcome> {
+    let mut world = World::new(args.setup())?;
+    let segment_bytes = u32::from(args.mtu) - HEADERS_IN_MTU_BYTES;
+    let config = UploadConfig {
+        sources: SOURCES,
+        connections: args.connections,
+        service: SERVICE,
+        segment_bytes,
+        window_segments: (WINDOW_BYTES / segment_bytes / 2 * 2).max(2),
+        key: args.key,
+    };
+    let mut upload = Upload::new(world.link(0), config);
+    let mut sink = UploadSink::new(world.link(1), segment_bytes, !args.key);
+    let now_ms = world.now_ms();
+    let mut pool = world.pool;
+    for index in 0..args.connections {
+        let outbox = &mut world.nics[0].outbox;
+        upload.open(index, now_ms, &mut pool, &mut |frame| outbox.push(frame));
+    }
+    let warm_up = u64::from(args.operations / 10);
+    let total = u64::from(args.operations) + warm_up;
+    let mut before = (world.health(), world.busy_turns);
+    // What waits for the backend's first ACK may be cut where the window of its SYN-ACK ends, which has no scale.
+    let mut cut_at_start = 0;
+    let mut stalled = 0;
+    loop {
+        let moved = sink.counts().requests;
+        let spent = round(&mut world, &mut upload, &mut sink);
+        let fresh = sink.counts().requests - moved;
+        world.meter.add(spent, fresh);
+        if moved < warm_up && moved + fresh >= warm_up {
+            world.meter.restart();
+            before = (world.health(), world.busy_turns);
+            cut_at_start = sink.counts().resegmented;
+        }
+        if moved + fresh >= total {
+            break;
+        }
+        stalled = if fresh > 0 { 0 } else { stalled + 1 };
+        if stalled > STALL_ROUNDS {
+            bail!(
+                "nothing moves any more: {:?} {:?}",
+                upload.counts(),
+                sink.counts()
+            );
+        }
+        world.listen();
+    }
+    let cost = world.meter.cost();
+    let gigabits = |bytes: f64| bytes * 8.0 * 2.6 / cost.p50;
+    let (card, target) = match args.card {
+        Card::Plain => ("checksums in software", 20.0),
+        Card::Checksum => (
+            "checksums by the card",
+            if args.mtu > 1_500 { 60.0 } else { 20.0 },
+        ),
+        Card::Tso => ("segmentation by the card", 60.0),
+    };
+    let name = format!(
+        "bulk: {} connections, MTU {}, {card}",
+        args.connections, args.mtu
+    );
+    let outcome = Outcome::new(name, "segment", cost)
+        .value(
+            "gbit/s of frames",
+            gigabits(f64::from(segment_bytes) + WIRE_OVERHEAD_BYTES),
+        )
+        .value("gbit/s of payload", gigabits(f64::from(segment_bytes)))
+        .at_most("cycles", 400.0)
+        .at_least("gbit/s of payload", target);
+    let mut peers = [*upload.counts(), *sink.counts()];
+    peers[1].resegmented -= cut_at_start;
+    Ok(finish(outcome, &world, (&before.0, before.1), &peers, &[]))
+}
+
+fn round(world: &mut World, upload: &mut Upload, sink: &mut UploadSink) -> u64 {
+    let now_ms = world.now_ms();
+    let mut pool = world.pool;
+    let [front, back] = &mut world.nics;
+    front.serve(|frame, outbox| {
+        upload.handle(frame, now_ms, &mut pool, &mut |data| outbox.push(data));
+    });
+    back.serve(|frame, outbox| {
+        sink.handle(frame, now_ms, &mut pool, &mut |ack| outbox.push(ack));
+    });
+    world.turn()
+}

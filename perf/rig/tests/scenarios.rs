@@ -1,0 +1,89 @@
+//! Every scenario, small: the counts are right and nothing goes wrong. Cycles are not asserted.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs a scenario of a few thousand operations and returns what it says.
+fn outcome(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_millrace-rig"))
+        .args(arguments)
+        .args(["--json", "--cpu=0", "--connections-max=8192", "--chunk=32"])
+        .output()
+        .expect("the rig starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text} {problem}");
+    serde_json::from_str(&text).expect("one object")
+}
+
+/// A run in which nothing was lost, copied or allocated.
+fn assert_clean(outcome: &Value) {
+    assert_eq!(outcome["errors"], serde_json::json!({}), "{outcome}");
+    assert_eq!(outcome["copied_bytes"], 0, "{outcome}");
+    assert_eq!(outcome["heap_allocations"], 0, "{outcome}");
+}
+
+#[test]
+fn short_sessions_open_answer_and_close_whoever_closes() {
+    for options in [&[][..], &["--client-closes"], &["--card=plain"]] {
+        let arguments = [&["short", "--operations=2000"], options].concat();
+        let outcome = outcome(&arguments);
+        assert_clean(&outcome);
+        assert!(outcome["cycles"]["operations"].as_u64() >= Some(1_900));
+        // Both handshakes, a request and a response on either side, and what closes them.
+        let frames = outcome["frames_per_operation"].as_f64().expect("a number");
+        assert!((14.0..22.0).contains(&frames), "{frames} frames a session");
+    }
+}
+
+#[test]
+fn two_lcores_serve_what_is_delivered_to_the_wrong_one() {
+    let outcome = outcome(&[
+        "short",
+        "--operations=2000",
+        "--lcores=2",
+        "--wrong-delivery",
+    ]);
+    assert_clean(&outcome);
+}
+
+#[test]
+fn requests_on_open_connections_are_all_answered() {
+    let outcome = outcome(&["keepalive", "--operations=5000", "--connections=500"]);
+    assert_clean(&outcome);
+    assert!(outcome["cycles"]["operations"].as_u64() >= Some(4_900));
+}
+
+#[test]
+fn bulk_data_arrive_uncut_with_every_kind_of_card() {
+    for options in [&["--card=plain"][..], &["--card=tso"], &["--mtu=9000"]] {
+        let bulk = ["bulk", "--operations=20000", "--connections=8"];
+        assert_clean(&outcome(&[&bulk[..], options].concat()));
+    }
+}
+
+#[test]
+fn idle_sessions_stay_and_wake_up() {
+    let outcome = outcome(&["idle", "--connections=5000", "--wakes=200", "--lcores=2"]);
+    assert_clean(&outcome);
+    assert_eq!(outcome["values"]["sessions open at the end"], 5_000.0);
+    assert_eq!(outcome["values"]["wakes answered"], 200.0);
+}
+
+#[test]
+fn established_sessions_get_every_answer_while_others_flood_and_crowd() {
+    for scenario in ["flood", "shed"] {
+        let outcome = outcome(&[
+            scenario,
+            "--operations=5000",
+            "--connections=500",
+            "--lcores=2",
+        ]);
+        assert_clean(&outcome);
+        assert!(
+            outcome["values"]["requests answered"].as_f64() >= Some(5_000.0),
+            "{outcome}"
+        );
+    }
+}
