@@ -38,4 +38,4 @@ pub use id::{BackendId, LcoreIndex, ListenerId, PoolId, PortId, VlanId};
 pub use rng::Rng;
 pub use seq::SeqNumber;
 pub use slab::{Key, Slab};
-pub use time::{Instant, Micros, Nanos};
+pub use time::{Instant, Micros, Nanos, Stamp};

@@ -51,8 +51,31 @@ pub struct Slab<T> {
 
 struct Slot<T> {
     generation: u32,
-    next_free: u32,
-    value: Option<T>,
+    content: Content<T>,
+}
+
+/// The link of a free slot lies where the value was: it costs no memory of its own.
+enum Content<T> {
+    Free(u32),
+    Used(T),
+}
+
+impl<T> Slot<T> {
+    #[inline]
+    fn value(&self) -> Option<&T> {
+        match &self.content {
+            Content::Used(value) => Some(value),
+            Content::Free(_) => None,
+        }
+    }
+
+    #[inline]
+    fn value_mut(&mut self) -> Option<&mut T> {
+        match &mut self.content {
+            Content::Used(value) => Some(value),
+            Content::Free(_) => None,
+        }
+    }
 }
 
 const NO_SLOT: u32 = u32::MAX;
@@ -71,8 +94,7 @@ impl<T> Slab<T> {
             };
             slots.push(Slot {
                 generation: 1,
-                next_free,
-                value: None,
+                content: Content::Free(next_free),
             });
         }
         Self {
@@ -88,8 +110,11 @@ impl<T> Slab<T> {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Err(value);
         };
-        self.free_head = slot.next_free;
-        slot.value = Some(value);
+        let Content::Free(next_free) = slot.content else {
+            return Err(value);
+        };
+        self.free_head = next_free;
+        slot.content = Content::Used(value);
         self.len = self.len.saturating_add(1);
         Ok(Key {
             index,
@@ -103,20 +128,25 @@ impl<T> Slab<T> {
         if slot.generation != key.generation {
             return None;
         }
-        let value = slot.value.take()?;
+        if matches!(slot.content, Content::Free(_)) {
+            return None;
+        }
         // Generation 0 belongs to `Key::NONE`.
         slot.generation = slot.generation.wrapping_add(1).max(1);
-        slot.next_free = self.free_head;
+        let content = core::mem::replace(&mut slot.content, Content::Free(self.free_head));
         self.free_head = key.index;
         self.len = self.len.saturating_sub(1);
-        Some(value)
+        match content {
+            Content::Used(value) => Some(value),
+            Content::Free(_) => None,
+        }
     }
 
     /// The value of this key.
     pub fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         if slot.generation == key.generation {
-            slot.value.as_ref()
+            slot.value()
         } else {
             None
         }
@@ -125,14 +155,14 @@ impl<T> Slab<T> {
     /// The value of an occupied slot, whatever its key.
     #[inline]
     pub fn get_at(&self, index: u32) -> Option<&T> {
-        self.slots.get(index as usize)?.value.as_ref()
+        self.slots.get(index as usize)?.value()
     }
 
     /// The value of this key.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation {
-            slot.value.as_mut()
+            slot.value_mut()
         } else {
             None
         }
@@ -145,13 +175,13 @@ impl<T> Slab<T> {
         if a.generation != first.generation || b.generation != second.generation {
             return None;
         }
-        a.value.as_mut().zip(b.value.as_mut())
+        a.value_mut().zip(b.value_mut())
     }
 
     /// The present key of an occupied slot.
     pub fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
-        slot.value.is_some().then_some(Key {
+        slot.value().is_some().then_some(Key {
             index,
             generation: slot.generation,
         })
@@ -184,7 +214,7 @@ impl<T> Slab<T> {
                 index: index as u32,
                 generation: slot.generation,
             };
-            slot.value.as_ref().map(|value| (key, value))
+            slot.value().map(|value| (key, value))
         })
     }
 }

@@ -76,7 +76,8 @@ pub struct Occupancy {
     pub tuples: usize,
     /// Queued segments, received and to be sent.
     pub chunks: usize,
-    /// Connections that hold data before its turn, or wait for what is lost: states on the shelves.
+    /// States that connections hold for a while: of data before its turn, of loss, of congestion
+    /// avoidance.
     pub disordered: usize,
     /// Connections with a timer.
     pub timers: usize,

@@ -2,9 +2,10 @@
 
 use core::marker::PhantomData;
 
-use millrace_base::{Instant, ListenerId, PacketBuf, PacketPool};
+use millrace_base::{ListenerId, PacketBuf, PacketPool, Stamp};
 
 use crate::flow::FlowId;
+use crate::limits::LISTENERS_MAX;
 use crate::network::HopCache;
 use crate::tcp::{Connection, Ready};
 
@@ -20,8 +21,8 @@ pub(crate) struct Slot {
 pub(crate) struct Meta {
     /// The application's number for it.
     pub(crate) user: u64,
-    /// Who accepted it.
-    pub(crate) listener: Option<ListenerId>,
+    /// The number of the listener that accepted it, or `NO_LISTENER`.
+    listener: u16,
     pub(crate) hop: HopCache,
     /// News not yet told.
     pub(crate) news: Ready,
@@ -38,15 +39,21 @@ pub(crate) struct Meta {
     pub(crate) in_order: bool,
     /// Counted in `TcpCurrEstab`.
     pub(crate) established: bool,
-    /// Since when output is impossible for want of a route or a neighbour.
-    pub(crate) blocked_since: Option<Instant>,
+    /// Since when output is impossible for want of a route or a neighbour; `NEVER` when it is not.
+    pub(crate) blocked_since: Stamp,
 }
+
+const NO_LISTENER: u16 = u16::MAX;
+const _: () = assert!(LISTENERS_MAX <= NO_LISTENER as usize);
 
 impl Meta {
     pub(crate) const fn new(user: u64, listener: Option<ListenerId>) -> Self {
         Self {
             user,
-            listener,
+            listener: match listener {
+                Some(listener) => listener.number(),
+                None => NO_LISTENER,
+            },
             hop: HopCache::EMPTY,
             news: Ready::NONE,
             in_backlog: listener.is_some(),
@@ -55,8 +62,13 @@ impl Meta {
             end_told: false,
             in_order: false,
             established: false,
-            blocked_since: None,
+            blocked_since: Stamp::NEVER,
         }
+    }
+
+    /// Who accepted it; `None` for connections of our own.
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        (self.listener != NO_LISTENER).then_some(ListenerId::new(self.listener))
     }
 }
 

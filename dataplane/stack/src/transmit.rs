@@ -5,7 +5,9 @@
 //! queued delays the next by at most `TRANSMIT_QUOTA_FRAMES` frames. Who meets an unresolved
 //! neighbour leaves the line and waits for that neighbour.
 
-use millrace_base::{Address, FlowTuple, Instant, Key, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_base::{
+    Address, FlowTuple, Instant, Key, Nanos, PacketBuf, PacketPool, SeqNumber, Stamp,
+};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 
 use crate::limits::{BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_QUOTA_FRAMES};
@@ -174,7 +176,7 @@ impl<P: PacketPool> Stack<P> {
             self.output.remove(index);
             return true;
         };
-        slot.meta.blocked_since = None;
+        slot.meta.blocked_since = Stamp::NEVER;
         let (mut room, mut frames, mut bytes) = (true, 0u64, 0u64);
         let mut env = Env {
             now,
@@ -241,7 +243,10 @@ impl<P: PacketPool> Stack<P> {
         if slot.meta.over {
             return;
         }
-        let since = *slot.meta.blocked_since.get_or_insert(now);
+        if slot.meta.blocked_since.is_never() {
+            slot.meta.blocked_since = Stamp::of(now);
+        }
+        let since = slot.meta.blocked_since.instant();
         let mut no_pool = Self::no_pool();
         let mut env = Env {
             now,

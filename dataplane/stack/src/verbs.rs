@@ -49,7 +49,7 @@ impl<P: PacketPool> Stack<P> {
             if ready.is_empty() {
                 continue;
             }
-            let Meta { user, listener, .. } = slot.meta;
+            let (user, listener) = (slot.meta.user, slot.meta.listener());
             self.leave_backlog(key);
             if ready.contains(Ready::CLOSED) {
                 self.free(key);
@@ -342,7 +342,7 @@ impl<P: PacketPool> Stack<P> {
     /// Whether `connect` made this connection.
     fn is_opened(&self, key: Key) -> bool {
         let slot = self.connections.get(key);
-        slot.is_some_and(|slot| slot.meta.listener.is_none())
+        slot.is_some_and(|slot| slot.meta.listener().is_none())
     }
 
     /// The tuple of a connection belongs to nobody any more.
@@ -392,7 +392,7 @@ impl<P: PacketPool> Stack<P> {
         }
         let pending = slot
             .meta
-            .listener
+            .listener()
             .and_then(|id| self.listeners.pending_mut(id));
         if let Some(pending) = pending {
             pending.accepted = pending.accepted.saturating_sub(1);

@@ -10,7 +10,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{Instant, Micros, Nanos, PacketPool};
+use millrace_base::{Instant, Micros, Nanos, PacketPool, Stamp};
 
 use super::config::TcpTunables;
 use super::congestion::Acked;
@@ -160,9 +160,10 @@ impl Connection {
             unacked > mss && self.window.wanted(self.receive.bytes(), mss) >= self.window.size();
         if many || self.ack.is_quick() || !self.reassembly.is_empty() {
             self.ack.send_now();
-        } else if unacked > 0 && self.timers.delayed_ack == Instant::NEVER {
+        } else if unacked > 0 && self.timers.delayed_ack.is_never() {
             let delay = tunables.tcp_delack_min_ms.min(tunables.tcp_delack_max_ms);
-            self.timers.delayed_ack = now.after(Nanos::from_millis(delay.into()));
+            self.timers.delayed_ack =
+                Stamp::not_before(now.after(Nanos::from_millis(delay.into())));
         }
     }
 
@@ -264,10 +265,10 @@ impl Connection {
     /// SND.UNA advanced: what was waiting for that.
     fn on_advance<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> ControlFlow<Disposition> {
         self.recovery.timeouts = 0;
-        self.recovery.stalled_since = Instant::NEVER;
+        self.recovery.stalled_since = Stamp::NEVER;
         self.rtt.end_backoff();
         // RFC 6298 section 5.2 and 5.3: off when all is acknowledged, else from now.
-        self.timers.retransmit = Instant::NEVER;
+        self.timers.retransmit = Stamp::NEVER;
         self.update_retransmit_timer(env.now, env.tunables);
         self.tell_writable(env.tunables);
         if self.fin_queued && self.una.after(self.send.end()) {
@@ -327,13 +328,14 @@ impl Connection {
 
     /// Growth of the congestion window outside of recovery.
     #[inline]
-    pub(super) fn grow(&mut self, bytes: u32, now: Instant) {
+    pub(super) fn grow<P: PacketPool>(&mut self, env: &mut Env<'_, P>, bytes: u32) {
         if bytes > 0 && self.recovery.phase != Phase::Recovery {
-            self.congestion.on_ack(Acked {
+            let acked = Acked {
                 bytes,
                 srtt: self.rtt.srtt(),
-                now,
-            });
+                now: env.now,
+            };
+            self.congestion.on_ack(&mut env.chunks.epochs, acked);
         }
     }
 }

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use millrace_base::{Instant, PacketBuf, SeqNumber};
 
+use super::congestion::Epoch;
 use super::reassembly::Reorder;
 use super::recovery::scoreboard::Trail;
 use super::shelf::Shelf;
@@ -77,6 +78,9 @@ pub(crate) struct Chunks<B> {
     pub(crate) reorders: Shelf<Reorder>,
     /// Where the walks over sent data stand, while some of it is SACKed or lost.
     pub(crate) trails: Shelf<Trail>,
+    /// Epochs of congestion avoidance. Idle connections may hold some; without one, CUBIC grows as
+    /// Reno does.
+    pub(crate) epochs: Shelf<Epoch>,
 }
 
 impl<B> Chunk<B> {
@@ -192,6 +196,7 @@ impl<B> Chunks<B> {
             reserve,
             reorders: Shelf::new(buffers),
             trails: Shelf::new(buffers),
+            epochs: Shelf::new(buffers),
         }
     }
 
@@ -202,7 +207,8 @@ impl<B> Chunks<B> {
 
     /// States on the shelves: 0 when nothing leaks.
     pub(crate) fn disordered(&self) -> usize {
-        self.reorders.used().saturating_add(self.trails.used())
+        let waiting = self.reorders.used().saturating_add(self.trails.used());
+        waiting.saturating_add(self.epochs.used())
     }
 
     /// Chunks that can still be taken.

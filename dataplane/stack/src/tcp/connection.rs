@@ -6,7 +6,7 @@
 //! `output.rs`, time passes in `timeout.rs`; how it begins is in `handshake.rs`. Every verb takes
 //! what it needs of the world as `Env`.
 
-use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, invariant};
+use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, Stamp, invariant};
 
 use super::ack::AckPolicy;
 use super::chunk::{Chunks, NONE};
@@ -79,8 +79,8 @@ pub(crate) struct Connection {
     /// When a segment that should not have come was answered last, in milliseconds; 0 is never.
     pub(super) challenged_at_ms: u32,
     /// The last time data left, and the last time anything arrived.
-    pub(super) sent_at: Instant,
-    pub(super) received_at: Instant,
+    pub(super) sent_at: Stamp,
+    pub(super) received_at: Stamp,
     pub(super) bytes_received: u64,
     pub(super) bytes_acked: u64,
     pub(super) retransmissions: u32,
@@ -111,7 +111,7 @@ pub struct Received {
 
 /// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md,
 /// decision 5).
-pub(crate) const CONNECTION_BYTES_MAX: usize = 512;
+pub(crate) const CONNECTION_BYTES_MAX: usize = 384;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 
 impl Connection {
@@ -162,8 +162,8 @@ impl Connection {
             peer_mss: super::options::MSS_DEFAULT,
             mtu,
             challenged_at_ms: 0,
-            sent_at: now,
-            received_at: now,
+            sent_at: Stamp::of(now),
+            received_at: Stamp::of(now),
             bytes_received: 0,
             bytes_acked: 0,
             retransmissions: 0,
@@ -210,7 +210,7 @@ impl Connection {
             spliced.bytes = spliced.bytes.wrapping_add(len);
         }
         count!(env.stats.payload_spliced_bytes, u64::from(spliced.bytes));
-        self.on_read(spliced.bytes, env.now);
+        self.on_read(spliced.bytes, env.now, env.tunables);
         to.update_retransmit_timer(env.now, env.tunables);
         spliced.end_of_stream = self.is_at_end();
         spliced
@@ -247,7 +247,7 @@ impl Connection {
     ) -> Received {
         let bytes = self.receive.copy_to(env.chunks, out);
         count!(env.stats.payload_copied_bytes, bytes as u64);
-        self.on_read(bytes as u32, env.now);
+        self.on_read(bytes as u32, env.now, env.tunables);
         Received {
             bytes,
             end_of_stream: self.is_at_end(),
@@ -360,6 +360,7 @@ impl Connection {
         self.send.clear(chunks);
         self.receive.clear(chunks);
         self.reassembly.clear(chunks);
+        self.congestion.release(&mut chunks.epochs);
     }
 
     /// Takes note of a path with another MTU: from the route, or from a router's complaint (RFC
@@ -526,7 +527,7 @@ impl Connection {
     }
 
     /// The application took `bytes`: the window may open.
-    fn on_read(&mut self, bytes: u32, now: Instant) {
+    fn on_read(&mut self, bytes: u32, now: Instant, tunables: &TcpTunables) {
         if bytes == 0 {
             return;
         }
@@ -534,7 +535,8 @@ impl Connection {
         let unread = self.receive.bytes();
         let tell = self.window.on_taken(bytes, unread, mss);
         let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
-        self.window.adjust(now, rtt, mss);
+        let limit_max = tunables.receive_window_max();
+        self.window.adjust(now, rtt, mss, limit_max);
         if tell && self.state.may_receive_data() {
             self.ack.send_now();
         }

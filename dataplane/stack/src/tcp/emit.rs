@@ -7,7 +7,7 @@
 //! What is sent and when is the business of `turn.rs` and `output.rs`; what the headers look like
 //! below TCP is `path.rs`'s.
 
-use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
+use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 
 use super::connection::Connection;
@@ -184,6 +184,6 @@ impl Connection {
     #[inline]
     pub(super) fn on_ack_sent(&mut self) {
         self.ack.on_sent();
-        self.timers.delayed_ack = Instant::NEVER;
+        self.timers.delayed_ack = Stamp::NEVER;
     }
 }

@@ -5,7 +5,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber};
+use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber, Stamp};
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
@@ -202,7 +202,7 @@ impl Connection {
         let since_first = env
             .now
             .as_millis()
-            .saturating_sub(self.received_at.as_millis());
+            .saturating_sub(self.received_at.instant().as_millis());
         let elapsed = self.timestamps.elapsed(stamps.echo, env.now);
         elapsed.is_none_or(|elapsed| {
             u64::from(elapsed.as_micros() / 1_000) > since_first.saturating_add(1)
@@ -218,7 +218,8 @@ impl Connection {
     fn on_syn_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) {
         self.una = segment.ack;
         if self.recovery.timeouts == 0 {
-            self.rtt.sample(env.now.since(self.sent_at).to_micros());
+            self.rtt
+                .sample(env.now.since(self.sent_at.instant()).to_micros());
         } else {
             // Karn: the answer may be to any of the SYNs, unless a timestamp tells which.
             match segment
@@ -257,7 +258,8 @@ impl Connection {
         if !self.passive {
             // Simultaneous open: one sample, if the SYN went out once.
             if self.recovery.timeouts == 0 {
-                self.rtt.sample(env.now.since(self.sent_at).to_micros());
+                self.rtt
+                    .sample(env.now.since(self.sent_at.instant()).to_micros());
             } else {
                 self.rtt.distrust_handshake();
             }
@@ -282,12 +284,12 @@ impl Connection {
             self.congestion.cwnd = u32::from(self.mss);
         }
         self.recovery.timeouts = 0;
-        self.recovery.stalled_since = Instant::NEVER;
+        self.recovery.stalled_since = Stamp::NEVER;
         self.recovery.point = self.una;
         self.rtt.end_backoff();
-        self.timers.retransmit = Instant::NEVER;
-        self.sent_at = env.now;
-        self.received_at = env.now;
+        self.timers.retransmit = Stamp::NEVER;
+        self.sent_at = Stamp::of(env.now);
+        self.received_at = Stamp::of(env.now);
         self.ack.enter_quick_mode();
         self.arm_keepalive(env.now, env.tunables);
     }

@@ -6,7 +6,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{PacketBuf, PacketPool, SeqNumber};
+use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
 
 use super::chunk::ChunkQueue;
 use super::connection::Connection;
@@ -78,7 +78,7 @@ impl Connection {
         if self.state == State::SynReceived {
             self.check_ack_of_syn_ack(env, segment)?;
         }
-        self.received_at = env.now;
+        self.received_at = Stamp::of(env.now);
         self.process_ack(env, segment)
     }
 
@@ -407,8 +407,7 @@ impl Connection {
 
     /// The connection's tuple is handed to a record; received data may still wait here.
     pub(super) fn enter_time_wait<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
-        let ack_now =
-            self.ack.due() > 0 || self.timers.delayed_ack != millrace_base::Instant::NEVER;
+        let ack_now = self.ack.due() > 0 || !self.timers.delayed_ack.is_never();
         let record = TimeWaitRecord {
             tuple: self.tuple,
             snd_nxt: self.nxt,

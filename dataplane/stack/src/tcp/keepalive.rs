@@ -4,7 +4,7 @@
 //! A probe carries no data: its sequence number is one before what the peer expects, so that a live
 //! peer must answer (Linux: `tcp_xmit_probe_skb`; SHLD-12).
 
-use millrace_base::{Instant, Nanos, PacketPool};
+use millrace_base::{Instant, Nanos, PacketPool, Stamp};
 
 use super::config::TcpTunables;
 use super::connection::Connection;
@@ -21,9 +21,9 @@ impl Connection {
             return;
         }
         self.timers.idle = if self.options.keepalive && self.state.is_synchronized() {
-            now.after(Nanos::from_secs(tunables.tcp_keepalive_time.into()))
+            Stamp::not_before(now.after(Nanos::from_secs(tunables.tcp_keepalive_time.into())))
         } else {
-            Instant::NEVER
+            Stamp::NEVER
         };
     }
 
@@ -33,12 +33,12 @@ impl Connection {
         // Never below 3.5 RTO (behaviour: A28-1).
         let rto = self.rtt.base(tunables).times(7).as_nanos() / 2;
         let limit = Nanos::from_secs(tunables.tcp_fin_timeout.into()).max(Nanos::new(rto));
-        self.timers.idle = now.after(limit);
+        self.timers.idle = Stamp::not_before(now.after(limit));
     }
 
     /// The idle timer expired.
     pub(super) fn on_idle_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
-        self.timers.idle = Instant::NEVER;
+        self.timers.idle = Stamp::NEVER;
         if self.orphan && self.state == State::FinWait2 {
             // Linux drops the mini-socket silently; what the peer still sends meets a RST as for no
             // connection.
@@ -49,15 +49,15 @@ impl Connection {
             return Disposition::Continue;
         }
         let idle = Nanos::from_secs(env.tunables.tcp_keepalive_time.into());
-        let silent = env.now.since(self.received_at);
+        let silent = env.now.since(self.received_at.instant());
         // MUST-26: only an idle connection is probed. Data in flight has its own timer.
         if self.una != self.nxt || self.unsent_bytes() > 0 || silent < idle {
             let from = if silent < idle {
-                self.received_at
+                self.received_at.instant()
             } else {
                 env.now
             };
-            self.timers.idle = from.after(idle);
+            self.timers.idle = Stamp::not_before(from.after(idle));
             return Disposition::Continue;
         }
         // MUST-29: one lost answer proves nothing.
@@ -70,7 +70,7 @@ impl Connection {
         self.probe_pending = true;
         count!(env.stats.tcp_keep_alive);
         let interval = Nanos::from_secs(env.tunables.tcp_keepalive_intvl.into());
-        self.timers.idle = env.now.after(interval);
+        self.timers.idle = Stamp::not_before(env.now.after(interval));
         Disposition::Continue
     }
 

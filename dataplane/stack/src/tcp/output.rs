@@ -4,7 +4,7 @@
 //! In which order they leave, and new data, is `turn.rs`'s business; how a frame is made,
 //! `emit.rs`'s.
 
-use millrace_base::{Instant, PacketPool, SeqNumber};
+use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::chunk::NONE;
@@ -50,7 +50,7 @@ impl Connection {
             }
         } else {
             self.end_probing();
-            self.timers.retransmit = Instant::NEVER;
+            self.timers.retransmit = Stamp::NEVER;
         }
     }
 
@@ -208,12 +208,12 @@ impl Connection {
             return;
         }
         let rto = self.rtt.rto(env.tunables).as_nanos().max(1);
-        let idle = env.now.since(self.sent_at).as_nanos();
+        let idle = env.now.since(self.sent_at.instant()).as_nanos();
         let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
             self.congestion
-                .on_idle(timeouts, env.tunables.tcp_init_cwnd);
-            self.sent_at = env.now;
+                .on_idle(&mut env.chunks.epochs, timeouts, env.tunables.tcp_init_cwnd);
+            self.sent_at = Stamp::of(env.now);
         }
     }
 
@@ -259,7 +259,7 @@ impl Connection {
             count!(env.stats.tcp_syn_retrans);
             self.retransmissions = self.retransmissions.saturating_add(1);
         }
-        self.sent_at = env.now;
+        self.sent_at = Stamp::of(env.now);
         if !self.timers.runs(Purpose::Retransmit) {
             self.timers
                 .arm(Purpose::Retransmit, env.now, self.rtt.rto(env.tunables));
@@ -285,7 +285,7 @@ impl Connection {
             count!(env.stats.tcp_out_segs);
             self.nxt = seq.plus(1);
         }
-        self.sent_at = env.now;
+        self.sent_at = Stamp::of(env.now);
         self.on_ack_sent();
         Some(frame)
     }

@@ -1,7 +1,7 @@
 //! Time passes, and the network below says no: what happens to a connection without a segment from
 //! its peer.
 
-use millrace_base::{Instant, PacketPool};
+use millrace_base::{PacketPool, Stamp};
 
 use super::connection::Connection;
 use super::segment::{CloseReason, Disposition, Env};
@@ -23,7 +23,7 @@ impl Connection {
     /// Does whatever is due at `env.now`; early calls do nothing.
     pub(crate) fn on_timer<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         if self.timers.delayed_ack.is_due(env.now) {
-            self.timers.delayed_ack = Instant::NEVER;
+            self.timers.delayed_ack = Stamp::NEVER;
             count!(env.stats.delayed_acks);
             self.ack.end_ping_pong();
             self.ack.send_now();

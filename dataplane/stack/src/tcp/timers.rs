@@ -5,7 +5,7 @@
 //! gives way to the FIN-WAIT-2 limit of an orphan. There is no list of timers and nothing to
 //! cancel: `NEVER` is "off", and a wheel that fires early finds nothing due.
 
-use millrace_base::{Instant, Nanos};
+use millrace_base::{Instant, Nanos, Stamp};
 
 /// What the first timer is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,11 +20,11 @@ pub(crate) enum Purpose {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     /// Retransmission or probing.
-    pub(crate) retransmit: Instant,
+    pub(crate) retransmit: Stamp,
     /// The ACK that waits for company.
-    pub(crate) delayed_ack: Instant,
+    pub(crate) delayed_ack: Stamp,
     /// Keep-alive, or the end of an orphan in FIN-WAIT-2.
-    pub(crate) idle: Instant,
+    pub(crate) idle: Stamp,
     /// What `retransmit` is for.
     pub(crate) purpose: Purpose,
 }
@@ -32,9 +32,9 @@ pub(crate) struct Timers {
 impl Timers {
     /// All off.
     pub(crate) const OFF: Self = Self {
-        retransmit: Instant::NEVER,
-        delayed_ack: Instant::NEVER,
-        idle: Instant::NEVER,
+        retransmit: Stamp::NEVER,
+        delayed_ack: Stamp::NEVER,
+        idle: Stamp::NEVER,
         purpose: Purpose::Retransmit,
     };
 
@@ -42,18 +42,19 @@ impl Timers {
     #[inline]
     pub(crate) fn arm(&mut self, purpose: Purpose, now: Instant, span: Nanos) {
         self.purpose = purpose;
-        self.retransmit = now.after(span);
+        self.retransmit = Stamp::not_before(now.after(span));
     }
 
     /// Whether the first timer runs for this purpose.
     #[inline]
     pub(crate) fn runs(&self, purpose: Purpose) -> bool {
-        self.retransmit != Instant::NEVER && self.purpose == purpose
+        !self.retransmit.is_never() && self.purpose == purpose
     }
 
     /// The earliest deadline.
     #[inline]
     pub(crate) fn next(&self) -> Instant {
-        self.retransmit.min(self.delayed_ack).min(self.idle)
+        let [first, second, third] = [self.retransmit, self.delayed_ack, self.idle];
+        first.instant().min(second.instant()).min(third.instant())
     }
 }

@@ -7,7 +7,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::PacketPool;
+use millrace_base::{PacketPool, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::chunk::NONE;
@@ -206,7 +206,7 @@ impl Connection {
         count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
         self.recovery.sent = self.recovery.sent.saturating_add(sent.bytes);
         self.ack.on_data_sent(env.now, env.tunables);
-        self.sent_at = env.now;
+        self.sent_at = Stamp::of(env.now);
         self.probe_pending = false;
     }
 

@@ -6,7 +6,7 @@
 //! measures the round trip of the *receiver*, this takes the sender's estimate of the same
 //! connection, which a balancer always has.
 
-use millrace_base::{Instant, SeqNumber};
+use millrace_base::{Instant, SeqNumber, Stamp};
 
 use super::config::TcpTunables;
 
@@ -21,11 +21,10 @@ pub(crate) struct ReceiveWindow {
     edge: SeqNumber,
     /// Bytes that may wait for the application.
     limit: u32,
-    limit_max: u32,
     /// Bytes the application took since `measured_at`, and in the round trip before.
     taken: u32,
     taken_before: u32,
-    measured_at: Instant,
+    measured_at: Stamp,
     /// What we shift by; 0 unless both SYNs carried the option.
     pub(crate) scale: u8,
     /// The last window field sent was 0.
@@ -60,11 +59,10 @@ impl ReceiveWindow {
             acked: SeqNumber::new(0),
             edge: SeqNumber::new(0),
             limit,
-            limit_max: tunables.receive_window_max(),
             taken: 0,
             // Linux starts from the initial congestion window of the peer: 10 segments.
             taken_before: limit.min(14_600),
-            measured_at: now,
+            measured_at: Stamp::of(now),
             scale: 0,
             zero: false,
             pressed: false,
@@ -80,7 +78,6 @@ impl ReceiveWindow {
         if scale == 0 {
             // RFC 7323 section 2.2: without the option the field is all there is.
             self.limit = self.limit.min(0xffff);
-            self.limit_max = self.limit_max.min(0xffff);
         }
     }
 
@@ -185,10 +182,15 @@ impl ReceiveWindow {
     }
 
     /// Grows the limit when the application kept up for one round trip (Linux:
-    /// `tcp_rcv_space_adjust`).
+    /// `tcp_rcv_space_adjust`), to `limit_max` at most; without scaling the field is the limit.
     #[inline]
-    pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32) {
-        let elapsed = now.since(self.measured_at);
+    pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32, limit_max: u32) {
+        let limit_max = if self.scale == 0 {
+            limit_max.min(0xffff)
+        } else {
+            limit_max
+        };
+        let elapsed = now.since(self.measured_at.instant());
         if elapsed.as_micros() < u64::from(rtt_micros) || rtt_micros == 0 {
             return;
         }
@@ -198,11 +200,11 @@ impl ReceiveWindow {
             // Slow start doubles each round trip: leave room for the next one as well.
             let grown = self.taken.saturating_sub(self.taken_before);
             let wanted = wanted.saturating_add(grown.saturating_mul(2));
-            self.limit = self.limit.max(wanted.min(self.limit_max));
+            self.limit = self.limit.max(wanted.min(limit_max));
             self.taken_before = self.taken;
         }
         self.taken = 0;
-        self.measured_at = now;
+        self.measured_at = Stamp::of(now);
     }
 
     fn round_down(&self, bytes: u32) -> u32 {
@@ -259,13 +261,14 @@ mod tests {
     // Linux: tcp_rcv_space_adjust.
     #[test]
     fn the_limit_follows_what_the_application_takes_per_round_trip() {
+        const MAX: u32 = 3_145_728;
         let mut window = window(7);
         let mut now = Instant::ZERO;
         for round in 1u64..20 {
             let taken = window.limit();
             window.on_taken(taken, 0, MSS);
             now = Instant::from_millis(round * 10);
-            window.adjust(now, 10_000, MSS);
+            window.adjust(now, 10_000, MSS, MAX);
         }
         assert_eq!(window.limit(), 3_145_728);
         let before = window.limit();
@@ -274,6 +277,7 @@ mod tests {
             now.after(millrace_base::Nanos::from_millis(10)),
             10_000,
             MSS,
+            MAX,
         );
         assert_eq!(window.limit(), before, "it never shrinks");
     }

@@ -7,39 +7,109 @@
 use millrace_base::Instant;
 
 use super::Acked;
+use crate::tcp::shelf::{Place, Shelf};
 
-/// What CUBIC remembers.
-#[derive(Clone, Copy, Debug, Default)]
+/// What CUBIC remembers from one epoch of congestion avoidance to the next.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cubic {
-    /// When this epoch of congestion avoidance began; meaningful while `running`.
-    epoch: Instant,
+    /// W_max: the window before the last reduction; 0 before any.
+    w_max: u32,
+    /// The present epoch, on `Chunks::epochs`; none in slow start, in recovery and after idleness.
+    epoch: Place,
+}
+
+/// One epoch of congestion avoidance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epoch {
+    /// When it began.
+    start: Instant,
     /// Rests of the divisions below, so that slow growth is not rounded away.
     rest: u64,
     /// The Reno-friendly estimate W_est in 1/256 bytes.
     friendly: u64,
-    /// W_max: the window before the last reduction; 0 before any.
-    w_max: u32,
     /// The window that the cubic approaches: W_max, or where the epoch began when that is higher.
     origin: u32,
-    /// K: milliseconds from the epoch until the cubic reaches `origin`.
+    /// K: milliseconds from the start until the cubic reaches `origin`.
     k_ms: u32,
-    running: bool,
 }
 
 /// Beyond 2^20 ms (17 minutes) the cubic no longer grows; keeps its cube below 2^60.
 const ELAPSED_MS_MAX: u64 = 1 << 20;
 
-impl Cubic {
-    /// How far this acknowledgment opens the window (RFC 9438 section 4.2 to 4.5).
-    pub(super) fn growth(&mut self, acked: Acked, cwnd: u32, mss: u32) -> u32 {
-        if !self.running {
-            self.begin_epoch(acked.now, cwnd, mss);
+impl Default for Cubic {
+    fn default() -> Self {
+        Self {
+            w_max: 0,
+            epoch: Place::NONE,
         }
+    }
+}
+
+impl Cubic {
+    /// How far this acknowledgment opens the window (RFC 9438 section 4.2 to 4.5). While no place
+    /// for an epoch is free, as far as Reno would.
+    pub(super) fn growth(
+        &mut self,
+        epochs: &mut Shelf<Epoch>,
+        acked: Acked,
+        cwnd: u32,
+        mss: u32,
+    ) -> u32 {
+        if self.epoch.is_none() {
+            let epoch = Epoch::new(acked.now, cwnd, mss, self.w_max);
+            self.epoch = epochs.store(Place::NONE, epoch);
+        }
+        match epochs.get_mut(self.epoch) {
+            Some(epoch) => epoch.growth(acked, cwnd, mss, self.w_max),
+            None => {
+                let step = u64::from(acked.bytes).saturating_mul(mss.into());
+                step.checked_div(cwnd.into()).unwrap_or(0) as u32
+            }
+        }
+    }
+
+    /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
+    /// 4.6 and 4.7).
+    pub(super) fn ssthresh(&mut self, epochs: &mut Shelf<Epoch>, cwnd: u32) -> u32 {
+        let wide = u64::from(cwnd);
+        self.w_max = if cwnd < self.w_max {
+            (wide.saturating_mul(870) / 1_024) as u32
+        } else {
+            cwnd
+        };
+        self.end_epoch(epochs);
+        // 717/1024 is Linux's 0.7.
+        (wide.saturating_mul(717) / 1_024) as u32
+    }
+
+    /// The next growth begins a new epoch.
+    pub(super) fn end_epoch(&mut self, epochs: &mut Shelf<Epoch>) {
+        epochs.clear(self.epoch);
+        self.epoch = Place::NONE;
+    }
+}
+
+impl Epoch {
+    fn new(now: Instant, cwnd: u32, mss: u32, w_max: u32) -> Self {
+        let below = u64::from(w_max.saturating_sub(cwnd));
+        // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9
+        // / mss).
+        let cube = below.saturating_mul(2_500_000_000).checked_div(mss.into());
+        Self {
+            start: now,
+            rest: 0,
+            friendly: u64::from(cwnd) << 8,
+            origin: w_max.max(cwnd),
+            k_ms: cube_root(cube.unwrap_or(0)),
+        }
+    }
+
+    fn growth(&mut self, acked: Acked, cwnd: u32, mss: u32, w_max: u32) -> u32 {
         let cwnd_wide = u64::from(cwnd.max(1));
         let bytes = u64::from(acked.bytes);
         // W_est grows by alpha segments per window: 3*(1-0.7)/(1+0.7) = 0.529, and 1 once it has
         // caught up with W_max.
-        let alpha_1024: u64 = if self.friendly >> 8 < u64::from(self.w_max) {
+        let alpha_1024: u64 = if self.friendly >> 8 < u64::from(w_max) {
             542
         } else {
             1_024
@@ -57,7 +127,7 @@ impl Cubic {
             .map_or(0, |srtt| u64::from(srtt.as_micros() / 1_000));
         let elapsed = acked
             .now
-            .since(self.epoch)
+            .since(self.start)
             .as_millis()
             .saturating_add(rtt_ms);
         let target = self
@@ -76,38 +146,6 @@ impl Cubic {
         let growth = self.rest.checked_div(cwnd_wide).unwrap_or(0);
         self.rest = self.rest.checked_rem(cwnd_wide).unwrap_or(0);
         growth.min(bytes) as u32
-    }
-
-    /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
-    /// 4.6 and 4.7).
-    pub(super) fn ssthresh(&mut self, cwnd: u32) -> u32 {
-        let wide = u64::from(cwnd);
-        self.w_max = if cwnd < self.w_max {
-            (wide.saturating_mul(870) / 1_024) as u32
-        } else {
-            cwnd
-        };
-        self.end_epoch();
-        // 717/1024 is Linux's 0.7.
-        (wide.saturating_mul(717) / 1_024) as u32
-    }
-
-    /// The next growth begins a new epoch.
-    pub(super) fn end_epoch(&mut self) {
-        self.running = false;
-    }
-
-    fn begin_epoch(&mut self, now: Instant, cwnd: u32, mss: u32) {
-        self.running = true;
-        self.epoch = now;
-        self.rest = 0;
-        self.friendly = u64::from(cwnd) << 8;
-        self.origin = self.w_max.max(cwnd);
-        let below = u64::from(self.w_max.saturating_sub(cwnd));
-        // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9
-        // / mss).
-        let cube = below.saturating_mul(2_500_000_000).checked_div(mss.into());
-        self.k_ms = cube_root(cube.unwrap_or(0));
     }
 
     /// W_cubic, `elapsed` ms into the epoch.
@@ -168,13 +206,13 @@ mod tests {
     // RFC 9438 section 4.7.
     #[test]
     fn fast_convergence_gives_room_to_others() {
-        let mut cubic = Cubic::default();
-        assert_eq!(cubic.ssthresh(1_024_000), 717_000);
-        let second = cubic.ssthresh(800_000);
+        let (mut cubic, mut epochs) = (Cubic::default(), Shelf::new(1));
+        assert_eq!(cubic.ssthresh(&mut epochs, 1_024_000), 717_000);
+        let second = cubic.ssthresh(&mut epochs, 800_000);
         assert_eq!(second, 560_156);
-        cubic.begin_epoch(Instant::ZERO, second, 1_000);
+        let epoch = Epoch::new(Instant::ZERO, second, 1_000, cubic.w_max);
         assert_eq!(
-            cubic.origin, 679_687,
+            epoch.origin, 679_687,
             "aims below the last maximum of 800,000"
         );
     }

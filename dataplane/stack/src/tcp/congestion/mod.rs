@@ -11,7 +11,9 @@ mod reno;
 use millrace_base::{Instant, Micros, SeqNumber};
 
 use super::config::CongestionControl;
+use super::shelf::Shelf;
 use cubic::Cubic;
+pub(crate) use cubic::Epoch;
 use reno::Reno;
 
 /// One acknowledgment, as congestion control sees it.
@@ -32,12 +34,12 @@ pub(crate) struct Congestion {
     pub(crate) cwnd: u32,
     /// Below this, growth is exponential.
     pub(crate) ssthresh: u32,
-    /// The segment size all of this is counted in.
-    mss: u32,
     /// The most bytes in flight since `usage_from` was passed, and whether the window held us back
     /// then.
     flight_max: u32,
     usage_from: SeqNumber,
+    /// The segment size all of this is counted in.
+    mss: u16,
     limited: bool,
     controller: Controller,
 }
@@ -51,9 +53,9 @@ enum Controller {
 impl Congestion {
     /// The state of a fresh connection.
     pub(crate) fn new(control: CongestionControl, mss: u16, init_cwnd: u8) -> Self {
-        let mss = u32::from(mss.max(1));
+        let mss = mss.max(1);
         Self {
-            cwnd: mss.saturating_mul(u32::from(init_cwnd.max(1))),
+            cwnd: u32::from(mss).saturating_mul(u32::from(init_cwnd.max(1))),
             ssthresh: u32::MAX,
             mss,
             flight_max: 0,
@@ -69,18 +71,18 @@ impl Congestion {
     /// The segment size is known now, or has changed: a window in bytes keeps its number of
     /// segments only before any data was sent.
     pub(crate) fn set_mss(&mut self, mss: u16, rescale: bool) {
-        let mss = u32::from(mss.max(1));
+        let mss = mss.max(1);
         if rescale {
-            let segments = self.cwnd.checked_div(self.mss).unwrap_or(1);
-            self.cwnd = segments.saturating_mul(mss);
+            let segments = self.cwnd.checked_div(self.mss()).unwrap_or(1);
+            self.cwnd = segments.saturating_mul(mss.into());
         }
         self.mss = mss;
-        self.cwnd = self.cwnd.max(mss);
+        self.cwnd = self.cwnd.max(mss.into());
     }
 
     /// New data was acknowledged outside of recovery: grow.
     #[inline]
-    pub(crate) fn on_ack(&mut self, acked: Acked) {
+    pub(crate) fn on_ack(&mut self, epochs: &mut Shelf<Epoch>, acked: Acked) {
         if !self.is_limited() {
             return;
         }
@@ -100,35 +102,36 @@ impl Congestion {
             }
         }
         let acked = Acked { bytes, ..acked };
+        let mss = self.mss();
         let growth = match &mut self.controller {
-            Controller::Reno(reno) => reno.growth(acked, self.cwnd, self.mss),
-            Controller::Cubic(cubic) => cubic.growth(acked, self.cwnd, self.mss),
+            Controller::Reno(reno) => reno.growth(acked, self.cwnd, mss),
+            Controller::Cubic(cubic) => cubic.growth(epochs, acked, self.cwnd, mss),
         };
         self.cwnd = self.cwnd.saturating_add(growth);
     }
 
     /// Loss was detected: lowers the threshold. The caller moves `cwnd`.
-    pub(crate) fn on_loss(&mut self) {
+    pub(crate) fn on_loss(&mut self, epochs: &mut Shelf<Epoch>) {
         let ssthresh = match &mut self.controller {
             Controller::Reno(reno) => reno.ssthresh(self.cwnd),
-            Controller::Cubic(cubic) => cubic.ssthresh(self.cwnd),
+            Controller::Cubic(cubic) => cubic.ssthresh(epochs, self.cwnd),
         };
-        self.ssthresh = ssthresh.max(self.mss.saturating_mul(2));
+        self.ssthresh = ssthresh.max(self.mss().saturating_mul(2));
     }
 
     /// A retransmission timeout: one segment, and slow start from there (RFC 5681 equation 4).
-    pub(crate) fn on_timeout(&mut self) {
-        self.cwnd = self.mss;
+    pub(crate) fn on_timeout(&mut self, epochs: &mut Shelf<Epoch>) {
+        self.cwnd = self.mss();
         // What is retransmitted from here on fills the window.
         self.limited = true;
-        self.restart_epoch();
+        self.restart_epoch(epochs);
     }
 
     /// Idle for some timeouts: halve for each, down to the initial window (RFC 2861; Linux:
     /// `tcp_cwnd_restart`).
-    pub(crate) fn on_idle(&mut self, timeouts: u64, init_cwnd: u8) {
+    pub(crate) fn on_idle(&mut self, epochs: &mut Shelf<Epoch>, timeouts: u64, init_cwnd: u8) {
         let floor = self
-            .mss
+            .mss()
             .saturating_mul(u32::from(init_cwnd.max(1)))
             .min(self.cwnd);
         // Linux remembers three quarters of what was reached as the threshold.
@@ -137,7 +140,7 @@ impl Congestion {
         self.cwnd = halved.max(floor);
         self.limited = false;
         self.flight_max = 0;
-        self.restart_epoch();
+        self.restart_epoch(epochs);
     }
 
     /// After a transmission: was it the window that stopped us? (Linux: `tcp_cwnd_validate`.)
@@ -174,10 +177,19 @@ impl Congestion {
         }
     }
 
-    fn restart_epoch(&mut self) {
+    /// The connection ends: gives back what it holds.
+    pub(crate) fn release(&mut self, epochs: &mut Shelf<Epoch>) {
+        self.restart_epoch(epochs);
+    }
+
+    fn mss(&self) -> u32 {
+        self.mss.into()
+    }
+
+    fn restart_epoch(&mut self, epochs: &mut Shelf<Epoch>) {
         match &mut self.controller {
             Controller::Reno(reno) => *reno = Reno::default(),
-            Controller::Cubic(cubic) => cubic.end_epoch(),
+            Controller::Cubic(cubic) => cubic.end_epoch(epochs),
         }
     }
 }

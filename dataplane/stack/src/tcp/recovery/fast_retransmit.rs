@@ -27,7 +27,7 @@ impl Connection {
         match self.recovery.phase {
             Phase::Open => self.detect_loss(env, digest.cleaned.bytes),
             Phase::Recovery => self.continue_recovery(env, digest),
-            Phase::Loss => self.grow(digest.cleaned.bytes, env.now),
+            Phase::Loss => self.grow(env, digest.cleaned.bytes),
         }
     }
 
@@ -69,7 +69,7 @@ impl Connection {
         if self.send.board.has_pending() {
             self.enter_recovery(env);
         } else {
-            self.grow(acked, env.now);
+            self.grow(env, acked);
         }
     }
 
@@ -85,7 +85,7 @@ impl Connection {
         self.recovery.delivered = 0;
         self.recovery.sent = 0;
         self.recovery.forced = true;
-        self.congestion.on_loss();
+        self.congestion.on_loss(&mut env.chunks.epochs);
         let flight = self.in_flight();
         let mss = u32::from(self.mss);
         let ssthresh = self.congestion.ssthresh;

@@ -9,7 +9,7 @@ pub(crate) mod fast_retransmit;
 pub(crate) mod rto;
 pub(crate) mod scoreboard;
 
-use millrace_base::{Instant, SeqNumber};
+use millrace_base::{SeqNumber, Stamp};
 
 /// What the sender believes about the path (Linux: `tcp_ca_state` without Disorder and CWR).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Recovery {
     /// The window when it began.
     pub(crate) flight_at_start: u32,
     /// When the connection last made progress before the first of the present timeouts.
-    pub(crate) stalled_since: Instant,
+    pub(crate) stalled_since: Stamp,
     pub(crate) phase: Phase,
     /// Duplicate ACKs without SACK (RFC 5681).
     pub(crate) dup_acks: u8,
@@ -51,7 +51,7 @@ impl Recovery {
             delivered: 0,
             sent: 0,
             flight_at_start: 0,
-            stalled_since: Instant::NEVER,
+            stalled_since: Stamp::NEVER,
             phase: Phase::Open,
             dup_acks: 0,
             timeouts: 0,

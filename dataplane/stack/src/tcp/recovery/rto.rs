@@ -4,7 +4,7 @@
 //! SND.NXT is not rewound: everything sent and not SACKed is marked lost and leaves again under
 //! slow start, so an ACK for the original transmission is simply good news.
 
-use millrace_base::{Instant, Nanos, PacketPool};
+use millrace_base::{Instant, Nanos, PacketPool, Stamp};
 
 use super::Phase;
 use crate::stats::count;
@@ -20,11 +20,11 @@ impl Connection {
         &mut self,
         env: &mut Env<'_, P>,
     ) -> Disposition {
-        if self.recovery.stalled_since == Instant::NEVER {
+        if self.recovery.stalled_since.is_never() {
             // The timer was started one timeout ago, by the transmission that was not answered.
             let rto = self.rtt.rto(env.tunables);
             let started = env.now.as_nanos().saturating_sub(rto.as_nanos());
-            self.recovery.stalled_since = Instant::from_nanos(started);
+            self.recovery.stalled_since = Stamp::of(Instant::from_nanos(started));
         }
         if self.has_timed_out(env.now, env.tunables) {
             count!(env.stats.tcp_abort_on_timeout);
@@ -69,7 +69,7 @@ impl Connection {
         let first = self.recovery.phase == Phase::Open
             || (self.recovery.phase == Phase::Loss && self.una.after(self.recovery.point));
         if first && self.sent_bytes() > 0 {
-            self.congestion.on_loss();
+            self.congestion.on_loss(&mut env.chunks.epochs);
         }
         let (queue, unsent, board) = self.send.parts();
         board.mark_all_lost(env.chunks, (queue, unsent));
@@ -77,7 +77,7 @@ impl Connection {
         self.recovery.point = self.nxt;
         self.recovery.dup_acks = 0;
         self.recovery.forced = true;
-        self.congestion.on_timeout();
+        self.congestion.on_timeout(&mut env.chunks.epochs);
         if self.fin_sent() {
             self.fin_lost = true;
         }
@@ -90,9 +90,10 @@ impl Connection {
         // A peer that shrank its window to nothing but answers is alive (SHLD-17; Linux:
         // tcp_rtx_probe0_timed_out).
         let since = if self.snd_wnd == 0 && self.state.is_synchronized() {
-            self.recovery.stalled_since.max(self.received_at)
+            let answered = self.received_at.instant();
+            self.recovery.stalled_since.instant().max(answered)
         } else {
-            self.recovery.stalled_since
+            self.recovery.stalled_since.instant()
         };
         let stalled = now.since(since);
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
