@@ -30,8 +30,10 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Receive and transmit queue pairs.
     pub queues: u16,
+    /// An `RssProof`.
+    pub rss_proof: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 /// A port's statistics and link, as the device counts them. Written by the holder of `PortStates`.
@@ -110,8 +112,25 @@ pub struct LcoreState {
     pub idle_asked: u64,
     /// The `IdleMode` that is in force: what CPU and devices can do of it.
     pub idle_in_force: u64,
+    /// A bit for each port whose card is trusted to deliver to the owning lcore. Frames of the others
+    /// are hashed in software; with one lcore there is nothing to decide.
+    pub rss_trusted: u64,
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
+}
+
+/// What the start's self-test found about a card's receive-side scaling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RssProof {
+    /// Not tested: one lcore, no RSS, or not wanted.
+    Untested = 0,
+    /// Probes arrived where they were predicted.
+    Proven = 1,
+    /// A probe arrived elsewhere.
+    Wrong = 2,
+    /// No probe came back.
+    NoAnswer = 3,
 }
 
 /// What an lcore's busy cycles are spent on.
@@ -178,7 +197,7 @@ pub struct ControlState {
     pub heartbeat_nanos: u64,
 }
 
-const _: () = assert!(size_of::<PortInfo>() == 4 * 32 + 8 + 6 + 2 + 2 + 6);
+const _: () = assert!(size_of::<PortInfo>() == 4 * 32 + 8 + 6 + 2 + 2 + 1 + 5);
 const _: () = assert!(size_of::<PortState>() == 10 * 8);
 const _: () = assert!(size_of::<LcoreInfo>() == 4 + 4 + 8);
 const _: () = assert!(size_of::<LcoreState>() == (6 + 2 * BURST_BUCKETS + STAGES + 10) * 8);
@@ -198,6 +217,17 @@ unsafe impl Plain for LcoreState {}
 unsafe impl Plain for ControlState {}
 
 impl PortInfo {
+    /// What the self-test found; `None` for a number this version does not know.
+    pub fn rss_proof(&self) -> Option<RssProof> {
+        match self.rss_proof {
+            0 => Some(RssProof::Untested),
+            1 => Some(RssProof::Proven),
+            2 => Some(RssProof::Wrong),
+            3 => Some(RssProof::NoAnswer),
+            _ => None,
+        }
+    }
+
     /// The Ethernet address.
     pub fn mac(&self) -> MacAddress {
         MacAddress::new(self.mac)

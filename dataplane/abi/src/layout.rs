@@ -149,14 +149,15 @@ layouts! {
     PoolRecord { name, id, backend_first, backend_count, algorithm, reserved }
     BackendRecord { name, address, id, pool, port, weight, state, reserved }
     SnatRecord { address, port_first, port_last, reserved }
-    PortInfo { name, driver, rx_mode, tx_mode, capabilities, mac, mtu, queues, reserved }
+    PortInfo { name, driver, rx_mode, tx_mode, capabilities, mac, mtu, queues, rss_proof, reserved }
     PortState {
         ipackets, opackets, ibytes, obytes, imissed, ierrors, oerrors, rx_nombuf, link_up, link_mbps,
     }
     LcoreInfo { cpu, numa_node, tsc_hz }
     LcoreState {
         heartbeat_nanos, busy_cycles, idle_cycles, tsc_hz, rx_packets, tx_packets, rx_bursts,
-        tx_bursts, stage_cycles, stage_packets, sleeps, phase, idle_asked, idle_in_force, reserved,
+        tx_bursts, stage_cycles, stage_packets, sleeps, phase, idle_asked, idle_in_force,
+        rss_trusted, reserved,
     }
     ControlState { pid, heartbeat_nanos }
     CounterDescription { name, help, kind, reserved }

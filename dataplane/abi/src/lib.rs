@@ -97,8 +97,8 @@ pub use counters::{
 pub use event::{ConnectionRow, Event, ProbeOutcome, TcpState};
 pub use heartbeat::HeartbeatWatch;
 pub use info::{
-    ControlState, IdleMode, LcoreInfo, LcorePhase, LcoreState, PortInfo, PortState, Stage,
-    burst_bucket,
+    ControlState, IdleMode, LcoreInfo, LcorePhase, LcoreState, PortInfo, PortState, RssProof,
+    Stage, burst_bucket,
 };
 pub use name::{Name, Text};
 pub use plain::Plain;

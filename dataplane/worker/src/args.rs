@@ -8,7 +8,10 @@ use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
+use millrace_base::rss::{KEY_BYTES_MAX, KEY_BYTES_MIN};
 use millrace_base::{MacAddress, VlanId};
+
+use crate::rss::RssMode;
 
 /// Smallest mbuf data room that holds a 1,514-byte frame behind the headroom.
 const MBUF_BYTES_MIN: u16 = 1_792;
@@ -50,6 +53,20 @@ pub struct Args {
     /// What an lcore does when there is nothing to do.
     #[arg(long, value_enum, default_value_t = Idle::Sleep)]
     pub idle: Idle,
+    /// Who decides which lcore a frame is for.
+    #[arg(long, value_enum, default_value_t = RssMode::Auto)]
+    pub rss: RssMode,
+    /// How long the proof of a card's receive-side scaling may take at start, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub rss_selftest_ms: u32,
+    /// The key of the RSS hash in hexadecimal, 40 to 52 bytes; drawn at random when left out.
+    #[arg(long, value_name = "HEX")]
+    pub rss_key: Option<RssKey>,
+    /// Pairs of source address and backend whose ports one lcore keeps account of.
+    #[arg(long, value_name = "N", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub snat_pairs: u32,
     /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;vlan=100;queues=1`.
     #[arg(long = "port", value_name = "SPEC", required = true)]
     pub ports: Vec<PortSpec>,
@@ -158,6 +175,11 @@ impl Args {
 }
 
 impl PortSpec {
+    /// The device's name, without its arguments.
+    pub(crate) fn device_name(&self) -> &str {
+        self.device.split(',').next().unwrap_or_default()
+    }
+
     /// Whether the device is a PCI function (bound through `-a`) and not a virtual device (`--vdev`).
     pub fn is_pci(&self) -> bool {
         !self.device.starts_with("net_") && self.device.contains(':')
@@ -218,6 +240,43 @@ impl FromStr for PortSpec {
             return Err("a port needs name= and device=".to_owned());
         }
         Ok(port)
+    }
+}
+
+/// The key of the RSS hash: 40 to 52 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RssKey(pub Vec<u8>);
+
+impl std::fmt::Debug for RssKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A key that is logged is a key that is known.
+        write!(f, "RssKey({} bytes)", self.0.len())
+    }
+}
+
+impl FromStr for RssKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits: Option<Vec<u8>> = text
+            .chars()
+            .filter(|letter| *letter != ':')
+            .map(|letter| {
+                letter
+                    .to_digit(16)
+                    .and_then(|digit| u8::try_from(digit).ok())
+            })
+            .collect();
+        let digits = digits.ok_or("an RSS key is written in hexadecimal")?;
+        let (pairs, rest) = digits.as_chunks::<2>();
+        if !rest.is_empty() || !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&pairs.len()) {
+            return Err(format!(
+                "an RSS key has {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes"
+            ));
+        }
+        Ok(Self(
+            pairs.iter().map(|[high, low]| (high << 4) | low).collect(),
+        ))
     }
 }
 
@@ -287,6 +346,21 @@ mod tests {
         assert!(twice.expect("parses").check().is_err());
         let queues = parse(&["--port", "name=a;device=net_null0;queues=1"]).expect("parses");
         assert!(queues.check().expect_err("two lcores").contains("2 lcores"));
+    }
+
+    #[test]
+    fn an_rss_key_is_40_to_52_bytes_in_hexadecimal() {
+        let key: RssKey = "6d:5a".repeat(20).parse().expect("40 bytes");
+        assert_eq!(key.0.get(..4), Some(&[0x6d, 0x5a, 0x6d, 0x5a][..]));
+        assert_eq!(format!("{key:?}"), "RssKey(40 bytes)");
+        for wrong in [
+            "6d5a",
+            &"6d5a".repeat(27),
+            &"6d5".repeat(27),
+            &"xx".repeat(40),
+        ] {
+            assert!(wrong.parse::<RssKey>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use millrace_abi::{LcoreInfo, LcoreState, Name, PortInfo, Region, RegionConfig};
 use millrace_base::rss::RssMap;
 use millrace_base::{Instant, LcoreIndex, PortId};
 use millrace_dpdk::{
-    Burst, Clock, Device, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
+    Burst, Clock, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
     Memory as EalMemory, Mempool, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads,
     TxQueue, Vdev,
 };
@@ -26,8 +26,8 @@ use crate::args::{Args, Memory, MemoryKind, PortSpec};
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
 use crate::memory;
-use crate::owner;
 use crate::poll::Lcore;
+use crate::rss;
 use crate::shutdown::Control;
 use crate::steer::Steer;
 use crate::tag;
@@ -44,8 +44,6 @@ const NEIGHBORS_MAX: usize = 4_096;
 const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 /// Health probes one lcore can have under way.
 const PROBES_MAX: usize = 512;
-/// Pairs of source address and backend whose ports one lcore keeps account of: 16 of each, 2 MiB over all lcores.
-const SNAT_PAIRS: usize = 256;
 
 /// A dataplane that is ready to run.
 pub struct Dataplane {
@@ -67,6 +65,8 @@ struct StartedPort {
     tx: Vec<TxQueue>,
     info: PortInfo,
     offloads: Offloads,
+    /// Whether the card is trusted to deliver to the owner of a flow.
+    is_trusted: bool,
 }
 
 /// Does everything up to, and not including, the first packet.
@@ -97,12 +97,13 @@ pub fn assemble(
     offloads: impl Fn(&Effective) -> Offloads,
 ) -> Result<Dataplane> {
     let pool = create_pool(&eal, args)?;
+    let plan = rss::Plan::new(&eal, args)?;
     let mut ports = Vec::with_capacity(args.ports.len());
     for spec in &args.ports {
-        ports.push(start_port(&eal, spec, args, pool, &offloads)?);
+        ports.push(start_port(&eal, spec, &plan, args, pool, &offloads)?);
     }
     let region = create_region(&eal, args, &ports)?;
-    let mut lcores = create_lcores(&eal, args, control, pool, &mut ports, &region)?;
+    let mut lcores = create_lcores(&eal, args, control, pool, &mut ports, &region, &plan.map)?;
     if let Some((_, first)) = lcores.first_mut() {
         memory::report_tables(&mut first.counters);
     }
@@ -198,12 +199,11 @@ fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
 fn start_port(
     eal: &Eal,
     spec: &PortSpec,
+    plan: &rss::Plan,
     args: &Args,
-    pool: MbufPool,
+    mut pool: MbufPool,
     offloads: impl Fn(&Effective) -> Offloads,
 ) -> Result<StartedPort> {
-    let name = spec.device.split(',').next().unwrap_or_default();
-    let device = Device::by_name(eal, name).with_context(|| format!("port {}", spec.name))?;
     let queues = args.lcores.len() as u16;
     let config = PortConfig {
         rx_queues: queues,
@@ -211,12 +211,15 @@ fn start_port(
         mtu: Some(spec.mtu),
         ..tag::wishes(spec.vlan)
     };
-    let configured = device
-        .configure(&config, &[pool.bufs()])
+    let rss::Started {
+        port,
+        rx,
+        tx,
+        proof,
+        is_trusted,
+    } = plan
+        .start(eal, spec.device_name(), &config, &mut pool)
         .with_context(|| format!("port {} with {queues} queues", spec.name))?;
-    let (port, rx, tx) = configured
-        .start()
-        .with_context(|| format!("port {}", spec.name))?;
     info!(port = spec.name, "\n{}", port.effective());
     let mac = spec.mac.unwrap_or_else(|| port.mac());
     let offloads = Offloads {
@@ -229,6 +232,7 @@ fn start_port(
         mac: *mac.octets(),
         mtu: usable_mtu(spec, port.effective()),
         queues,
+        rss_proof: proof as u8,
         ..PortInfo::default()
     };
     Ok(StartedPort {
@@ -237,6 +241,7 @@ fn start_port(
         tx,
         info,
         offloads,
+        is_trusted,
     })
 }
 
@@ -307,6 +312,7 @@ fn create_lcores(
     pool: MbufPool,
     ports: &mut [StartedPort],
     region: &Region,
+    map: &Arc<RssMap>,
 ) -> Result<Vec<(EalLcore, Lcore)>> {
     let clock = Clock::new(eal);
     let count = args.lcores.len();
@@ -325,10 +331,12 @@ fn create_lcores(
         })
         .collect();
     let mut lcores = Vec::with_capacity(count);
-    let map = owner::map(count as u16, None, &[])?;
-    let mut tables = create_tables(eal, args, &map)?.into_iter();
+    let mut tables = create_tables(eal, args, map)?.into_iter();
     let watermarks = memory::watermarks(pool.bufs().available(), count);
-    let steers = Steer::all(count as u16, &map);
+    let trusted = ports.iter().rev().fold(0u16, |bits, started| {
+        (bits << 1) | u16::from(started.is_trusted)
+    });
+    let steers = Steer::all(count as u16, map, trusted);
     for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
         let index = LcoreIndex::new(number);
         let (mut rx, mut tx) = (ArrayVec::new(), ArrayVec::new());
@@ -417,7 +425,7 @@ fn balancer_config(args: &Args, lcore: LcoreIndex) -> Result<BalancerConfig> {
         lcore,
         sessions_max: args.connections_max as usize / 2,
         probes_max: PROBES_MAX,
-        snat_pairs_max: SNAT_PAIRS,
+        snat_pairs_max: args.snat_pairs as usize,
         seed: u64::from_ne_bytes(seed),
     })
 }

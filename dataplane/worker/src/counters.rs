@@ -52,6 +52,10 @@ worker_counters! {
     frames_steered = "millrace_frames_steered_total",
     /// Frames dropped because the queue of the lcore that owns their flow was full.
     frames_steer_dropped = "millrace_frames_steer_dropped_total",
+    /// Segments that a trusted card delivered to a lcore that does not own them, or hashed otherwise than predicted.
+    rss_mispredicted = "millrace_rss_mispredicted_total",
+    /// Ports whose card is trusted to deliver to the owner; the frames of the others are hashed in software.
+    rss_ports_trusted = "millrace_rss_ports_trusted",
     /// Frames given to control: ARP, neighbour discovery, and what else is for this host.
     frames_punted = "millrace_frames_punted_total",
     /// Frames for control that were dropped: its ring was full, or they did not fit a slot.

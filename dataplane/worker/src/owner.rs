@@ -13,7 +13,7 @@ use crate::memory;
 
 /// The map for `lcores`, whose redirection table is as long as the shortest of the cards' (`tables`, in entries). Without
 /// any it is as long as can be, which spreads best.
-pub(crate) fn map(lcores: u16, key: Option<&[u8]>, tables: &[u16]) -> Result<Arc<RssMap>> {
+pub(crate) fn map(lcores: u16, key: &[u8], tables: &[u16]) -> Result<Arc<RssMap>> {
     if lcores <= 1 {
         return Ok(Arc::new(RssMap::single()));
     }
@@ -25,19 +25,12 @@ pub(crate) fn map(lcores: u16, key: Option<&[u8]>, tables: &[u16]) -> Result<Arc
             least
         }
     });
-    let drawn;
-    let key = match key {
-        Some(key) => key,
-        None => {
-            drawn = draw_key()?;
-            &drawn
-        }
-    };
     let map = RssMap::spread(key, slots, lcores).context("the RSS key")?;
     Ok(Arc::new(map))
 }
 
-fn draw_key() -> Result<[u8; millrace_base::rss::KEY_BYTES_MAX]> {
+/// A key for one start.
+pub(crate) fn draw_key() -> Result<[u8; millrace_base::rss::KEY_BYTES_MAX]> {
     let mut failure = None;
     let key = random_key(|| {
         let mut bytes = [0u8; 8];
@@ -58,17 +51,18 @@ mod tests {
 
     #[test]
     fn the_shortest_table_decides_and_odd_ones_do_not_count() {
-        let slots = |tables: &[u16]| map(2, None, tables).expect("a map").owners().len();
+        let key = draw_key().expect("random");
+        let slots = |tables: &[u16]| map(2, &key, tables).expect("a map").owners().len();
         assert_eq!(slots(&[]), 512);
         assert_eq!(slots(&[128, 512]), 128);
         assert_eq!(slots(&[100, 2_048]), 512);
-        assert_eq!(map(1, None, &[64]).expect("a map").owners().len(), 1);
+        assert_eq!(map(1, &key, &[64]).expect("a map").owners().len(), 1);
     }
 
     #[test]
     fn every_start_draws_another_key() {
         assert_ne!(draw_key().expect("random"), draw_key().expect("random"));
-        assert!(map(2, Some(&[7; 40]), &[]).is_err(), "hides ports");
-        assert!(map(2, Some(&[1; 8]), &[]).is_err(), "too short");
+        assert!(map(2, &[7; 40], &[]).is_err(), "hides ports");
+        assert!(map(2, &[1; 8], &[]).is_err(), "too short");
     }
 }

@@ -16,7 +16,7 @@ use crate::account::Stopwatch;
 use crate::counters::{self, Counters, count};
 use crate::idle::Idler;
 use crate::shutdown::{Control, Phase};
-use crate::steer::{Steer, Verdict};
+use crate::steer::Steer;
 use crate::tx::TxPort;
 
 /// How often counters and the heartbeat are published.
@@ -24,8 +24,8 @@ const REPORT_INTERVAL: Nanos = Nanos::from_millis(100);
 /// Turns between two looks at control's rings, and at how many buffers are free, while there is traffic: they cost five
 /// cache lines. In between come 8 bursts for each port, which the watermarks leave room for.
 const TURNS_PER_CONTROL_LOOK: u32 = 8;
-/// Steered frames taken in one turn: as many as a full burst from a device brings.
-const STEERED_PER_TURN_MAX: usize = 64;
+/// Batches of steered frames taken in one turn: 128 frames, so that a queue shrinks even while a full burst comes in.
+const STEERED_BATCHES_PER_TURN_MAX: usize = 16;
 
 /// Everything one lcore owns.
 pub struct Lcore {
@@ -151,7 +151,8 @@ impl Lcore {
             }
             self.stopwatch.lap(Stage::Rx);
             if !self.steer.is_alone() {
-                self.sort(port, &mut burst, &mut ours);
+                self.steer
+                    .sort(port, &mut burst, &mut ours, &mut self.counters);
                 core::mem::swap(&mut burst, &mut ours);
                 self.stopwatch.lap(Stage::Steer);
             }
@@ -162,27 +163,20 @@ impl Lcore {
         }
         (self.burst, self.ours) = (burst, ours);
         count!(self.counters.rx_frames, received);
-        for _ in 0..STEERED_PER_TURN_MAX {
-            let Some((port, frame)) = self.steer.take() else {
+        for _ in 0..STEERED_BATCHES_PER_TURN_MAX {
+            let Some(batch) = self.steer.take() else {
                 break;
             };
-            received = received.saturating_add(1);
-            self.handle(now, port, frame);
+            received = received.saturating_add(batch.frames.len());
+            for frame in &batch.frames {
+                frame.prefetch();
+            }
+            for frame in batch.frames {
+                self.handle(now, batch.port, frame);
+            }
         }
         self.stopwatch.lap(Stage::Stack);
         received
-    }
-
-    /// Hands over what other lcores own of a burst; what is ours comes out in order.
-    fn sort(&mut self, port: PortId, burst: &mut Burst, ours: &mut Burst) {
-        for frame in burst.drain() {
-            match self.steer.sort(port, frame) {
-                // As large as the burst it comes from: it never refuses.
-                Verdict::Ours(frame) => drop(ours.try_push(frame)),
-                Verdict::Moved => count!(self.counters.frames_steered),
-                Verdict::Dropped => count!(self.counters.frames_steer_dropped),
-            }
-        }
     }
 
     #[inline]
@@ -262,6 +256,9 @@ impl Lcore {
 
     fn report(&mut self, now: Instant) {
         self.report_due = now.after(REPORT_INTERVAL);
+        let trusted = self.steer.trusted();
+        self.counters.rss_ports_trusted = u64::from(trusted.count_ones());
+        self.state.rss_trusted = u64::from(trusted);
         self.counters.tx_frames_flattened = self.tx.iter().map(TxPort::flattened).sum();
         if self.index.index() == 0 {
             self.counters.heap_allocations = heap::allocations_after_seal();

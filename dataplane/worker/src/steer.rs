@@ -1,32 +1,44 @@
-//! Software RSS: a frame that arrived on the wrong lcore goes to the one that owns its flow.
+//! Which lcore a received frame belongs to, and how it gets there: what is left for software to do beside the card.
 //!
-//! No device here promises where a frame arrives, so every TCP frame is looked at: its tuple says who owns it. One that is
-//! not ours is moved, by pointer, through the owner's bounded queue; a full queue drops the frame, as a full receive ring
-//! would, and counts it. What has no ports to look at (ARP, ICMP, fragments) stays where it arrived.
+//! A port is *trusted* once its card has proved that it delivers where the RSS map predicts (`selftest.rs`), or because the
+//! operator says so. Plain TCP segments of a trusted port are where they belong and pass with one look at their headers; one
+//! per burst is hashed all the same, and a card caught at delivering elsewhere is not trusted any more. Of other ports every
+//! segment is hashed. A frame that is not ours is moved, by pointer, through its owner's bounded queue; a full queue drops
+//! it, as a full receive ring would, and counts it.
+//!
+//! What has no TCP ports in front has an owner too: an ICMP error that of the flow it quotes, other IP packets (fragments
+//! among them) that of their addresses' hash, as a card would, and what is not IP lcore 0.
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
+use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
 use millrace_base::rss::RssMap;
-use millrace_base::{Endpoint, FlowTuple, LcoreIndex, PacketBuf, PortId};
-use millrace_dpdk::Mbuf;
-use millrace_wire::{EthernetView, IpView, TcpView, protocol};
+use millrace_base::{Address, Endpoint, FlowTuple, LcoreIndex, PacketBuf, PortId};
+use millrace_dpdk::{Burst, Mbuf};
+use millrace_wire::{EthernetView, IpView, protocol};
 
-/// Frames that may wait for one lcore: two rounds of full bursts from each of sixteen others. More would only be stale.
-const QUEUE_FRAMES_MAX: usize = 1_024;
+use crate::counters::{Counters, count};
 
-/// A frame on its way to its owner, and the port it came from.
-pub(crate) type Steered = (PortId, Mbuf);
+/// Frames that one operation on a queue moves: an eighth of a burst for each of eight lcores. More would make short bursts
+/// pay for copying empty places.
+const BATCH_FRAMES: usize = 8;
+/// Batches that may wait for one lcore: 1,024 frames, two rounds of full bursts from each of sixteen others. More would only
+/// be stale.
+const QUEUE_BATCHES_MAX: usize = 128;
 
-/// Where a received frame belongs.
+/// What a wrong delivery adds to the doubts about a card; a right one takes 1 away. A malformed segment may go anywhere, so a
+/// few misses prove nothing.
+const DOUBT_PER_MISS: u16 = 16;
+/// The doubts that end a card's trust: sixteen misses in a row, or one segment of sixteen.
+const DOUBT_MAX: u16 = 256;
+
+/// Frames on their way to their owner, and the port they came from.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Here.
-    Ours(Mbuf),
-    /// It has been handed over.
-    Moved,
-    /// Its owner's queue is full; the frame is gone.
-    Dropped,
+pub(crate) struct Batch {
+    pub(crate) port: PortId,
+    pub(crate) frames: ArrayVec<Mbuf, BATCH_FRAMES>,
 }
 
 /// One lcore's end of the exchange.
@@ -34,20 +46,31 @@ pub(crate) enum Verdict {
 pub(crate) struct Steer {
     me: LcoreIndex,
     map: Arc<RssMap>,
-    queues: Arc<[ArrayQueue<Steered>]>,
+    /// A bit for each port whose card delivers where the map says.
+    trusted: u16,
+    /// What checks of trusted ports have found: grows with misses, shrinks with hits.
+    doubts: [u16; PORTS_MAX],
+    queues: Arc<[ArrayQueue<Batch>]>,
+    /// What the present burst has for each lcore and no batch has taken along yet.
+    pending: ArrayVec<ArrayVec<Mbuf, BATCH_FRAMES>, LCORES_MAX>,
 }
 
+const _: () = assert!(PORTS_MAX <= u16::BITS as usize);
+
 impl Steer {
-    /// The ends of all lcores.
-    pub(crate) fn all(lcores: u16, map: &Arc<RssMap>) -> Vec<Self> {
-        let queues: Arc<[ArrayQueue<Steered>]> = (0..lcores)
-            .map(|_| ArrayQueue::new(QUEUE_FRAMES_MAX))
+    /// The ends of all lcores. `trusted` has a bit for each port whose card was proved.
+    pub(crate) fn all(lcores: u16, map: &Arc<RssMap>, trusted: u16) -> Vec<Self> {
+        let queues: Arc<[ArrayQueue<Batch>]> = (0..lcores)
+            .map(|_| ArrayQueue::new(QUEUE_BATCHES_MAX))
             .collect();
         (0..lcores)
             .map(|lcore| Self {
                 me: LcoreIndex::new(lcore),
                 map: Arc::clone(map),
+                trusted,
+                doubts: [0; PORTS_MAX],
                 queues: Arc::clone(&queues),
+                pending: (0..lcores).map(|_| ArrayVec::new()).collect(),
             })
             .collect()
     }
@@ -58,51 +81,270 @@ impl Steer {
         self.queues.len() <= 1
     }
 
-    /// Decides about a received frame. With one lcore everything is ours and nothing is looked at.
-    #[inline]
-    pub(crate) fn sort(&self, port: PortId, frame: Mbuf) -> Verdict {
-        let lcores = self.queues.len() as u16;
-        if lcores <= 1 {
-            return Verdict::Ours(frame);
+    /// The ports that are trusted, a bit for each.
+    pub(crate) const fn trusted(&self) -> u16 {
+        self.trusted
+    }
+
+    /// Hands over what other lcores own of a burst; what is ours comes out in order.
+    pub(crate) fn sort(
+        &mut self,
+        port: PortId,
+        burst: &mut Burst,
+        ours: &mut Burst,
+        counters: &mut Counters,
+    ) {
+        let mut is_checked = false;
+        for frame in burst.drain() {
+            let is_trusted = (self.trusted >> (port.number() & 15)) & 1 == 1;
+            let owner = if is_trusted && is_plain_tcp(frame.bytes()) {
+                // Every one of them while assertions are on, one of a burst in production.
+                if is_checked && !cfg!(debug_assertions) {
+                    self.me
+                } else {
+                    is_checked = true;
+                    self.check(port, &frame, counters)
+                }
+            } else {
+                self.owner(&frame)
+            };
+            if owner == self.me {
+                // As large as the burst it comes from: it never refuses.
+                drop(ours.try_push(frame));
+            } else {
+                self.hand_over(port, owner, frame, counters);
+            }
         }
-        let Some(tuple) = tuple_of(&frame) else {
-            return Verdict::Ours(frame);
-        };
-        let owner = self.map.owner(&tuple);
-        if owner == self.me {
-            return Verdict::Ours(frame);
-        }
-        match self
-            .queues
-            .get(owner.index())
-            .map(|queue| queue.push((port, frame)))
-        {
-            Some(Ok(())) => Verdict::Moved,
-            _ => Verdict::Dropped,
+        for lcore in 0..self.pending.len() {
+            self.flush(port, lcore, counters);
         }
     }
 
-    /// The next frame that another lcore received for us.
+    /// The next frames that another lcore received for us.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Steered> {
-        if self.queues.len() <= 1 {
+    pub(crate) fn take(&self) -> Option<Batch> {
+        if self.is_alone() {
             return None;
         }
         self.queues.get(self.me.index())?.pop()
     }
+
+    /// Looks whether a trusted card is right about this segment: its queue, and its hash where it tells it.
+    fn check(&mut self, port: PortId, frame: &Mbuf, counters: &mut Counters) -> LcoreIndex {
+        let Some(tuple) = plain_tcp_tuple(frame.bytes()) else {
+            return self.me;
+        };
+        let hash = self.map.hash(&tuple);
+        let owner = self.map.owner_of_hash(hash);
+        let told = frame.rx_meta().rss_hash.unwrap_or(hash);
+        let is_right = owner == self.me && told == hash;
+        if !is_right {
+            count!(counters.rss_mispredicted);
+        }
+        let Some(doubt) = self.doubts.get_mut(port.index()) else {
+            return owner;
+        };
+        *doubt = if is_right {
+            doubt.saturating_sub(1)
+        } else {
+            doubt.saturating_add(DOUBT_PER_MISS)
+        };
+        if *doubt >= DOUBT_MAX {
+            self.trusted &= !(1u16 << (port.number() & 15));
+        }
+        owner
+    }
+
+    fn hand_over(&mut self, port: PortId, owner: LcoreIndex, frame: Mbuf, counters: &mut Counters) {
+        let Some(pending) = self.pending.get_mut(owner.index()) else {
+            count!(counters.frames_steer_dropped);
+            return;
+        };
+        // It has room: it is emptied whenever it is full.
+        drop(pending.try_push(frame));
+        if pending.is_full() {
+            self.flush(port, owner.index(), counters);
+        }
+    }
+
+    /// Puts what waits for an lcore into its queue.
+    fn flush(&mut self, port: PortId, lcore: usize, counters: &mut Counters) {
+        let Some(pending) = self
+            .pending
+            .get_mut(lcore)
+            .filter(|pending| !pending.is_empty())
+        else {
+            return;
+        };
+        let frames = core::mem::take(pending);
+        let moved = frames.len();
+        let queue = self.queues.get(lcore);
+        match queue.map(|queue| queue.push(Batch { port, frames })) {
+            Some(Ok(())) => count!(counters.frames_steered, moved),
+            _ => count!(counters.frames_steer_dropped, moved),
+        }
+    }
+
+    /// The owner of any frame.
+    fn owner(&self, frame: &Mbuf) -> LcoreIndex {
+        match flow_of(frame.bytes(), frame.frame_len()) {
+            Flow::Tuple(tuple) => self.map.owner(&tuple),
+            Flow::Addresses(source, destination) => {
+                let hash = self.map.hash_addresses(source, destination);
+                self.map.owner_of_hash(hash)
+            }
+            Flow::None => LcoreIndex::new(0),
+        }
+    }
 }
 
-/// The flow of a TCP frame as this host sees it; `None` for everything else, malformed frames included.
-fn tuple_of(frame: &Mbuf) -> Option<FlowTuple> {
-    let ethernet = EthernetView::parse(frame.bytes()).ok()?;
-    let available = frame.frame_len().saturating_sub(ethernet.header_len());
-    let ip = IpView::parse(ethernet.ether_type(), ethernet.payload(), available)?.ok()?;
-    if ip.protocol() != protocol::TCP || ip.fragment().is_some() {
-        return None;
+/// What decides about a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flow {
+    /// The connection that it belongs to or tells about, as this host sees it.
+    Tuple(FlowTuple),
+    /// Source and destination.
+    Addresses(Address, Address),
+    /// Neither.
+    None,
+}
+
+/// Whether this is an untagged TCP segment in IPv4 that is no fragment, or in IPv6 without extension headers: what every
+/// card hashes by ports.
+#[inline]
+fn is_plain_tcp(bytes: &[u8]) -> bool {
+    const TCP: u8 = protocol::TCP;
+    match bytes {
+        // Ethernet; version and length, TOS, length, identification, fragment, TTL, protocol.
+        [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            0x08,
+            0x00,
+            first,
+            _,
+            _,
+            _,
+            _,
+            _,
+            hi,
+            lo,
+            _,
+            TCP,
+            ..,
+        ] => first >> 4 == 4 && hi & 0x3f == 0 && *lo == 0,
+        // Ethernet; version and flow label, length, next header.
+        [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            0x86,
+            0xdd,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            TCP,
+            ..,
+        ] => true,
+        _ => false,
     }
-    let tcp = TcpView::parse(ip.payload()).ok()?;
+}
+
+/// The tuple of what `is_plain_tcp` let through.
+pub(crate) fn plain_tcp_tuple(bytes: &[u8]) -> Option<FlowTuple> {
+    packet_tuple(bytes.get(14..)?)
+}
+
+/// The tuple of a TCP packet without extension headers, as its receiver sees it.
+fn packet_tuple(packet: &[u8]) -> Option<FlowTuple> {
+    let first = *packet.first()?;
+    let (source, destination, header_len) = if first >> 4 == 4 {
+        let source = Address::v4(*packet.get(12..)?.first_chunk()?);
+        let destination = Address::v4(*packet.get(16..)?.first_chunk()?);
+        (
+            source,
+            destination,
+            usize::from(first & 15).saturating_mul(4),
+        )
+    } else {
+        let source = Address::v6(*packet.get(8..)?.first_chunk()?);
+        (source, Address::v6(*packet.get(24..)?.first_chunk()?), 40)
+    };
+    tuple(source, destination, packet.get(header_len..)?)
+}
+
+/// The tuple of a received segment.
+fn tuple(source: Address, destination: Address, segment: &[u8]) -> Option<FlowTuple> {
+    let [a, b, c, d] = *segment.first_chunk()?;
     Some(FlowTuple {
-        local: Endpoint::new(ip.destination(), tcp.destination_port()),
-        remote: Endpoint::new(ip.source(), tcp.source_port()),
+        local: Endpoint::new(destination, u16::from_be_bytes([c, d])),
+        remote: Endpoint::new(source, u16::from_be_bytes([a, b])),
     })
 }
+
+/// What decides about a frame of any kind. A malformed one belongs to whom its readable part points at; the stack of that
+/// lcore drops and counts it.
+fn flow_of(bytes: &[u8], frame_len: usize) -> Flow {
+    if is_plain_tcp(bytes) {
+        return plain_tcp_tuple(bytes).map_or(Flow::None, Flow::Tuple);
+    }
+    let Ok(ethernet) = EthernetView::parse(bytes) else {
+        return Flow::None;
+    };
+    let available = frame_len.saturating_sub(ethernet.header_len());
+    let parsed = IpView::parse(ethernet.ether_type(), ethernet.payload(), available);
+    let Some(Ok(ip)) = parsed else {
+        return Flow::None;
+    };
+    let addresses = Flow::Addresses(ip.source(), ip.destination());
+    if ip.fragment().is_some() {
+        return addresses;
+    }
+    match ip.protocol() {
+        protocol::TCP => {
+            tuple(ip.source(), ip.destination(), ip.payload()).map_or(addresses, Flow::Tuple)
+        }
+        protocol::ICMPV4 | protocol::ICMPV6 => quoted(&ip).map_or(addresses, Flow::Tuple),
+        _ => addresses,
+    }
+}
+
+/// The flow that an ICMP error is about: it quotes a packet of ours, from local to remote (RFC 792, RFC 4443).
+fn quoted(ip: &IpView<'_>) -> Option<FlowTuple> {
+    const QUOTE_AT: usize = 8;
+    let kind = *ip.payload().first()?;
+    // Unreachable, redirect, time exceeded, parameter problem; of ICMPv6 everything below 128.
+    let (is_error, protocol_at) = if ip.is_v4() {
+        (matches!(kind, 3 | 5 | 11 | 12), 9)
+    } else {
+        (kind < 128, 6)
+    };
+    let ours = ip.payload().get(QUOTE_AT..).filter(|_| is_error)?;
+    let is_tcp = ours.get(protocol_at) == Some(&protocol::TCP);
+    is_tcp.then(|| packet_tuple(ours).map(FlowTuple::reversed))?
+}
+
+#[cfg(test)]
+mod tests;

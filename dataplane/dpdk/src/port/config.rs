@@ -41,6 +41,9 @@ pub struct PortConfig {
     pub mac: Option<MacAddress>,
     /// Receive frames for any address.
     pub promiscuous: bool,
+    /// Ask the device to send its frames to itself, for tests. Not every driver can, and not every
+    /// driver that cannot says so.
+    pub loopback: bool,
 }
 
 impl Default for PortConfig {
@@ -63,6 +66,7 @@ impl Default for PortConfig {
             rss: None,
             mac: None,
             promiscuous: true,
+            loopback: false,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Claim {
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.offloads = effective.rx_offloads.bits();
         conf.txmode.offloads = effective.tx_offloads.bits();
+        conf.lpbk_mode = u32::from(effective.wanted.loopback);
         if !effective.rss_types.is_empty() {
             conf.rxmode.mq_mode = sys::MR_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = effective.rss_types.bits();
