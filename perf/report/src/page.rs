@@ -70,7 +70,8 @@ fn part(scenario: &Scenario, results: &Results) -> String {
         let cells: Vec<String> = subjects.iter().map(cell).collect();
         let unit = rows.iter().find(|row| row.quantity == quantity);
         let unit = unit.map_or("", |row| row.unit.as_str());
-        let _ = writeln!(text, "| {quantity}, {unit} | {} |", cells.join(" | "));
+        let line = labelled(quantity, unit);
+        let _ = writeln!(text, "| {line} | {} |", cells.join(" | "));
     }
     let _ = writeln!(text, "\n![{}](plots/{}.svg)", scenario.title, scenario.name);
     text.push_str("\nCommands:\n\n");
@@ -83,6 +84,12 @@ fn part(scenario: &Scenario, results: &Results) -> String {
         let _ = writeln!(text, "* {}: `{command}`", of.join(", "));
     }
     text
+}
+
+/// A quantity with its unit, when it has one.
+pub(crate) fn labelled(quantity: &str, unit: &str) -> String {
+    let comma = if unit.is_empty() { "" } else { ", " };
+    format!("{quantity}{comma}{unit}")
 }
 
 fn cell(row: &Row) -> String {
@@ -120,6 +127,7 @@ mod tests {
             spread: (subject == "millrace").then_some([1.0, 2.0]),
             errors: u64::from(subject == "haproxy"),
             command: format!("wrk {subject}"),
+            ..Row::default()
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::page::in_order;
+use crate::page::{in_order, labelled};
 use crate::results::{Results, Row};
 use crate::scenario::Scenario;
 
@@ -76,7 +76,7 @@ fn draw(
         let members: Vec<&&Row> = rows.iter().filter(|row| row.quantity == *group).collect();
         let longest = members.iter().map(|row| row.value).fold(0.0, f64::max);
         let unit = members.first().map_or("", |row| row.unit.as_str());
-        let heading = format!("{group}, {unit}");
+        let heading = labelled(group, unit);
         area.draw(&Text::new(heading, (8, y), bold.clone()))?;
         y += GROUP_GAP / 2 + BAR_GAP;
         for row in members {
@@ -127,9 +127,7 @@ mod tests {
             quantity: "rate".into(),
             value,
             unit: "1/s".into(),
-            spread: None,
-            errors: 0,
-            command: String::new(),
+            ..Row::default()
         };
         let mut results = Results::default();
         assert!(plot(&scenario, &results).expect("drawn").is_none());

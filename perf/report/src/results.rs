@@ -27,7 +27,7 @@ pub struct Circumstances {
 }
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The scenario's name: the stem of its file.
     pub scenario: String,
@@ -47,6 +47,12 @@ pub struct Row {
     pub errors: u64,
     /// What was run to get it.
     pub command: String,
+    /// A promise that the program itself knows: this or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// The same: this or less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
 }
 
 /// Something that was not measured.
@@ -114,9 +120,8 @@ mod tests {
             quantity: "q".into(),
             value: 7.0,
             unit: "1/s".into(),
-            spread: None,
             errors: 3,
-            command: String::new(),
+            ..Row::default()
         };
         assert_eq!(
             (row.text().as_str(), row.name().as_str()),

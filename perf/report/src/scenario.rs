@@ -55,7 +55,7 @@ pub enum Work {
     /// Instruction counts of the hot paths.
     Micro,
     /// A program of this workspace that prints its figures as JSON lines: `{"subject", "quantity",
-    /// "value", "unit"}`, with `"errors"` and `"command"` if it likes.
+    /// "value", "unit"}`, with `"errors"` if it likes, or an outcome as `millrace-rig` has them.
     Program {
         /// The package.
         package: String,

@@ -1,6 +1,6 @@
 //! Promised figures beside measured ones.
 
-use crate::results::{Results, digits};
+use crate::results::{Results, Row, digits};
 use crate::scenario::{Scenario, Target};
 
 /// What became of a target.
@@ -16,19 +16,35 @@ pub struct Verdict {
     pub met: Option<bool>,
 }
 
-/// One for each target of these scenarios, in order.
+/// One for each target of these scenarios, and for each promise that came with a figure, in order.
 pub fn verdicts(scenarios: &[Scenario], results: &Results) -> Vec<Verdict> {
-    let of = |scenario: &Scenario| {
-        let judge = |target: &Target| judge(&scenario.name, target, results);
-        scenario.targets.iter().map(judge).collect::<Vec<_>>()
-    };
-    scenarios.iter().flat_map(of).collect()
+    let mut judged = Vec::new();
+    for Scenario { name, targets, .. } in scenarios {
+        for target in targets {
+            let mut rows = results.rows_of(name);
+            judged.push(judge(target, rows.find(|row| row.name() == target.row)));
+        }
+        for row in results.rows_of(name) {
+            let Row {
+                at_least, at_most, ..
+            } = *row;
+            let bounds = [(at_least, None), (None, at_most)];
+            let given = |bound: &(Option<f64>, Option<f64>)| bound.0.or(bound.1).is_some();
+            for (at_least, at_most) in bounds.into_iter().filter(given) {
+                let target = Target {
+                    row: row.name(),
+                    at_least,
+                    at_most,
+                    says: row.quantity.clone(),
+                };
+                judged.push(judge(&target, Some(row)));
+            }
+        }
+    }
+    judged
 }
 
-fn judge(scenario: &str, target: &Target, results: &Results) -> Verdict {
-    let row = results
-        .rows_of(scenario)
-        .find(|row| row.name() == target.row);
+fn judge(target: &Target, row: Option<&Row>) -> Verdict {
     let unit = row.map_or("", |row| row.unit.as_str());
     let (sign, bound) = match (target.at_least, target.at_most) {
         (Some(bound), _) => ("≥", bound),
@@ -41,12 +57,11 @@ fn judge(scenario: &str, target: &Target, results: &Results) -> Verdict {
             value <= bound
         }
     };
+    let with_unit = |figure: String| format!("{figure} {unit}").trim_end().to_owned();
     Verdict {
         says: target.says.clone(),
-        target: format!("{sign} {} {unit}", digits(bound))
-            .trim_end()
-            .to_owned(),
-        measured: row.map(|row| format!("{} {unit}", row.text())),
+        target: with_unit(format!("{sign} {}", digits(bound))),
+        measured: row.map(|row| with_unit(row.text())),
         // A figure with failures in it counts for nothing.
         met: row.map(|row| row.errors == 0 && reached(row.value)),
     }
@@ -55,22 +70,12 @@ fn judge(scenario: &str, target: &Target, results: &Results) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Row;
 
     fn judged(value: f64, errors: u64) -> Option<bool> {
         let row = Row {
-            scenario: "s".into(),
-            subject: "a".into(),
-            quantity: "q".into(),
             value,
-            unit: "cycles".into(),
-            spread: None,
             errors,
-            command: String::new(),
-        };
-        let results = Results {
-            rows: vec![row],
-            ..Results::default()
+            ..Row::default()
         };
         let target = Target {
             row: "a/q".into(),
@@ -78,7 +83,7 @@ mod tests {
             at_most: Some(150.0),
             says: "quick".into(),
         };
-        judge("s", &target, &results).met
+        judge(&target, Some(&row)).met
     }
 
     #[test]
@@ -86,5 +91,29 @@ mod tests {
         assert_eq!(judged(150.0, 0), Some(true));
         assert_eq!(judged(150.1, 0), Some(false));
         assert_eq!(judged(100.0, 1), Some(false));
+    }
+
+    #[test]
+    fn a_promise_that_came_with_a_figure_is_judged_too() {
+        let scenario = Scenario {
+            name: "s".into(),
+            title: String::new(),
+            about: String::new(),
+            work: crate::scenario::Work::Micro,
+            targets: Vec::new(),
+        };
+        let row = Row {
+            scenario: "s".into(),
+            quantity: "q".into(),
+            value: 3.0,
+            at_least: Some(4.0),
+            ..Row::default()
+        };
+        let results = Results {
+            rows: vec![row],
+            ..Results::default()
+        };
+        let [verdict] = verdicts(&[scenario], &results).try_into().expect("one");
+        assert_eq!((verdict.says.as_str(), verdict.met), ("q", Some(false)));
     }
 }

@@ -90,8 +90,8 @@ fn measure_track(bench: &mut Bench, scenario: &str, track: &Track<'_>, pairs: u3
             value: median,
             unit: unit.to_owned(),
             spread: Some(spread),
-            errors: 0,
             command,
+            ..Row::default()
         });
     };
     for (subject, figures) in SUBJECTS.iter().zip(rates) {

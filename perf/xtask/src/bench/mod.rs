@@ -179,9 +179,8 @@ fn count_instructions(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
             quantity,
             value,
             unit: "instructions".to_owned(),
-            spread: None,
-            errors: 0,
             command: "cargo xtask micro".to_owned(),
+            ..Row::default()
         });
     }
     Ok(())

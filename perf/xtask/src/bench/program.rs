@@ -1,5 +1,6 @@
 //! Programs of this workspace that measure by themselves: built, run, and their JSON lines taken over.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -13,13 +14,96 @@ use crate::{interrupt, paths, process};
 
 /// One line of such a program.
 #[derive(Deserialize)]
-struct Line {
+#[serde(untagged)]
+enum Line {
+    Figure(Figure),
+    Outcome(Box<Outcome>),
+}
+
+/// One figure and nothing else.
+#[derive(Deserialize)]
+struct Figure {
     subject: String,
     quantity: String,
     value: f64,
     unit: String,
     #[serde(default)]
     errors: u64,
+}
+
+/// What `millrace-rig` says of a scenario of its own.
+#[derive(Deserialize)]
+struct Outcome {
+    scenario: String,
+    operation: String,
+    cycles: Cycles,
+    values: BTreeMap<String, f64>,
+    targets: Vec<Promise>,
+    copied_bytes: u64,
+    heap_allocations: u64,
+    errors: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct Cycles {
+    p50: f64,
+}
+
+/// A bound on one of the values, or on `cycles`.
+#[derive(Deserialize)]
+struct Promise {
+    what: String,
+    bound: f64,
+    at_least: bool,
+}
+
+impl Line {
+    /// Figures without their scenario and command.
+    fn rows(self) -> Vec<Row> {
+        match self {
+            Self::Figure(figure) => vec![Row {
+                subject: figure.subject,
+                quantity: figure.quantity,
+                value: figure.value,
+                unit: figure.unit,
+                errors: figure.errors,
+                ..Row::default()
+            }],
+            Self::Outcome(outcome) => outcome.rows(),
+        }
+    }
+}
+
+impl Outcome {
+    fn rows(self) -> Vec<Row> {
+        // A copied byte or an allocation on the packet path spoils a figure like an error does.
+        let failures: u64 = self.errors.values().sum();
+        let errors = failures + self.copied_bytes + self.heap_allocations;
+        let row = |what: &str, label: &str, value: f64, unit: &str| {
+            let bound = |at_least: bool| {
+                let promised = |p: &&Promise| p.what == what && p.at_least == at_least;
+                self.targets.iter().find(promised).map(|p| p.bound)
+            };
+            Row {
+                subject: "millrace".to_owned(),
+                quantity: format!("{}: {label}", self.scenario),
+                value,
+                unit: unit.to_owned(),
+                errors,
+                at_least: bound(true),
+                at_most: bound(false),
+                ..Row::default()
+            }
+        };
+        let label = format!("cycles per {}", self.operation);
+        let mut rows = vec![row("cycles", &label, self.cycles.p50, "")];
+        rows.extend(
+            self.values
+                .iter()
+                .map(|(name, value)| row(name, name, *value, "")),
+        );
+        rows
+    }
 }
 
 /// Runs the program once for each list of arguments.
@@ -39,11 +123,21 @@ pub(super) fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
         let mut command = Command::new(&path);
         command.args(arguments);
         let limit = Duration::from_secs(*limit_seconds);
-        match process::must(&mut command, limit).and_then(|said| parse(&said)) {
+        // A program that found failures says so in its figures and by its status, too.
+        let finished = process::finish(&mut command, limit);
+        let lines = finished.and_then(|finished| {
+            let ended = format!("it ended with {}", finished.status);
+            parse(&finished.stdout).with_context(|| format!("{ended}: {}", finished.stderr))
+        });
+        match lines {
             Ok(lines) => {
                 let command = format!("{binary} {}", arguments.join(" "));
-                for line in lines {
-                    bench.record(row(scenario, line, command.trim_end()));
+                for row in lines.into_iter().flat_map(Line::rows) {
+                    bench.record(Row {
+                        scenario: scenario.name.clone(),
+                        command: command.trim_end().to_owned(),
+                        ..row
+                    });
                 }
             }
             Err(error) => {
@@ -91,26 +185,6 @@ fn parse(said: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn row(scenario: &Scenario, line: Line, command: &str) -> Row {
-    let Line {
-        subject,
-        quantity,
-        value,
-        unit,
-        errors,
-    } = line;
-    Row {
-        scenario: scenario.name.clone(),
-        subject,
-        quantity,
-        value,
-        unit,
-        spread: None,
-        errors,
-        command: command.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,8 +193,28 @@ mod tests {
     fn words_for_people_are_passed_over_and_an_object_of_another_shape_is_an_error() {
         let figure = r#"{"subject":"a","quantity":"q","value":1.5,"unit":"cycles"}"#;
         let lines = parse(&format!("hello\n{figure}\n")).expect("a figure");
-        assert_eq!((lines.len(), lines[0].value), (1, 1.5));
+        let rows: Vec<Row> = lines.into_iter().flat_map(Line::rows).collect();
+        assert_eq!((rows.len(), rows[0].value), (1, 1.5));
         assert!(parse("{\"subject\":\"a\"}").is_err());
         assert!(parse("hello\n").is_err());
+    }
+
+    #[test]
+    fn an_outcome_of_the_rig_is_its_cycles_its_values_and_its_promises() {
+        let said = r#"{"scenario":"short","operation":"session","cycles":{"p50":7000.0,"mean":1.0},
+            "values":{"frames":19.0},"targets":[{"what":"cycles","bound":8000.0,"at_least":false}],
+            "copied_bytes":0,"heap_allocations":1,"errors":{"retransmissions":2}}"#;
+        let lines = parse(&said.replace('\n', " ")).expect("an outcome");
+        let rows: Vec<Row> = lines.into_iter().flat_map(Line::rows).collect();
+        let first = rows.first().expect("cycles");
+        assert_eq!(first.quantity, "short: cycles per session");
+        assert_eq!(
+            (first.at_most, first.at_least, first.errors),
+            (Some(8_000.0), None, 3)
+        );
+        assert_eq!(
+            (rows.len(), rows[1].value, rows[1].at_most),
+            (2, 19.0, None)
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! offload setting (off).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -96,12 +97,26 @@ fn measure_subject(bench: &mut Bench, plan: &Plan<'_>, subject: &str) -> Result<
         ("bulk, client to server", false),
         ("bulk, server to client", true),
     ] {
-        let bulk = iperf::run(bed.client(), target, plan.seconds, reverse).context(quantity)?;
+        let bulk = transfer(&bed, target, plan.seconds, reverse).context(quantity)?;
         let mut row = plan.row(subject, quantity, bulk.gigabits_per_second, "Gbit/s");
         row.command = bulk.command;
         bench.record(row);
     }
     bed.check_alive()
+}
+
+/// One run of iperf3. Its server may still be busy with the end of the run before.
+fn transfer(bed: &Bed, target: IpAddr, seconds: u32, reverse: bool) -> Result<iperf::Bulk> {
+    /// Times to ask again, a second apart.
+    const RETRIES: u32 = 10;
+    let mut left = RETRIES;
+    loop {
+        match iperf::run(bed.client(), target, seconds, reverse) {
+            Err(error) if left > 0 && error.to_string().contains("busy running") => left -= 1,
+            outcome => return outcome,
+        }
+        interrupt::sleep(Duration::from_secs(1))?;
+    }
 }
 
 impl Plan<'_> {
@@ -112,9 +127,7 @@ impl Plan<'_> {
             quantity: quantity.to_owned(),
             value,
             unit: unit.to_owned(),
-            spread: None,
-            errors: 0,
-            command: String::new(),
+            ..Row::default()
         }
     }
 }
