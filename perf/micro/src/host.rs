@@ -89,8 +89,7 @@ impl Host {
         buf.meta = RxMeta {
             ip_checksum: ChecksumStatus::Good,
             l4_checksum: ChecksumStatus::Good,
-            rss_hash: None,
-            stripped_vlan: None,
+            ..RxMeta::default()
         };
         buf
     }

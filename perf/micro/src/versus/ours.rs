@@ -96,7 +96,7 @@ impl Wire {
             verdict: RxMeta {
                 ip_checksum: status,
                 l4_checksum: status,
-                rss_hash: None,
+                ..RxMeta::default()
             },
         }
     }
