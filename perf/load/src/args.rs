@@ -14,7 +14,7 @@ use std::path::PathBuf;
 ///
 /// An operation is measured from when it was due, not from when it was begun, and a second counts
 /// only when it saw no error, no retransmission in either direction, and nothing that the generator
-/// itself missed or began more than 10 ms late.
+/// itself missed or began more than --late-ms late.
 ///
 /// Exit codes: 0 done; 1 something failed; 2 mistakes in the arguments; 3 with --strict, when a
 /// measured second did not count.
@@ -60,6 +60,10 @@ pub(crate) struct DeviceArgs {
     /// What an lcore does when there is nothing to do.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) idle: Idle,
+    /// Checksums and segmentation in software, whatever the device offers: for devices that offer
+    /// what they do not do (net_ring).
+    #[arg(long)]
+    pub(crate) no_offloads: bool,
     /// Ordinary pages instead of huge ones: runs anywhere, two to three times slower.
     #[arg(long)]
     no_huge: bool,
@@ -172,6 +176,11 @@ pub(crate) struct ClientArgs {
     /// Seconds that a connection with work may make no progress.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     pub(crate) timeout: f64,
+    /// Milliseconds that an arrival may be begun late before it is a miss. A polling lcore is back in
+    /// microseconds; ten milliseconds are a kernel that took the CPU away, or nothing free to begin
+    /// with.
+    #[arg(long, value_name = "MS", default_value_t = 10.0)]
+    pub(crate) late_ms: f64,
     /// How gaps between arrivals are distributed.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) arrivals: Arrivals,

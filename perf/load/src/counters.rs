@@ -124,7 +124,7 @@ counters! {
     /// Segments received again: the peer, or the network, repeated itself.
     duplicates,
 
-    /// Miss: an arrival that was begun more than `LATE_MAX` after it was due, for whatever reason.
+    /// Miss: an arrival that was begun later than is allowed after it was due, for whatever reason.
     late,
     /// Miss: an arrival that found no source port.
     no_port,

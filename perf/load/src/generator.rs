@@ -47,6 +47,9 @@ pub struct Setup {
     pub mac: Option<MacAddress>,
     /// What an lcore does when there is nothing to do.
     pub idle: Idle,
+    /// Whether checksums and segmentation may be left to a device that offers them. `net_ring`
+    /// offers what nobody does: its peer gets the frames as they are.
+    pub offloads: bool,
     /// Client or sink.
     pub role: Role,
     /// Every lcore's host; addresses and sizes are each lcore's own, what the device decides is
@@ -89,14 +92,14 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Takes the device, gives every worker lcore a queue, a stack and an engine, and lets them
-    /// run. `engine` makes the engine of one lcore of so many.
+    /// Takes the device, gives each of these worker lcores a queue, a stack and an engine, and lets
+    /// them run. `engine` makes the engine of one lcore of so many.
     pub fn start<E: Engine + Send + 'static>(
         eal: Eal,
+        workers: &[EalLcore],
         setup: &Setup,
         mut engine: impl FnMut((u16, u16), Arc<Counters>) -> E,
     ) -> Result<Self, LoadError> {
-        let workers = eal.worker_lcores();
         let lcores = u16::try_from(workers.len()).unwrap_or(u16::MAX);
         if lcores == 0 {
             return Err(LoadError::NoLcore);
@@ -109,6 +112,11 @@ impl Generator {
             rx_descriptors: setup.rx_descriptors,
             tx_descriptors: setup.tx_descriptors,
             mtu: Some(setup.host.mtu),
+            tx_offloads: if setup.offloads {
+                PortConfig::default().tx_offloads
+            } else {
+                TxOffloads::MULTI_SEGS
+            },
             ..PortConfig::default()
         };
         let (port, rx, tx) = device.configure(&config, &[pool.bufs()])?.start()?;
@@ -125,7 +133,7 @@ impl Generator {
         };
         generator.drops_before = generator.drops_in_all();
         let ends = Exchange::all(lcores, setup.role);
-        let parts = workers.into_iter().zip(ends).zip(rx.into_iter().zip(tx));
+        let parts = workers.iter().zip(ends).zip(rx.into_iter().zip(tx));
         for (number, ((worker, exchange), (rx, tx))) in (0u16..).zip(parts) {
             let counters = Arc::new(Counters::default());
             generator.counters.push(Arc::clone(&counters));
@@ -143,7 +151,7 @@ impl Generator {
                 control: Arc::clone(&control),
                 idle: setup.idle,
             };
-            let task = eal.launch(worker, move || lcore.run())?;
+            let task = eal.launch(*worker, move || lcore.run())?;
             generator.tasks.push(task);
         }
         Ok(generator)
@@ -211,8 +219,13 @@ impl Generator {
 }
 
 fn create_pool(eal: &Eal, setup: &Setup) -> Result<MbufPool, MempoolError> {
+    // Both may be in one process.
+    let name = match setup.role {
+        Role::Client => "load-client",
+        Role::Sink => "load-sink",
+    };
     let config = MempoolConfig {
-        name: "load",
+        name,
         count: setup.buffers,
         data_room_bytes: setup.buffer_bytes,
         cache: POOL_CACHE,

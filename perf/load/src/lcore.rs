@@ -237,6 +237,8 @@ impl<E: Engine> Loop<E> {
 
     /// Resets what is left, so that no peer waits for a client that is gone.
     fn leave(&mut self) {
+        // Who stops at once was never told to wind down.
+        self.lcore.host.engine_mut().wind_down();
         let mut now = self.lcore.clock.now();
         let end = now.after(FAREWELL_MAX);
         while self.lcore.host.reset_some(now) && !end.is_due(now) {

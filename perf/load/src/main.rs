@@ -61,7 +61,7 @@ fn usage(mistake: &str) -> ExitCode {
 fn run_client(args: &ClientArgs, plan: ClientPlan) -> Result<bool, Box<dyn Error>> {
     let (eal, leave) = start_eal(&args.device.eal())?;
     let title = plan.title.clone();
-    let generator = Generator::start(eal, &plan.setup, |lcore, counters| {
+    let generator = Generator::start(eal, &eal.worker_lcores(), &plan.setup, |lcore, counters| {
         Client::new(plan.share(lcore), counters)
     })?;
     let mut watch = Watch::new(generator, &args.report, title, leave)?;
@@ -82,7 +82,7 @@ fn run_client(args: &ClientArgs, plan: ClientPlan) -> Result<bool, Box<dyn Error
 
 fn run_sink(args: &SinkArgs, plan: SinkPlan) -> Result<bool, Box<dyn Error>> {
     let (eal, leave) = start_eal(&args.device.eal())?;
-    let generator = Generator::start(eal, &plan.setup, |lcore, counters| {
+    let generator = Generator::start(eal, &eal.worker_lcores(), &plan.setup, |lcore, counters| {
         Sink::new(plan.share(lcore), counters)
     })?;
     let mut watch = Watch::new(generator, &args.report, "sink".to_owned(), leave)?;

@@ -98,6 +98,7 @@ impl ClientPlan {
                 request,
                 last_request,
                 timeout: Nanos::new((args.timeout.max(0.001) * 1e9) as u64),
+                late: Nanos::new((args.late_ms.max(0.0) * 1e6) as u64),
                 tuples,
             },
             setup,
@@ -378,6 +379,7 @@ fn setup(
         buffer_bytes: device.mbuf_size,
         mac: network.mac,
         idle: device.idle,
+        offloads: !device.no_offloads,
         role,
         host: HostConfig {
             mac: MacAddress::ZERO,

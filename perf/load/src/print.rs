@@ -1,6 +1,6 @@
 //! What is said of a run: a line per second, and a table at its end.
 
-use core::fmt::{self, Write as _};
+use core::fmt::Write as _;
 
 use crate::observer::{Interval, Phase, Summary};
 
@@ -21,11 +21,11 @@ pub fn line(interval: &Interval) -> String {
         Phase::Measured if *counts => "counts",
         Phase::Measured => "spoilt",
     };
-    let bits = |bytes: u64| Quantity(bytes as f64 * 8.0 / interval.secs.max(1e-9));
+    let bits = |bytes: u64| per_second(bytes as f64 * 8.0 / interval.secs.max(1e-9), "bit");
     let mut line = format!(
-        "{at_secs:7.1} s  {verdict:7}  {:>8} op/s  {:>8}bit/s in  {:>8}bit/s out  {:>7} conns  \
+        "{at_secs:7.1} s  {verdict:7}  {:>11}  {:>12} in  {:>12} out  {:>7} conns  \
          p50 {:>7.0}  p99 {:>7.0}  max {:>8.0} us",
-        Quantity(*rate),
+        per_second(*rate, "op"),
         bits(tally.bytes_in),
         bits(tally.bytes_out),
         tally.connections,
@@ -35,7 +35,7 @@ pub fn line(interval: &Interval) -> String {
     );
     if *phase == Phase::Opening {
         let opened = tally.opened as f64 / interval.secs.max(1e-9);
-        let _ = write!(line, "  opened {}/s", Quantity(opened));
+        let _ = write!(line, "  opened {}", per_second(opened, ""));
     }
     if !tally.is_clean() {
         let _ = write!(
@@ -56,7 +56,7 @@ pub fn table(summary: &Summary) -> String {
         let _ = writeln!(text, "  {name:<24} {value}");
     };
     let counted = |value: Option<f64>, unit: &str| match value {
-        Some(value) => format!("{}{unit}", Quantity(value)),
+        Some(value) => per_second(value, unit),
         None => "none: no second was clean".to_owned(),
     };
     row(
@@ -66,30 +66,15 @@ pub fn table(summary: &Summary) -> String {
             summary.measured_secs, summary.counted_secs
         ),
     );
-    row(
-        "operations, counted",
-        counted(summary.counted_rate, " per second"),
-    );
-    row(
-        "operations, raw",
-        format!("{} per second", Quantity(summary.raw_rate)),
-    );
-    row(
-        "bits in, counted",
-        counted(summary.counted_bits_in, "bit/s"),
-    );
-    row(
-        "bits in, raw",
-        format!("{}bit/s", Quantity(summary.raw_bits_in)),
-    );
+    row("operations, counted", counted(summary.counted_rate, "op"));
+    row("operations, raw", per_second(summary.raw_rate, "op"));
+    row("bits in, counted", counted(summary.counted_bits_in, "bit"));
+    row("bits in, raw", per_second(summary.raw_bits_in, "bit"));
     row(
         "bits out, counted",
-        counted(summary.counted_bits_out, "bit/s"),
+        counted(summary.counted_bits_out, "bit"),
     );
-    row(
-        "bits out, raw",
-        format!("{}bit/s", Quantity(summary.raw_bits_out)),
-    );
+    row("bits out, raw", per_second(summary.raw_bits_out, "bit"));
     for (name, latency) in [
         ("latency, counted", &summary.counted_latency),
         ("latency, raw", &summary.latency),
@@ -159,23 +144,14 @@ pub fn table(summary: &Summary) -> String {
     text
 }
 
-/// A number as people read it: three digits and a prefix.
-struct Quantity(f64);
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
-        let step = steps.iter().find(|(size, _)| self.0 >= *size);
-        let (size, prefix) = step.copied().unwrap_or((1.0, ""));
-        let value = self.0 / size;
-        let text = if value >= 100.0 || size <= 1.0 {
-            format!("{value:.0} {prefix}")
-        } else {
-            format!("{value:.2} {prefix}")
-        };
-        // Widths apply to the whole.
-        f.pad(text.trim_end())
-    }
+/// A rate as people read it: three digits, a prefix, the unit.
+fn per_second(value: f64, unit: &str) -> String {
+    let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let step = steps.iter().find(|(size, _)| value >= *size);
+    let (size, prefix) = step.copied().unwrap_or((1.0, ""));
+    let value = value / size;
+    let digits = if value >= 100.0 || size <= 1.0 { 0 } else { 2 };
+    format!("{value:.digits$} {prefix}{unit}/s")
 }
 
 #[cfg(test)]
@@ -186,12 +162,12 @@ mod tests {
 
     #[test]
     fn numbers_keep_three_digits() {
-        let text = |value| Quantity(value).to_string();
-        assert_eq!(text(0.0), "0");
-        assert_eq!(text(999.0), "999");
-        assert_eq!(text(1_234.0), "1.23 k");
-        assert_eq!(text(123_456.0), "123 k");
-        assert_eq!(text(9.87e9), "9.87 G");
+        let text = |value| per_second(value, "bit");
+        assert_eq!(text(0.0), "0 bit/s");
+        assert_eq!(text(999.0), "999 bit/s");
+        assert_eq!(text(1_234.0), "1.23 kbit/s");
+        assert_eq!(text(123_456.0), "123 kbit/s");
+        assert_eq!(text(9.87e9), "9.87 Gbit/s");
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn client_config(unit: Unit, pace: Pace) -> ClientConfig {
         request: Message::new(head("").as_bytes(), 0),
         last_request: Message::new(head("Connection: close\r\n").as_bytes(), 0),
         timeout: Nanos::from_secs(10),
+        late: Nanos::from_millis(10),
         tuples: TupleSpace {
             sources: vec![CLIENT],
             ports: (10_000, 60_000),

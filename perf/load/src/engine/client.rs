@@ -21,11 +21,6 @@ use crate::ring::Ring;
 use crate::schedule::{Arrivals, Schedule};
 use crate::tuples::{TRIES_MAX, TupleSpace, Tuples};
 
-/// How late an arrival may be begun before it counts as missed. A polling lcore is back in
-/// microseconds; ten milliseconds are a scheduling round of a kernel that took the CPU away, or
-/// nothing free to begin it with.
-const LATE_MAX: Nanos = Nanos::from_millis(10);
-
 /// Requests under way on one connection at most.
 pub const PIPELINE_MAX: u8 = 64;
 
@@ -105,6 +100,8 @@ pub struct ClientConfig {
     pub last_request: Message,
     /// How long a connection with work may make no progress.
     pub timeout: Nanos,
+    /// How late an arrival may be begun before it counts as missed.
+    pub late: Nanos,
     /// Source addresses, ports and targets.
     pub tuples: TupleSpace,
 }
@@ -162,6 +159,8 @@ pub struct Client {
     live: usize,
     is_running: bool,
     is_ending: bool,
+    /// Where the last resets go on.
+    reset_at: usize,
     /// Where the next look for silent connections begins.
     scan_at: usize,
     scratch: Box<[u8]>,
@@ -205,6 +204,7 @@ impl Client {
             live: 0,
             is_running: false,
             is_ending: false,
+            reset_at: 0,
             scan_at: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             counters,
@@ -228,7 +228,7 @@ impl Client {
             };
             let Some(due) = due else { return };
             self.counters.scheduled.add(1);
-            if now.since(due) > LATE_MAX {
+            if now.since(due) > self.config.late {
                 self.counters.late.add(1);
             }
             match self.config.unit {
@@ -804,10 +804,10 @@ impl Engine for Client {
 
     fn reset_some<P: PacketPool>(&mut self, now: Instant, stack: &mut Stack<P>) -> bool {
         let mut left = RESETS_PER_TURN_MAX;
-        for index in 0..self.connections.len() as u32 {
-            if left == 0 || self.live == 0 {
-                break;
-            }
+        // Ends: nothing is opened behind the cursor any more.
+        while left > 0 && self.reset_at < self.connections.len() {
+            let index = self.reset_at as u32;
+            self.reset_at = self.reset_at.saturating_add(1);
             if let Some(flow) = self.live(index) {
                 stack.abort(now, flow);
                 self.forget(index);

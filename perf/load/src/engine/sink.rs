@@ -88,6 +88,8 @@ pub struct Sink {
     idle: Ring<u32>,
     scratch: Box<[u8]>,
     is_ending: bool,
+    /// Where the last resets go on.
+    reset_at: usize,
     counters: Arc<Counters>,
 }
 
@@ -114,6 +116,7 @@ impl Sink {
             idle,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             is_ending: false,
+            reset_at: 0,
             counters,
             config,
         }
@@ -310,10 +313,10 @@ impl Engine for Sink {
 
     fn reset_some<P: PacketPool>(&mut self, now: Instant, stack: &mut Stack<P>) -> bool {
         let mut left = RESETS_PER_TURN_MAX;
-        for index in 0..self.connections.len() as u32 {
-            if left == 0 || self.is_quiet() {
-                break;
-            }
+        // Ends: nothing is accepted behind the cursor any more.
+        while left > 0 && self.reset_at < self.connections.len() {
+            let index = self.reset_at as u32;
+            self.reset_at = self.reset_at.saturating_add(1);
             if let Some(connection) = self.live_mut(index) {
                 let flow = connection.flow;
                 stack.abort(now, flow);
