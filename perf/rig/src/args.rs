@@ -78,8 +78,16 @@ pub(crate) enum Scenario {
     Short,
     /// Requests on connections that stay open.
     Keepalive,
+    /// The same with the answer given on the box, by the stack alone.
+    Terminated,
+    /// Data segments up to the decision about their ACK, by the stack alone.
+    Rx,
     /// Bulk data from clients to backends.
     Bulk,
+    /// What the lcore adds to a request and its answer at half of its highest rate.
+    Latency,
+    /// `short` on two lcores, with every flow delivered to either.
+    Rss,
     /// Many sessions that are open and say nothing, and some that wake up.
     Idle,
     /// A million SYNs a second beside established sessions.

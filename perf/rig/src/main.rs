@@ -11,6 +11,7 @@ mod nic;
 mod plan;
 mod report;
 mod scenario;
+mod terminal;
 mod world;
 
 use std::process::{Command, ExitCode};

@@ -45,7 +45,8 @@ pub(crate) const OTHERS: Sources = Sources {
     ..SOURCES
 };
 
-const GATEWAY: [u8; 4] = [10, 0, 0, 254];
+/// Behind which the clients are.
+pub(crate) const GATEWAY: [u8; 4] = [10, 0, 0, 254];
 const BACKEND_PORT: u16 = 8_080;
 
 fn backend(index: u8) -> Address {

@@ -24,9 +24,9 @@ use crate::nic::{Delivery, Nic};
 use crate::plan;
 
 /// Frames that fit a ring: as many as all connections under way in any scenario can send at once.
-const RING_FRAMES: u32 = 16_384;
+pub(crate) const RING_FRAMES: u32 = 16_384;
 /// The longest a turn moves the clock. A turn handles some hundred frames; one that took longer was interrupted.
-const TURN_NANOS_MAX: u64 = 100_000;
+pub(crate) const TURN_NANOS_MAX: u64 = 100_000;
 /// How often an lcore looks at its timers while nothing arrives: an idle one sleeps about that long.
 const IDLE_STEP_NANOS: u64 = 50_000;
 /// Turns after which control's rings have been looked at.
@@ -73,6 +73,8 @@ pub(crate) struct World {
     pub(crate) busy_cycles: u64,
     /// Turns that found work, since the start.
     pub(crate) busy_turns: u64,
+    /// Cycles of the last turn of all lcores, whether it found work or not.
+    pub(crate) last_turn: u64,
     clock: Clock,
     control: ControlHandle,
     _region: Region,
@@ -118,6 +120,7 @@ impl World {
             setup,
             busy_cycles: 0,
             busy_turns: 0,
+            last_turn: 0,
             clock: Clock::new(&eal),
             control,
             _region: region,
@@ -130,12 +133,14 @@ impl World {
     /// One turn of every lcore; returns the cycles of those that found work.
     pub(crate) fn turn(&mut self) -> u64 {
         let mut spent = 0;
+        self.last_turn = 0;
         for lcore in &mut self.lcores {
             heap::seal_thread(heap::OnAllocation::Count);
             let start = cycles();
             let worked = lcore.turn(self.now);
             let took = cycles().wrapping_sub(start);
             heap::unseal_thread();
+            self.last_turn += took;
             if worked {
                 spent += took;
                 self.busy_turns += 1;
@@ -150,6 +155,11 @@ impl World {
             .clamp(100, TURN_NANOS_MAX);
         self.now = self.now.after(Nanos::new(nanos));
         spent
+    }
+
+    /// Cycles per second of this machine's counter.
+    pub(crate) fn hertz(&self) -> u64 {
+        self.clock.hertz()
     }
 
     /// The clock of the peers' timestamps.
@@ -168,15 +178,7 @@ impl World {
 
     /// The link of a generator behind card `side`.
     pub(crate) fn link(&self, side: usize) -> Link {
-        Link {
-            ours: plan::THEIRS[side],
-            theirs: plan::OURS[side],
-            mtu: self.setup.mtu,
-            checksums: match self.setup.card {
-                Card::Plain => Checksums::Software,
-                Card::Checksum | Card::Tso => Checksums::Device,
-            },
-        }
+        link(&self.setup, side)
     }
 
     /// Everything that is counted, now.
@@ -227,6 +229,19 @@ impl World {
     }
 }
 
+/// The link of a generator behind card `side`.
+pub(crate) fn link(setup: &Setup, side: usize) -> Link {
+    Link {
+        ours: plan::THEIRS[side],
+        theirs: plan::OURS[side],
+        mtu: setup.mtu,
+        checksums: match setup.card {
+            Card::Plain => Checksums::Software,
+            Card::Checksum | Card::Tso => Checksums::Device,
+        },
+    }
+}
+
 /// A folder for the region's file, gone when its maker is: the mapping needs no name.
 struct Folder(PathBuf);
 
@@ -248,7 +263,7 @@ impl Drop for Folder {
     }
 }
 
-fn start_eal(setup: &Setup) -> Result<Eal> {
+pub(crate) fn start_eal(setup: &Setup) -> Result<Eal> {
     let mebibytes = setup.mbufs / 1_024 * (u32::from(mbuf_bytes(setup)) + 512) / 1_024 + 160;
     let args = EalArgs {
         program: "millrace-rig".to_owned(),
@@ -273,7 +288,7 @@ fn start_eal(setup: &Setup) -> Result<Eal> {
 }
 
 /// Room for a whole frame behind the headroom.
-fn mbuf_bytes(setup: &Setup) -> u16 {
+pub(crate) fn mbuf_bytes(setup: &Setup) -> u16 {
     (setup.mtu + 128 + 64).max(2_176)
 }
 

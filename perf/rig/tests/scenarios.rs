@@ -38,14 +38,29 @@ fn short_sessions_open_answer_and_close_whoever_closes() {
 }
 
 #[test]
-fn two_lcores_serve_what_is_delivered_to_the_wrong_one() {
-    let outcome = outcome(&[
-        "short",
-        "--operations=2000",
-        "--lcores=2",
-        "--wrong-delivery",
-    ]);
+fn no_session_is_split_between_lcores_whatever_the_card_delivers_where() {
+    let outcome = outcome(&["rss", "--operations=3000"]);
     assert_clean(&outcome);
+    let steered = outcome["values"]["frames steered, of all"].as_f64();
+    assert!(steered > Some(0.2), "{outcome}");
+    let least = outcome["values"]["sessions of the least busy lcore"].as_f64();
+    assert!(least > Some(1_000.0), "{outcome}");
+}
+
+#[test]
+fn connections_that_end_on_the_box_are_answered_there() {
+    assert_clean(&outcome(&["terminated", "--operations=2000"]));
+    assert_clean(&outcome(&["rx", "--operations=20000", "--connections=64"]));
+}
+
+#[test]
+fn latency_is_told_for_every_request_that_was_due() {
+    let outcome = outcome(&["latency", "--operations=5000", "--connections=200"]);
+    assert_clean(&outcome);
+    assert!(
+        outcome["values"]["requests"].as_f64() >= Some(5_000.0),
+        "{outcome}"
+    );
 }
 
 #[test]

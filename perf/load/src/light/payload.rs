@@ -1,5 +1,7 @@
 //! Request and response bytes, and the token in them.
 
+use core::ops::Range;
+
 /// Bytes of a token: sixteen hexadecimal digits, so that it may stand in a line of HTTP.
 const TOKEN_BYTES: usize = 16;
 
@@ -46,6 +48,16 @@ impl Payload {
                 .into(),
             token_at,
         }
+    }
+
+    /// The bytes, with any token.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where the token is: what a server that is none of ours must repeat.
+    pub fn token_range(&self) -> Range<usize> {
+        self.token_at..self.token_at + TOKEN_BYTES
     }
 
     /// How many bytes.

@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use millrace_base::Nanos;
-use millrace_load::light::{Closer, Heard, Script};
+use millrace_load::light::Heard;
 
-use super::sessions::{Bench, script};
-use super::{finish, memory};
+use super::memory;
+use super::sessions::{Bench, open_script};
 use crate::args::Args;
 use crate::meter::{Cost, Meter};
 use crate::report::Outcome;
@@ -20,17 +20,12 @@ const ROUNDS_PER_WAKE_MAX: u32 = 1_000;
 
 /// Opens `--connections` sessions, keeps them, wakes some.
 pub(super) fn run(args: &Args) -> Result<Outcome> {
-    let script = Script {
-        requests: u32::MAX,
-        asks_at_once: false,
-        ..script(args, Closer::Nobody)
-    };
     let sessions = args.connections.max(PARTS);
     let mut setup = args.setup();
     setup.connections_max =
         sessions.div_ceil(u32::from(setup.lcores)).saturating_mul(2) / 32 * 33 + 1_024;
-    let mut bench = Bench::with(args, setup, script)?;
-    let before = (bench.world.health(), bench.world.busy_turns);
+    let mut bench = Bench::with(args, setup, open_script(args))?;
+    bench.begin();
     let booted = memory::resident_bytes()?;
     // What the generator must remember of a session to wake it: four bytes, which count like all others.
     let mut next = vec![0; sessions as usize];
@@ -75,12 +70,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     .at_most("bytes per session", 1_000.0)
     .at_most("last opening against first", 1.1)
     .at_least("sessions open at the end", f64::from(sessions));
-    let peers = bench.peers();
     if wake.operations != u64::from(args.wakes.min(sessions)) {
         outcome.errors.insert("wakes not answered".to_owned(), 1);
     }
-    outcome = finish(outcome, &bench.world, (&before.0, before.1), &peers, &[]);
-    Ok(outcome)
+    Ok(bench.finish(outcome, &[]))
 }
 
 /// Wakes sessions spread over all, one at a time and a thousand a second; returns what one cost.

@@ -2,9 +2,11 @@
 
 mod bulk;
 mod idle;
+mod latency;
 mod memory;
 mod overload;
 mod sessions;
+mod terminal;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +26,10 @@ pub(crate) fn run(scenario: Scenario, args: &Args) -> Result<Outcome> {
     match scenario {
         Scenario::Short => sessions::short(args),
         Scenario::Keepalive => sessions::keepalive(args),
+        Scenario::Terminated => terminal::sessions(args),
+        Scenario::Rx => terminal::receive(args),
+        Scenario::Latency => latency::run(args),
+        Scenario::Rss => sessions::rss(args),
         Scenario::Bulk => bulk::run(args),
         Scenario::Idle => idle::run(args),
         Scenario::Flood => overload::flood(args),

@@ -3,14 +3,11 @@
 //! Established sessions go on asking while somebody else floods. They must get every answer; the newcomers are refused in
 //! one of the ways that are counted, and what they hear is not an error.
 
-use std::collections::VecDeque;
-
 use anyhow::Result;
-use millrace_base::{Nanos, Rng};
-use millrace_load::light::{Client, Closer, Heard, Script};
+use millrace_base::Rng;
+use millrace_load::light::Client;
 
-use super::finish;
-use super::sessions::{Bench, Others, script};
+use super::sessions::{Bench, Others, open_script};
 use crate::args::Args;
 use crate::plan::{OTHERS, SERVICE};
 use crate::report::Outcome;
@@ -25,9 +22,9 @@ const NEWCOMERS: u32 = 4;
 
 /// A million SYNs a second from random addresses that never answer.
 pub(super) fn flood(args: &Args) -> Result<Outcome> {
-    let mut bench = bench(args, args.setup())?;
-    let mut ready = establish(&mut bench, args.connections)?;
-    let before = (bench.world.health(), bench.world.busy_turns);
+    let mut bench = Bench::new(args, open_script(args))?;
+    let mut ready = bench.establish(args.connections)?;
+    bench.begin();
     let mut flood = Client::new(
         bench.world.link(0),
         OTHERS,
@@ -47,10 +44,10 @@ pub(super) fn flood(args: &Args) -> Result<Outcome> {
             syn(&mut bench.world, &mut flood, rng.next_u64() as u32);
         }
         sent += fresh;
-        ask_more(&mut bench, &mut ready, &mut asked, answered, args);
+        asked += bench.ask_some(&mut ready, answered + args.concurrency - asked);
         let spent = bench.round()?;
         bench.world.meter.add(spent, fresh);
-        answered += take_answers(&bench, &mut ready);
+        answered += bench.take_answers(&mut ready);
         bench.world.listen();
     }
     let seconds = bench.world.now.since(began).as_nanos() as f64 / 1e9;
@@ -72,14 +69,7 @@ pub(super) fn flood(args: &Args) -> Result<Outcome> {
     .value("SYN-ACKs and other answers to them", replies as f64)
     .value("requests answered", f64::from(answered))
     .at_least("requests answered", f64::from(args.operations));
-    let peers = bench.peers();
-    Ok(finish(
-        outcome,
-        &bench.world,
-        (&before.0, before.1),
-        &peers,
-        SHED,
-    ))
+    Ok(bench.finish(outcome, SHED))
 }
 
 /// Sessions beyond what the tables hold.
@@ -88,9 +78,9 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
     setup.connections_max = args.connections * 4;
     let room = setup.connections_max / 2 * u32::from(setup.lcores);
     let newcomers = room * NEWCOMERS;
-    let mut bench = bench(args, setup)?;
-    let mut ready = establish(&mut bench, args.connections)?;
-    let before = (bench.world.health(), bench.world.busy_turns);
+    let mut bench = Bench::with(args, setup, open_script(args))?;
+    let mut ready = bench.establish(args.connections)?;
+    bench.begin();
     let others = Client::new(
         bench.world.link(0),
         OTHERS,
@@ -108,12 +98,9 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
             bench.open_newcomer(opened);
             opened += 1;
         }
-        let target = args.operations.max(answered);
-        if answered < target || opened < newcomers {
-            ask_more(&mut bench, &mut ready, &mut asked, answered, args);
-        }
+        asked += bench.ask_some(&mut ready, answered + args.concurrency - asked);
         let spent = bench.round()?;
-        let fresh = take_answers(&bench, &mut ready);
+        let fresh = bench.take_answers(&mut ready);
         bench.world.meter.add(spent, u64::from(fresh));
         answered += fresh;
         bench.world.listen();
@@ -122,7 +109,7 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
         Others::Newcomers { client, reset } => (client.counts().established, *reset),
         Others::None | Others::Silent { .. } => (0, 0),
     };
-    let health = bench.world.health().since(&before.0);
+    let health = bench.world.health().since(&bench.begun.0);
     let name = format!("shed: {newcomers} newcomers where {room} sessions fit");
     let outcome = Outcome::new(name, "request of an old session", bench.world.meter.cost())
         .value("newcomers", f64::from(newcomers))
@@ -134,14 +121,7 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
         )
         .value("requests answered", f64::from(answered))
         .at_least("requests answered", f64::from(args.operations));
-    let peers = bench.peers();
-    Ok(finish(
-        outcome,
-        &bench.world,
-        (&before.0, before.1),
-        &peers,
-        SHED,
-    ))
+    Ok(bench.finish(outcome, SHED))
 }
 
 /// What happens to those who are turned away, and is no fault.
@@ -154,6 +134,7 @@ const SHED: &[&str] = &[
     "millrace_sessions_unserved_total",
     "drop_accept_queue_full",
     "drop_syn_queue_full",
+    "drop_syn_shed",
     "drop_connection_table_full",
     "drop_reply_queue_full",
     "drop_request_overflow",
@@ -163,58 +144,6 @@ const SHED: &[&str] = &[
     "drop_listener_ignored",
     "drop_reset_limited",
 ];
-
-fn bench(args: &Args, setup: crate::world::Setup) -> Result<Bench> {
-    let script = Script {
-        requests: u32::MAX,
-        asks_at_once: false,
-        ..script(args, Closer::Nobody)
-    };
-    Bench::with(args, setup, script)
-}
-
-/// Sessions that are ready to ask: connection, number of the next request, what was heard last.
-type Ready = VecDeque<(u32, u32, u32)>;
-
-fn establish(bench: &mut Bench, count: u32) -> Result<Ready> {
-    let mut ready = Ready::new();
-    bench.open_range(0..count, |heard| {
-        if let Heard::Established { index, next } = heard {
-            ready.push_back((index, 1, next));
-        }
-    })?;
-    // The backends' side of the last ones.
-    bench
-        .world
-        .wait_until(bench.world.now.after(Nanos::from_millis(1)));
-    Ok(ready)
-}
-
-fn ask_more(bench: &mut Bench, ready: &mut Ready, asked: &mut u32, answered: u32, args: &Args) {
-    while *asked < answered + args.concurrency {
-        let Some(which) = ready.pop_front() else {
-            return;
-        };
-        bench.ask(which);
-        *asked += 1;
-    }
-}
-
-fn take_answers(bench: &Bench, ready: &mut Ready) -> u32 {
-    let mut answered = 0;
-    for heard in &bench.heard {
-        if let Heard::Response {
-            index,
-            number,
-            next,
-        } = *heard
-        {
-            ready.push_back((index, number + 1, next));
-            answered += 1;
-        }
-    }
-    answered
-}
 
 fn syn(world: &mut World, flood: &mut Client, index: u32) {
     let now_ms = world.now_ms();

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use anyhow::{Result, bail};
 use millrace_dpdk::{Mbuf, MbufPool};
-use millrace_load::light::{Client, Closer, Counts, Heard, Payload, Script, Server};
+use millrace_load::light::{Client, Closer, Heard, Payload, Script, Server};
 
 use super::{STALL_ROUNDS, finish};
 use crate::args::Args;
-use crate::nic::Outbox;
+use crate::health::Health;
+use crate::nic::{Delivery, Outbox};
 use crate::plan::{self, SERVICE, SOURCES};
 use crate::report::Outcome;
 use crate::world::{Setup, World};
@@ -28,8 +29,15 @@ pub(super) struct Bench {
     pub(super) others: Others,
     /// What the clients heard in the last round.
     pub(super) heard: Vec<Heard>,
+    /// What was counted when the warm-up was over.
+    pub(super) begun: (Health, u64),
+    delivered: u64,
+    is_moving: bool,
     stalled: u32,
 }
+
+/// Connections that wait for nothing: number, number of the next request, what was heard last.
+pub(super) type Ready = VecDeque<(u32, u32, u32)>;
 
 /// Clients beside those that are measured, from `plan::OTHERS` on; what happens to them is no error.
 pub(super) enum Others {
@@ -53,27 +61,54 @@ impl Bench {
             server: Server::new(world.link(1), script.clone(), !args.key),
             others: Others::None,
             script,
+            begun: (world.health(), 0),
             world,
             heard: Vec::with_capacity(4_096),
+            delivered: 0,
+            is_moving: false,
             stalled: 0,
         })
     }
 
     /// One round; returns the cycles that the lcores spent. An error: nothing has moved for many rounds.
     pub(super) fn round(&mut self) -> Result<u64> {
+        self.deliver();
+        let is_moving = self.is_anything_underway();
+        let spent = self.world.turn();
+        self.stalled = if is_moving || spent > 0 {
+            0
+        } else {
+            self.stalled + 1
+        };
+        if self.stalled > STALL_ROUNDS {
+            bail!(
+                "nothing moves any more: client {:?}, server {:?}, {:?}",
+                self.client.counts(),
+                self.server.counts(),
+                self.world
+                    .lcores
+                    .first()
+                    .map(|lcore| lcore.stack().occupancy())
+            );
+        }
+        Ok(spent)
+    }
+
+    /// The peers take what the lcores have sent and answer it; `heard` is what the clients heard.
+    pub(super) fn deliver(&mut self) {
         let Self {
             world,
             client,
             server,
             others,
             heard,
-            stalled,
+            delivered,
+            is_moving,
             ..
         } = self;
         heard.clear();
         let now_ms = world.now_ms();
         let [front, back] = &mut world.nics;
-        let before = front.outbox.frames + back.outbox.frames;
         let mut pool = world.pool;
         front.serve(|frame, outbox| {
             if plan::is_for_others(frame) {
@@ -88,18 +123,14 @@ impl Bench {
         back.serve(|frame, outbox| {
             server.handle(frame, now_ms, &mut pool, &mut |answer| outbox.push(answer));
         });
-        let moved = front.outbox.frames + back.outbox.frames != before;
-        let spent = world.turn();
-        *stalled = if moved || spent > 0 { 0 } else { *stalled + 1 };
-        if *stalled > STALL_ROUNDS {
-            bail!(
-                "nothing moves any more: client {:?}, server {:?}, {:?}",
-                client.counts(),
-                server.counts(),
-                world.lcores.first().map(|lcore| lcore.stack().occupancy())
-            );
-        }
-        Ok(spent)
+        let frames = front.outbox.frames + back.outbox.frames;
+        *is_moving = frames != *delivered;
+        *delivered = frames;
+    }
+
+    /// Whether the last delivery put anything on the wires.
+    pub(super) fn is_anything_underway(&self) -> bool {
+        self.is_moving
     }
 
     /// Opens connection `index` in the coming round.
@@ -161,8 +192,75 @@ impl Bench {
         Ok(())
     }
 
-    pub(super) fn peers(&self) -> [Counts; 2] {
-        [*self.client.counts(), *self.server.counts()]
+    /// Opens connections `0..count`.
+    pub(super) fn establish(&mut self, count: u32) -> Result<Ready> {
+        let mut ready = Ready::with_capacity(count as usize);
+        self.open_range(0..count, |heard| {
+            if let Heard::Established { index, next } = heard {
+                ready.push_back((index, 1, next));
+            }
+        })?;
+        Ok(ready)
+    }
+
+    /// Sends `count` requests, `concurrency` at a time, and waits for the answers.
+    pub(super) fn ask_and_answer(
+        &mut self,
+        ready: &mut Ready,
+        count: u32,
+        concurrency: u32,
+    ) -> Result<()> {
+        let (mut asked, mut answered) = (0, 0);
+        while answered < count {
+            asked += self.ask_some(ready, (answered + concurrency).min(count) - asked);
+            let spent = self.round()?;
+            let fresh = self.take_answers(ready);
+            self.world.meter.add(spent, u64::from(fresh));
+            answered += fresh;
+            self.world.listen();
+        }
+        Ok(())
+    }
+
+    /// Sends so many requests in the coming round, or as many as there are connections that wait for nothing.
+    pub(super) fn ask_some(&mut self, ready: &mut Ready, count: u32) -> u32 {
+        for asked in 0..count {
+            let Some(which) = ready.pop_front() else {
+                return asked;
+            };
+            self.ask(which);
+        }
+        count
+    }
+
+    /// Notes the answers of the last round and tells how many they were.
+    pub(super) fn take_answers(&self, ready: &mut Ready) -> u32 {
+        let mut answered = 0;
+        for heard in &self.heard {
+            if let Heard::Response {
+                index,
+                number,
+                next,
+            } = *heard
+            {
+                ready.push_back((index, number + 1, next));
+                answered += 1;
+            }
+        }
+        answered
+    }
+
+    /// The warm-up is over: what follows is measured.
+    pub(super) fn begin(&mut self) {
+        self.world.meter.restart();
+        self.begun = (self.world.health(), self.world.busy_turns);
+    }
+
+    /// Adds what was counted since `begin`. What begins as one of `expected` is no fault here.
+    pub(super) fn finish(&self, outcome: Outcome, expected: &[&str]) -> Outcome {
+        let peers = [*self.client.counts(), *self.server.counts()];
+        let begun = (&self.begun.0, self.begun.1);
+        finish(outcome, &self.world, begun, &peers, expected)
     }
 }
 
@@ -191,16 +289,59 @@ pub(super) fn script(args: &Args, closer: Closer) -> Script {
 
 /// A connection for one request and one response.
 pub(super) fn short(args: &Args) -> Result<Outcome> {
+    let bench = one_request_each(args, args.setup())?;
+    let name = format!(
+        "short: a connection for {} + {} bytes, the {} closes",
+        args.request_bytes,
+        args.response_bytes,
+        if args.client_closes {
+            "client"
+        } else {
+            "server"
+        }
+    );
+    let outcome =
+        Outcome::new(name, "session", bench.world.meter.cost()).at_most("cycles", 8_000.0);
+    Ok(bench.finish(outcome, &[]))
+}
+
+/// The same with cards that know nothing of who owns a flow. A session whose legs were on different lcores would lose
+/// its answers: the lcore they come to would not know them, and reset.
+pub(super) fn rss(args: &Args) -> Result<Outcome> {
+    let mut setup = args.setup();
+    setup.lcores = setup.lcores.max(2);
+    setup.delivery = Delivery::Wrong;
+    let bench = one_request_each(args, setup)?;
+    let health = bench.world.health().since(&bench.begun.0);
+    let frames = health.counter("millrace_rx_frames_total").max(1) as f64;
+    let per_lcore = bench.world.lcores.iter().map(|lcore| {
+        let counters = lcore.balancer().counters();
+        counters.sessions_completed
+    });
+    let least = per_lcore.min().unwrap_or(0) as f64;
+    let name = format!(
+        "rss: short connections on {} lcores, delivered to any",
+        setup.lcores
+    );
+    let outcome = Outcome::new(name, "session", bench.world.meter.cost())
+        .value(
+            "frames steered, of all",
+            health.counter("millrace_frames_steered_total") as f64 / frames,
+        )
+        .value("sessions of the least busy lcore", least);
+    Ok(bench.finish(outcome, &[]))
+}
+
+fn one_request_each(args: &Args, setup: Setup) -> Result<Bench> {
     let closer = if args.client_closes {
         Closer::Client
     } else {
         Closer::Server
     };
-    let mut bench = Bench::new(args, script(args, closer))?;
+    let mut bench = Bench::with(args, setup, script(args, closer))?;
     let warm_up = args.operations / 10;
     let total = args.operations + warm_up;
     let (mut opened, mut closed) = (0, 0);
-    let mut before = (bench.world.health(), bench.world.busy_turns);
     while closed < total {
         let most = (closed + args.concurrency)
             .min(total)
@@ -214,94 +355,35 @@ pub(super) fn short(args: &Args) -> Result<Outcome> {
         let finished = bench.heard.iter().filter(is_closed).count() as u32;
         bench.world.meter.add(spent, u64::from(finished));
         if closed < warm_up && closed + finished >= warm_up {
-            bench.world.meter.restart();
-            before = (bench.world.health(), bench.world.busy_turns);
+            bench.begin();
         }
         closed += finished;
         bench.world.listen();
     }
-    let name = format!(
-        "short: a connection for {} + {} bytes, the {} closes",
-        args.request_bytes,
-        args.response_bytes,
-        if args.client_closes {
-            "client"
-        } else {
-            "server"
-        }
-    );
-    let outcome =
-        Outcome::new(name, "session", bench.world.meter.cost()).at_most("cycles", 8_000.0);
-    let peers = bench.peers();
-    Ok(finish(
-        outcome,
-        &bench.world,
-        (&before.0, before.1),
-        &peers,
-        &[],
-    ))
+    Ok(bench)
 }
 
 /// Requests on connections that stay open, in turn over all of them.
 pub(super) fn keepalive(args: &Args) -> Result<Outcome> {
-    let script = Script {
-        requests: u32::MAX,
-        asks_at_once: false,
-        ..script(args, Closer::Nobody)
-    };
-    let mut bench = Bench::new(args, script)?;
-    let mut ready = VecDeque::with_capacity(args.connections as usize);
-    bench.open_range(0..args.connections, |heard| {
-        if let Heard::Established { index, next } = heard {
-            ready.push_back((index, 1, next));
-        }
-    })?;
-    bench.world.meter.restart();
-    let warm_up = args.operations / 10;
-    let total = args.operations + warm_up;
-    let (mut asked, mut answered) = (0, 0);
-    let mut before = (bench.world.health(), bench.world.busy_turns);
-    while answered < total {
-        while asked < (answered + args.concurrency).min(total) {
-            let Some(which) = ready.pop_front() else {
-                break;
-            };
-            bench.ask(which);
-            asked += 1;
-        }
-        let spent = bench.round()?;
-        let mut finished = 0;
-        for heard in &bench.heard {
-            if let Heard::Response {
-                index,
-                number,
-                next,
-            } = *heard
-            {
-                ready.push_back((index, number + 1, next));
-                finished += 1;
-            }
-        }
-        bench.world.meter.add(spent, u64::from(finished));
-        if answered < warm_up && answered + finished >= warm_up {
-            bench.world.meter.restart();
-            before = (bench.world.health(), bench.world.busy_turns);
-        }
-        answered += finished;
-        bench.world.listen();
-    }
+    let mut bench = Bench::new(args, open_script(args))?;
+    let mut ready = bench.establish(args.connections)?;
+    bench.ask_and_answer(&mut ready, args.operations / 10, args.concurrency)?;
+    bench.begin();
+    bench.ask_and_answer(&mut ready, args.operations, args.concurrency)?;
     let name = format!(
         "keepalive: {} + {} bytes on {} connections",
         args.request_bytes, args.response_bytes, args.connections
     );
     let outcome =
         Outcome::new(name, "request", bench.world.meter.cost()).at_most("cycles", 2_500.0);
-    let peers = bench.peers();
-    Ok(finish(
-        outcome,
-        &bench.world,
-        (&before.0, before.1),
-        &peers,
-        &[],
-    ))
+    Ok(bench.finish(outcome, &[]))
+}
+
+/// Connections that stay open; requests are sent when the scenario says so.
+pub(super) fn open_script(args: &Args) -> Script {
+    Script {
+        requests: u32::MAX,
+        asks_at_once: false,
+        ..script(args, Closer::Nobody)
+    }
 }
