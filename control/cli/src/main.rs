@@ -1,10 +1,11 @@
 //! The command `millrace`: checks the configuration, shows what runs, asks control to reload.
 //!
-//! `check` and `dataplane-args` read files only; everything else talks to control over its socket.
+//! `check` and `dataplane-args` read files only, `plan` reads nothing; everything else talks to control over its socket.
 //! Exit codes: 0 done, 1 control refused or the connection broke, 2 mistakes in the configuration
 //! or in the arguments, 3 control does not run.
 
 mod client;
+mod plan;
 mod table;
 mod view;
 
@@ -66,6 +67,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say what a number of sessions needs: memory by what it is for, huge pages, source addresses.
+    Plan {
+        #[command(flatten)]
+        demand: plan::PlanArgs,
+    },
     /// Show what runs.
     Show {
         /// What to show.
@@ -109,6 +115,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Check { file } => check(file, cli.global.json, &mut out),
         Command::DataplaneArgs { config } => dataplane_args(config, cli.global.json, &mut out),
+        Command::Plan { demand } => plan::write(demand, cli.global.json, &mut out).map(|()| 0),
         Command::Show { what, limit } => ask(request(*what, *limit), &cli.global, &mut out),
         Command::Status => ask(Request::Status, &cli.global, &mut out),
         Command::Reload => ask(Request::Reload, &cli.global, &mut out),

@@ -85,6 +85,8 @@ mod layout;
 #[cfg(not(loom))]
 mod mapping;
 #[cfg(not(loom))]
+pub mod plan;
+#[cfg(not(loom))]
 mod publication;
 #[cfg(not(loom))]
 mod region;

@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, value_name = "HEX")]
     pub rss_key: Option<RssKey>,
     /// Pairs of source address and backend whose ports one lcore keeps account of.
-    #[arg(long, value_name = "N", default_value_t = 256,
+    #[arg(long, value_name = "N", default_value_t = millrace_abi::plan::SNAT_PAIRS as u32,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub snat_pairs: u32,
     /// A network port, `name=front;device=net_af_packet0,iface=d0;mac=02:00:00:00:00:01;mtu=1500;vlan=100;queues=1`.

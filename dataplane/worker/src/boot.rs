@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use arrayvec::ArrayVec;
 use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
+use millrace_abi::plan::{self, LcoreSizes};
 use millrace_abi::{LcoreInfo, LcoreState, Name, PortInfo, Region, RegionConfig};
 use millrace_base::rss::RssMap;
 use millrace_base::{Instant, LcoreIndex, PortId};
@@ -37,8 +38,6 @@ use crate::tx::TxPort;
 const MBUF_CACHE: u32 = 256;
 /// The largest frame that a TSO device is handed, bytes. Beyond 64 KiB the IP length field ends.
 const TSO_BYTES_MAX: u32 = 61_440;
-/// One half-open connection for each of these: a flood beyond it is answered with SYN cookies.
-const SYN_QUEUE_SHARE: usize = 4;
 /// Next hops an lcore can know.
 const NEIGHBORS_MAX: usize = 4_096;
 const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
@@ -158,7 +157,9 @@ fn housekeeping_cpu(lcores: &[u16]) -> u16 {
 
 fn choose_memory(args: &Args) -> EalMemory {
     let Memory { kind, megabytes } = args.memory;
-    let needed = memory::mebibytes_needed(args.mbufs, args.mbuf_bytes, args.lcores.len());
+    let needed =
+        plan::mebibytes_needed(args.mbufs.into(), args.mbuf_bytes, args.lcores.len() as u64);
+    let needed = u32::try_from(needed).unwrap_or(u32::MAX);
     let wanted = if megabytes == 0 { needed } else { megabytes };
     let use_huge = match kind {
         MemoryKind::HugePages => true,
@@ -183,15 +184,18 @@ fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
         cache: MBUF_CACHE,
         socket: None,
     };
+    let reserved = plan::RESERVED_FRAMES.saturating_mul(args.lcores.len() as u64);
+    let reserved = u32::try_from(reserved).context("reserved packet buffers")?;
     let reserve = MempoolConfig {
         name: "reserve",
-        count: memory::reserved_frames(args.lcores.len()),
-        data_room_bytes: memory::RESERVED_BYTES,
+        count: reserved,
+        data_room_bytes: plan::RESERVED_BYTES,
         cache: 0,
         socket: None,
     };
     let reserve = Mempool::new(eal, &reserve).context("reserved packet buffers")?;
-    MbufPool::create(eal, &config, memory::views(args.mbufs))
+    let views = u32::try_from(plan::views(args.mbufs.into())).context("packet views")?;
+    MbufPool::create(eal, &config, views)
         .map(|pool| pool.with_reserve(reserve))
         .context("packet buffers")
 }
@@ -332,6 +336,7 @@ fn create_lcores(
         .collect();
     let mut lcores = Vec::with_capacity(count);
     let mut tables = create_tables(eal, args, map)?.into_iter();
+    let sizes = sizes(args);
     let watermarks = memory::watermarks(pool.bufs().available(), count);
     let trusted = ports.iter().rev().fold(0u16, |bits, started| {
         (bits << 1) | u16::from(started.is_trusted)
@@ -346,8 +351,7 @@ fn create_lcores(
             tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
         }
         let (mut stack, balancer) = tables.next().context("one set of tables for each lcore")?;
-        let connections = args.connections_max as usize;
-        stack.reserve_connections(memory::connections_reserved(connections));
+        stack.reserve_connections(sizes.connections_reserved as usize);
         let lcore = Lcore {
             index,
             watermarks,
@@ -403,15 +407,30 @@ fn create_tables(
     tables.collect()
 }
 
+// What is planned must not be cut down by the stack.
+const _: () = assert!(plan::REQUESTS_MAX as usize <= millrace_stack::limits::SYN_QUEUE_MAX);
+const _: () = assert!(plan::TIME_WAITS_MAX as usize <= millrace_stack::limits::TIME_WAIT_MAX);
+
+/// How large each lcore's tables are.
+fn sizes(args: &Args) -> LcoreSizes {
+    let (ports, lcores) = (args.ports.len() as u64, args.lcores.len() as u64);
+    LcoreSizes::new(
+        args.connections_max.into(),
+        args.mbufs.into(),
+        ports,
+        lcores,
+    )
+}
+
 fn stack_config(args: &Args) -> Result<StackConfig> {
-    let connections = args.connections_max as usize;
+    let sizes = sizes(args);
     let mut secret = [0u8; 32];
     memory::fill_random(&mut secret).context("reading random bytes")?;
     Ok(StackConfig {
-        connections_max: connections,
-        syn_queue_max: connections / SYN_QUEUE_SHARE,
-        time_wait_max: connections,
-        chunks_max: memory::queued_max(args.mbufs, args.ports.len(), args.lcores.len()),
+        connections_max: sizes.connections as usize,
+        syn_queue_max: sizes.requests as usize,
+        time_wait_max: sizes.time_waits as usize,
+        chunks_max: sizes.queued as usize,
         neighbors_max: NEIGHBORS_MAX,
         secret,
         tcp: TcpTunables::default(),
@@ -423,7 +442,7 @@ fn balancer_config(args: &Args, lcore: LcoreIndex) -> Result<BalancerConfig> {
     memory::fill_random(&mut seed).context("reading random bytes")?;
     Ok(BalancerConfig {
         lcore,
-        sessions_max: args.connections_max as usize / 2,
+        sessions_max: sizes(args).sessions as usize,
         probes_max: PROBES_MAX,
         snat_pairs_max: args.snat_pairs as usize,
         seed: u64::from_ne_bytes(seed),
