@@ -54,6 +54,9 @@
 
 extern crate alloc;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod budget;
 mod dispatch;
 mod flow;
