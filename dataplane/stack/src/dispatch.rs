@@ -13,7 +13,8 @@ use millrace_base::{
 use millrace_wire::ethernet::HEADER_BYTES;
 use millrace_wire::tcp::checksum;
 use millrace_wire::{
-    EtherType, EthernetView, IpView, Malformed, TcpFlags, TcpOptions, TcpView, protocol,
+    EtherType, EthernetView, IpView, Malformed, TcpFlags, TcpOptions, TcpView, Timestamps,
+    protocol, tcp,
 };
 
 use crate::interface::Interfaces;
@@ -55,25 +56,76 @@ pub(crate) enum Parsed {
 }
 
 /// A TCP segment whose checksum is good. `local` of the tuple is the destination.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TcpFrame {
     pub(crate) tuple: FlowTuple,
     pub(crate) seq: SeqNumber,
     pub(crate) ack: SeqNumber,
     pub(crate) flags: TcpFlags,
     pub(crate) window: u16,
-    pub(crate) options: TcpOptions,
+    pub(crate) carried: Carried,
+    /// Where the options begin, counted from the start of the frame.
+    pub(crate) options_at: u16,
     /// Where the payload begins, counted from the start of the frame.
-    pub(crate) payload_at: usize,
+    pub(crate) payload_at: u16,
     /// Bytes of payload over the whole chain.
-    pub(crate) payload_len: usize,
+    pub(crate) payload_len: u32,
+}
+
+/// The options of a segment, as far as one look tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Carried {
+    Nothing,
+    /// Timestamps in the layout that everybody uses, and nothing else.
+    Timestamps(Timestamps),
+    /// To be read.
+    Options,
+}
+
+impl Carried {
+    #[inline]
+    pub(crate) fn of(options: &[u8], flags: TcpFlags) -> Self {
+        if flags.syn() {
+            return Self::Options;
+        }
+        match Timestamps::of_aligned(options) {
+            Some(stamps) => Self::Timestamps(stamps),
+            None if options.is_empty() => Self::Nothing,
+            None => Self::Options,
+        }
+    }
 }
 
 impl TcpFrame {
-    /// Makes it the ACK it would be without its payload. A FIN lies behind the payload: it goes too.
-    pub(crate) fn strip_payload(&mut self) {
-        self.flags = self.flags.without(TcpFlags::FIN).without(TcpFlags::PSH);
-        self.payload_len = 0;
+    /// All options; `frame` is the one that this is the header of.
+    pub(crate) fn options<B: PacketBuf>(&self, frame: &B) -> TcpOptions {
+        match self.carried {
+            Carried::Nothing => TcpOptions::default(),
+            Carried::Timestamps(stamps) => TcpOptions {
+                timestamps: Some(stamps),
+                ..TcpOptions::default()
+            },
+            Carried::Options => {
+                let at = usize::from(self.options_at)..usize::from(self.payload_at);
+                let bytes = frame.bytes().get(at).unwrap_or_default();
+                TcpOptions::parse(bytes, self.flags.syn())
+            }
+        }
+    }
+
+    /// The ACK it would be without its payload. A FIN lies behind the payload: it goes too.
+    pub(crate) fn without_payload(&self) -> Self {
+        Self {
+            flags: self.flags.without(TcpFlags::FIN).without(TcpFlags::PSH),
+            payload_len: 0,
+            ..*self
+        }
+    }
+
+    /// The sequence number behind the segment.
+    pub(crate) fn end(&self) -> SeqNumber {
+        let len = u32::from(self.flags.syn()).saturating_add(u32::from(self.flags.fin()));
+        self.seq.plus(self.payload_len).plus(len)
     }
 }
 
@@ -301,9 +353,10 @@ fn parse_tcp<B: PacketBuf>(
         ack: tcp.ack(),
         flags: tcp.flags(),
         window: tcp.window(),
-        options: tcp.options(),
-        payload_at: segment_at.saturating_add(tcp.header_len()),
-        payload_len: ip.payload_len().saturating_sub(tcp.header_len()),
+        carried: Carried::of(tcp.option_bytes(), tcp.flags()),
+        options_at: segment_at.saturating_add(tcp::HEADER_BYTES) as u16,
+        payload_at: segment_at.saturating_add(tcp.header_len()) as u16,
+        payload_len: ip.payload_len().saturating_sub(tcp.header_len()) as u32,
     })
 }
 

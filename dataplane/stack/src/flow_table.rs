@@ -192,10 +192,6 @@ impl FlowTable {
     /// Who probably owns a tuple, from its home bucket alone; one cache line, nothing dependent
     /// behind it. `None` when nobody there has its tag.
     #[inline]
-    #[allow(
-        dead_code,
-        reason = "pass one of a burst; the single-frame path needs only `find`"
-    )]
     pub(crate) fn guess(&self, hash: FlowHash) -> Option<Owner> {
         let bucket = self.buckets.get(self.home(hash))?;
         let place = bucket.places_of(hash.tag()).next()?;

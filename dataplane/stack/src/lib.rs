@@ -8,7 +8,7 @@
 //! # One turn
 //!
 //! ```text
-//!   for frame in burst  { stack.handle(now, port, frame, pool) }   Some(punt): for control
+//!   stack.handle_burst(now, port, frames, pool, |punt| ..)         punts are for control
 //!   stack.advance(now, pool)                                       again at next_deadline()
 //!   while let Some(event) = stack.poll_event() { .. }              connect, splice, close ..
 //!   stack.transmit(now, pool, |frame| ..)                          complete frames
@@ -58,6 +58,7 @@ extern crate alloc;
 #[doc(hidden)]
 pub mod bench;
 mod budget;
+mod burst;
 mod dispatch;
 mod flow;
 mod flow_hash;
@@ -72,6 +73,7 @@ mod network;
 mod notices;
 mod owners;
 mod path;
+mod plain;
 mod reply;
 mod route;
 mod shortage;

@@ -7,7 +7,6 @@
 use millrace_base::{Address, Instant, Key, PacketPool, PortId, Slab};
 
 use crate::budget::Budget;
-use crate::dispatch::{self, Parsed, Punt};
 use crate::flow_table::FlowTable;
 use crate::interface::Interface;
 use crate::limits::{
@@ -190,41 +189,6 @@ impl<P: PacketPool> Stack<P> {
     /// that is gone are dropped when they are next looked at.
     pub fn set_listeners(&mut self, listeners: &[Listener]) {
         self.listeners.set(listeners);
-    }
-
-    /// Takes a received frame. `Some` hands it back: it is the control path's business.
-    pub fn handle(
-        &mut self,
-        now: Instant,
-        port: PortId,
-        frame: P::Buf,
-        pool: &mut P,
-    ) -> Option<Punt<P::Buf>> {
-        use millrace_base::PacketBuf as _;
-        count!(self.stats.frames_in);
-        count!(self.stats.bytes_in, frame.frame_len() as u64);
-        let parsed = dispatch::parse(&frame, port, &self.network.interfaces, &mut self.stats);
-        let outcome = match parsed {
-            Parsed::Tcp(segment) => self.on_tcp(now, segment, frame, pool),
-            Parsed::Icmp(message) => match self.on_icmp(now, &message, frame, pool) {
-                Ok(None) => Ok(()),
-                Ok(Some(punt)) => {
-                    count!(self.stats.frames_punted);
-                    return Some(punt);
-                }
-                Err(reason) => Err(reason),
-            },
-            Parsed::Punt(reason) => {
-                count!(self.stats.frames_punted);
-                return Some(Punt { frame, reason });
-            }
-            Parsed::Drop(reason) => Err(reason),
-        };
-        match outcome {
-            Ok(()) => count!(self.stats.frames_delivered),
-            Err(reason) => self.stats.drop(reason),
-        }
-        None
     }
 
     /// Lets time pass: at most `EXPIRIES_PER_ADVANCE_MAX` connections and as many requests and

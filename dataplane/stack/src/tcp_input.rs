@@ -9,6 +9,7 @@ use millrace_wire::TcpRepr;
 
 use crate::dispatch::{TcpFrame, admissible};
 use crate::flow::Owner;
+use crate::flow_hash::FlowHash;
 use crate::listener::Listener;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -17,28 +18,65 @@ use crate::tcp::passive::Arrival;
 use crate::tcp::syn_cookie::COOKIE_VALID_SECS;
 use crate::tcp::syn_queue::{HalfOpen, RequestVerdict};
 use crate::tcp::timewait::TimeWaitVerdict;
-use crate::tcp::{Connection, Env, ResetSegment, Segment};
+use crate::tcp::{Connection, ResetSegment, Segment};
 use crate::transmit::reset_header;
 use crate::verdict::DropReason;
 
 /// A segment and the frame it came in, for replies to be written into.
-struct Arrived<B> {
-    now: Instant,
-    header: TcpFrame,
-    frame: B,
+pub(crate) struct Arrived<'a, B> {
+    pub(crate) now: Instant,
+    pub(crate) header: &'a TcpFrame,
+    pub(crate) hash: FlowHash,
+    pub(crate) frame: B,
+}
+
+impl<B: PacketBuf> Arrived<'_, B> {
+    /// The segment without its payload: for mini-sockets, which keep no data.
+    fn bare_segment(&self) -> Segment<B> {
+        let TcpFrame {
+            tuple: _,
+            seq,
+            ack,
+            flags,
+            window,
+            carried: _,
+            options_at: _,
+            payload_at: _,
+            payload_len,
+        } = *self.header;
+        Segment {
+            seq,
+            ack,
+            flags,
+            window,
+            options: self.header.options(&self.frame),
+            payload: None,
+            payload_len,
+        }
+    }
+
+    /// The segment with its payload, if it has any: the frame trimmed to it.
+    pub(crate) fn into_segment(self) -> Result<Segment<B>, DropReason> {
+        let mut segment = self.bare_segment();
+        if segment.payload_len > 0 {
+            let at = usize::from(self.header.payload_at);
+            let payload = trim(self.frame, at, segment.payload_len as usize);
+            segment.payload = Some(payload.ok_or(DropReason::FrameUnusable)?);
+        }
+        // A frame without payload ends here: nobody needs its bytes any more.
+        Ok(segment)
+    }
 }
 
 impl<P: PacketPool> Stack<P> {
-    /// Takes a segment whose checksum is good.
-    pub(crate) fn on_tcp(
+    /// Takes a segment that belongs to no connection; `owner` is whom it belongs to.
+    pub(crate) fn on_other_segment(
         &mut self,
-        now: Instant,
-        header: TcpFrame,
-        frame: P::Buf,
+        owner: Option<Owner>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let arrived = Arrived { now, header, frame };
-        match self.owner_of(&header.tuple) {
+        match owner {
             Some(Owner::Connection(index)) => {
                 count!(self.stats.ip_in_delivers);
                 self.on_connection_segment(index, arrived, pool)
@@ -53,12 +91,13 @@ impl<P: PacketPool> Stack<P> {
                 self.on_time_wait_segment(index, arrived, pool)
             }
             None => {
-                if let Err(reason) = admissible(&header.tuple, &self.network.interfaces) {
+                let tuple = &arrived.header.tuple;
+                if let Err(reason) = admissible(tuple, &self.network.interfaces) {
                     count!(self.stats.ip_in_addr_errors);
                     return Err(reason);
                 }
                 count!(self.stats.ip_in_delivers);
-                match self.listeners.lookup(header.tuple.local).copied() {
+                match self.listeners.lookup(tuple.local).copied() {
                     Some(listener) => self.on_listener_segment(listener, arrived, None, pool),
                     None => self.refuse(arrived, pool),
                 }
@@ -100,49 +139,25 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// A segment of a connection that is not the next one of a run.
     fn on_connection_segment(
         &mut self,
         index: u32,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let Arrived {
-            now,
-            mut header,
-            frame,
-        } = arrived;
-        if header.payload_len > 0 && self.sheds_payload() {
-            self.stats.drop(DropReason::PayloadShed);
-            header.strip_payload();
-        }
         let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
-        let slot = self.connections.get_mut(key).ok_or(DropReason::Bug)?;
-        let segment = into_segment(&header, frame)?;
-        let acked_before = slot.connection.bytes_acked();
-        let disposition = slot.connection.handle_segment(
-            &mut Env {
-                now,
-                pool,
-                chunks: &mut self.chunks,
-                stats: &mut self.stats,
-                tunables: &self.tunables,
-            },
-            segment,
-        );
-        // behaviour: ARP-17
-        if slot.connection.bytes_acked() != acked_before {
-            self.network
-                .neighbors
-                .confirm(slot.meta.hop.neighbor(), now);
-        }
-        self.settle(now, key, disposition);
-        Ok(())
+        let now = arrived.now;
+        let mut run = self.begin_run(key, arrived.hash, arrived.header);
+        let outcome = self.continue_run(&mut run, arrived, pool);
+        self.end_run(now, run);
+        outcome
     }
 
     fn on_request_segment(
         &mut self,
         index: u32,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let request = self.requests.get(index).ok_or(DropReason::Bug)?;
@@ -152,7 +167,7 @@ impl<P: PacketPool> Stack<P> {
             return self.refuse(arrived, pool);
         }
         let now = arrived.now;
-        let segment = bare_segment::<P::Buf>(&arrived.header);
+        let segment = arrived.bare_segment();
         match self
             .requests
             .on_segment(index, now, &segment, &self.tunables)
@@ -195,7 +210,7 @@ impl<P: PacketPool> Stack<P> {
     fn complete_request(
         &mut self,
         index: u32,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let request = *self.requests.get(index).ok_or(DropReason::Bug)?;
@@ -220,7 +235,7 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         half_open: &HalfOpen,
         sent_at: Option<Instant>,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let now = arrived.now;
@@ -251,12 +266,12 @@ impl<P: PacketPool> Stack<P> {
     fn on_time_wait_segment(
         &mut self,
         index: u32,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let (now, header) = (arrived.now, arrived.header);
         let tuple = header.tuple;
-        let segment = bare_segment::<P::Buf>(&header);
+        let segment = arrived.bare_segment();
         let (verdict, change) = self.time_waits.on_segment(index, now, &segment);
         if let Some(change) = change {
             self.tuple_changes.push(change);
@@ -294,7 +309,7 @@ impl<P: PacketPool> Stack<P> {
     fn on_listener_segment(
         &mut self,
         listener: Listener,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         reuse: Option<SeqNumber>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
@@ -321,11 +336,11 @@ impl<P: PacketPool> Stack<P> {
     fn on_syn(
         &mut self,
         listener: &Listener,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         reuse: Option<SeqNumber>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let Arrived { now, header, frame } = arrived;
+        let now = arrived.now;
         if let Some(reason) = self.sheds_new_work() {
             return Err(reason);
         }
@@ -333,7 +348,7 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.listen_overflows);
             return Err(DropReason::AcceptQueueFull);
         }
-        let tuple = header.tuple;
+        let tuple = arrived.header.tuple;
         // behaviour: LSN-15
         let mtu = self
             .network
@@ -345,7 +360,7 @@ impl<P: PacketPool> Stack<P> {
             listener: listener.id,
             mtu,
         };
-        let segment = bare_segment::<P::Buf>(&header);
+        let segment = arrived.bare_segment();
         let half_open =
             HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, &self.tunables);
         let pending = self.listeners.pending(listener.id);
@@ -356,7 +371,7 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
             let header = half_open.into_cookie(now, &self.secrets, &self.tunables);
-            self.send_segment(now, &tuple, &header, Some(frame), pool);
+            self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
             return Ok(());
         }
         let index = self.requests.insert(now, half_open, &self.tunables);
@@ -371,7 +386,7 @@ impl<P: PacketPool> Stack<P> {
             pending.young = pending.young.saturating_add(1);
         }
         let header = half_open.syn_ack(now, &self.tunables);
-        self.send_segment(now, &tuple, &header, Some(frame), pool);
+        self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
         Ok(())
     }
 
@@ -379,7 +394,7 @@ impl<P: PacketPool> Stack<P> {
     fn on_listener_ack(
         &mut self,
         listener: &Listener,
-        arrived: Arrived<P::Buf>,
+        arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let (now, header) = (arrived.now, arrived.header);
@@ -400,7 +415,7 @@ impl<P: PacketPool> Stack<P> {
             listener: listener.id,
             mtu,
         };
-        let segment = bare_segment::<P::Buf>(&header);
+        let segment = arrived.bare_segment();
         let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, &self.tunables);
         let Some(half_open) = half_open else {
             count!(self.stats.syncookies_failed);
@@ -420,8 +435,10 @@ impl<P: PacketPool> Stack<P> {
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1
     //# all data in the incoming segment is discarded. An incoming segment containing a RST is
     //# discarded. An incoming segment not containing a RST causes a RST to be sent in response.
-    fn refuse(&mut self, arrived: Arrived<P::Buf>, pool: &mut P) -> Result<(), DropReason> {
-        let Arrived { now, header, frame } = arrived;
+    fn refuse(&mut self, arrived: Arrived<'_, P::Buf>, pool: &mut P) -> Result<(), DropReason> {
+        let Arrived {
+            now, header, frame, ..
+        } = arrived;
         if header.flags.rst() {
             return Err(DropReason::NoConnection);
         }
@@ -434,7 +451,7 @@ impl<P: PacketPool> Stack<P> {
                 ack: None,
             }
         } else {
-            let end = bare_segment::<P::Buf>(&header).end();
+            let end = header.end();
             ResetSegment {
                 seq: SeqNumber::new(0),
                 ack: Some(end),
@@ -472,41 +489,6 @@ impl<P: PacketPool> Stack<P> {
             .map_or(0, |row| row.options.backlog);
         self.listeners.pending(listener).accepted > backlog
     }
-}
-
-/// The segment without its payload: for mini-sockets, which keep no data.
-fn bare_segment<B>(header: &TcpFrame) -> Segment<B> {
-    let TcpFrame {
-        tuple: _,
-        seq,
-        ack,
-        flags,
-        window,
-        options,
-        payload_at: _,
-        payload_len,
-    } = *header;
-    let payload_len = payload_len as u32;
-    Segment {
-        seq,
-        ack,
-        flags,
-        window,
-        options,
-        payload: None,
-        payload_len,
-    }
-}
-
-/// The segment with its payload, if it has any: the frame trimmed to it.
-fn into_segment<B: PacketBuf>(header: &TcpFrame, frame: B) -> Result<Segment<B>, DropReason> {
-    let mut segment = bare_segment(header);
-    if header.payload_len > 0 {
-        let payload = trim(frame, header.payload_at, header.payload_len);
-        segment.payload = Some(payload.ok_or(DropReason::FrameUnusable)?);
-    }
-    // A frame without payload ends here: nobody needs its bytes any more.
-    Ok(segment)
 }
 
 /// Narrows a frame to the bytes `start .. start + len`: headers off the front, link padding off the

@@ -10,7 +10,7 @@ use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, Stage, burst_buck
 use millrace_base::{Instant, LcoreIndex, Nanos, PacketPool, PortId};
 use millrace_dpdk::{Burst, Clock, LcoreUsage, Mbuf, MbufPool, RxQueue, cycles};
 use millrace_lb::Balancer;
-use millrace_stack::{Offloads, Stack, Watermarks};
+use millrace_stack::{Offloads, Punt, Stack, Watermarks};
 
 use crate::account::Stopwatch;
 use crate::counters::{self, Counters, count};
@@ -134,34 +134,34 @@ impl Lcore {
 
     /// Takes one burst from each port, and what other lcores received for us; tells how many frames that were.
     fn receive(&mut self, now: Instant) -> usize {
-        let mut burst = core::mem::take(&mut self.burst);
-        let mut ours = core::mem::take(&mut self.ours);
         let mut received = 0usize;
         for index in 0..self.rx.len() {
             let Some((port, queue)) = self.rx.get_mut(index) else {
                 break;
             };
-            let (port, count) = (*port, queue.burst(&mut burst));
+            let (port, count) = (*port, queue.burst(&mut self.burst));
             received = received.saturating_add(count);
             if let Some(bucket) = self.state.rx_bursts.get_mut(burst_bucket(count)) {
                 *bucket = bucket.wrapping_add(1);
             }
-            for frame in burst.frames() {
+            for frame in self.burst.frames() {
                 frame.prefetch();
             }
             self.stopwatch.lap(Stage::Rx);
             if !self.steer.is_alone() {
-                self.steer
-                    .sort(port, &mut burst, &mut ours, &mut self.counters);
-                core::mem::swap(&mut burst, &mut ours);
+                let Self { burst, ours, .. } = self;
+                self.steer.sort(port, burst, ours, &mut self.counters);
+                core::mem::swap(burst, ours);
                 self.stopwatch.lap(Stage::Steer);
             }
-            for frame in burst.drain() {
-                self.handle(now, port, frame);
-            }
+            let Self {
+                burst, stack, pool, ..
+            } = self;
+            let mut punts = Burst::new();
+            stack.handle_burst(now, port, burst.drain(), pool, keep_in(&mut punts));
+            self.punt_all(port, punts);
             self.stopwatch.lap(Stage::Stack);
         }
-        (self.burst, self.ours) = (burst, ours);
         count!(self.counters.rx_frames, received);
         for _ in 0..STEERED_BATCHES_PER_TURN_MAX {
             let Some(batch) = self.steer.take() else {
@@ -171,18 +171,20 @@ impl Lcore {
             for frame in &batch.frames {
                 frame.prefetch();
             }
-            for frame in batch.frames {
-                self.handle(now, batch.port, frame);
-            }
+            let Self { stack, pool, .. } = self;
+            let mut punts = Burst::new();
+            stack.handle_burst(now, batch.port, batch.frames, pool, keep_in(&mut punts));
+            self.punt_all(batch.port, punts);
         }
         self.stopwatch.lap(Stage::Stack);
         received
     }
 
+    /// Hands to control what is its business of a burst.
     #[inline]
-    fn handle(&mut self, now: Instant, port: PortId, frame: Mbuf) {
-        if let Some(punt) = self.stack.handle(now, port, frame, &mut self.pool) {
-            self.punt(port, punt.frame);
+    fn punt_all(&mut self, port: PortId, mut punts: Burst) {
+        for frame in punts.drain() {
+            self.punt(port, frame);
         }
     }
 
@@ -289,6 +291,11 @@ impl Lcore {
         self.usage.set(busy, busy.wrapping_add(idle));
         self.shared.status.set(&self.state);
     }
+}
+
+/// Keeps what the stack gives back of a burst that is no larger than this one: it never refuses.
+fn keep_in(punts: &mut Burst) -> impl FnMut(Punt<Mbuf>) {
+    |punt| drop(punts.try_push(punt.frame))
 }
 
 /// An allocation on the packet path ends a checked build and is counted in production.

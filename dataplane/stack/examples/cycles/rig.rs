@@ -264,9 +264,7 @@ impl Rig {
         let port = PortId::new(port);
         let (ns, ()) = self.timed(stage, |rig| {
             let Host { stack, pool } = &mut rig.balancer;
-            for frame in received {
-                assert!(stack.handle(rig.now, port, frame, pool).is_none());
-            }
+            stack.handle_burst(rig.now, port, received, pool, |punt| panic!("{punt:?}"));
         });
         ns
     }

@@ -11,6 +11,7 @@
 use core::ops::ControlFlow;
 
 use millrace_base::{Instant, Micros, Nanos, PacketPool, Stamp};
+use millrace_wire::Timestamps;
 
 use super::config::TcpTunables;
 use super::congestion::Acked;
@@ -226,7 +227,8 @@ impl Connection {
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
             self.bytes_acked = self.bytes_acked.wrapping_add(digest.cleaned.bytes.into());
             self.una = segment.ack;
-            self.take_rtt_sample(env.now, segment, &digest);
+            let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
+            self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);
         } else {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-2
             //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK
@@ -242,17 +244,23 @@ impl Connection {
     }
 
     /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part,
-    /// else from the selective one, else from the echoed timestamp.
+    /// else from the selective one (`sacked_sent_at`), else from the echoed timestamp.
     #[inline]
-    fn take_rtt_sample<B>(&mut self, now: Instant, segment: &Segment<B>, digest: &Digest) {
-        let sent_at = if digest.cleaned.retransmitted {
+    pub(super) fn take_rtt_sample(
+        &mut self,
+        now: Instant,
+        stamps: Option<Timestamps>,
+        cleaned: &Cleaned,
+        sacked_sent_at: Option<Instant>,
+    ) {
+        let sent_at = if cleaned.retransmitted {
             None
         } else {
-            digest.cleaned.sent_at.or(digest.sacked.sent_at)
+            cleaned.sent_at.or(sacked_sent_at)
         };
-        let sample: Option<Micros> = match (sent_at, segment.options.timestamps) {
+        let sample: Option<Micros> = match (sent_at, stamps) {
             (Some(sent_at), _) => Some(now.since(sent_at).to_micros()),
-            (None, Some(stamps)) if self.timestamps.agreed && digest.cleaned.bytes > 0 => {
+            (None, Some(stamps)) if self.timestamps.agreed && cleaned.bytes > 0 => {
                 self.timestamps.elapsed(stamps.echo, now)
             }
             _ => None,
@@ -263,7 +271,10 @@ impl Connection {
     }
 
     /// SND.UNA advanced: what was waiting for that.
-    fn on_advance<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> ControlFlow<Disposition> {
+    pub(super) fn on_advance<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+    ) -> ControlFlow<Disposition> {
         self.recovery.timeouts = 0;
         self.recovery.stalled_since = Stamp::NEVER;
         self.rtt.end_backoff();

@@ -45,11 +45,17 @@ impl Connection {
         if disposition != Disposition::Continue {
             return disposition;
         }
-        if !self.holds(env.chunks) {
-            env.stats.drop(DropReason::Bug);
-            return self.abort(env);
+        self.checked(env)
+    }
+
+    /// Goes on, unless the connection is in a state that cannot be.
+    #[inline]
+    pub(super) fn checked<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
+        if self.holds(env.chunks) {
+            return Disposition::Continue;
         }
-        Disposition::Continue
+        env.stats.drop(DropReason::Bug);
+        self.abort(env)
     }
 
     /// Everything before the text of the segment.

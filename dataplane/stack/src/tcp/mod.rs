@@ -37,6 +37,7 @@ mod keepalive;
 pub(crate) mod options;
 mod output;
 pub(crate) mod passive;
+mod predict;
 mod ready;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;

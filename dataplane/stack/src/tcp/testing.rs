@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::handshake::{Handshake, Open};
 use super::segment::{Disposition, Env, Segment};
 use super::timewait::Inherited;
+use crate::dispatch::{Carried, TcpFrame};
 use crate::path::{Offloads, Path};
 use crate::stats::Stats;
 
@@ -95,6 +96,23 @@ impl Connection {
             false
         });
         next
+    }
+}
+
+/// What the stack would have read of a segment whose payload begins its buffer.
+fn plain_header(segment: &Segment<HeapBuf>) -> TcpFrame {
+    let mut options = vec![0; segment.options.encoded_len()];
+    segment.options.emit(&mut options).expect("fits");
+    TcpFrame {
+        tuple: tuple(),
+        seq: segment.seq,
+        ack: segment.ack,
+        flags: segment.flags,
+        window: segment.window,
+        carried: Carried::of(&options, segment.flags),
+        options_at: 0,
+        payload_at: 0,
+        payload_len: segment.payload_len,
     }
 }
 
@@ -193,6 +211,12 @@ impl Seg {
             ..self
         }
     }
+    pub(crate) fn stamps_if(self, agreed: bool, value: u32, echo: u32) -> Self {
+        Self {
+            stamps: agreed.then_some((value, echo)),
+            ..self
+        }
+    }
     pub(crate) fn stamps(self, value: u32, echo: u32) -> Self {
         Self {
             stamps: Some((value, echo)),
@@ -243,6 +267,9 @@ pub(crate) struct Bench {
     pub(crate) irs: SeqNumber,
     /// What ended it, if something did.
     pub(crate) ended: Option<Disposition>,
+    /// Whether segments may take the short way, as the stack has it, and how many did.
+    pub(crate) predicts: bool,
+    pub(crate) predicted: usize,
 }
 
 pub(crate) const ISS: u32 = 0xffff_f000;
@@ -277,6 +304,8 @@ impl Bench {
             path: path(chains()),
             irs: SeqNumber::new(IRS),
             ended: None,
+            predicts: true,
+            predicted: 0,
         }
     }
 
@@ -342,10 +371,31 @@ impl Bench {
             payload_len: seg.payload.len() as u32,
             payload,
         };
-        let disposition = self
-            .connection
-            .handle_segment(&mut self.world.env(self.now), segment);
+        let disposition = self.take(segment);
         self.note(disposition)
+    }
+
+    /// The short way if it may and can, else the long one.
+    fn take(&mut self, mut segment: Segment<HeapBuf>) -> Disposition {
+        let header = plain_header(&segment);
+        let frame = segment.payload.take();
+        let mut env = self.world.env(self.now);
+        let is_empty = frame.is_none();
+        let Some(frame) = frame.or_else(|| env.pool.alloc()) else {
+            return self.connection.handle_segment(&mut env, segment);
+        };
+        let frame = match self.predicts {
+            true => match self.connection.try_predicted(&mut env, &header, frame) {
+                Ok(disposition) => {
+                    self.predicted += 1;
+                    return disposition;
+                }
+                Err(frame) => frame,
+            },
+            false => frame,
+        };
+        segment.payload = (!is_empty).then_some(frame);
+        self.connection.handle_segment(&mut env, segment)
     }
 
     /// Everything the connection sends now.

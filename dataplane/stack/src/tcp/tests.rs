@@ -6,5 +6,6 @@ mod handshake;
 mod hostile;
 mod loss;
 mod lossy;
+mod predict;
 mod resets;
 mod window;

@@ -88,8 +88,9 @@ impl Timestamps {
         self.recent_at
     }
 
+    /// Whether a value lies before TS.Recent.
     #[inline]
-    fn is_old(&self, value: u32) -> bool {
+    pub(crate) fn is_old(&self, value: u32) -> bool {
         self.has_recent && (value.wrapping_sub(self.recent) as i32) < 0
     }
 

@@ -74,6 +74,21 @@ pub struct TcpOptions {
     pub md5: bool,
 }
 
+impl Timestamps {
+    /// Reads option bytes that are the timestamps behind two NOPs and nothing else: what almost
+    /// every segment of an established connection carries.
+    #[inline]
+    pub fn of_aligned(bytes: &[u8]) -> Option<Self> {
+        let [head, value, echo] = *bytes.as_array::<12>()?.as_chunks::<4>().0 else {
+            return None;
+        };
+        (u32::from_be_bytes(head) == ALIGNED_TIMESTAMPS).then_some(Self {
+            value: u32::from_be_bytes(value),
+            echo: u32::from_be_bytes(echo),
+        })
+    }
+}
+
 impl SackBlocks {
     /// No blocks.
     pub const NONE: Self = Self {
@@ -143,11 +158,7 @@ impl TcpOptions {
     /// only in a SYN.
     #[inline]
     pub fn parse(bytes: &[u8], syn: bool) -> Self {
-        if bytes.len() == 12 && u32_at(bytes, 0) == ALIGNED_TIMESTAMPS && !syn {
-            let timestamps = Timestamps {
-                value: u32_at(bytes, 4),
-                echo: u32_at(bytes, 8),
-            };
+        if !syn && let Some(timestamps) = Timestamps::of_aligned(bytes) {
             return Self {
                 timestamps: Some(timestamps),
                 ..Self::default()

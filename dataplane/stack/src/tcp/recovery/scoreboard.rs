@@ -93,6 +93,12 @@ impl Scoreboard {
         self.lost
     }
 
+    /// Whether nothing is SACKed, lost or retransmitted.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.sacked | self.lost | self.retransmitted == 0
+    }
+
     /// Whether something lost waits for its retransmission.
     #[inline]
     pub(crate) fn has_pending(&self) -> bool {

@@ -1,0 +1,316 @@
+//! A burst of frames in: headers first, then connections, then TCP.
+//!
+//! ```text
+//!   pass 1   every frame    parse, hash the tuple, load the bucket
+//!   pass 2   every segment  load what it probably belongs to
+//!   pass 3   every segment  find its owner, let it act
+//! ```
+//!
+//! The first two passes wait for nothing: what they load arrives while they go on. They change
+//! nothing either, so pass 3 looks the owner up again, from the cache.
+//!
+//! Segments of one connection that follow each other are a *run*: one lookup, and one round of
+//! bookkeeping (timer, events, place in the line of those that may send) behind the last of them.
+//! A run is to this stack what generic receive offload is to Linux: one ACK, one event, one
+//! wake-up, without merging anything.
+
+use arrayvec::ArrayVec;
+use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId};
+
+use crate::dispatch::{self, Parsed, Punt, TcpFrame};
+use crate::flow::Owner;
+use crate::flow_hash::FlowHash;
+use crate::limits::BURST_FRAMES_MAX;
+use crate::plain::parse_plain;
+use crate::stack::Stack;
+use crate::stats::count;
+use crate::tcp::{Disposition, Env};
+use crate::tcp_input::Arrived;
+use crate::verdict::DropReason;
+
+/// A segment of the burst: its header, and where to look for its owner.
+#[derive(Clone, Copy, Debug)]
+struct Located {
+    header: TcpFrame,
+    hash: FlowHash,
+    guess: Option<Owner>,
+}
+
+/// The segments of a burst and their frames, in order of arrival.
+struct Segments<B> {
+    headers: ArrayVec<Located, BURST_FRAMES_MAX>,
+    frames: ArrayVec<B, BURST_FRAMES_MAX>,
+}
+
+/// Segments of one connection, one behind the other.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    key: Key,
+    hash: FlowHash,
+    header: &'a TcpFrame,
+    acked_before: u64,
+    outcome: Disposition,
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// Takes the frames of a receive burst. What is the control path's business goes to `punt`.
+    pub fn handle_burst(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frames: impl IntoIterator<Item = P::Buf>,
+        pool: &mut P,
+        mut punt: impl FnMut(Punt<P::Buf>),
+    ) {
+        let mut frames = frames.into_iter();
+        let mut segments = Segments {
+            headers: ArrayVec::new(),
+            frames: ArrayVec::new(),
+        };
+        loop {
+            let is_all = self.parse_all(now, port, &mut frames, &mut segments, pool, &mut punt);
+            self.load_connections(&segments.headers);
+            self.deliver(now, &mut segments, pool);
+            if is_all {
+                break;
+            }
+            segments.headers.clear();
+        }
+    }
+
+    /// Takes one received frame. `Some` hands it back: it is the control path's business.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: P::Buf,
+        pool: &mut P,
+    ) -> Option<Punt<P::Buf>> {
+        let mut punted = None;
+        self.handle_burst(now, port, Some(frame), pool, |punt| punted = Some(punt));
+        punted
+    }
+
+    /// Pass 1. Returns whether `frames` is at its end.
+    fn parse_all(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frames: &mut impl Iterator<Item = P::Buf>,
+        segments: &mut Segments<P::Buf>,
+        pool: &mut P,
+        punt: &mut impl FnMut(Punt<P::Buf>),
+    ) -> bool {
+        while !segments.headers.is_full() {
+            let Some(frame) = frames.next() else {
+                return true;
+            };
+            count!(self.stats.frames_in);
+            count!(self.stats.bytes_in, frame.frame_len() as u64);
+            let Self { network, stats, .. } = self;
+            let interface = network.interfaces.get(port);
+            let plain = interface.and_then(|port| parse_plain(&frame, port, stats));
+            let parsed = match plain {
+                Some(header) => Parsed::Tcp(header),
+                None => dispatch::parse(&frame, port, &network.interfaces, stats),
+            };
+            let Parsed::Tcp(header) = parsed else {
+                self.on_other_frame(now, parsed, frame, pool, punt);
+                continue;
+            };
+            let hash = self.flows.hash(&header.tuple);
+            let guess = self.flows.guess(hash);
+            segments.headers.push(Located {
+                header,
+                hash,
+                guess,
+            });
+            segments.frames.push(frame);
+        }
+        false
+    }
+
+    /// Pass 2. A load whose value nobody waits for is a prefetch, and the only one without `unsafe`.
+    fn load_connections(&self, headers: &[Located]) {
+        if headers.len() < 2 {
+            return;
+        }
+        let mut last = None;
+        for located in headers {
+            if let Some(Owner::Connection(index)) = located.guess
+                && last != Some(index)
+                && let Some(slot) = self.connections.get_at(index)
+            {
+                core::hint::black_box(slot.connection.touch());
+                last = Some(index);
+            }
+        }
+    }
+
+    /// Pass 3.
+    fn deliver(&mut self, now: Instant, segments: &mut Segments<P::Buf>, pool: &mut P) {
+        let Segments { headers, frames } = segments;
+        let mut run: Option<Run<'_>> = None;
+        for (Located { header, hash, .. }, frame) in headers.iter().zip(frames.drain(..)) {
+            let arrived = Arrived {
+                now,
+                header,
+                hash: *hash,
+                frame,
+            };
+            let outcome = match run.take() {
+                Some(same) if same.continues_with(*hash, header) => {
+                    self.go_on(&mut run, same, arrived, pool)
+                }
+                ended => {
+                    if let Some(ended) = ended {
+                        self.end_run(now, ended);
+                    }
+                    match self.find_owner(*hash, &header.tuple) {
+                        Some(Owner::Connection(index)) => match self.connections.key_at(index) {
+                            Some(key) => {
+                                let begun = self.begin_run(key, *hash, header);
+                                self.go_on(&mut run, begun, arrived, pool)
+                            }
+                            None => Err(DropReason::Bug),
+                        },
+                        owner => self.on_other_segment(owner, arrived, pool),
+                    }
+                }
+            };
+            match outcome {
+                Ok(()) => count!(self.stats.frames_delivered),
+                Err(reason) => self.stats.drop(reason),
+            }
+        }
+        if let Some(ended) = run {
+            self.end_run(now, ended);
+        }
+    }
+
+    /// The next segment of a run, which goes on unless the connection ended.
+    #[inline]
+    fn go_on<'a>(
+        &mut self,
+        run: &mut Option<Run<'a>>,
+        mut now_running: Run<'a>,
+        arrived: Arrived<'_, P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let now = arrived.now;
+        count!(self.stats.ip_in_delivers);
+        let outcome = self.continue_run(&mut now_running, arrived, pool);
+        if now_running.outcome == Disposition::Continue {
+            *run = Some(now_running);
+        } else {
+            self.end_run(now, now_running);
+        }
+        outcome
+    }
+
+    pub(crate) fn begin_run<'a>(&self, key: Key, hash: FlowHash, header: &'a TcpFrame) -> Run<'a> {
+        let slot = self.connections.get(key);
+        Run {
+            key,
+            hash,
+            header,
+            acked_before: slot.map_or(0, |slot| slot.connection.bytes_acked()),
+            outcome: Disposition::Continue,
+        }
+    }
+
+    /// Gives a segment to the connection of a run, whose outcome so far was to continue.
+    pub(crate) fn continue_run(
+        &mut self,
+        run: &mut Run<'_>,
+        arrived: Arrived<'_, P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let stripped;
+        let arrived = if self.sheds_payload() && arrived.header.payload_len > 0 {
+            self.stats.drop(DropReason::PayloadShed);
+            stripped = arrived.header.without_payload();
+            Arrived {
+                header: &stripped,
+                ..arrived
+            }
+        } else {
+            arrived
+        };
+        let slot = self.connections.get_mut(run.key).ok_or(DropReason::Bug)?;
+        let mut env = Env {
+            now: arrived.now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        };
+        let Arrived {
+            now,
+            header,
+            hash,
+            frame,
+        } = arrived;
+        run.outcome = match slot.connection.try_predicted(&mut env, header, frame) {
+            Ok(outcome) => outcome,
+            Err(frame) => {
+                let arrived = Arrived {
+                    now,
+                    header,
+                    hash,
+                    frame,
+                };
+                let segment = arrived.into_segment()?;
+                slot.connection.handle_segment(&mut env, segment)
+            }
+        };
+        Ok(())
+    }
+
+    /// What a run changed for everybody else.
+    pub(crate) fn end_run(&mut self, now: Instant, run: Run<'_>) {
+        let Some(slot) = self.connections.get(run.key) else {
+            return;
+        };
+        // behaviour: ARP-17
+        if slot.connection.bytes_acked() != run.acked_before {
+            self.network
+                .neighbors
+                .confirm(slot.meta.hop.neighbor(), now);
+        }
+        self.settle(now, run.key, run.outcome);
+    }
+
+    #[cold]
+    fn on_other_frame(
+        &mut self,
+        now: Instant,
+        parsed: Parsed,
+        frame: P::Buf,
+        pool: &mut P,
+        punt: &mut impl FnMut(Punt<P::Buf>),
+    ) {
+        let punted = match parsed {
+            Parsed::Icmp(message) => match self.on_icmp(now, &message, frame, pool) {
+                Ok(None) => {
+                    count!(self.stats.frames_delivered);
+                    return;
+                }
+                Ok(Some(punted)) => punted,
+                Err(reason) => return self.stats.drop(reason),
+            },
+            Parsed::Punt(reason) => Punt { frame, reason },
+            Parsed::Drop(reason) => return self.stats.drop(reason),
+            Parsed::Tcp(_) => return self.stats.drop(DropReason::Bug),
+        };
+        count!(self.stats.frames_punted);
+        punt(punted);
+    }
+}
+
+impl Run<'_> {
+    #[inline]
+    fn continues_with(&self, hash: FlowHash, header: &TcpFrame) -> bool {
+        self.hash == hash && self.header.tuple == header.tuple
+    }
+}
