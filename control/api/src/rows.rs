@@ -91,6 +91,8 @@ pub struct PortRow {
     pub mac: String,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// The VLAN that its frames are tagged with, if any.
+    pub vlan: Option<u16>,
     /// Receive and transmit queue pairs.
     pub queues: u16,
     /// How frames are received, the driver's words.

@@ -122,7 +122,8 @@ fn idle(row: &LcoreRow) -> String {
 fn ports(rows: &[PortRow]) -> Table {
     table!(rows, row: PortRow;
         "PORT" => row.port, "NAME" => row.name, "DRIVER" => row.driver, "MAC" => row.mac,
-        "MTU" => row.mtu, "LINK" => link(row), "QUEUES" => row.queues,
+        "MTU" => row.mtu, "VLAN" => row.vlan.map_or("-".to_owned(), |vlan| vlan.to_string()),
+        "LINK" => link(row), "QUEUES" => row.queues,
         "RX-PACKETS" => row.ipackets, "TX-PACKETS" => row.opackets,
         "RX-BYTES" => row.ibytes, "TX-BYTES" => row.obytes,
         "MISSED" => row.imissed, "RX-ERRORS" => row.ierrors, "TX-ERRORS" => row.oerrors,

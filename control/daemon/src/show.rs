@@ -4,7 +4,7 @@
 use millrace_abi::{BackendState, ConnectionRow, CounterKind, TcpState};
 use millrace_api as api;
 use millrace_api::{Answer, Outcome, Status, Topic};
-use millrace_base::{BackendId, Instant, ListenerId, PortId};
+use millrace_base::{BackendId, Instant, ListenerId, PortId, VlanId};
 
 use crate::attach::Attachment;
 use crate::control::{Control, no_dataplane};
@@ -88,15 +88,16 @@ impl Control {
                 .region()
                 .port_state(usize::from(port))
                 .unwrap_or_default();
-            let configured = self.config.ports.iter();
-            let configured = configured.filter(|it| it.name.as_str() == info.name.as_str());
-            let addresses = configured.flat_map(|port| &port.addresses);
+            let mut configured = self.config.ports.iter();
+            let configured = configured.find(|it| it.name.as_str() == info.name.as_str());
+            let addresses = configured.into_iter().flat_map(|port| &port.addresses);
             api::PortRow {
                 port,
                 name: info.name.to_string(),
                 driver: info.driver.to_string(),
                 mac: info.mac().to_string(),
                 mtu: info.mtu,
+                vlan: configured.and_then(|port| port.vlan).map(VlanId::number),
                 queues: info.queues,
                 rx_mode: info.rx_mode.to_string(),
                 tx_mode: info.tx_mode.to_string(),

@@ -196,12 +196,12 @@ fn plug_in(topology: &Topology, wires: Wires, side: &Side, tap: &str) -> Result<
             (topology.lb.as_str(), tap)
         }
     };
-    // The dataplane proves at start how its card spreads frames by sending some to its own address. A switch would not send
-    // them back where they came from; this wire does.
+    // A card's driver can prove how it spreads frames by sending some to the card's own address. A switch would not send them
+    // back where they came from; this wire does.
     let rules = format!(
         "table netdev {tap} {{\n chain ingress {{\n\
          type filter hook ingress device {interface} priority 0;\n\
-         ether saddr {mac} ether daddr {mac} fwd to {interface}\n}}\n}}",
+         ether daddr {mac} fwd to {interface}\n}}\n}}",
         mac = side.mac
     );
     let mut nft = process::inside(namespace, "nft");

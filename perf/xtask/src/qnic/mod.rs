@@ -104,7 +104,8 @@ fn stage(arguments: &QnicArguments) -> Result<Ended> {
             Err(error) => {
                 println!("FAIL {}: no guest: {error:#}", wires.name());
                 tally.failed += 1;
-                continue;
+                // The next guest would not come up either, and take minutes to say so.
+                break;
             }
         };
         println!(
