@@ -184,7 +184,7 @@ impl Mbuf {
     }
 
     #[inline]
-    fn head(&self) -> &sys::mr_mbuf {
+    pub(crate) fn head(&self) -> &sys::mr_mbuf {
         // SAFETY: the handle's reference keeps the struct alive, and its fields change only through
         // a `&mut` of the only handle. The one field that others change meanwhile is `refcnt`,
         // which is an atomic.

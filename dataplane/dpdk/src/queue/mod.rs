@@ -3,6 +3,7 @@
 //! There is one handle per queue and it cannot be copied, so a queue is polled by one thread at a
 //! time, which is all that DPDK asks for. A queue handle keeps its port running.
 
+mod macs;
 mod rx;
 mod tx;
 

@@ -1,10 +1,7 @@
 //! `macswap`: exchanges the Ethernet source and destination of each packet and sends it, so that it
 //! goes back to where it came from. The cheapest mode that touches every packet.
 
-use millrace_base::PacketBuf;
-
 use crate::engine::Engine;
-use crate::engine::headers::swap_macs;
 use crate::settings::Settings;
 use crate::stream::Stream;
 
@@ -22,11 +19,7 @@ impl Engine for MacSwap {
         if stream.receive() == 0 {
             return false;
         }
-        for frame in stream.frames_mut().frames_mut() {
-            if let Some(bytes) = frame.bytes_mut() {
-                swap_macs(bytes);
-            }
-        }
+        stream.frames_mut().exchange_macs();
         stream.transmit();
         true
     }
