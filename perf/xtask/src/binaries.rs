@@ -20,23 +20,26 @@ pub(crate) struct Binaries {
 
 /// Builds all three (cargo makes this quick when nothing changed) and says where they are.
 pub(crate) fn build() -> Result<Binaries> {
+    let folder = build_packages(&["millrace-worker", "millrace-daemon", "millrace-cli"])?;
+    Ok(Binaries::in_folder(&folder))
+}
+
+/// Builds the load generator, which is no part of the product, and says where it is.
+pub(crate) fn build_load() -> Result<PathBuf> {
+    Ok(build_packages(&["millrace-load"])?.join("millrace-load"))
+}
+
+fn build_packages(packages: &[&str]) -> Result<PathBuf> {
     let status = Command::new(env!("CARGO"))
         .current_dir(paths::root())
         .args(["build", "--profile", PROFILE])
-        .args([
-            "-p",
-            "millrace-worker",
-            "-p",
-            "millrace-daemon",
-            "-p",
-            "millrace-cli",
-        ])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
-        bail!("the binaries do not build ({status})");
+        bail!("{} does not build ({status})", packages.join(", "));
     }
-    Ok(Binaries::in_folder(&paths::target().join(PROFILE)))
+    Ok(paths::target().join(PROFILE))
 }
 
 impl Binaries {

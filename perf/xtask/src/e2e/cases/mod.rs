@@ -7,6 +7,7 @@ mod half_closed_sessions_deliver_all;
 mod iperf_never_stalls;
 mod killing_control_changes_nothing;
 mod load_brings_no_socket_error;
+mod load_generator_talks_to_kernels;
 mod lossy_wires_deliver_all;
 mod malformed_frames_are_dropped_and_counted;
 mod mixed_mtus_deliver_all;
@@ -37,6 +38,7 @@ pub(crate) const ALL: &[&Case] = &[
     &half_closed_sessions_deliver_all::CASE,
     &load_brings_no_socket_error::CASE,
     &load_brings_no_socket_error::BRIEF,
+    &load_generator_talks_to_kernels::CASE,
     &iperf_never_stalls::CASE,
     &slow_reader_holds_the_sender_back::CASE,
     &stalled_readers_starve_nobody::CASE,
