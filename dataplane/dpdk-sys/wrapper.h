@@ -13,12 +13,15 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_cpuflags.h>
+#include <rte_interrupts.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
+#include <rte_power_intrinsics.h>
 #include <rte_ring.h>
 #include <rte_telemetry.h>
 #include <rte_version.h>
@@ -164,6 +167,7 @@ static const uint64_t MR_RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
 /* Macros that are expressions, and numbers of more than one type. */
 static const uint32_t MR_MEMPOOL_NAME_BYTES_MAX = RTE_MEMPOOL_NAMESIZE - 1;
 static const uint32_t MR_ETH_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+static const int MR_INTR_EVENT_ADD = RTE_INTR_EVENT_ADD;
 static const uint32_t MR_TEL_U64 = RTE_TEL_U64_VAL;
 static const uint32_t MR_LCORE_ID_ANY = LCORE_ID_ANY;
 static const uint32_t MR_SPEED_NUM_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;

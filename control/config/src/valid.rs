@@ -251,7 +251,11 @@ words!(
         Poll = "poll",
         /// Spins with pauses.
         Pause = "pause",
-        /// Sleeps until a packet arrives.
+        /// Lets the CPU watch the receive ring.
+        Monitor = "monitor",
+        /// Sleeps until a device interrupts.
+        Interrupt = "interrupt",
+        /// Sleeps for tens of microseconds.
         Sleep = "sleep",
     }
 );

@@ -32,7 +32,7 @@
 //! an enum where it enters; drivers are plug-ins that EAL loads from its folder, none is linked (so
 //! that `dpdk-dumpcap` sees the same tables as we do). Works with DPDK 22.11 and later.
 //!
-//! Not here: rte_flow, rx interrupts, multi-process (a DPDK secondary can wedge its primary;
+//! Not here: rte_flow, multi-process (a DPDK secondary can wedge its primary;
 //! control talks to workers through `abi` instead), hot unplug.
 #![warn(missing_debug_implementations)]
 
@@ -57,6 +57,8 @@ pub use port::{
     Capabilities, ConfiguredPort, Device, Effective, Link, Port, PortConfig, PortError, PortStats,
     Rss, RssConfig, RssTypes, RxOffloads, Step, TxOffloads,
 };
-pub use queue::{BURST_FRAMES_MAX, Burst, RX_BURST_FRAMES_MAX, RxQueue, TxQueue, Unsent};
+pub use queue::{
+    BURST_FRAMES_MAX, Burst, RX_BURST_FRAMES_MAX, RxInterrupts, RxMonitor, RxQueue, TxQueue, Unsent,
+};
 pub use usage::LcoreUsage;
 pub use vdev::{AfPacketRing, Vdev};

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use millrace_base::{HEADROOM_BYTES_DEFAULT, PacketBuf};
 use millrace_dpdk::{
-    AfPacketRing, Burst, Device, Mbuf, Mempool, MempoolConfig, PortConfig, RxQueue, TxOffloads,
-    TxQueue, Vdev,
+    AfPacketRing, Burst, Device, Mbuf, Mempool, MempoolConfig, PortConfig, RxInterrupts, RxQueue,
+    TxOffloads, TxQueue, Vdev,
 };
 use support::{eal, pool, unique};
 
@@ -171,6 +171,34 @@ fn tap_offers_checksums_and_segmentation_in_software() {
     burst.try_push(frame(pool, 60)).expect("room");
     assert!(tx.burst(&mut burst).is_empty());
     assert_eq!(port.stats().expect("counts").tx_frames, 1);
+}
+
+// The kernel says hello on an interface that comes up (MLD, router solicitation): that must end a
+// wait. af_packet has no interrupts, and says so.
+#[test]
+#[ignore = "needs CAP_NET_ADMIN; see the top of the file"]
+fn a_frame_on_a_tap_ends_a_wait_and_af_packet_has_none_to_wait_for() {
+    let pool = pool(2_047);
+    let interface = unique("mrtap");
+    let config = PortConfig {
+        rx_interrupts: true,
+        ..PortConfig::default()
+    };
+    let tap = Vdev::tap(&unique("net_tap"), &interface);
+    let (_port, mut rx, _tx) = open(&tap, &config, pool);
+    let mut interrupts = RxInterrupts::new([&rx]).expect("net_tap has interrupts");
+    ip(&format!("link set {interface} up"));
+    let mut burst = Burst::new();
+    let mut waits = 0;
+    while rx.burst(&mut burst) == 0 {
+        waits += 1;
+        assert!(waits < 100, "no frame in {waits} waits");
+        interrupts.wait(Duration::from_millis(200));
+    }
+    let veth = Veth::new(1_500);
+    let packet = Vdev::af_packet(&unique("net_af_packet"), &veth.0, AfPacketRing::default());
+    let (_port, rx, _tx) = open(&packet, &config, pool);
+    assert!(RxInterrupts::new([&rx]).is_err());
 }
 
 #[test]

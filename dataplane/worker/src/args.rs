@@ -86,8 +86,12 @@ pub struct Args {
 pub enum Idle {
     /// Poll without a break: lowest latency, a full core.
     Poll,
-    /// Poll with the CPU's pause instruction: a full core, but kind to the sibling thread.
+    /// Poll with ever longer pauses of the CPU: a full core, but kind to the sibling thread.
     Pause,
+    /// Let the CPU watch the receive ring (umwait), for one port; `pause` where CPU or driver cannot.
+    Monitor,
+    /// Sleep until a device interrupts, a millisecond at most; `sleep` where a driver cannot.
+    Interrupt,
     /// Sleep tens of microseconds after some empty polls: for shared machines.
     Sleep,
 }

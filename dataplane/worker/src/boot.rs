@@ -23,7 +23,7 @@ use millrace_stack::{Offloads, Stack, StackConfig, TcpTunables};
 use tracing::{info, warn};
 
 use crate::account::Stopwatch;
-use crate::args::{Args, Memory, MemoryKind, PortSpec};
+use crate::args::{Args, Idle, Memory, MemoryKind, PortSpec};
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
 use crate::memory;
@@ -213,6 +213,7 @@ fn start_port(
         rx_queues: queues,
         tx_queues: queues,
         mtu: Some(spec.mtu),
+        rx_interrupts: args.idle == Idle::Interrupt,
         ..tag::wishes(spec.vlan)
     };
     let rss::Started {

@@ -56,11 +56,12 @@ pub struct Lcore {
 impl Lcore {
     /// Runs until the process is to stop.
     pub fn run(mut self) {
+        let mut wait = self.idler.choose(&self.rx);
         heap::seal_thread(on_allocation());
         self.state.phase = LcorePhase::Running as u64;
         self.state.tsc_hz = self.clock.hertz();
-        self.state.idle_asked = self.idler.mode() as u64;
-        self.state.idle_in_force = self.idler.mode() as u64;
+        self.state.idle_asked = self.idler.asked_mode() as u64;
+        self.state.idle_in_force = wait.mode() as u64;
         let mut turn_start = cycles();
         loop {
             // The arrival stamp is the stamp that ended the last turn: one reading of the counter for both.
@@ -76,7 +77,8 @@ impl Lcore {
             if worked {
                 self.idler.on_work();
             } else {
-                self.idler.on_empty();
+                let due_in = self.due_in(now);
+                self.idler.on_empty(&mut wait, due_in);
             }
             let turn_end = cycles();
             self.account(worked, turn_end.wrapping_sub(turn_start));
@@ -230,6 +232,18 @@ impl Lcore {
             &mut self.state.idle_cycles
         };
         *total = total.wrapping_add(spent);
+    }
+
+    /// How long until a timer, for a lcore that may sleep; nothing is looked up for one that may not.
+    fn due_in(&self, now: Instant) -> Nanos {
+        if !self.idler.is_quiet() {
+            return Nanos::ZERO;
+        }
+        let stack = self.stack.next_deadline();
+        let next = stack
+            .min(self.balancer.next_deadline())
+            .min(self.report_due);
+        next.since(now)
     }
 
     fn leave(&mut self, phase: Phase, now: Instant) {

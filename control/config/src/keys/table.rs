@@ -85,7 +85,8 @@ pub const KEYS: &[Key] = &[
             min: 1_024,
             max: 16_777_216,
         },
-        "Packet buffers, shared by all lcores.",
+        "Packet buffers, shared by all lcores; the connections of each may queue an equal part of what rings \
+        and caches leave. `millrace plan` says how many are needed.",
     )
     .default("65536")
     .dataplane_restart(),
@@ -138,9 +139,11 @@ pub const KEYS: &[Key] = &[
     key(
         "dataplane",
         "idle",
-        Kind::Choice(&["poll", "pause", "sleep"]),
-        "What an lcore without work does: spin, spin \
-        with pauses, or sleep until a packet arrives.",
+        Kind::Choice(&["poll", "pause", "monitor", "interrupt", "sleep"]),
+        "What an lcore without work does: poll on; poll with ever longer pauses; let the CPU watch \
+        the receive ring (umwait, one port only; else pause); sleep until a device interrupts, a \
+        millisecond at most (net_tap, most cards; else sleep); sleep for 50 us at a time. \
+        `millrace show lcores` tells what is in force.",
     )
     .default("\"sleep\"")
     .dataplane_restart(),

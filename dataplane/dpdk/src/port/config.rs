@@ -41,6 +41,9 @@ pub struct PortConfig {
     pub mac: Option<MacAddress>,
     /// Receive frames for any address.
     pub promiscuous: bool,
+    /// Prepare receive interrupts, for [`RxInterrupts`](crate::RxInterrupts), where the driver has
+    /// them.
+    pub rx_interrupts: bool,
     /// Ask the device to send its frames to itself, for tests. Not every driver can, and not every
     /// driver that cannot says so.
     pub loopback: bool,
@@ -66,6 +69,7 @@ impl Default for PortConfig {
             rss: None,
             mac: None,
             promiscuous: true,
+            rx_interrupts: false,
             loopback: false,
         }
     }

@@ -81,6 +81,8 @@ impl Claim {
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.offloads = effective.rx_offloads.bits();
         conf.txmode.offloads = effective.tx_offloads.bits();
+        conf.intr_conf
+            .set_rxq(u32::from(effective.wanted.rx_interrupts));
         conf.lpbk_mode = u32::from(effective.wanted.loopback);
         if !effective.rss_types.is_empty() {
             conf.rxmode.mq_mode = sys::MR_ETH_MQ_RX_RSS;

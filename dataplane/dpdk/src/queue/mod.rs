@@ -6,6 +6,7 @@
 mod macs;
 mod rx;
 mod tx;
+mod wait;
 
 use core::fmt;
 
@@ -16,6 +17,7 @@ use crate::mbuf::Mbuf;
 
 pub use rx::RxQueue;
 pub use tx::{TxQueue, Unsent};
+pub use wait::{RxInterrupts, RxMonitor};
 
 /// Frames a burst can hold. Transmitting 64 at once costs little more than 32 where each burst is a
 /// system call.

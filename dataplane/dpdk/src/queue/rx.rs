@@ -64,6 +64,11 @@ impl RxQueue {
         Errno::check(count).map(|count| count.unsigned_abs() as usize)
     }
 
+    /// Its port and its number there.
+    pub(super) fn place(&self) -> (u16, u16) {
+        (self.port, self.queue)
+    }
+
     /// The queue's number on its port.
     pub fn index(&self) -> u16 {
         self.queue
