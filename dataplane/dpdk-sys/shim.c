@@ -254,3 +254,9 @@ void mr_prefetch0(const void *address)
 {
 	rte_prefetch0(address);
 }
+
+uint32_t mr_softrss(const uint32_t *input, uint32_t words, const uint8_t *key)
+{
+	/* Only read, in spite of its type. */
+	return rte_softrss((uint32_t *)(uintptr_t)input, words, key);
+}

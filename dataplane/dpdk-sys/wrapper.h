@@ -23,6 +23,7 @@
 #include <rte_pdump.h>
 #include <rte_power_intrinsics.h>
 #include <rte_ring.h>
+#include <rte_thash.h>
 #include <rte_telemetry.h>
 #include <rte_version.h>
 
@@ -102,6 +103,9 @@ struct mr_mbuf *mr_mbuf_from_indirect(struct mr_mbuf *view);
 unsigned int mr_mempool_available_here(const struct rte_mempool *pool);
 unsigned int mr_mempool_size(const struct rte_mempool *pool);
 uint16_t mr_pktmbuf_data_room_size(struct rte_mempool *pool);
+
+/* The Toeplitz hash of DPDK, to compare ours with; words of the input in host order. */
+uint32_t mr_softrss(const uint32_t *input, uint32_t words, const uint8_t *key);
 
 /* The calling thread and the CPU. */
 int mr_errno(void);

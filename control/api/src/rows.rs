@@ -51,6 +51,9 @@ pub struct LcoreRow {
     pub idle: String,
     /// What it was asked to do without work; another word than `idle` when CPU or devices cannot.
     pub idle_asked: String,
+    /// Who brings frames to it: `device` for cards that are trusted to deliver to the owner of a
+    /// flow, `software` for others, both where ports differ; `-` with one lcore.
+    pub rss: String,
     /// Times it slept.
     pub sleeps: u64,
     /// Frames received.
@@ -95,6 +98,8 @@ pub struct PortRow {
     pub vlan: Option<u16>,
     /// Receive and transmit queue pairs.
     pub queues: u16,
+    /// What the self-test found about its receive-side scaling: untested, proven, wrong, no answer.
+    pub rss_test: String,
     /// How frames are received, the driver's words.
     pub rx_mode: String,
     /// How frames are sent, the driver's words.
@@ -179,6 +184,11 @@ pub struct BackendRow {
     pub connect_failures: u64,
     /// Sessions it reset.
     pub resets: u64,
+    /// Source ports towards it that are in use, over all source addresses and lcores; TIME_WAIT
+    /// counts until the tuple may be used again.
+    pub ports_used: u64,
+    /// Source ports towards it in all.
+    pub ports_capacity: u64,
 }
 
 /// One reason for dropping frames or connections.

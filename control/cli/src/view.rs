@@ -59,7 +59,7 @@ fn lcores(rows: &[LcoreRow], out: &mut impl Write) -> std::io::Result<()> {
     table!(rows, row: LcoreRow;
         "LCORE" => row.lcore, "CPU" => row.cpu, "PHASE" => row.phase,
         "ALIVE" => yes(row.alive), "BUSY%" => format!("{:.1}", row.busy_percent),
-        "IDLE" => idle(row), "SLEEPS" => row.sleeps,
+        "IDLE" => idle(row), "SLEEPS" => row.sleeps, "RSS" => row.rss,
         "RX-PACKETS" => row.rx_packets, "TX-PACKETS" => row.tx_packets,
         "TABLES" => row.generation)
     .write(out)?;
@@ -123,7 +123,7 @@ fn ports(rows: &[PortRow]) -> Table {
     table!(rows, row: PortRow;
         "PORT" => row.port, "NAME" => row.name, "DRIVER" => row.driver, "MAC" => row.mac,
         "MTU" => row.mtu, "VLAN" => row.vlan.map_or("-".to_owned(), |vlan| vlan.to_string()),
-        "LINK" => link(row), "QUEUES" => row.queues,
+        "LINK" => link(row), "QUEUES" => row.queues, "RSS-TEST" => row.rss_test,
         "RX-PACKETS" => row.ipackets, "TX-PACKETS" => row.opackets,
         "RX-BYTES" => row.ibytes, "TX-BYTES" => row.obytes,
         "MISSED" => row.imissed, "RX-ERRORS" => row.ierrors, "TX-ERRORS" => row.oerrors,
@@ -144,7 +144,8 @@ fn backends(rows: &[BackendRow]) -> Table {
         "WEIGHT" => row.weight, "STATE" => row.state, "CHECK" => dash(&row.last_check),
         "CHECK-US" => row.check_rtt_us, "ACTIVE" => row.sessions_active,
         "TOTAL" => row.sessions_total, "BYTES-IN" => row.bytes_in, "BYTES-OUT" => row.bytes_out,
-        "FAILED" => row.connect_failures, "RESETS" => row.resets)
+        "FAILED" => row.connect_failures, "RESETS" => row.resets,
+        "PORTS-FREE" => row.ports_capacity.saturating_sub(row.ports_used))
 }
 
 fn connections(rows: &[ConnectionRow]) -> Table {

@@ -17,6 +17,9 @@ pub fn dataplane_args(config: &Config) -> Vec<String> {
         format!("--file-prefix={}", dataplane.file_prefix),
         format!("--connections-max={}", dataplane.connections_max),
         format!("--idle={}", dataplane.idle.word()),
+        format!("--rss={}", dataplane.rss.word()),
+        format!("--rss-selftest-ms={}", dataplane.rss_selftest_ms),
+        format!("--snat-pairs={}", snat_pairs(config)),
         format!("--log-level={}", config.log.level.word()),
         format!("--log-format={}", config.log.format.word()),
     ];
@@ -26,12 +29,31 @@ pub fn dataplane_args(config: &Config) -> Vec<String> {
             .iter()
             .map(|port| format!("--port={}", port_arg(port))),
     );
+    if !dataplane.rss_key.is_empty() {
+        args.push(format!("--rss-key={}", dataplane.rss_key));
+    }
     if dataplane.capture {
         args.push("--capture".to_owned());
     }
     let eal_args = dataplane.eal_args.iter();
     args.extend(eal_args.map(|arg| format!("--eal-arg={arg}")));
     args
+}
+
+/// Pairs of source address and backend to keep account of: those of this file, and as many again for
+/// what a reload may add. The dataplane takes at most 65,536.
+fn snat_pairs(config: &Config) -> usize {
+    const PAIRS_MIN: usize = 64;
+    const PAIRS_MAX: usize = 65_536;
+    let backends = config.pools.iter().flat_map(|pool| &pool.backends);
+    let pairs = backends.map(|backend| {
+        let is_v4 = backend.endpoint.address.is_v4();
+        let sources = config.snat.addresses.iter();
+        sources
+            .filter(|source| source.address.is_v4() == is_v4)
+            .count()
+    });
+    (2 * pairs.sum::<usize>()).clamp(PAIRS_MIN, PAIRS_MAX)
 }
 
 fn memory(memory: Memory, megabytes: u32) -> String {

@@ -33,6 +33,6 @@ pub use layer::VARIABLE_PREFIX;
 pub use load::{load, load_with, parse};
 pub use valid::{
     Backend, Balance, Config, Dataplane, Health, Idle, InitialHealth, InterfaceAddress, Listener,
-    Log, LogFormat, LogLevel, Memory, Name, Neighbor, Pool, Port, PortRange, Route, Snat,
+    Log, LogFormat, LogLevel, Memory, Name, Neighbor, Pool, Port, PortRange, Route, RssMode, Snat,
     SnatAddress,
 };

@@ -54,6 +54,12 @@ pub struct Dataplane {
     pub connections_max: u32,
     /// What an idle lcore does.
     pub idle: Idle,
+    /// Who brings a frame to its lcore.
+    pub rss: RssMode,
+    /// Milliseconds that the proof of a card may take.
+    pub rss_selftest_ms: u32,
+    /// The key of the RSS hash in hexadecimal; empty: drawn at every start.
+    pub rss_key: String,
     /// Whether captures can attach.
     pub capture: bool,
     /// DPDK's file prefix.
@@ -257,6 +263,17 @@ words!(
         Interrupt = "interrupt",
         /// Sleeps for tens of microseconds.
         Sleep = "sleep",
+    }
+);
+words!(
+    /// Who brings a frame to the lcore that owns its flow.
+    RssMode {
+        /// The card where it proves that it can, software elsewhere.
+        Auto = "auto",
+        /// The card in any case.
+        Device = "device",
+        /// Software.
+        Software = "software",
     }
 );
 words!(

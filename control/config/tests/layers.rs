@@ -160,12 +160,27 @@ fn the_dataplane_is_started_with_one_argument_a_line() {
             "--file-prefix=millrace",
             "--connections-max=65536",
             "--idle=sleep",
+            "--rss=auto",
+            "--rss-selftest-ms=500",
+            "--snat-pairs=64",
             "--log-level=info",
             "--log-format=text",
             "--port=name=front;device=net_af_packet0,iface=d0,qdisc_bypass=1;mac=02:00:00:00:aa:01;mtu=1500",
             "--eal-arg=--no-pci",
         ]
     );
+}
+
+#[test]
+fn an_rss_key_is_passed_on_when_it_is_one() {
+    let with = |key: &str| {
+        let line = format!("lcores = [0]\nrss_key = \"{key}\"");
+        parse("f", &MAIN.replace("lcores = [1]", &line))
+    };
+    let key = "6d:5a".repeat(20);
+    let args = dataplane_args(&with(&key).expect("40 bytes"));
+    assert!(args.contains(&format!("--rss-key={key}")));
+    assert!(with("6d5a").is_err());
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Control {
             return Vec::new();
         };
         let region = attachment.region();
+        let lcores = self.loads.len();
         let mut rows = Vec::new();
         for (lcore, load) in (0u16..).zip(&mut self.loads) {
             let index = usize::from(lcore);
@@ -81,6 +82,7 @@ impl Control {
                 idle_cycles: state.idle_cycles,
                 idle: idle_word(state.idle_in_force),
                 idle_asked: idle_word(state.idle_asked),
+                rss: rss_word(state.rss_trusted, attachment.ports.len(), lcores),
                 sleeps: state.sleeps,
                 rx_packets: state.rx_packets,
                 tx_packets: state.tx_packets,
@@ -93,6 +95,21 @@ impl Control {
         }
         rows
     }
+}
+
+/// Who brings frames to an lcore: `trusted` has a bit for each port whose card does.
+fn rss_word(trusted: u64, ports: usize, lcores: usize) -> String {
+    let by_device = trusted.count_ones() as usize;
+    let word = if lcores <= 1 {
+        "-"
+    } else if by_device == 0 {
+        "software"
+    } else if by_device >= ports {
+        "device"
+    } else {
+        "device+software"
+    };
+    word.to_owned()
 }
 
 /// The lcores' counters; what the registry cannot hold comes back as families of its own.

@@ -277,6 +277,10 @@ fn backends(rows: &[millrace_api::BackendRow], registry: &Registry) -> prometheu
         &label,
         registry,
     )?;
+    let used = "Source ports towards the backend in use, TIME_WAIT that cannot give way included.";
+    let used = gauges("backend_ports_used", used, &label, registry)?;
+    let free = "Source ports towards the backend that are free, over all source addresses.";
+    let free = gauges("snat_ports_free", free, &label, registry)?;
     for row in rows {
         let names = [row.pool.as_str(), row.name.as_str()];
         let [pool, name] = names;
@@ -295,6 +299,10 @@ fn backends(rows: &[millrace_api::BackendRow], registry: &Registry) -> prometheu
             .with_label_values(&names)
             .inc_by(row.connect_failures);
         resets.with_label_values(&names).inc_by(row.resets);
+        let count = |ports: u64| i64::try_from(ports).unwrap_or(i64::MAX);
+        used.with_label_values(&names).set(count(row.ports_used));
+        let left = row.ports_capacity.saturating_sub(row.ports_used);
+        free.with_label_values(&names).set(count(left));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What an operator sees: rows made of the region, the configuration and what control knows.
 //! Changes nothing.
 
-use millrace_abi::{BackendState, ConnectionRow, CounterKind, TcpState};
+use millrace_abi::{BackendState, ConnectionRow, CounterKind, RssProof, TcpState};
 use millrace_api as api;
 use millrace_api::{Answer, Outcome, Status, Topic};
 use millrace_base::{BackendId, Instant, ListenerId, PortId, VlanId};
@@ -99,6 +99,7 @@ impl Control {
                 mtu: info.mtu,
                 vlan: configured.and_then(|port| port.vlan).map(VlanId::number),
                 queues: info.queues,
+                rss_test: info.rss_proof().map_or("unknown", proof_word).to_owned(),
                 rx_mode: info.rx_mode.to_string(),
                 tx_mode: info.tx_mode.to_string(),
                 link_up: state.link_up != 0,
@@ -170,6 +171,8 @@ impl Control {
                     bytes_out: totals.bytes_out,
                     connect_failures: totals.connect_failures,
                     resets: totals.resets,
+                    ports_used: totals.ports_used,
+                    ports_capacity: totals.ports_capacity,
                 });
             }
         }
@@ -294,5 +297,14 @@ fn tcp_word(state: TcpState) -> &'static str {
         TcpState::LastAck => "LAST-ACK",
         TcpState::Listen => "LISTEN",
         TcpState::Closing => "CLOSING",
+    }
+}
+
+fn proof_word(proof: RssProof) -> &'static str {
+    match proof {
+        RssProof::Untested => "untested",
+        RssProof::Proven => "proven",
+        RssProof::Wrong => "wrong",
+        RssProof::NoAnswer => "no answer",
     }
 }

@@ -120,6 +120,10 @@ impl Check<'_> {
             let path = "dataplane.file_prefix";
             self.malformed(path, &raw.file_prefix, "a file prefix", NAME_HINT);
         }
+        if !raw.rss_key.is_empty() && !is_rss_key(&raw.rss_key) {
+            let (path, hint) = ("dataplane.rss_key", "40 to 52 bytes, two digits each");
+            self.malformed(path, &raw.rss_key, "a key in hexadecimal", hint);
+        }
         Dataplane {
             lcores: raw.lcores.clone(),
             mbufs: raw.mbufs,
@@ -128,6 +132,9 @@ impl Check<'_> {
             memory_mb: raw.memory_mb,
             connections_max: raw.connections_max,
             idle: raw.idle,
+            rss: raw.rss,
+            rss_selftest_ms: raw.rss_selftest_ms,
+            rss_key: raw.rss_key.clone(),
             capture: raw.capture,
             file_prefix: raw.file_prefix.clone(),
             eal_args: raw.eal_args.clone(),
@@ -321,4 +328,11 @@ fn networks(ports: &[Port], of: Address) -> Vec<String> {
         .filter(|own| own.address.is_v4() == of.is_v4())
         .map(|own| own.network.to_string())
         .collect()
+}
+
+/// Whether this is 40 to 52 bytes in hexadecimal, colons allowed as device tools print them.
+fn is_rss_key(text: &str) -> bool {
+    let digits: Vec<char> = text.chars().filter(|letter| *letter != ':').collect();
+    let is_hexadecimal = digits.iter().all(char::is_ascii_hexdigit);
+    is_hexadecimal && digits.len().is_multiple_of(2) && (80..=104).contains(&digits.len())
 }

@@ -149,6 +149,35 @@ pub const KEYS: &[Key] = &[
     .dataplane_restart(),
     key(
         "dataplane",
+        "rss",
+        Kind::Choice(&["auto", "device", "software"]),
+        "Who brings a frame to the lcore that owns its flow: the card where it proves at start that it can, \
+        the card in any case, or software.",
+    )
+    .default("\"auto\"")
+    .dataplane_restart(),
+    key(
+        "dataplane",
+        "rss_selftest_ms",
+        Kind::Integer {
+            min: 10,
+            max: 60_000,
+        },
+        "How long the proof may take for each card that offers receive-side scaling.",
+    )
+    .unit("ms")
+    .default("500")
+    .dataplane_restart(),
+    key(
+        "dataplane",
+        "rss_key",
+        Kind::Text,
+        "The key of the RSS hash, 40 to 52 bytes in hexadecimal; empty draws one at every start.",
+    )
+    .default("\"\"")
+    .dataplane_restart(),
+    key(
+        "dataplane",
         "capture",
         Kind::Boolean,
         "Let dpdk-dumpcap attach. Packet memory then lies in files, which a kill -9 leaves behind.",

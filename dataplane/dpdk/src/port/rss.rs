@@ -217,6 +217,30 @@ mod tests {
         assert_eq!(masks(65), [u64::MAX, 1]);
     }
 
+    // The reference that DPDK's own applications use, on the words in host order that it wants.
+    #[test]
+    fn our_hash_is_the_one_dpdk_computes() {
+        use millrace_base::rss::Toeplitz;
+        let mut rng = millrace_base::Rng::new(3);
+        for _ in 0..2_000 {
+            let key: [u8; 52] = core::array::from_fn(|_| rng.below(256) as u8);
+            let input: [u8; 36] = core::array::from_fn(|_| rng.below(256) as u8);
+            let (places, _) = input.as_chunks::<4>();
+            let words: Vec<u32> = places
+                .iter()
+                .map(|word| u32::from_be_bytes(*word))
+                .collect();
+            let toeplitz = Toeplitz::new(&key).expect("long enough");
+            // SAFETY: reads nine words and, of the key, four bytes more than those have.
+            let v6 = unsafe { sys::mr_softrss(words.as_ptr(), 9, key.as_ptr()) };
+            assert_eq!(toeplitz.run(0, input), v6);
+            // SAFETY: as above, with three words.
+            let v4 = unsafe { sys::mr_softrss(words.as_ptr(), 3, key.as_ptr()) };
+            let first: [u8; 12] = *input.first_chunk().expect("36 bytes");
+            assert_eq!(toeplitz.run(0, first), v4);
+        }
+    }
+
     #[test]
     fn unknown_types_are_printed_as_a_number() {
         let odd = RssTypes::IPV4_TCP | RssTypes(1 << 40);
