@@ -49,7 +49,6 @@ pub(crate) struct Run<'a> {
     hash: FlowHash,
     header: &'a TcpFrame,
     acked_before: u64,
-    outcome: Disposition,
 }
 
 impl<P: PacketPool> Stack<P> {
@@ -158,74 +157,69 @@ impl<P: PacketPool> Stack<P> {
                 hash: *hash,
                 frame,
             };
-            let outcome = match run.take() {
-                Some(same) if same.continues_with(*hash, header) => {
-                    self.go_on(&mut run, same, arrived, pool)
+            if run.as_ref().is_none_or(|run| !run.goes_on_with(&arrived)) {
+                if let Some(ended) = run.take() {
+                    self.end_run(now, &ended, Disposition::Continue);
                 }
-                ended => {
-                    if let Some(ended) = ended {
-                        self.end_run(now, ended);
-                    }
-                    match self.find_owner(*hash, &header.tuple) {
-                        Some(Owner::Connection(index)) => match self.connections.key_at(index) {
-                            Some(key) => {
-                                let begun = self.begin_run(key, *hash, header);
-                                self.go_on(&mut run, begun, arrived, pool)
-                            }
-                            None => Err(DropReason::Bug),
-                        },
-                        owner => self.on_other_segment(owner, arrived, pool),
-                    }
-                }
+                let owner = self.find_owner(*hash, &header.tuple);
+                let Some(Owner::Connection(index)) = owner else {
+                    let outcome = self.on_other_segment(owner, arrived, pool);
+                    self.count_delivery(outcome);
+                    continue;
+                };
+                run = self.begin_run(index, *hash, header);
+            }
+            let Some(current) = &run else {
+                self.stats.drop(DropReason::Bug);
+                continue;
             };
-            match outcome {
-                Ok(()) => count!(self.stats.frames_delivered),
+            count!(self.stats.ip_in_delivers);
+            match self.continue_run(current, arrived, pool) {
+                Ok(Disposition::Continue) => count!(self.stats.frames_delivered),
+                Ok(ended) => {
+                    count!(self.stats.frames_delivered);
+                    self.end_run(now, current, ended);
+                    run = None;
+                }
                 Err(reason) => self.stats.drop(reason),
             }
         }
         if let Some(ended) = run {
-            self.end_run(now, ended);
+            self.end_run(now, &ended, Disposition::Continue);
         }
     }
 
-    /// The next segment of a run, which goes on unless the connection ended.
-    #[inline]
-    fn go_on<'a>(
-        &mut self,
-        run: &mut Option<Run<'a>>,
-        mut now_running: Run<'a>,
-        arrived: Arrived<'_, P::Buf>,
-        pool: &mut P,
-    ) -> Result<(), DropReason> {
-        let now = arrived.now;
-        count!(self.stats.ip_in_delivers);
-        let outcome = self.continue_run(&mut now_running, arrived, pool);
-        if now_running.outcome == Disposition::Continue {
-            *run = Some(now_running);
-        } else {
-            self.end_run(now, now_running);
+    fn count_delivery(&mut self, outcome: Result<(), DropReason>) {
+        match outcome {
+            Ok(()) => count!(self.stats.frames_delivered),
+            Err(reason) => self.stats.drop(reason),
         }
-        outcome
     }
 
-    pub(crate) fn begin_run<'a>(&self, key: Key, hash: FlowHash, header: &'a TcpFrame) -> Run<'a> {
-        let slot = self.connections.get(key);
-        Run {
+    pub(crate) fn begin_run<'a>(
+        &self,
+        index: u32,
+        hash: FlowHash,
+        header: &'a TcpFrame,
+    ) -> Option<Run<'a>> {
+        let key = self.connections.key_at(index)?;
+        let slot = self.connections.get(key)?;
+        Some(Run {
             key,
             hash,
             header,
-            acked_before: slot.map_or(0, |slot| slot.connection.bytes_acked()),
-            outcome: Disposition::Continue,
-        }
+            acked_before: slot.connection.bytes_acked(),
+        })
     }
 
-    /// Gives a segment to the connection of a run, whose outcome so far was to continue.
+    /// Gives a segment to the connection of a run.
+    #[inline]
     pub(crate) fn continue_run(
         &mut self,
-        run: &mut Run<'_>,
+        run: &Run<'_>,
         arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Disposition, DropReason> {
         let stripped;
         let arrived = if self.sheds_payload() && arrived.header.payload_len > 0 {
             self.stats.drop(DropReason::PayloadShed);
@@ -238,37 +232,35 @@ impl<P: PacketPool> Stack<P> {
             arrived
         };
         let slot = self.connections.get_mut(run.key).ok_or(DropReason::Bug)?;
-        let mut env = Env {
-            now: arrived.now,
-            pool,
-            chunks: &mut self.chunks,
-            stats: &mut self.stats,
-            tunables: &self.tunables,
-        };
         let Arrived {
             now,
             header,
             hash,
             frame,
         } = arrived;
-        run.outcome = match slot.connection.try_predicted(&mut env, header, frame) {
-            Ok(outcome) => outcome,
-            Err(frame) => {
-                let arrived = Arrived {
-                    now,
-                    header,
-                    hash,
-                    frame,
-                };
-                let segment = arrived.into_segment()?;
-                slot.connection.handle_segment(&mut env, segment)
-            }
+        let mut env = Env {
+            now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
         };
-        Ok(())
+        let frame = match slot.connection.try_predicted(&mut env, header, frame) {
+            Ok(outcome) => return Ok(outcome),
+            Err(frame) => frame,
+        };
+        let arrived = Arrived {
+            now,
+            header,
+            hash,
+            frame,
+        };
+        let segment = arrived.into_segment()?;
+        Ok(slot.connection.handle_segment(&mut env, segment))
     }
 
     /// What a run changed for everybody else.
-    pub(crate) fn end_run(&mut self, now: Instant, run: Run<'_>) {
+    pub(crate) fn end_run(&mut self, now: Instant, run: &Run<'_>, outcome: Disposition) {
         let Some(slot) = self.connections.get(run.key) else {
             return;
         };
@@ -278,7 +270,7 @@ impl<P: PacketPool> Stack<P> {
                 .neighbors
                 .confirm(slot.meta.hop.neighbor(), now);
         }
-        self.settle(now, run.key, run.outcome);
+        self.settle(now, run.key, outcome);
     }
 
     #[cold]
@@ -310,7 +302,7 @@ impl<P: PacketPool> Stack<P> {
 
 impl Run<'_> {
     #[inline]
-    fn continues_with(&self, hash: FlowHash, header: &TcpFrame) -> bool {
-        self.hash == hash && self.header.tuple == header.tuple
+    fn goes_on_with<B>(&self, next: &Arrived<'_, B>) -> bool {
+        self.hash == next.hash && self.header.tuple == next.header.tuple
     }
 }

@@ -90,12 +90,17 @@ const _: () = assert!(PENDING_FRAMES_MAX >= NEIGHBOR_PENDING_MAX);
 /// transmissions; a SYN flood that outruns transmission loses its own answers first.
 pub const REPLIES_MAX: usize = 256;
 
-/// Frames a connection may send before the next one has its turn.
+/// Frames a connection may send before the next one has its turn; a frame that is longer than
+/// `TRANSMIT_FRAME_BYTES` counts as several.
 ///
 /// Linux lets a socket keep two TSO frames or one millisecond of data below the queue
 /// (`tcp_small_queue_check`); 16 MTU-sized frames are one 24 KB burst, enough to keep
-/// per-connection work cheap and small enough to be fair.
+/// per-connection work cheap and small enough to be fair. Of frames that the device cuts it is one.
 pub const TRANSMIT_QUOTA_FRAMES: u32 = 16;
+
+/// Bytes that count as one frame of a connection's turn: more than a common MTU.
+pub const TRANSMIT_FRAME_BYTES: usize = 4_096;
+const _: () = assert!(TRANSMIT_FRAME_BYTES * TRANSMIT_QUOTA_FRAMES as usize >= 65_535);
 
 /// Milliseconds after which a connection without a route or a neighbour tries again.
 pub const BLOCKED_RETRY_MS: u64 = 1_000;

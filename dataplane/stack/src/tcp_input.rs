@@ -146,12 +146,12 @@ impl<P: PacketPool> Stack<P> {
         arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
-        let now = arrived.now;
-        let mut run = self.begin_run(key, arrived.hash, arrived.header);
-        let outcome = self.continue_run(&mut run, arrived, pool);
-        self.end_run(now, run);
-        outcome
+        let (now, hash, header) = (arrived.now, arrived.hash, arrived.header);
+        let run = self.begin_run(index, hash, header);
+        let run = run.ok_or(DropReason::Bug)?;
+        let outcome = self.continue_run(&run, arrived, pool)?;
+        self.end_run(now, &run, outcome);
+        Ok(())
     }
 
     fn on_request_segment(

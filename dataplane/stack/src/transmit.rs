@@ -10,7 +10,9 @@ use millrace_base::{
 };
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 
-use crate::limits::{BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_QUOTA_FRAMES};
+use crate::limits::{
+    BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_FRAME_BYTES, TRANSMIT_QUOTA_FRAMES,
+};
 use crate::network::{Hop, HopCache};
 use crate::path::{FrameOptions, Path, write_headers};
 use crate::reply::{Owed, Transmit, reuse_or_alloc};
@@ -188,8 +190,9 @@ impl<P: PacketPool> Stack<P> {
         let port = path.port;
         let turn = slot.connection.transmit(&mut env, &path, &mut |frame| {
             frames = frames.wrapping_add(1);
-            bytes = bytes.wrapping_add(frame.frame_len() as u64);
-            quota = quota.saturating_sub(1);
+            let len = frame.frame_len();
+            bytes = bytes.wrapping_add(len as u64);
+            quota = quota.saturating_sub(len.div_ceil(TRANSMIT_FRAME_BYTES) as u32);
             room = take(Transmit { port, frame });
             room && quota > 0
         });

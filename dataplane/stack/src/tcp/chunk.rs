@@ -351,6 +351,27 @@ impl<B> Chunks<B> {
         Some(index)
     }
 
+    /// Frees the first chunk of a queue, `index`.
+    #[inline]
+    pub(crate) fn free_front(&mut self, queue: &mut ChunkQueue, index: u32) {
+        let free = self.free;
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        let (next, len) = (slot.next, u32::from(slot.len));
+        slot.next = free;
+        drop(slot.buf.take());
+        self.free = index;
+        self.used = self.used.saturating_sub(1);
+        queue.head = next;
+        queue.bytes = queue.bytes.wrapping_sub(len);
+        queue.count = queue.count.wrapping_sub(1);
+        match self.slots.get_mut(next as usize) {
+            Some(behind) => behind.prev = NONE,
+            None => queue.tail = NONE,
+        }
+    }
+
     /// Frees the first `count` bytes of a chunk of this queue; the chunk must be longer than that.
     pub(crate) fn cut_front(&mut self, queue: &mut ChunkQueue, index: u32, count: u16) {
         if let Some(chunk) = self.get_mut(index) {

@@ -152,8 +152,7 @@ impl SendBuffer {
                 break;
             }
             self.board.on_freed(chunks, (index, flags, bytes));
-            chunks.unlink(&mut self.queue, index);
-            chunks.free(index);
+            chunks.free_front(&mut self.queue, index);
         }
         cleaned
     }

@@ -18,9 +18,8 @@ use super::state::State;
 use crate::path::Path;
 use crate::stats::count;
 
-/// Chunks one frame may carry: 16 views and a header keep a frame below every device's limit on
-/// segments.
-const FRAME_CHUNKS_MAX: u32 = 16;
+/// Chunks one frame may carry, whatever the device takes: 65,535 bytes in segments of 1,448.
+const FRAME_CHUNKS_MAX: u32 = 46;
 
 /// How a turn ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
