@@ -17,7 +17,7 @@ pub const TIME_WAIT_BYTES: u64 = 104;
 /// Bytes of the flow table for each tuple it can hold.
 pub const TUPLE_BYTES: u64 = 8;
 /// Bytes of a timer: one for each connection and each half-open request.
-pub const TIMER_BYTES: u64 = 24;
+pub const TIMER_BYTES: u64 = 16;
 /// Bytes of a place in a list: two for each connection, one for each TIME_WAIT record.
 pub const LINK_BYTES: u64 = 8;
 /// Bytes for each packet buffer that may be queued: its queue element, that of its other half, and

@@ -24,8 +24,9 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// So many of each thing that every table of them is large enough to be counted.
 const MANY: usize = 300_000;
-/// What the measured and the planned size of a record may differ by: mappings are whole pages.
-const TOLERANCE_PERMILLE: u64 = 5;
+/// What the measured and the planned size of a record may differ by: mappings are whole pages, and a few bytes of a
+/// record are no reason to plan again. The sum is held to 5 % by the test of a whole dataplane.
+const TOLERANCE_PERMILLE: u64 = 20;
 
 /// Sizes of the tables that are measured.
 #[derive(Clone, Copy)]
