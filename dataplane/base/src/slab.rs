@@ -81,6 +81,9 @@ impl<T> Slot<T> {
 const NO_SLOT: u32 = u32::MAX;
 
 impl<T> Slab<T> {
+    /// Memory of one slot: the value, its generation and what alignment adds.
+    pub const SLOT_BYTES: usize = size_of::<Slot<T>>();
+
     /// A slab of `capacity` slots, at most 2^32 - 2.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.min(NO_SLOT.saturating_sub(1) as usize);

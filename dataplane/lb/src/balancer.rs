@@ -196,7 +196,7 @@ impl Balancer {
                 self.deadlines.stop(slot);
                 continue;
             };
-            if session.moved.after(IDLE_TIMEOUT).is_due(now) {
+            if session.moved.instant().after(IDLE_TIMEOUT).is_due(now) {
                 self.abort(now, key, Cause::Idle, stack);
             } else {
                 self.wait_idle(now, key);

@@ -9,7 +9,7 @@
 //! out of rotation.
 
 use millrace_abi::ProbeOutcome;
-use millrace_base::{BackendId, Instant, Key, PacketPool};
+use millrace_base::{BackendId, Instant, Key, PacketPool, Stamp};
 use millrace_stack::{ConnectError, FlowId, Stack};
 
 use crate::balancer::Balancer;
@@ -91,7 +91,7 @@ impl Balancer {
             return;
         };
         session.phase = Phase::Open;
-        session.moved = now;
+        session.moved = Stamp::of(now);
         let backend = session.backend;
         count!(self.counters.sessions_established);
         self.counters.sessions_connecting = self.counters.sessions_connecting.saturating_sub(1);

@@ -183,7 +183,7 @@ fn row<P: PacketPool>(
         backend_state: server.state,
         bytes_in: session.bytes_in,
         bytes_out: session.bytes_out,
-        age_ms: now.since(session.started).as_millis(),
+        age_ms: now.since(session.started.instant()).as_millis(),
         retransmissions: client
             .retransmissions
             .saturating_add(server.retransmissions),

@@ -17,7 +17,7 @@
 //! does. When both streams have ended the legs are closed; what is still queued on them is the
 //! stack's business from then on, as it is the kernel's after close(2).
 
-use millrace_base::{BackendId, Instant, ListenerId};
+use millrace_base::{BackendId, Instant, ListenerId, Stamp};
 use millrace_stack::{FlowId, Ready};
 
 use crate::pick::Tried;
@@ -111,6 +111,7 @@ pub(crate) enum EndStep {
 
 /// The pair of connections.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub(crate) struct Session {
     pub(crate) client: FlowId,
     /// `FlowId::NONE` while there is no attempt.
@@ -119,9 +120,9 @@ pub(crate) struct Session {
     pub(crate) bytes_in: u64,
     /// Bytes moved from backend to client.
     pub(crate) bytes_out: u64,
-    pub(crate) started: Instant,
+    pub(crate) started: Stamp,
     /// When a byte moved last.
-    pub(crate) moved: Instant,
+    pub(crate) moved: Stamp,
     pub(crate) tried: Tried,
     pub(crate) listener: ListenerId,
     /// The backend of the present attempt or of the open session.
@@ -129,8 +130,8 @@ pub(crate) struct Session {
     pub(crate) phase: Phase,
 }
 
-// One cache line; the slab adds 8 bytes and `deadlines.rs` 16.
-const _: () = assert!(core::mem::size_of::<Option<Session>>() <= 64);
+// One cache line with the four bytes the slab adds; `deadlines.rs` adds 16.
+const _: () = assert!(core::mem::size_of::<Session>() <= 60);
 
 impl Leg {
     pub(crate) const fn other(self) -> Self {
@@ -149,8 +150,8 @@ impl Session {
             server: FlowId::NONE,
             bytes_in: 0,
             bytes_out: 0,
-            started: now,
-            moved: now,
+            started: Stamp::of(now),
+            moved: Stamp::of(now),
             tried: Tried::NONE,
             listener,
             backend: BackendId::new(u16::MAX),

@@ -5,7 +5,7 @@
 //! moves when its source became readable or its destination became writable; both events come from
 //! the stack, so that nothing needs to be polled.
 
-use millrace_base::{Instant, Key, PacketPool};
+use millrace_base::{Instant, Key, PacketPool, Stamp};
 use millrace_stack::Stack;
 
 use crate::balancer::Balancer;
@@ -33,7 +33,7 @@ impl Balancer {
             count!(self.counters.splices_blocked);
         }
         if spliced.bytes > 0 {
-            session.moved = now;
+            session.moved = Stamp::of(now);
             self.account(key, from, u64::from(spliced.bytes));
         }
         if spliced.end_of_stream {

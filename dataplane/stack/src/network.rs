@@ -22,6 +22,7 @@ pub(crate) struct Network {
 
 /// A next hop as a connection remembers it.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 pub(crate) struct HopCache {
     neighbor: Key,
     /// `Routes::generation` when it was looked up; 0 is never one.

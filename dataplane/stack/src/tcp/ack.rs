@@ -30,6 +30,7 @@ const QUICK_ACKS_MAX: u8 = 16;
 
 /// When ACKs leave.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 pub(crate) struct AckPolicy {
     /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order
     /// segment.

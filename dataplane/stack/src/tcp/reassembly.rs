@@ -63,6 +63,7 @@ pub(crate) struct Inserted {
 /// What one connection holds of data that came before its turn: nothing, most of the time. What
 /// there is lies on a shelf (`Chunks::reorders`).
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 pub(crate) struct Reassembly {
     place: Place,
     /// Chunks wait for their turn.

@@ -10,6 +10,7 @@ use super::config::TcpTunables;
 
 /// What is known about the path's delay. All times are microseconds.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(2))]
 pub(crate) struct RttEstimator {
     /// SRTT; 0 before the first sample.
     srtt: u32,

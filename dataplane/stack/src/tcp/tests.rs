@@ -4,6 +4,7 @@ mod close;
 mod data;
 mod handshake;
 mod hostile;
+mod layout;
 mod loss;
 mod lossy;
 mod predict;

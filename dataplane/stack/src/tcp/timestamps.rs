@@ -7,6 +7,7 @@ use millrace_base::{Instant, Micros, SeqNumber};
 
 /// The state of the option on one connection.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(2))]
 pub(crate) struct Timestamps {
     /// Added to our clock.
     pub(crate) offset: u32,
@@ -132,7 +133,7 @@ mod tests {
         let later = Instant::from_millis(25 * 86_400_000);
         assert!(!stamps.rejects(999, later));
         stamps.update(999, SeqNumber::new(1), SeqNumber::new(1), later);
-        assert_eq!(stamps.recent, 999);
+        assert_eq!({ stamps.recent }, 999);
     }
 
     // RFC 7323 section 4.3: a segment beyond the last ACK must not move TS.Recent.
@@ -141,9 +142,9 @@ mod tests {
         let mut stamps = Timestamps::new(0);
         stamps.remember(10, Instant::ZERO);
         stamps.update(20, SeqNumber::new(101), SeqNumber::new(100), Instant::ZERO);
-        assert_eq!(stamps.recent, 10);
+        assert_eq!({ stamps.recent }, 10);
         stamps.update(20, SeqNumber::new(100), SeqNumber::new(100), Instant::ZERO);
-        assert_eq!(stamps.recent, 20);
+        assert_eq!({ stamps.recent }, 20);
     }
 
     #[test]

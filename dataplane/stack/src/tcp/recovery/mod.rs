@@ -24,6 +24,7 @@ pub(crate) enum Phase {
 
 /// The state of one episode of loss.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 pub(crate) struct Recovery {
     /// SND.NXT when the episode began: it ends when this is acknowledged.
     pub(crate) point: SeqNumber,
