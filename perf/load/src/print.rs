@@ -2,6 +2,7 @@
 
 use core::fmt::Write as _;
 
+use crate::latency::Percentiles;
 use crate::observer::{Interval, Phase, Summary};
 
 /// A line for one interval.
@@ -51,97 +52,100 @@ pub fn line(interval: &Interval) -> String {
 
 /// The table at the end.
 pub fn table(summary: &Summary) -> String {
-    let mut text = String::new();
-    let mut row = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<24} {value}");
-    };
-    let counted = |value: Option<f64>, unit: &str| match value {
-        Some(value) => per_second(value, unit),
-        None => "none: no second was clean".to_owned(),
-    };
-    row(
-        "seconds",
-        format!(
-            "{:.1} measured, {:.1} count",
-            summary.measured_secs, summary.counted_secs
-        ),
-    );
-    row("operations, counted", counted(summary.counted_rate, "op"));
-    row("operations, raw", per_second(summary.raw_rate, "op"));
-    row("bits in, counted", counted(summary.counted_bits_in, "bit"));
-    row("bits in, raw", per_second(summary.raw_bits_in, "bit"));
-    row(
-        "bits out, counted",
-        counted(summary.counted_bits_out, "bit"),
-    );
-    row("bits out, raw", per_second(summary.raw_bits_out, "bit"));
-    for (name, latency) in [
-        ("latency, counted", &summary.counted_latency),
-        ("latency, raw", &summary.latency),
-    ] {
-        if latency.count > 0 {
-            row(
-                name,
-                format!(
-                    "p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  p99.99 {:.1}  max {:.1} us",
-                    latency.p50_us,
-                    latency.p90_us,
-                    latency.p99_us,
-                    latency.p99_9_us,
-                    latency.p99_99_us,
-                    latency.max_us
-                ),
-            );
-        }
-    }
-    if let Some(cycles) = summary.busy_cycles_per_operation {
-        row("busy cycles", format!("{cycles:.0} per operation"));
-    }
-    let measured = &summary.measured;
-    row(
-        "errors",
-        format!(
-            "{} (refused {}, reset {}, timed out {}, unreachable {}, closed early {}, bad answers {})",
-            summary.errors,
-            measured.refused,
-            measured.resets,
-            measured.timeouts,
-            measured.unreachable,
-            measured.early_closes,
-            measured.bad_answers
-        ),
-    );
-    row(
-        "retransmissions",
-        format!(
-            "{} (ours {}, the peer's {})",
-            summary.retransmissions, measured.retransmitted, measured.duplicates
-        ),
-    );
-    row(
-        "misses",
-        format!(
-            "{} (late {}, no port {}, no slot {}, stack {}, steering {}, refused by device {}, \
-             dropped by device {})",
-            summary.misses,
-            measured.late,
-            measured.no_port,
-            measured.no_slot,
-            measured.stack_drops,
-            measured.steer_drops,
-            measured.transmit_refusals,
-            measured.device_drops
-        ),
-    );
+    let mut rows = rates(summary);
+    rows.extend(latencies(summary));
+    rows.extend(faults(summary));
     let whole = &summary.whole;
-    row(
+    rows.push((
         "from the start",
         format!(
             "{} operations, {} opened, {} closed, {} requests, {} answers",
             whole.operations, whole.opened, whole.closed, whole.requests, whole.responses
         ),
+    ));
+    let lines = rows
+        .iter()
+        .map(|(name, value)| format!("  {name:<24} {value}\n"));
+    lines.collect()
+}
+
+type Row = (&'static str, String);
+
+fn rates(summary: &Summary) -> Vec<Row> {
+    let counted = |value: Option<f64>, unit: &str| match value {
+        Some(value) => per_second(value, unit),
+        None => "none: no second was clean".to_owned(),
+    };
+    let (measured, counts) = (summary.measured_secs, summary.counted_secs);
+    vec![
+        (
+            "seconds",
+            format!("{measured:.1} measured, {counts:.1} count"),
+        ),
+        ("operations, counted", counted(summary.counted_rate, "op")),
+        ("operations, raw", per_second(summary.raw_rate, "op")),
+        ("bits in, counted", counted(summary.counted_bits_in, "bit")),
+        ("bits in, raw", per_second(summary.raw_bits_in, "bit")),
+        (
+            "bits out, counted",
+            counted(summary.counted_bits_out, "bit"),
+        ),
+        ("bits out, raw", per_second(summary.raw_bits_out, "bit")),
+    ]
+}
+
+fn latencies(summary: &Summary) -> Vec<Row> {
+    let both = [
+        ("latency, counted", &summary.counted_latency),
+        ("latency, raw", &summary.latency),
+    ];
+    let row = |(name, of): (&'static str, &Percentiles)| {
+        let text = format!(
+            "p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  p99.99 {:.1}  max {:.1} us",
+            of.p50_us, of.p90_us, of.p99_us, of.p99_9_us, of.p99_99_us, of.max_us
+        );
+        (of.count > 0).then_some((name, text))
+    };
+    let mut rows: Vec<Row> = both.into_iter().filter_map(row).collect();
+    if let Some(cycles) = summary.busy_cycles_per_operation {
+        rows.push(("busy cycles", format!("{cycles:.0} per operation")));
+    }
+    rows
+}
+
+fn faults(summary: &Summary) -> [Row; 3] {
+    let of = &summary.measured;
+    let errors = format!(
+        "{} (refused {}, reset {}, timed out {}, unreachable {}, closed early {}, bad answers {})",
+        summary.errors,
+        of.refused,
+        of.resets,
+        of.timeouts,
+        of.unreachable,
+        of.early_closes,
+        of.bad_answers
     );
-    text
+    let retransmissions = format!(
+        "{} (ours {}, the peer's {})",
+        summary.retransmissions, of.retransmitted, of.duplicates
+    );
+    let misses = format!(
+        "{} (late {}, no port {}, no slot {}, stack {}, steering {}, refused by device {}, dropped \
+         by device {})",
+        summary.misses,
+        of.late,
+        of.no_port,
+        of.no_slot,
+        of.stack_drops,
+        of.steer_drops,
+        of.transmit_refusals,
+        of.device_drops
+    );
+    [
+        ("errors", errors),
+        ("retransmissions", retransmissions),
+        ("misses", misses),
+    ]
 }
 
 /// A rate as people read it: three digits, a prefix, the unit.
@@ -158,7 +162,6 @@ fn per_second(value: f64, unit: &str) -> String {
 mod tests {
     use super::*;
     use crate::counters::Tally;
-    use crate::latency::Percentiles;
 
     #[test]
     fn numbers_keep_three_digits() {
