@@ -10,6 +10,7 @@ mod binaries;
 mod demo;
 mod docker_lint;
 mod e2e;
+mod forward_check;
 mod interrupt;
 mod machine;
 mod micro;
@@ -44,6 +45,8 @@ enum Task {
     E2e(e2e::E2eArguments),
     /// Millrace, `HAProxy` and testpmd's bare forward on the same wires, in one run.
     Bench(bench::BenchArguments),
+    /// Every mode of millrace-forward on every virtual device, a moment each.
+    ForwardCheck(forward_check::ForwardCheckArguments),
     /// Instructions of the hot paths, counted under callgrind, against the baseline in the tree.
     Micro(micro::MicroArguments),
     /// Millrace on an emulated Intel card with four queues, in a QEMU guest.
@@ -84,6 +87,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Task::ForwardCheck(arguments) => forward_check::run(&arguments),
         Task::Micro(arguments) => micro::run(&arguments),
         Task::Qnic(arguments) => qnic::run(&arguments),
         Task::Tidy => test::tidy::run(),

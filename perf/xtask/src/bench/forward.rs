@@ -244,7 +244,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// A capture file of 512 UDP frames of 64 bytes, for `net_pcap` to receive over and over.
-fn write_frames(path: &Path) -> Result<()> {
+pub(crate) fn write_frames(path: &Path) -> Result<()> {
     const FRAMES: u32 = 512;
     const LENGTH: u32 = 64;
     let mut file = Vec::new();

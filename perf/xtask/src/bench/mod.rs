@@ -22,6 +22,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use millrace_report::{Circumstances, Results, Row, Scenario, Skip, Work, read_scenarios};
 
+pub(crate) use forward::write_frames;
+
 use crate::e2e::topology;
 use crate::{interrupt, machine, micro, paths, setup};
 

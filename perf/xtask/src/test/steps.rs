@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::tidy;
 use crate::micro::{self, Judgement};
-use crate::{binaries, docker_lint, e2e, paths, qnic};
+use crate::{binaries, docker_lint, e2e, forward_check, paths, qnic};
 
 /// How a step ended.
 pub(super) enum Outcome {
@@ -85,6 +85,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "dpdk-kernel",
         about: "tests of the DPDK crate with the kernel on the other side, in a network namespace",
         run: dpdk_kernel,
+    },
+    Step {
+        name: "forward",
+        about: "every mode of millrace-forward on every virtual device",
+        run: forward,
     },
     Step {
         name: "image-build",
@@ -302,6 +307,17 @@ fn dpdk_kernel() -> Result<Outcome> {
         .args(["-p", "millrace-dpdk", "--test", "kernel", "--"])
         .args(["--ignored", "--test-threads=1"]);
     outcome_of(&mut command)
+}
+
+fn forward() -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Outcome::Skipped("network namespaces need root".to_owned()));
+    }
+    let failures = forward_check::check(&[])?;
+    if failures.is_empty() {
+        return Ok(Outcome::Passed);
+    }
+    Ok(Outcome::Failed(failures.join(", ")))
 }
 
 fn conf() -> Result<Outcome> {
