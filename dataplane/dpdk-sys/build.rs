@@ -84,6 +84,8 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_telemetry_register_cmd")
         .allowlist_function("rte_tel_data_(alloc|free|start_dict|start_array)")
         .allowlist_function("rte_tel_data_(add_array_u64|add_dict_container)")
+        .allowlist_function("rte_hash_(create|free|add_key_data|del_key)")
+        .allowlist_function("rte_hash_lookup_(data|bulk_data)")
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_pktmbuf_pool_create_by_ops")
         .allowlist_function("rte_ring_create")
@@ -103,7 +105,7 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_var("RTE_ETH_RETA_GROUP_SIZE")
         .allowlist_var("RTE_EPOLL_PER_THREAD")
         .allowlist_var("RTE_VER_(YEAR|MONTH)")
-        .opaque_type("rte_(mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
+        .opaque_type("rte_(hash|mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
         .generate()?
         .write_to_file(out)?;
     Ok(())

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include <rte_cycles.h>
+#include <rte_hash_crc.h>
 #include <rte_prefetch.h>
 
 #include "wrapper.h"
@@ -238,6 +239,11 @@ uint16_t mr_pktmbuf_data_room_size(struct rte_mempool *pool)
 int mr_errno(void)
 {
 	return rte_errno;
+}
+
+uint32_t mr_hash_crc(const void *key, uint32_t bytes, uint32_t start)
+{
+	return rte_hash_crc(key, bytes, start);
 }
 
 unsigned int mr_lcore_id(void)

@@ -15,6 +15,7 @@
 #include <rte_ethdev.h>
 #include <rte_cpuflags.h>
 #include <rte_interrupts.h>
+#include <rte_hash.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -110,6 +111,7 @@ uint32_t mr_softrss(const uint32_t *input, uint32_t words, const uint8_t *key);
 /* The calling thread and the CPU. */
 int mr_errno(void);
 unsigned int mr_lcore_id(void);
+uint32_t mr_hash_crc(const void *key, uint32_t bytes, uint32_t start);
 uint64_t mr_rdtsc(void);
 void mr_prefetch0(const void *address);
 

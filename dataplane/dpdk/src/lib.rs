@@ -39,6 +39,7 @@
 mod clock;
 mod eal;
 mod error;
+mod hash;
 mod lcore;
 mod mbuf;
 mod mempool;
@@ -50,6 +51,7 @@ mod vdev;
 pub use clock::{Clock, cycles};
 pub use eal::{Eal, EalArgs, EalError, Iova, LogLevel, Memory, PciDevices, PlugError};
 pub use error::Errno;
+pub use hash::{HASH_BULK_MAX, HashTable};
 pub use lcore::{LaunchError, Lcore, LcoreCpu, SocketId, Task};
 pub use mbuf::{Mbuf, SEGMENTS_MAX};
 pub use mempool::{MbufPool, Mempool, MempoolConfig, MempoolError};

@@ -6,8 +6,8 @@ use millrace_base::{
     ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload, VlanId,
 };
 use millrace_dpdk::{
-    Burst, Device, Mbuf, Mempool, PlugError, Port, PortConfig, PortError, RssConfig, RssTypes,
-    RxOffloads, RxQueue, Step, TxOffloads, TxQueue, Vdev,
+    Burst, Device, HashTable, Mbuf, Mempool, PlugError, Port, PortConfig, PortError, RssConfig,
+    RssTypes, RxOffloads, RxQueue, Step, TxOffloads, TxQueue, Vdev,
 };
 use support::{eal, mbuf_pool, pool, unique};
 
@@ -523,4 +523,24 @@ fn queues_work_from_an_lcore_and_come_back() {
     assert_eq!(port.stats().expect("counts").rx_frames, 100);
     drop((rx, tx));
     assert_eq!(pool.available(), pool.count());
+}
+
+#[test]
+fn a_hash_table_finds_what_was_entered_and_nothing_else() {
+    let mut table = HashTable::<36>::new(eal(), &unique("hash"), 1_024).expect("memory");
+    let key = |number: u8| [number; 36];
+    for number in 0..100 {
+        table
+            .insert(&key(number), u64::from(number) << 32)
+            .expect("room");
+    }
+    assert_eq!(table.get(&key(7)), Some(7 << 32));
+    assert_eq!(table.get(&key(100)), None);
+    let keys: Vec<[u8; 36]> = (90..110).map(key).collect();
+    let keys: Vec<&[u8; 36]> = keys.iter().collect();
+    let mut values = [u64::MAX; 20];
+    assert_eq!(table.get_bulk(&keys, &mut values), 0x3ff);
+    assert_eq!((values[9], values[10]), (99 << 32, u64::MAX));
+    assert!(table.remove(&key(7)) && !table.remove(&key(7)));
+    assert_eq!(table.get(&key(7)), None);
 }

@@ -92,6 +92,8 @@ pub(crate) enum Scenario {
     Idle,
     /// A million SYNs a second beside established sessions.
     Flood,
+    /// Lookups in the stack's flow table, in `hashbrown` and in DPDK's `rte_hash`, with `--connections` entries.
+    Tables,
     /// More sessions than there is room for beside established ones.
     Shed,
 }
@@ -111,6 +113,7 @@ impl Args {
                 Delivery::First
             },
             huge_pages: self.huge_pages,
+            extra_mebibytes: 0,
             chunk: self.chunk,
             cpu: self.cpu,
         }

@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) connections_max: u32,
     pub(crate) delivery: Delivery,
     pub(crate) huge_pages: bool,
+    /// MiB of EAL's memory beside the packet buffers.
+    pub(crate) extra_mebibytes: u32,
     pub(crate) chunk: u64,
     /// The CPU that everything runs on.
     pub(crate) cpu: u16,
@@ -264,7 +266,9 @@ impl Drop for Folder {
 }
 
 pub(crate) fn start_eal(setup: &Setup) -> Result<Eal> {
-    let mebibytes = setup.mbufs / 1_024 * (u32::from(mbuf_bytes(setup)) + 512) / 1_024 + 160;
+    let mebibytes = setup.mbufs / 1_024 * (u32::from(mbuf_bytes(setup)) + 512) / 1_024
+        + 160
+        + setup.extra_mebibytes;
     let args = EalArgs {
         program: "millrace-rig".to_owned(),
         lcores: (0..=setup.lcores)

@@ -54,6 +54,13 @@ fn connections_that_end_on_the_box_are_answered_there() {
 }
 
 #[test]
+fn every_table_finds_every_flow() {
+    let outcome = outcome(&["tables", "--operations=20000", "--connections=1000"]);
+    assert_clean(&outcome);
+    assert!(outcome["values"]["rte_hash, burst"].as_f64() > Some(0.0));
+}
+
+#[test]
 fn latency_is_told_for_every_request_that_was_due() {
     let outcome = outcome(&["latency", "--operations=5000", "--connections=200"]);
     assert_clean(&outcome);

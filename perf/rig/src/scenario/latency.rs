@@ -28,6 +28,8 @@ struct Clockwork {
     /// What an undisturbed turn took last.
     usual_turn: u64,
     interrupted: u64,
+    /// Cycles of turns that found work.
+    busy: u64,
     slices: Slices,
 }
 
@@ -47,6 +49,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         latencies: Histogram::new(3).context("a histogram")?,
         usual_turn: full.p50 as u64,
         interrupted: 0,
+        busy: 0,
         slices: Slices::new(),
     };
     bench.begin();
@@ -63,7 +66,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     let micros = |cycles: u64| cycles as f64 / hertz * 1e6;
     let at = |quantile| micros(clockwork.latencies.value_at_quantile(quantile));
     let name = format!("latency: half of {:.0} requests a second", hertz / full.p50);
+    let busy = clockwork.busy as f64;
     let outcome = Outcome::new(name, "request, at full load", full)
+        .value("busy, of all time", busy / clockwork.now as f64)
+        .value(
+            "cycles per request, at half load",
+            busy / f64::from(answered),
+        )
         .value("added us, p50", at(0.5))
         .value("added us, p90", at(0.9))
         .value("added us, p99", at(0.99))
@@ -73,7 +82,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         .value("turns interrupted", clockwork.interrupted as f64)
         .at_most("added us, p50", 5.0)
         .at_most("added us, p99", 20.0);
-    Ok(bench.finish(outcome, &[]))
+    let mut outcome = bench.finish(outcome, &[]);
+    // Frames were counted at half load, cycles at full.
+    outcome.frames_per_operation *= full.operations as f64 / f64::from(answered);
+    Ok(outcome)
 }
 
 impl Clockwork {
@@ -83,7 +95,9 @@ impl Clockwork {
         bench.world.nics[0].outbox.flush();
         self.slices.were_cut();
         let worked = bench.world.turn() > 0;
-        self.now += self.duration(bench.world.last_turn);
+        let took = self.duration(bench.world.last_turn);
+        self.now += took;
+        self.busy += if worked { took } else { 0 };
         bench.deliver();
         for heard in &bench.heard {
             if let Heard::Response { index, .. } = heard {

@@ -6,6 +6,7 @@ mod latency;
 mod memory;
 mod overload;
 mod sessions;
+mod tables;
 mod terminal;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub(crate) fn run(scenario: Scenario, args: &Args) -> Result<Outcome> {
         Scenario::Bulk => bulk::run(args),
         Scenario::Idle => idle::run(args),
         Scenario::Flood => overload::flood(args),
+        Scenario::Tables => tables::run(args),
         Scenario::Shed => overload::shed(args),
     }
 }

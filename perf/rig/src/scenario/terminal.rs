@@ -10,10 +10,11 @@ use crate::health;
 use crate::plan::{SERVICE, SOURCES};
 use crate::report::Outcome;
 use crate::terminal::{Service, Terminal};
+use crate::world::RING_FRAMES;
 
 /// Bytes of headers in an IP packet with timestamps.
 const HEADERS_IN_MTU_BYTES: u32 = 52;
-/// Segments on their way per connection: far below any receive window.
+/// Segments on their way per connection: far below any receive window, and fewer where many connections share a ring.
 const WINDOW_SEGMENTS: u32 = 16;
 
 /// What was counted when the warm-up was over.
@@ -84,7 +85,7 @@ pub(super) fn receive(args: &Args) -> Result<Outcome> {
         connections: args.connections,
         service: SERVICE,
         segment_bytes: u32::from(args.mtu) - HEADERS_IN_MTU_BYTES,
-        window_segments: WINDOW_SEGMENTS,
+        window_segments: (RING_FRAMES / 2 / args.connections).clamp(2, WINDOW_SEGMENTS) / 2 * 2,
         key: args.key,
     };
     let mut upload = Upload::new(terminal.link(), config);
