@@ -2,7 +2,9 @@
 
 use std::hint::black_box;
 
-use millrace_base::{FlowTuple, HeapBuf, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_base::rss::{KEY_BYTES_MAX, Toeplitz};
+use millrace_base::{FlowTuple, HeapBuf, Instant, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_stack::bench::Timers;
 use millrace_stack::{FlowId, FrameOptions, Path as FramePath, Transmit, write_headers};
 use millrace_wire::{Checksum, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
@@ -76,6 +78,21 @@ pub(crate) const PATHS: &[HotPath] = &[
         name: "flow_miss",
         about: "a tuple that is not in a flow table of 2,000, not found",
         run: || lookup(false),
+    },
+    HotPath {
+        name: "timer_arm",
+        about: "a timer armed in a wheel of 1,000, at another deadline each",
+        run: || timers(false),
+    },
+    HotPath {
+        name: "timer_cancel",
+        about: "the same timer disarmed",
+        run: || timers(true),
+    },
+    HotPath {
+        name: "toeplitz",
+        about: "the RSS hash of an IPv4 tuple",
+        run: toeplitz,
     },
     HotPath {
         name: "headers",
@@ -347,6 +364,39 @@ fn lookup(hit: bool) -> usize {
     });
     assert_eq!(free, if hit { 0 } else { tuples.len() });
     tuples.len()
+}
+
+/// The wheel by itself: retransmission timers are armed and disarmed for nearly every segment.
+fn timers(cancel: bool) -> usize {
+    const TIMERS: u32 = 1_000;
+    let mut wheel = Timers::new(TIMERS as usize);
+    // From a millisecond to over an hour: every level of the wheel.
+    let deadline = |index: u32| Instant::from_millis(1 << (index % 22)).after(STEP);
+    let arm = |wheel: &mut Timers| (0..TIMERS).for_each(|i| wheel.arm(i, black_box(deadline(i))));
+    if cancel {
+        arm(&mut wheel);
+        measured(|| (0..TIMERS).for_each(|index| wheel.cancel(black_box(index))));
+    } else {
+        measured(|| arm(&mut wheel));
+    }
+    let mut steps = 1 << 20;
+    let due = wheel.pop(Instant::from_millis(1 << 23), &mut steps);
+    assert_eq!(due.is_none(), cancel, "armed timers fire, others do not");
+    TIMERS as usize
+}
+
+/// What software RSS computes for each frame, and a balancer for each new connection.
+fn toeplitz() -> usize {
+    const TUPLES: usize = 1_000;
+    let hash = Toeplitz::new(&[0x6d; KEY_BYTES_MAX]).expect("a key");
+    let mut world = World::new();
+    let tuples: Vec<FlowTuple> = (0..TUPLES).map(|_| world.next_tuple()).collect();
+    let sum = measured(|| {
+        let hashes = tuples.iter().map(|tuple| hash.hash(black_box(tuple)));
+        hashes.fold(0, u32::wrapping_add)
+    });
+    black_box(sum);
+    TUPLES
 }
 
 /// Headers in front of empty buffers: what every frame that leaves gets.
