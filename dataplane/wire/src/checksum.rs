@@ -108,47 +108,13 @@ pub fn update_u16(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(sum)
 }
 
-/// Bytes that one round of the long loop takes: four vector registers of the oldest x86-64.
-const BLOCK_BYTES: usize = 64;
-
 /// Sums bytes as words in the machine's order, a trailing odd byte padded with zero.
 #[inline]
 fn sum_of(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = bytes.as_chunks::<BLOCK_BYTES>();
-    let few = sum_of_few(rest);
-    if blocks.is_empty() {
-        return few;
-    }
-    few.wrapping_add(sum_of_blocks(blocks))
-}
-
-/// The long loop. It adds the halves of 64-bit words to two rows of lanes: no carries to chase and
-/// nothing to widen, so it becomes plain vector code.
-#[inline]
-fn sum_of_blocks(blocks: &[[u8; BLOCK_BYTES]]) -> u64 {
-    // 2^32 additions of 32-bit halves would be needed to overflow a lane.
-    let (mut low, mut high) = ([0u64; 8], [0u64; 8]);
-    for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for ((low, high), word) in low.iter_mut().zip(high.iter_mut()).zip(words) {
-            let word = u64::from_ne_bytes(*word);
-            *low = low.wrapping_add(word & 0xffff_ffff);
-            *high = high.wrapping_add(word >> 32);
-        }
-    }
-    let mut sum = 0u64;
-    for (low, high) in low.iter().zip(&high) {
-        sum = sum.wrapping_add(*low).wrapping_add(*high);
-    }
-    sum
-}
-
-/// The same for less than a block.
-#[inline]
-fn sum_of_few(bytes: &[u8]) -> u64 {
     let mut sum = 0u64;
     let (words, rest) = bytes.as_chunks::<4>();
     for word in words {
+        // 2^32 additions of 32-bit words would be needed to overflow.
         sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
     }
     let last = match *rest {

@@ -142,9 +142,8 @@ impl World {
     /// The stack takes a burst.
     pub(crate) fn handle(&mut self, received: Vec<HeapBuf>) {
         let Host { stack, pool, .. } = &mut self.lb;
-        for frame in received {
-            assert!(stack.handle(self.now, PORT, frame, pool).is_none(), "punt");
-        }
+        let punt = |punt| panic!("{punt:?}");
+        stack.handle_burst(self.now, PORT, received, pool, punt);
     }
 
     /// The balancer takes the stack's events and its own deadlines.
