@@ -16,6 +16,9 @@ use crate::args::Args;
 use crate::meter::Slices;
 use crate::report::Outcome;
 
+/// Beyond what a turn of two full bursts takes.
+const LONG_TURN_CYCLES: u64 = 60_000;
+
 /// Virtual time in cycles, and what is on its way.
 struct Clockwork {
     now: u64,
@@ -93,7 +96,6 @@ impl Clockwork {
     fn step(&mut self, bench: &mut Bench, ready: &mut Ready) -> Result<u32> {
         self.arrive(bench, ready);
         bench.world.nics[0].outbox.flush();
-        self.slices.were_cut();
         let worked = bench.world.turn() > 0;
         let took = self.duration(bench.world.last_turn);
         self.now += took;
@@ -128,8 +130,11 @@ impl Clockwork {
     }
 
     /// How long a turn took; one that the kernel interrupted counts as the one before.
+    ///
+    /// The kernel is only asked about long ones: a system call between all turns would take the lcore's lines out of the
+    /// first cache.
     fn duration(&mut self, cycles: u64) -> u64 {
-        if self.slices.were_cut() {
+        if cycles > LONG_TURN_CYCLES && self.slices.were_cut() {
             self.interrupted += 1;
         } else {
             self.usual_turn = cycles;
