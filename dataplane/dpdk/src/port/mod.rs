@@ -156,6 +156,9 @@ pub enum Step {
 struct Claim {
     port: u16,
     name: String,
+    /// The RSS key that the device was configured with. Drivers keep the pointer and read it again when
+    /// the device starts (igb, ixgbe), so it lives as long as the device can.
+    rss_key: Vec<u8>,
 }
 
 /// A device that is neither configured nor running.
@@ -229,7 +232,7 @@ impl Device {
         config: &PortConfig,
         pools: &[Mempool],
     ) -> Result<ConfiguredPort, PortError> {
-        let Self { claim, .. } = self;
+        let Self { mut claim, .. } = self;
         let (offered, info) = claim.describe()?;
         let queues_fit = (1..=offered.rx_queues_max).contains(&config.rx_queues)
             && (1..=offered.tx_queues_max).contains(&config.tx_queues);
@@ -242,9 +245,9 @@ impl Device {
                 tx_max: offered.tx_queues_max,
             });
         }
-        let key = rss_key(config, &offered)?;
+        claim.rss_key = rss_key(config, &offered)?;
         let mut effective = intersect(&claim.name, claim.mac(), config, offered);
-        effective.mtu = claim.apply(&effective, &key)?;
+        effective.mtu = claim.apply(&effective)?;
         claim.set_up_queues(&mut effective, &info, pools)?;
         let flatten_from = if effective.sends_chains() {
             None
@@ -480,6 +483,7 @@ impl Claim {
         Ok(Self {
             port,
             name: name.to_owned(),
+            rss_key: Vec::new(),
         })
     }
 

@@ -73,11 +73,8 @@ pub(super) fn rss_key(config: &PortConfig, offered: &Capabilities) -> Result<Vec
 
 impl Claim {
     /// Hands the configuration to the driver; returns the MTU that it took.
-    pub(super) fn apply(
-        &self,
-        effective: &Effective,
-        key: &[u8],
-    ) -> Result<Option<u16>, PortError> {
+    pub(super) fn apply(&self, effective: &Effective) -> Result<Option<u16>, PortError> {
+        let key = &self.rss_key;
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.offloads = effective.rx_offloads.bits();
         conf.txmode.offloads = effective.tx_offloads.bits();
@@ -101,8 +98,8 @@ impl Claim {
         } = effective.wanted;
         let mut configure = |mtu: u16| {
             conf.rxmode.mtu = u32::from(mtu);
-            // SAFETY: the port does not run; the structure and the key it points to are read during
-            // the call.
+            // SAFETY: the port does not run; the structure is copied during the call. The copy keeps the
+            // pointer to the key, which stays where it is as long as the claim on the port does.
             Errno::check(unsafe {
                 sys::rte_eth_dev_configure(self.port, rx_queues, tx_queues, &raw const conf)
             })
