@@ -169,6 +169,7 @@ static const uint64_t MR_RSS_NONFRAG_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
 static const uint64_t MR_RSS_IPV6 = RTE_ETH_RSS_IPV6;
 static const uint64_t MR_RSS_NONFRAG_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
 static const uint64_t MR_RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint64_t MR_RSS_IPV6_TCP_EX = RTE_ETH_RSS_IPV6_TCP_EX;
 
 /* Macros that are expressions, and numbers of more than one type. */
 static const uint32_t MR_MEMPOOL_NAME_BYTES_MAX = RTE_MEMPOOL_NAMESIZE - 1;

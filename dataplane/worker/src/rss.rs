@@ -4,7 +4,7 @@
 //! offers too little, refuses, is silent or is wrong costs nothing but cycles: its frames are hashed in software.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -19,6 +19,11 @@ use tracing::{info, warn};
 use crate::args::Args;
 use crate::selftest::{self, Subject};
 use crate::{memory, owner};
+
+/// How long a link may take to come up before its card is tested: copper of 1 Gbit/s negotiates for 2 to 3 seconds.
+const LINK_PATIENCE: Duration = Duration::from_secs(4);
+/// Between two looks at the link.
+const LINK_LOOK: Duration = Duration::from_millis(10);
 
 /// Who decides which lcore a frame is for.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +150,7 @@ impl Plan {
         }
         let table = self.map.table_for(offered.reta_entries.into())?;
         let config = RssConfig {
-            types: RssTypes::TCP,
+            types: RssTypes::TCP | RssTypes::IPV6_TCP_EX,
             key: self.key.clone(),
         };
         (offered.rss_key_bytes <= self.key.len()).then_some((config, table))
@@ -173,6 +178,7 @@ impl Plan {
         let mut seed = [0u8; 8];
         memory::fill_random(&mut seed).context("reading random bytes")?;
         let name = started.port.name().to_owned();
+        await_link(&started.port);
         let Some(tx) = started.tx.first_mut() else {
             return Ok(RssProof::NoAnswer);
         };
@@ -214,6 +220,15 @@ impl Started {
             proof,
             is_trusted,
         }
+    }
+}
+
+/// Waits until frames can pass. A card that was just started negotiates; what it is given meanwhile is lost, and silence would
+/// be taken for an answer.
+fn await_link(port: &Port) {
+    let started = Instant::now();
+    while !port.link().is_up && started.elapsed() < LINK_PATIENCE {
+        std::thread::sleep(LINK_LOOK);
     }
 }
 

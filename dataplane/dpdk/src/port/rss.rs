@@ -38,13 +38,14 @@ pub struct Rss {
     pub reta: Vec<u16>,
 }
 
-const NAMES: [(RssTypes, &str); 6] = [
+const NAMES: [(RssTypes, &str); 7] = [
     (RssTypes::IPV4, "ipv4"),
     (RssTypes::IPV4_TCP, "ipv4-tcp"),
     (RssTypes::IPV4_UDP, "ipv4-udp"),
     (RssTypes::IPV6, "ipv6"),
     (RssTypes::IPV6_TCP, "ipv6-tcp"),
     (RssTypes::IPV6_UDP, "ipv6-udp"),
+    (RssTypes::IPV6_TCP_EX, "ipv6-tcp-ex"),
 ];
 
 impl RssTypes {
@@ -62,6 +63,11 @@ impl RssTypes {
     pub const IPV6_TCP: Self = Self(sys::MR_RSS_NONFRAG_IPV6_TCP);
     /// IPv6 addresses and UDP ports.
     pub const IPV6_UDP: Self = Self(sys::MR_RSS_NONFRAG_IPV6_UDP);
+
+    /// IPv6 addresses and TCP ports, also behind extension headers, whose home address then counts
+    /// instead of the source. Without such headers the same hash as [`IPV6_TCP`](Self::IPV6_TCP);
+    /// QEMU's 82576 computes that one only when this one is asked for.
+    pub const IPV6_TCP_EX: Self = Self(sys::MR_RSS_IPV6_TCP_EX);
 
     /// What a TCP load balancer needs: TCP by ports, the rest by addresses.
     pub const TCP: Self = Self(Self::IPV4.0 | Self::IPV4_TCP.0 | Self::IPV6.0 | Self::IPV6_TCP.0);
