@@ -82,9 +82,54 @@ fn columns(line: &str) -> Vec<&str> {
     columns.filter(|column| !column.is_empty()).collect()
 }
 
+/// What a start's self-test found: does the card deliver where its hash predicts?
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SelfTest {
+    /// The device's name.
+    pub(super) port: String,
+    pub(super) verdict: String,
+    /// Probes that arrived where they were predicted.
+    pub(super) right: u64,
+    /// Probes there were.
+    pub(super) probes: u64,
+}
+
+/// The self-tests in a log, in order: `… RSS self-test: VERDICT, R of P probes where predicted port="NAME" …`.
+pub(super) fn self_tests_in(log: &str) -> Vec<SelfTest> {
+    log.lines().filter_map(self_test).collect()
+}
+
+fn self_test(line: &str) -> Option<SelfTest> {
+    let (_, said) = line.split_once("RSS self-test: ")?;
+    let (verdict, rest) = said.split_once(", ")?;
+    let mut words = rest.split_whitespace();
+    let right = words.next()?.parse().ok()?;
+    let probes = words.nth(1)?.parse().ok()?;
+    let (_, port) = rest.split_once("port=\"")?;
+    Some(SelfTest {
+        port: port.split('"').next()?.to_owned(),
+        verdict: verdict.to_owned(),
+        right,
+        probes,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_self_test_is_read_from_its_line() {
+        let line = "2026 INFO millrace_worker::rss: RSS self-test: NoAnswer, 0 of 256 probes where \
+                    predicted port=\"0000:01:00.0\" loopback=true";
+        let expected = SelfTest {
+            port: "0000:01:00.0".into(),
+            verdict: "NoAnswer".into(),
+            right: 0,
+            probes: 256,
+        };
+        assert_eq!(self_tests_in(&format!("other\n{line}\n")), [expected]);
+    }
 
     const LOG: &str = "2026 INFO millrace_worker::boot: \n\
         0000:01:00.0 (net_e1000_igb)\n  \

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::bed::{Bed, Wires, count_large_frames};
-use super::machine::CPUS;
+use super::card;
+use super::guest::QUICK;
+use super::machine::{CARDS, CPUS};
 use super::settings::VLANS;
 use crate::e2e::appliance::{NEVER, rows};
 use crate::e2e::data::{self, Sample};
@@ -43,8 +45,8 @@ const PLAIN: &[Claim] = &[
         test: large_frames,
     },
     Claim {
-        name: "every_lcore_has_work",
-        test: every_lcore,
+        name: "card_delivers_to_the_owners_of_flows",
+        test: delivered_as_predicted,
     },
     Claim {
         name: "no_promise_is_broken",
@@ -66,6 +68,10 @@ const TRUNKS: &[Claim] = &[
         test: transfers,
     },
     Claim {
+        name: "card_delivers_to_the_owners_of_flows",
+        test: delivered_as_predicted,
+    },
+    Claim {
         name: "strays_of_other_vlans_are_counted",
         test: strays,
     },
@@ -85,7 +91,11 @@ pub(super) fn of(wires: Wires) -> &'static [Claim] {
 
 fn offloads_are_in_force(bed: &mut Bed) -> Result<String> {
     let cards = bed.cards()?;
-    ensure!(cards.len() == 2, "{} cards: {cards:?}", cards.len());
+    ensure!(
+        cards.len() == CARDS.len(),
+        "{} cards: {cards:?}",
+        cards.len()
+    );
     let mut told = String::new();
     for card in &cards {
         ensure!(card.driver == "net_e1000_igb", "driver {}", card.driver);
@@ -101,9 +111,13 @@ fn offloads_are_in_force(bed: &mut Bed) -> Result<String> {
             let count = card.in_force(queues)?;
             ensure!(count == CPUS.to_string(), "{queues}: {count}");
         }
-        let rss = card.offered("rss")?;
+        let (rss, hashed) = (card.offered("rss")?, card.in_force("rss")?);
         ensure!(rss.contains("key 40 bytes, table 128"), "rss: {rss}");
-        told = format!("{CPUS} queues, rss in force: {}", card.in_force("rss")?);
+        ensure!(
+            hashed == "ipv4 ipv4-tcp ipv6 ipv6-tcp ipv6-tcp-ex",
+            "hashed: {hashed}"
+        );
+        told = format!("{CPUS} queues, hashed: {hashed}");
     }
     Ok(told)
 }
@@ -177,16 +191,33 @@ fn large_frames(bed: &mut Bed) -> Result<String> {
     Ok(format!("{count} frames longer than the MTU, SHA-256 equal"))
 }
 
-fn every_lcore(bed: &mut Bed) -> Result<String> {
+/// The hash is the card's, the prediction ours: what the self-test found at start, and what came of it since.
+fn delivered_as_predicted(bed: &mut Bed) -> Result<String> {
+    let log = bed.guest.run("cat /tmp/dataplane.log", QUICK)?;
+    let found = card::self_tests_in(&log);
+    for port in CARDS {
+        let last = found.iter().rev().find(|test| test.port == port);
+        let test = last.with_context(|| format!("{port} was not tested"))?;
+        ensure!(test.verdict == "Proven", "{test:?}");
+        ensure!(test.right == test.probes, "{test:?}");
+    }
     let lcores = bed.guest.show("lcores")?;
-    let frames = |way: &str| -> Vec<u64> {
-        let counts = rows(&lcores).filter_map(|row| row[way].as_u64());
-        counts.collect()
-    };
-    let (received, sent) = (frames("rx_packets"), frames("tx_packets"));
-    ensure!(sent.len() == CPUS, "{} lcores", sent.len());
-    ensure!(sent.iter().all(|count| *count > 0), "sent: {sent:?}");
-    Ok(format!("frames received {received:?}, sent {sent:?}"))
+    let received: Vec<u64> = rows(&lcores)
+        .filter_map(|row| row["rx_packets"].as_u64())
+        .collect();
+    ensure!(received.len() == CPUS, "{received:?}");
+    ensure!(received.iter().all(|count| *count > 0), "{received:?}");
+    for split in [
+        "millrace_rss_mispredicted_total",
+        "millrace_frames_steered_total",
+    ] {
+        let count = bed.counter(split)?;
+        ensure!(count == 0, "{split} is {count}");
+    }
+    let probes: u64 = found.iter().map(|test| test.right).sum();
+    Ok(format!(
+        "{probes} probes, then frames {received:?} by queue, none elsewhere"
+    ))
 }
 
 /// Frames without the tag, with another one, and with a priority alone.
