@@ -48,6 +48,9 @@ pub(crate) struct Wheel {
     occupied: [u64; LEVELS],
     /// Every tick before this one is done.
     current: u64,
+    /// No slot starts before this tick; 0 when something was linked since that was found out. It
+    /// spares a turn in which nothing is due the search for the first slot.
+    quiet_before: u64,
     /// The slot of an upper level whose timers are being moved down.
     cascading: Option<u16>,
     armed: usize,
@@ -80,6 +83,7 @@ impl Wheel {
             heads: vec![NONE; LEVELS.saturating_mul(SLOTS)].into_boxed_slice(),
             occupied: [0; LEVELS],
             current: 0,
+            quiet_before: 0,
             cascading: None,
             armed: 0,
         }
@@ -118,6 +122,10 @@ impl Wheel {
     /// up. Each timer fired or moved down a level takes one step.
     pub(crate) fn pop(&mut self, now: Instant, steps: &mut usize) -> Option<u32> {
         let now_tick = now.as_nanos() >> TICK_SHIFT;
+        if now_tick < self.quiet_before {
+            self.current = self.current.max(now_tick);
+            return None;
+        }
         while *steps > 0 {
             if let Some(place) = self.cascading {
                 if !self.move_one_down(place) {
@@ -127,14 +135,13 @@ impl Wheel {
                 *steps = steps.saturating_sub(1);
                 continue;
             }
-            let Some((level, slot, start)) = self.first_slot() else {
+            let first = self.first_slot();
+            let Some((level, slot, start)) = first.filter(|(_, _, start)| *start <= now_tick)
+            else {
+                self.quiet_before = first.map_or(u64::MAX, |(_, _, start)| start);
                 self.current = self.current.max(now_tick);
                 return None;
             };
-            if start > now_tick {
-                self.current = self.current.max(now_tick);
-                return None;
-            }
             self.current = self.current.max(start);
             let place = place_of(level, slot);
             if level > 0 {
@@ -208,6 +215,7 @@ impl Wheel {
     }
 
     fn link(&mut self, index: u32, tick: u64) {
+        self.quiet_before = 0;
         let (level, slot) = self.level_and_slot(tick);
         let place = place_of(level, slot);
         let head = self.head(place);
