@@ -9,7 +9,7 @@
 use crate::layout::region_bytes;
 
 /// Bytes of a connection's slot: the TCB with what the stack keeps beside it.
-pub const CONNECTION_BYTES: u64 = 416;
+pub const CONNECTION_BYTES: u64 = 408;
 /// Bytes of a half-open request's slot.
 pub const REQUEST_BYTES: u64 = 120;
 /// Bytes of a TIME_WAIT record's slot.
@@ -24,7 +24,7 @@ pub const LINK_BYTES: u64 = 8;
 /// what is remembered of it while segments are lost or come out of order.
 pub const CHUNK_BYTES: u64 = 232;
 /// Bytes of a session, its deadline included.
-pub const SESSION_BYTES: u64 = 88;
+pub const SESSION_BYTES: u64 = 80;
 /// Bytes of the account of the ports of one source address towards one backend, over all lcores.
 pub const SNAT_PAIR_BYTES: u64 = 8_192;
 /// Bytes of tables whose size is no matter of configuration: neighbours, routes, listeners,
