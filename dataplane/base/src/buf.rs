@@ -126,4 +126,12 @@ pub trait PacketPool {
 
     /// Buffers that `alloc` could still hand out; a lower bound.
     fn available(&self) -> usize;
+
+    /// Says that `value` will be read soon, so that its cache lines can be fetched meanwhile. It is here because whoever
+    /// owns packet memory knows the CPU, and the crates that want it forbid `unsafe`. Does nothing where there is no such
+    /// instruction.
+    #[inline]
+    fn prefetch<T>(value: &T) {
+        let _ = value;
+    }
 }

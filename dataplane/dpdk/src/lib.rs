@@ -44,6 +44,7 @@ mod lcore;
 mod mbuf;
 mod mempool;
 mod port;
+mod prefetch;
 mod queue;
 mod usage;
 mod vdev;

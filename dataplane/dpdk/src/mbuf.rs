@@ -47,6 +47,8 @@ use core::sync::atomic::Ordering;
 use millrace_base::{ChecksumStatus, PacketBuf, RxMeta, TxOffload, VlanId};
 use millrace_dpdk_sys as sys;
 
+use crate::prefetch;
+
 /// Segments a chain may have: what the strictest common devices take, and the contract's number.
 pub const SEGMENTS_MAX: u16 = 255;
 
@@ -170,17 +172,7 @@ impl Mbuf {
     /// misses.
     #[inline]
     pub fn prefetch(&self) {
-        let bytes = self.bytes().as_ptr();
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch has no effect but on the cache and faults on no address.
-        unsafe {
-            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(bytes.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        // SAFETY: as above.
-        unsafe {
-            sys::mr_prefetch0(bytes.cast());
-        }
+        prefetch::line(self.bytes().as_ptr());
     }
 
     #[inline]

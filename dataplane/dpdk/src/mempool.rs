@@ -20,6 +20,7 @@ use crate::eal::Eal;
 use crate::error::Errno;
 use crate::lcore::SocketId;
 use crate::mbuf::Mbuf;
+use crate::prefetch;
 
 /// The headroom DPDK was built with is the one the stack counts on.
 const _: () = assert!(sys::RTE_PKTMBUF_HEADROOM as usize == HEADROOM_BYTES_DEFAULT);
@@ -281,6 +282,11 @@ impl PacketPool for MbufPool {
     #[inline]
     fn available(&self) -> usize {
         self.bufs.available_here()
+    }
+
+    #[inline]
+    fn prefetch<T>(value: &T) {
+        prefetch::value(value);
     }
 }
 

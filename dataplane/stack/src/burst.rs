@@ -1,12 +1,12 @@
 //! A burst of frames in: headers first, then connections, then TCP.
 //!
 //! ```text
-//!   pass 1   every frame    parse, hash the tuple, load the bucket
-//!   pass 2   every segment  load what it probably belongs to
+//!   pass 1   every frame    parse, hash the tuple, prefetch the bucket
+//!   pass 2   every segment  read the bucket, prefetch what it probably belongs to
 //!   pass 3   every segment  find its owner, let it act
 //! ```
 //!
-//! The first two passes wait for nothing: what they load arrives while they go on. They change
+//! The first two passes wait for nothing: what they ask for arrives while they go on. They change
 //! nothing either, so pass 3 looks the owner up again, from the cache.
 //!
 //! Segments of one connection that follow each other are a *run*: one lookup, and one round of
@@ -33,7 +33,6 @@ use crate::verdict::DropReason;
 struct Located {
     header: TcpFrame,
     hash: FlowHash,
-    guess: Option<Owner>,
 }
 
 /// The segments of a burst and their frames, in order of arrival.
@@ -68,7 +67,7 @@ impl<P: PacketPool> Stack<P> {
         };
         loop {
             let is_all = self.parse_all(now, port, &mut frames, &mut segments, pool, &mut punt);
-            self.load_connections(&segments.headers);
+            self.prefetch_connections(&segments.headers);
             self.deliver(now, &mut segments, pool);
             if is_all {
                 break;
@@ -118,29 +117,27 @@ impl<P: PacketPool> Stack<P> {
                 continue;
             };
             let hash = self.flows.hash(&header.tuple);
-            let guess = self.flows.guess(hash);
-            segments.headers.push(Located {
-                header,
-                hash,
-                guess,
-            });
+            if let Some(line) = self.flows.line(hash) {
+                P::prefetch(line);
+            }
+            segments.headers.push(Located { header, hash });
             segments.frames.push(frame);
         }
         false
     }
 
-    /// Pass 2. A load whose value nobody waits for is a prefetch, and the only one without `unsafe`.
-    fn load_connections(&self, headers: &[Located]) {
+    /// Pass 2. A burst of one has nothing to do meanwhile.
+    fn prefetch_connections(&self, headers: &[Located]) {
         if headers.len() < 2 {
             return;
         }
         let mut last = None;
         for located in headers {
-            if let Some(Owner::Connection(index)) = located.guess
+            if let Some(Owner::Connection(index)) = self.flows.guess(located.hash)
                 && last != Some(index)
-                && let Some(slot) = self.connections.get_at(index)
+                && let Some(place) = self.connections.place(index)
             {
-                core::hint::black_box(slot.connection.touch());
+                P::prefetch(place);
                 last = Some(index);
             }
         }

@@ -189,6 +189,12 @@ impl FlowTable {
         None
     }
 
+    /// The line that `guess` looks at, to be prefetched.
+    #[inline]
+    pub(crate) fn line(&self, hash: FlowHash) -> Option<&impl Sized> {
+        self.buckets.get(self.home(hash))
+    }
+
     /// Who probably owns a tuple, from its home bucket alone; one cache line, nothing dependent
     /// behind it. `None` when nobody there has its tag.
     #[inline]

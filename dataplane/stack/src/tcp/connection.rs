@@ -402,14 +402,6 @@ impl Connection {
         self.state
     }
 
-    /// Reads something of each of the cache lines that a segment needs, to have them fetched.
-    #[inline]
-    pub(crate) fn touch(&self) -> u32 {
-        let lines = [self.una, self.window.nxt, self.iss].map(SeqNumber::value);
-        let [a, b, c] = lines;
-        a ^ b ^ c ^ self.congestion.cwnd ^ self.send.bytes() ^ self.timestamps.recent
-    }
-
     /// The addresses and ports.
     #[inline]
     pub(crate) fn tuple(&self) -> &FlowTuple {
