@@ -48,7 +48,7 @@ pub struct Args {
     pub file_prefix: String,
     /// Connections one lcore can hold; a proxied session needs two.
     #[arg(long, value_name = "N", default_value_t = 65_536,
-          value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+          value_parser = clap::value_parser!(u32).range(64..=33_554_432))]
     pub connections_max: u32,
     /// What an lcore does when there is nothing to do.
     #[arg(long, value_enum, default_value_t = Idle::Sleep)]

@@ -129,7 +129,7 @@ pub const KEYS: &[Key] = &[
         "connections_max",
         Kind::Integer {
             min: 64,
-            max: 16_777_216,
+            max: 33_554_432,
         },
         "TCP connections of one lcore, both \
         legs counted; memory for all of them is taken at start.",
