@@ -43,6 +43,7 @@ mod hash;
 mod lcore;
 mod mbuf;
 mod mempool;
+mod operands;
 mod port;
 mod prefetch;
 mod queue;
@@ -56,6 +57,7 @@ pub use hash::{HASH_BULK_MAX, HashTable};
 pub use lcore::{LaunchError, Lcore, LcoreCpu, SocketId, Task};
 pub use mbuf::{Mbuf, SEGMENTS_MAX};
 pub use mempool::{MbufPool, Mempool, MempoolConfig, MempoolError};
+pub use operands::{DeviceName, LcoreList};
 pub use port::{
     Capabilities, ConfiguredPort, Device, Effective, Link, Port, PortConfig, PortError, PortStats,
     Rss, RssConfig, RssTypes, RxOffloads, Step, TxOffloads,

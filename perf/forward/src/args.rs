@@ -2,7 +2,9 @@
 
 use clap::Parser;
 use millrace_base::MacAddress;
-use millrace_dpdk::{EalArgs, LcoreCpu, LogLevel, Memory, PciDevices, RX_BURST_FRAMES_MAX, Vdev};
+use millrace_dpdk::{
+    DeviceName, EalArgs, LcoreList, LogLevel, Memory, PciDevices, RX_BURST_FRAMES_MAX,
+};
 use millrace_forward::{Mode, Noisy, Settings, Setup, Topology};
 
 /// Forwards packets between DPDK ports and measures it, as dpdk-testpmd does.
@@ -20,8 +22,8 @@ pub(crate) struct Args {
     #[arg(long, alias = "forward-mode", default_value = "io")]
     pub(crate) mode: Mode,
     /// Lcores and their CPUs: 0@1,1@1 or 0-1 (lcore N on CPU N). The lowest one only controls.
-    #[arg(long, value_parser = parse_lcores, default_value = "0,1")]
-    lcores: Lcores,
+    #[arg(long, default_value = "0,1")]
+    lcores: LcoreList,
     /// Lcores that forward at most; default all but the first.
     #[arg(long)]
     nb_cores: Option<usize>,
@@ -118,26 +120,15 @@ pub(crate) struct Args {
     eal_arg: Vec<String>,
 }
 
-/// A list of lcores; a type of its own, so that clap takes it as one value.
-#[derive(Clone, Debug)]
-struct Lcores(Vec<LcoreCpu>);
-
-/// What a `--port` names.
-#[derive(PartialEq, Eq, Debug)]
-enum Device {
-    Pci(String),
-    Virtual(Vdev),
-}
-
 impl Args {
     /// What EAL is started with.
     pub(crate) fn eal(&self) -> EalArgs {
         let mut vdevs = Vec::new();
         let mut addresses = Vec::new();
         for port in &self.ports {
-            match parse_device(port) {
-                Device::Pci(address) => addresses.push(address),
-                Device::Virtual(vdev) => vdevs.push(vdev),
+            match DeviceName::parse(port) {
+                DeviceName::Pci(address) => addresses.push(address),
+                DeviceName::Virtual(vdev) => vdevs.push(vdev),
             }
         }
         let memory = if self.no_huge {
@@ -169,10 +160,7 @@ impl Args {
 
     /// What the forwarder is made of.
     pub(crate) fn setup(&self) -> Setup {
-        let name = |port: &String| match parse_device(port) {
-            Device::Pci(address) => address,
-            Device::Virtual(vdev) => vdev.name().to_owned(),
-        };
+        let name = |port: &String| DeviceName::parse(port).name().to_owned();
         Setup {
             devices: self.ports.iter().map(name).collect(),
             queues: self.queues,
@@ -209,42 +197,6 @@ impl Args {
     }
 }
 
-/// A PCI address looks like `[0000:]03:00.0`; anything else is a virtual device.
-fn parse_device(text: &str) -> Device {
-    let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
-    let address = text.split_once('.').and_then(|(front, function)| {
-        let parts: Vec<&str> = front.split(':').collect();
-        let domain = match parts.as_slice() {
-            [_, _] => "0000:",
-            [_, _, _] => "",
-            _ => return None,
-        };
-        let is_pci = parts.iter().all(|part| is_hex(part)) && is_hex(function);
-        is_pci.then(|| Device::Pci(format!("{domain}{text}")))
-    });
-    address.unwrap_or_else(|| Device::Virtual(Vdev::parse(text)))
-}
-
-fn parse_lcores(text: &str) -> Result<Lcores, String> {
-    let number = |word: &str| {
-        word.parse::<u16>()
-            .map_err(|_| format!("{word:?} is no lcore or CPU number"))
-    };
-    let mut lcores = Vec::new();
-    for word in text.split(',') {
-        if let Some((lcore, cpu)) = word.split_once('@') {
-            lcores.push((number(lcore)?, number(cpu)?));
-        } else {
-            let (first, last) = word.split_once('-').unwrap_or((word, word));
-            lcores.extend((number(first)?..=number(last)?).map(|both| (both, both)));
-        }
-    }
-    let lcores = lcores
-        .into_iter()
-        .map(|(lcore, cpu)| LcoreCpu { lcore, cpu });
-    Ok(Lcores(lcores.collect()))
-}
-
 fn parse_peer(text: &str) -> Result<(usize, MacAddress), String> {
     let wrong = || format!("{text:?} is not PORT,MAC");
     let (port, mac) = text.split_once(',').ok_or_else(wrong)?;
@@ -264,30 +216,6 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn pci_addresses_are_told_from_virtual_devices() {
-        let pci = |text: &str| Device::Pci(text.to_owned());
-        assert_eq!(parse_device("0000:03:00.1"), pci("0000:03:00.1"));
-        assert_eq!(parse_device("03:00.1"), pci("0000:03:00.1"));
-        let with_path = "net_memif0,socket=/tmp/a.b:c";
-        assert_eq!(
-            parse_device(with_path),
-            Device::Virtual(Vdev::parse(with_path))
-        );
-    }
-
-    #[test]
-    fn lcores_are_pairs_or_ranges() {
-        let lcores = |text| parse_lcores(text).map(|lcores| lcores.0);
-        let pair = |lcore, cpu| LcoreCpu { lcore, cpu };
-        assert_eq!(lcores("0@1,1@1"), Ok(vec![pair(0, 1), pair(1, 1)]));
-        assert_eq!(
-            lcores("0-1,4"),
-            Ok(vec![pair(0, 0), pair(1, 1), pair(4, 4)])
-        );
-        assert!(lcores("0,x").is_err());
     }
 
     #[test]

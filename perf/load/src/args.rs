@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use millrace_base::{Address, Endpoint, MacAddress};
-use millrace_dpdk::{EalArgs, LcoreCpu, LogLevel, Memory, PciDevices, Vdev};
+use millrace_dpdk::{DeviceName, EalArgs, LcoreList, LogLevel, Memory, PciDevices};
 use millrace_load::engine::{Ending, PIPELINE_MAX};
 use millrace_load::lcore::Idle;
 use millrace_load::schedule::Arrivals;
@@ -43,8 +43,8 @@ pub(crate) struct DeviceArgs {
     port: String,
     /// Lcores and their CPUs: 0@1,1@1 or 0-1 (lcore N on CPU N). The lowest one only watches, each
     /// other one has a queue of the device, a stack and its share of everything.
-    #[arg(long, value_parser = parse_lcores, default_value = "0,1")]
-    lcores: Lcores,
+    #[arg(long, default_value = "0,1")]
+    lcores: LcoreList,
     /// Descriptors per receive queue.
     #[arg(long, default_value_t = 1_024)]
     pub(crate) rxd: u16,
@@ -309,23 +309,12 @@ pub(crate) struct AddressRange {
     last: Address,
 }
 
-/// A list of lcores; a type of its own, so that clap takes it as one value.
-#[derive(Clone, Debug)]
-struct Lcores(Vec<LcoreCpu>);
-
-/// What `--port` names.
-#[derive(PartialEq, Eq, Debug)]
-enum Device {
-    Pci(String),
-    Virtual(Vdev),
-}
-
 impl DeviceArgs {
     /// What EAL is started with.
     pub(crate) fn eal(&self) -> EalArgs {
-        let (pci, vdevs) = match parse_device(&self.port) {
-            Device::Pci(address) => (PciDevices::Allow(vec![address]), Vec::new()),
-            Device::Virtual(vdev) => (PciDevices::None, vec![vdev]),
+        let (pci, vdevs) = match DeviceName::parse(&self.port) {
+            DeviceName::Pci(address) => (PciDevices::Allow(vec![address]), Vec::new()),
+            DeviceName::Virtual(vdev) => (PciDevices::None, vec![vdev]),
         };
         let memory = if self.no_huge {
             Memory::Ordinary {
@@ -351,10 +340,7 @@ impl DeviceArgs {
 
     /// The device's name as EAL knows it.
     pub(crate) fn device_name(&self) -> String {
-        match parse_device(&self.port) {
-            Device::Pci(address) => address,
-            Device::Virtual(vdev) => vdev.name().to_owned(),
-        }
+        DeviceName::parse(&self.port).name().to_owned()
     }
 }
 
@@ -367,42 +353,6 @@ impl AddressRange {
         all.map(|number| Address::from(IpAddr::from(number.to_be_bytes()).to_canonical()))
             .collect()
     }
-}
-
-/// A PCI address looks like `[0000:]03:00.0`; anything else is a virtual device.
-fn parse_device(text: &str) -> Device {
-    let is_hex = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
-    let address = text.split_once('.').and_then(|(front, function)| {
-        let parts: Vec<&str> = front.split(':').collect();
-        let domain = match parts.as_slice() {
-            [_, _] => "0000:",
-            [_, _, _] => "",
-            _ => return None,
-        };
-        let is_pci = parts.iter().all(|part| is_hex(part)) && is_hex(function);
-        is_pci.then(|| Device::Pci(format!("{domain}{text}")))
-    });
-    address.unwrap_or_else(|| Device::Virtual(Vdev::parse(text)))
-}
-
-fn parse_lcores(text: &str) -> Result<Lcores, String> {
-    let number = |word: &str| {
-        word.parse::<u16>()
-            .map_err(|_| format!("{word:?} is no lcore or CPU number"))
-    };
-    let mut lcores = Vec::new();
-    for word in text.split(',') {
-        if let Some((lcore, cpu)) = word.split_once('@') {
-            lcores.push((number(lcore)?, number(cpu)?));
-        } else {
-            let (first, last) = word.split_once('-').unwrap_or((word, word));
-            lcores.extend((number(first)?..=number(last)?).map(|both| (both, both)));
-        }
-    }
-    let lcores = lcores
-        .into_iter()
-        .map(|(lcore, cpu)| LcoreCpu { lcore, cpu });
-    Ok(Lcores(lcores.collect()))
 }
 
 fn parse_address(text: &str) -> Result<Address, String> {
