@@ -65,7 +65,15 @@ pub enum Work {
         runs: Vec<Vec<String>>,
         /// Seconds after which one run is given up.
         limit_seconds: u64,
+        /// How often each is run (1..). The figures are those of the run that spent the fewest cycles: what else
+        /// happens on the machine only adds. The spread tells of all of them, and so do the errors.
+        #[serde(default = "once")]
+        repeat: u32,
     },
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// A figure to reach.
