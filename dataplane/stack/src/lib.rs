@@ -60,6 +60,7 @@ pub mod bench;
 mod budget;
 mod burst;
 mod dispatch;
+mod face;
 mod flow;
 mod flow_hash;
 mod flow_table;
@@ -101,8 +102,8 @@ pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
 pub use table::{ConnectError, Event};
 pub use tcp::{
-    CloseReason, CongestionControl, ConnectionOptions, FlowInfo, Ready, Received, Spliced, State,
-    TcpTunables,
+    CloseReason, CongestionControl, ConnectionOptions, FlowInfo, Phase, Ready, Received, Spliced,
+    State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

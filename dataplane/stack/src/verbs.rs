@@ -36,7 +36,17 @@ macro_rules! env {
 
 impl<P: PacketPool> Stack<P> {
     /// The next connection with news. At most one event per connection waits; later news join it.
+    /// An accepted connection leaves its listener's backlog with its first event.
     pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.poll_event_in_backlog()?;
+        self.leave_backlog(event.flow.key());
+        Some(event)
+    }
+
+    /// The same for whoever has an accept queue of its own: an accepted connection stays in the
+    /// backlog until `accept` (behaviour: LSN-6).
+    #[inline]
+    pub fn poll_event_in_backlog(&mut self) -> Option<Event> {
         // Each round takes a connection out of the list.
         while let Some(index) = self.news.pop(NEWS) {
             let Some(key) = self.connections.key_at(index) else {
@@ -50,7 +60,6 @@ impl<P: PacketPool> Stack<P> {
                 continue;
             }
             let (user, listener) = (slot.meta.user, slot.meta.listener());
-            self.leave_backlog(key);
             if ready.contains(Ready::CLOSED) {
                 self.free(key);
             }
@@ -230,7 +239,11 @@ impl<P: PacketPool> Stack<P> {
             .connections
             .get(flow.key())
             .filter(|slot| !slot.meta.orphan)?;
-        Some(slot.connection.info())
+        let rto = slot.connection.rto(&self.tunables);
+        Some(FlowInfo {
+            rto,
+            ..slot.connection.info()
+        })
     }
 
     /// Connections that exist, orphans included; TIME_WAIT and half-open ones are not connections.
@@ -383,7 +396,7 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    fn leave_backlog(&mut self, key: Key) {
+    pub(crate) fn leave_backlog(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };

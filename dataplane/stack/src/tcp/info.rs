@@ -1,8 +1,12 @@
-//! A connection as an operator sees it: the core of Linux's `TCP_INFO`, and the tuple.
+//! Looking at a connection without changing it: the core of Linux's `TCP_INFO`, the tuple, and what
+//! waits to be read.
 
-use millrace_base::{FlowTuple, Micros};
+use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf};
 
+use super::chunk::Chunks;
+use super::config::TcpTunables;
 use super::connection::Connection;
+use super::recovery::Phase;
 use super::segment::CloseReason;
 use super::state::State;
 
@@ -21,8 +25,17 @@ pub struct FlowInfo {
     pub unread_bytes: u32,
     /// Payload bytes queued to send, in flight included.
     pub queued_bytes: u32,
+    /// Payload bytes queued and never sent.
+    pub unsent_bytes: u32,
     /// Payload bytes in flight.
     pub in_flight_bytes: u32,
+    /// Payload bytes the peer has SACKed, those believed lost, and those retransmitted and again in
+    /// flight.
+    pub sacked_bytes: u32,
+    /// See `sacked_bytes`.
+    pub lost_bytes: u32,
+    /// See `sacked_bytes`.
+    pub retransmitted_bytes: u32,
     /// Congestion window in bytes.
     pub cwnd_bytes: u32,
     /// Slow-start threshold in bytes; `u32::MAX` before the first loss.
@@ -33,6 +46,30 @@ pub struct FlowInfo {
     pub rcv_wnd: u32,
     /// Payload bytes of a full segment.
     pub mss: u16,
+    /// The MSS we announce, the largest payload of the peer's segments so far, and the path MTU.
+    pub advertised_mss: u16,
+    /// See `advertised_mss`.
+    pub receive_mss: u16,
+    /// See `advertised_mss`.
+    pub path_mtu: u16,
+    /// The peer's window shift and ours; 0 without the option.
+    pub snd_scale: u8,
+    /// See `snd_scale`.
+    pub rcv_scale: u8,
+    /// Both SYNs carried timestamps.
+    pub timestamps: bool,
+    /// Both SYNs permitted selective acknowledgments.
+    pub sack_permitted: bool,
+    /// Our side is closed: a FIN is queued or was sent.
+    pub fin_queued: bool,
+    /// Where loss recovery stands.
+    pub phase: Phase,
+    /// The retransmission timeout, backed off.
+    pub rto: Nanos,
+    /// When data left last, and when anything arrived last.
+    pub sent_at: Instant,
+    /// See `sent_at`.
+    pub received_at: Instant,
     /// The smoothed round trip, once known.
     pub srtt: Option<Micros>,
     /// Its mean deviation.
@@ -52,8 +89,25 @@ pub struct FlowInfo {
 }
 
 impl Connection {
-    /// What is to be told about this connection.
+    /// Copies out received data that begins `skip` bytes behind what would be read next, and leaves
+    /// it there.
+    pub(crate) fn peek<B: PacketBuf>(
+        &self,
+        chunks: &mut Chunks<B>,
+        skip: usize,
+        out: &mut [u8],
+    ) -> usize {
+        self.receive.peek(chunks, skip, out)
+    }
+
+    /// The retransmission timeout, backed off: what `info` cannot tell without the knobs.
+    pub(crate) fn rto(&self, tunables: &TcpTunables) -> Nanos {
+        self.rtt.rto(tunables)
+    }
+
+    /// What is to be told about this connection, `rto` excepted.
     pub(crate) fn info(&self) -> FlowInfo {
+        let board = &self.send.board;
         FlowInfo {
             tuple: self.tuple,
             state: self.state,
@@ -61,12 +115,28 @@ impl Connection {
             bytes_acked: self.bytes_acked,
             unread_bytes: self.receive.bytes(),
             queued_bytes: self.send.bytes(),
+            unsent_bytes: self.unsent_bytes(),
             in_flight_bytes: self.in_flight(),
+            sacked_bytes: board.sacked(),
+            lost_bytes: board.lost(),
+            retransmitted_bytes: board.retransmitted(),
             cwnd_bytes: self.congestion.cwnd,
             ssthresh_bytes: self.congestion.ssthresh,
             snd_wnd: self.snd_wnd,
             rcv_wnd: self.window.size(),
             mss: self.mss,
+            advertised_mss: self.advertised_mss(),
+            receive_mss: self.ack.receive_mss(),
+            path_mtu: self.mtu,
+            snd_scale: self.snd_scale,
+            rcv_scale: self.window.scale,
+            timestamps: self.timestamps.agreed,
+            sack_permitted: self.sack_permitted,
+            fin_queued: self.fin_queued,
+            phase: self.recovery.phase,
+            rto: Nanos::ZERO,
+            sent_at: self.sent_at.instant(),
+            received_at: self.received_at.instant(),
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.rttvar(),
             rtt_min: self.rtt.min(),

@@ -69,6 +69,7 @@ pub use connection::{Received, Spliced};
 pub(crate) use handshake::Open;
 pub use info::FlowInfo;
 pub use ready::Ready;
+pub use recovery::Phase;
 pub use segment::CloseReason;
 pub(crate) use segment::{Disposition, Env, ResetSegment, Segment, TimeWaitRecord};
 pub use state::State;

@@ -108,6 +108,39 @@ impl ReceiveBuffer {
         copied
     }
 
+    /// Copies into `out` what begins `skip` bytes behind the front, and takes nothing. Returns the
+    /// number of bytes. O(chunks up to there).
+    pub(crate) fn peek<B: PacketBuf>(
+        &self,
+        chunks: &mut Chunks<B>,
+        skip: usize,
+        out: &mut [u8],
+    ) -> usize {
+        let (mut skip, mut copied) = (skip, 0usize);
+        let mut index = self.queue.head();
+        while let Some(rest) = out.get_mut(copied..).filter(|rest| !rest.is_empty()) {
+            let Some(chunk) = chunks.get_mut(index) else {
+                break;
+            };
+            index = chunk.next();
+            let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+            if skip >= len {
+                skip = skip.saturating_sub(len);
+                continue;
+            }
+            let Some(bytes) = chunk.buf_mut().and_then(|buf| span(buf, offset, len)) else {
+                break;
+            };
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            for (to, from) in rest.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            copied = copied.saturating_add(bytes.len().min(rest.len()));
+            skip = 0;
+        }
+        copied
+    }
+
     /// Frees everything.
     pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
         chunks.clear(&mut self.queue);

@@ -13,7 +13,7 @@ use millrace_base::{SeqNumber, Stamp};
 
 /// What the sender believes about the path (Linux: `tcp_ca_state` without Disorder and CWR).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Nothing is known to be lost.
     Open,
     /// Fast recovery: lost segments are retransmitted, the ACK clock runs.

@@ -93,6 +93,11 @@ impl Scoreboard {
         self.lost
     }
 
+    /// Bytes retransmitted and again in flight.
+    pub(crate) fn retransmitted(&self) -> u32 {
+        self.retransmitted
+    }
+
     /// Whether nothing is SACKed, lost or retransmitted.
     #[inline]
     pub(crate) fn is_clear(&self) -> bool {

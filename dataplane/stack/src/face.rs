@@ -1,0 +1,51 @@
+//! What the BSD face asks of the stack beside the verbs of `verbs.rs`: an accept queue, reading
+//! without taking, knobs that change while the stack runs.
+//!
+//! None of it is on the packet path of the balancer.
+
+use millrace_base::{FlowTuple, PacketPool};
+
+use crate::flow::{FlowId, Owner};
+use crate::stack::Stack;
+use crate::tcp::TcpTunables;
+
+impl<P: PacketPool> Stack<P> {
+    /// The application has accepted this connection: it leaves the backlog of its listener. Only
+    /// with `poll_event_in_backlog`.
+    pub fn accept(&mut self, flow: FlowId) {
+        self.leave_backlog(flow.key());
+    }
+
+    /// Copies out received data that begins `skip` bytes behind what would be read next, and leaves
+    /// it there (`MSG_PEEK`). Returns the number of bytes. O(segments up to there).
+    pub fn peek(&mut self, flow: FlowId, skip: usize, out: &mut [u8]) -> usize {
+        let Self {
+            connections,
+            chunks,
+            ..
+        } = self;
+        let slot = connections
+            .get_mut(flow.key())
+            .filter(|slot| !slot.meta.orphan);
+        slot.map_or(0, |slot| slot.connection.peek(chunks, skip, out))
+    }
+
+    /// Whether this tuple belongs to anybody: a connection, a half-open one or a TIME_WAIT record.
+    pub fn tuple_is_taken(&self, tuple: &FlowTuple) -> bool {
+        matches!(
+            self.owner_of(tuple),
+            Some(Owner::Connection(_) | Owner::Request(_) | Owner::TimeWait(_))
+        )
+    }
+
+    /// The knobs.
+    pub const fn tunables(&self) -> &TcpTunables {
+        &self.tunables
+    }
+
+    /// Changes the knobs. Connections that exist keep what they have agreed on and the congestion
+    /// control they began with; timers that run keep their deadlines.
+    pub fn set_tunables(&mut self, tunables: TcpTunables) {
+        self.tunables = tunables;
+    }
+}
