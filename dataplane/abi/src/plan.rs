@@ -9,7 +9,7 @@
 use crate::layout::region_bytes;
 
 /// Bytes of a connection's slot: the TCB with what the stack keeps beside it.
-pub const CONNECTION_BYTES: u64 = 408;
+pub const CONNECTION_BYTES: u64 = 348;
 /// Bytes of a half-open request's slot.
 pub const REQUEST_BYTES: u64 = 120;
 /// Bytes of a TIME_WAIT record's slot.
@@ -22,7 +22,7 @@ pub const TIMER_BYTES: u64 = 16;
 pub const LINK_BYTES: u64 = 8;
 /// Bytes for each packet buffer that may be queued: its queue element, that of its other half, and
 /// what is remembered of it while segments are lost or come out of order.
-pub const CHUNK_BYTES: u64 = 232;
+pub const CHUNK_BYTES: u64 = 264;
 /// Bytes of a session, its deadline included.
 pub const SESSION_BYTES: u64 = 80;
 /// Bytes of the account of the ports of one source address towards one backend, over all lcores.

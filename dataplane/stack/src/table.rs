@@ -18,6 +18,7 @@ pub(crate) struct Slot {
 
 /// What the stack knows of a connection that the TCB does not.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub(crate) struct Meta {
     /// The application's number for it.
     pub(crate) user: u64,

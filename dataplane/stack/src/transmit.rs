@@ -200,7 +200,7 @@ impl<P: PacketPool> Stack<P> {
         count!(self.stats.bytes_out, bytes);
         count!(self.stats.ip_out_requests, frames);
         self.timers.arm(index, slot.connection.next_deadline());
-        let wants_more = slot.connection.wants_output();
+        let wants_more = slot.connection.wants_output(&self.chunks);
         if turn == Turn::Cut && wants_more {
             if quota == 0 {
                 self.output.remove(index);

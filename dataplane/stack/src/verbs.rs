@@ -242,7 +242,7 @@ impl<P: PacketPool> Stack<P> {
         let rto = slot.connection.rto(&self.tunables);
         Some(FlowInfo {
             rto,
-            ..slot.connection.info()
+            ..slot.connection.info(&self.chunks)
         })
     }
 
@@ -312,7 +312,7 @@ impl<P: PacketPool> Stack<P> {
             return;
         }
         self.timers.arm(key.index(), connection.next_deadline());
-        if connection.wants_output() {
+        if connection.wants_output(&self.chunks) {
             self.make_ready(key);
         }
     }

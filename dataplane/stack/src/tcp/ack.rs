@@ -226,7 +226,7 @@ impl Connection {
         }
         if digest.advanced {
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
-            self.bytes_acked = self.bytes_acked.wrapping_add(digest.cleaned.bytes.into());
+            self.bytes_acked.add(digest.cleaned.bytes);
             self.una = segment.ack;
             let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
             self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);

@@ -15,7 +15,7 @@ use millrace_base::{Instant, PacketBuf, SeqNumber};
 
 use super::congestion::Epoch;
 use super::reassembly::Reorder;
-use super::recovery::scoreboard::Trail;
+use super::recovery::scoreboard::Ledger;
 use super::shelf::Shelf;
 
 /// "No chunk": the index behind the last one.
@@ -76,8 +76,8 @@ pub(crate) struct Chunks<B> {
     /// What connections know of data that came before its turn, while there is some. As many as
     /// buffers: who holds none has nothing to remember.
     pub(crate) reorders: Shelf<Reorder>,
-    /// Where the walks over sent data stand, while some of it is SACKed or lost.
-    pub(crate) trails: Shelf<Trail>,
+    /// What is known of sent data, while some of it is SACKed or lost. As many as buffers, too.
+    pub(crate) ledgers: Shelf<Ledger>,
     /// Epochs of congestion avoidance. Idle connections may hold some; without one, CUBIC grows as
     /// Reno does.
     pub(crate) epochs: Shelf<Epoch>,
@@ -195,7 +195,7 @@ impl<B> Chunks<B> {
             used: 0,
             reserve,
             reorders: Shelf::new(buffers),
-            trails: Shelf::new(buffers),
+            ledgers: Shelf::new(buffers),
             epochs: Shelf::new(buffers),
         }
     }
@@ -207,7 +207,7 @@ impl<B> Chunks<B> {
 
     /// States on the shelves: 0 when nothing leaks.
     pub(crate) fn disordered(&self) -> usize {
-        let waiting = self.reorders.used().saturating_add(self.trails.used());
+        let waiting = self.reorders.used().saturating_add(self.ledgers.used());
         waiting.saturating_add(self.epochs.used())
     }
 

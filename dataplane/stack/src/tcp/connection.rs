@@ -9,6 +9,7 @@
 use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, Stamp, invariant};
 
 use super::ack::AckPolicy;
+use super::byte_count::ByteCount;
 use super::chunk::{Chunks, NONE};
 use super::config::{ConnectionOptions, TcpTunables};
 use super::congestion::Congestion;
@@ -29,8 +30,8 @@ use crate::stats::count;
 ///
 /// ```text
 ///    0  the tuple, which every lookup compares; what an in-order segment reads and writes
-///  250  what an ACK of ours moves: round trip, congestion, recovery
-///  322  what options and the ends of its life touch
+///  218  what an ACK of ours moves: round trip, congestion, recovery
+///  274  what options and the ends of its life touch
 /// ```
 ///
 /// The order is the memory's (`repr(C)`), from large to small alignment within each part; the test
@@ -38,8 +39,8 @@ use crate::stats::count;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
-    pub(super) bytes_received: u64,
-    pub(super) bytes_acked: u64,
+    pub(super) bytes_received: ByteCount,
+    pub(super) bytes_acked: ByteCount,
     pub(super) tuple: FlowTuple,
     pub(super) state: State,
     /// Both SYNs permitted selective acknowledgments.
@@ -56,8 +57,8 @@ pub(crate) struct Connection {
     pub(super) wnd_max: u32,
     pub(super) receive: ReceiveBuffer,
     pub(super) send: SendBuffer,
-    /// Where the peer's FIN is, when it came before its turn.
-    pub(super) peer_fin: Option<SeqNumber>,
+    /// Where the peer's FIN is, once `peer_fin_came`.
+    pub(super) peer_fin: SeqNumber,
     pub(super) timestamps: Timestamps,
     pub(super) ack: AckPolicy,
     /// Payload bytes of a full segment.
@@ -77,11 +78,11 @@ pub(crate) struct Connection {
     /// When a segment that should not have come was answered last, in milliseconds; 0 is never.
     pub(super) challenged_at_ms: u32,
     pub(super) retransmissions: u32,
-    /// ISS, to tell whether the SYN is acknowledged.
-    pub(super) iss: SeqNumber,
     /// The path MTU that `mss` was computed for.
     pub(super) mtu: u16,
     pub(super) closed: Option<CloseReason>,
+    /// The peer's FIN came before its turn.
+    pub(super) peer_fin_came: bool,
     /// Our FIN is queued (`end` is its place), was sent, and may have been lost.
     pub(super) fin_queued: bool,
     pub(super) fin_lost: bool,
@@ -119,7 +120,7 @@ pub struct Received {
 
 /// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md,
 /// decision 5).
-pub(crate) const CONNECTION_BYTES_MAX: usize = 360;
+pub(crate) const CONNECTION_BYTES_MAX: usize = 304;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 
 impl Connection {
@@ -165,17 +166,17 @@ impl Connection {
             options,
             recovery: Recovery::new(iss),
             reassembly: Reassembly::EMPTY,
-            peer_fin: None,
+            peer_fin: SeqNumber::new(0),
+            peer_fin_came: false,
             closed: None,
             peer_mss: super::options::MSS_DEFAULT,
             mtu,
             challenged_at_ms: 0,
             sent_at: Stamp::of(now),
             received_at: Stamp::of(now),
-            bytes_received: 0,
-            bytes_acked: 0,
+            bytes_received: ByteCount::default(),
+            bytes_acked: ByteCount::default(),
             retransmissions: 0,
-            iss,
             tuple,
         }
     }
@@ -469,19 +470,20 @@ impl Connection {
 
     /// Payload bytes in flight as congestion control counts them.
     #[inline]
-    pub(super) fn in_flight(&self) -> u32 {
+    pub(super) fn in_flight<B>(&self, chunks: &Chunks<B>) -> u32 {
         let sent = self.sent_bytes();
         let board = &self.send.board;
         if self.sack_permitted || self.recovery.dup_acks == 0 {
-            return board.in_flight(sent);
+            return board.in_flight(chunks, sent);
         }
         // Without SACK each duplicate ACK says that one segment has left the network (RFC 5681
         // section 3.2).
         let left = u32::from(self.recovery.dup_acks).saturating_mul(u32::from(self.mss));
         let most = sent
             .saturating_sub(u32::from(self.mss))
-            .saturating_sub(board.lost());
-        board.in_flight(sent).saturating_sub(left.min(most))
+            .saturating_sub(board.lost(chunks));
+        let flight = board.in_flight(chunks, sent);
+        flight.saturating_sub(left.min(most))
     }
 
     /// Payload bytes sent and not acknowledged.
@@ -574,11 +576,9 @@ impl Connection {
             self.window.nxt.before_or_eq(self.window.edge().plus(1)),
             "{self:?}"
         );
-        let lost = invariant!(self.send.board.sacked() <= self.send.bytes(), "{self:?}");
-        debug_assert!(
-            self.send.board.is_consistent(chunks, self.send.queue()),
-            "{self:?}"
-        );
+        let board = &self.send.board;
+        let lost = invariant!(board.sacked(chunks) <= self.send.bytes(), "{self:?}");
+        debug_assert!(board.is_consistent(chunks, self.send.queue()), "{self:?}");
         ordered && bounded && window && lost
     }
 }

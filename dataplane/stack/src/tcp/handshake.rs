@@ -167,7 +167,7 @@ impl Connection {
         if !segment.flags.ack() {
             return ControlFlow::Continue(());
         }
-        let acceptable = segment.ack.after(self.iss) && segment.ack.before_or_eq(self.nxt);
+        let acceptable = segment.ack.after(self.una) && segment.ack.before_or_eq(self.nxt);
         let reason = if !acceptable {
             DropReason::AckUnacceptable
         } else if self.is_echo_impossible(env, segment) {
@@ -254,7 +254,8 @@ impl Connection {
             };
             return ControlFlow::Break(Disposition::Reset(reset));
         }
-        self.una = self.iss.plus(1);
+        // Nothing but the SYN was in flight: SND.UNA was ISS.
+        self.una = self.una.plus(1);
         if !self.passive {
             // Simultaneous open: one sample, if the SYN went out once.
             if self.recovery.timeouts == 0 {

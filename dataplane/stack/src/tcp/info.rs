@@ -106,20 +106,20 @@ impl Connection {
     }
 
     /// What is to be told about this connection, `rto` excepted.
-    pub(crate) fn info(&self) -> FlowInfo {
+    pub(crate) fn info<B>(&self, chunks: &Chunks<B>) -> FlowInfo {
         let board = &self.send.board;
         FlowInfo {
             tuple: self.tuple,
             state: self.state,
-            bytes_received: self.bytes_received,
-            bytes_acked: self.bytes_acked,
+            bytes_received: self.bytes_received.value(),
+            bytes_acked: self.bytes_acked.value(),
             unread_bytes: self.receive.bytes(),
             queued_bytes: self.send.bytes(),
             unsent_bytes: self.unsent_bytes(),
-            in_flight_bytes: self.in_flight(),
-            sacked_bytes: board.sacked(),
-            lost_bytes: board.lost(),
-            retransmitted_bytes: board.retransmitted(),
+            in_flight_bytes: self.in_flight(chunks),
+            sacked_bytes: board.sacked(chunks),
+            lost_bytes: board.lost(chunks),
+            retransmitted_bytes: board.retransmitted(chunks),
             cwnd_bytes: self.congestion.cwnd,
             ssthresh_bytes: self.congestion.ssthresh,
             snd_wnd: self.snd_wnd,

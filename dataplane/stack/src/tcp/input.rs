@@ -197,10 +197,11 @@ impl Connection {
         let nxt = self.window.nxt;
         let in_window = end.after_or_eq(nxt) && end.before_or_eq(self.window.edge().latest(nxt));
         if segment.flags.fin() && in_window {
-            self.peer_fin = Some(end);
+            self.peer_fin = end;
+            self.peer_fin_came = true;
         }
         self.take_text(env, segment, SeqRange { start: seq, end });
-        if self.peer_fin == Some(self.window.nxt) {
+        if self.peer_fin_came && self.peer_fin == self.window.nxt {
             return self.on_peer_fin(env);
         }
         Disposition::Continue
@@ -236,7 +237,11 @@ impl Connection {
         let nxt = self.window.nxt;
         // Nothing beyond the promised edge or behind a FIN is taken.
         let end = range.end.earliest(self.window.edge());
-        let end = self.peer_fin.map_or(end, |fin| end.earliest(fin));
+        let end = if self.peer_fin_came {
+            end.earliest(self.peer_fin)
+        } else {
+            end
+        };
         if end.before_or_eq(nxt) || end.before_or_eq(range.start) {
             self.refuse_text(env, &segment);
             return;
@@ -385,7 +390,7 @@ impl Connection {
             }
             return;
         }
-        self.bytes_received = self.bytes_received.wrapping_add(taken.into());
+        self.bytes_received.add(taken);
         self.ready |= Ready::READABLE;
         if had_holes {
             self.reassembly.on_advance(env.chunks, self.window.nxt);
@@ -398,7 +403,7 @@ impl Connection {
     /// The peer's FIN is next (RFC 9293 section 3.10.7.4, eighth; behaviour: A27-1 to A27-5).
     fn on_peer_fin<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.window.nxt = self.window.nxt.plus(1);
-        self.peer_fin = None;
+        self.peer_fin_came = false;
         self.reassembly.clear(env.chunks);
         self.ready |= Ready::PEER_CLOSED;
         self.ack.send_now();

@@ -24,6 +24,7 @@
 //!   packets.
 
 pub(crate) mod ack;
+mod byte_count;
 pub(crate) mod chunk;
 mod config;
 pub(crate) mod congestion;

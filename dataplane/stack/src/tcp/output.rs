@@ -7,7 +7,7 @@
 use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::NONE;
+use super::chunk::{Chunks, NONE};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
@@ -21,7 +21,7 @@ use crate::stats::count;
 impl Connection {
     /// Whether `transmit` would (buffers permitting) make a frame. Cheap.
     #[inline]
-    pub(crate) fn wants_output(&self) -> bool {
+    pub(crate) fn wants_output<B>(&self, chunks: &Chunks<B>) -> bool {
         if self.syn_pending {
             return true;
         }
@@ -30,8 +30,8 @@ impl Connection {
         }
         self.ack.due() > 0
             || self.probe_pending
-            || (self.send.board.has_pending() && self.may_retransmit())
-            || self.may_send_new()
+            || (self.send.board.has_pending(chunks) && self.may_retransmit(chunks))
+            || self.may_send_new(chunks)
             || self.may_send_fin()
     }
 
@@ -89,20 +89,20 @@ impl Connection {
     }
 
     #[inline]
-    pub(super) fn may_send_new(&self) -> bool {
+    pub(super) fn may_send_new<B>(&self, chunks: &Chunks<B>) -> bool {
         let unsent = self.unsent_bytes();
         if unsent == 0 || !self.state.may_transmit_data() {
             return false;
         }
         let bytes = unsent.min(u32::from(self.mss));
-        self.fits_window(bytes) && self.fits_cwnd(bytes) && !self.is_held_by_nagle(unsent)
+        self.fits_window(bytes) && self.fits_cwnd(chunks, bytes) && !self.is_held_by_nagle(unsent)
     }
 
     /// Room for `bytes` more in flight. Limited transmit (RFC 3042) follows from the count: a
     /// duplicate ACK or a SACK has already taken a segment out of it.
     #[inline]
-    fn fits_cwnd(&self, bytes: u32) -> bool {
-        let flight = self.in_flight();
+    fn fits_cwnd<B>(&self, chunks: &Chunks<B>, bytes: u32) -> bool {
+        let flight = self.in_flight(chunks);
         flight == 0 || flight.saturating_add(bytes) <= self.congestion.cwnd
     }
 
@@ -123,10 +123,8 @@ impl Connection {
     }
 
     #[inline]
-    fn may_retransmit(&self) -> bool {
-        self.recovery.forced
-            || self.in_flight().saturating_add(u32::from(self.mss)) <= self.congestion.cwnd
-            || self.in_flight() == 0
+    fn may_retransmit<B>(&self, chunks: &Chunks<B>) -> bool {
+        self.recovery.forced || self.fits_cwnd(chunks, self.mss.into())
     }
 
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
@@ -146,8 +144,8 @@ impl Connection {
         env: &mut Env<'_, P>,
         path: &Path,
     ) -> Option<P::Buf> {
-        if !self.send.board.has_pending()
-            || !self.may_retransmit()
+        if !self.send.board.has_pending(env.chunks)
+            || !self.may_retransmit(env.chunks)
             || !self.state.may_transmit_data()
         {
             return None;
@@ -180,7 +178,7 @@ impl Connection {
         }
         self.send.board.on_retransmitted(env.chunks, index, env.now);
         self.recovery.forced = false;
-        self.recovery.sent = self.recovery.sent.saturating_add(len);
+        self.send.board.on_sent(env.chunks, len);
         self.retransmissions = self.retransmissions.saturating_add(1);
         count!(env.stats.tcp_retrans_segs);
         if self.recovery.phase == Phase::Loss {
@@ -193,11 +191,12 @@ impl Connection {
 
     /// Remembers whether the congestion window is what holds us back.
     #[inline]
-    pub(super) fn note_limit(&mut self) {
+    pub(super) fn note_limit<B>(&mut self, chunks: &Chunks<B>) {
         let unsent = self.unsent_bytes().min(u32::from(self.mss));
-        let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(unsent);
+        let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(chunks, unsent);
+        let flight = self.in_flight(chunks);
         self.congestion
-            .validate(self.in_flight(), limited, self.una, self.nxt);
+            .validate(flight, limited, self.una, self.nxt);
     }
 
     /// Nothing in flight and silent for a timeout: what the window was is old news (RFC 5681
@@ -236,7 +235,8 @@ impl Connection {
         let header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,
-            seq: self.iss,
+            // Nothing is acknowledged yet: SND.UNA is ISS.
+            seq: self.una,
             ack: if answer {
                 self.window.nxt
             } else {

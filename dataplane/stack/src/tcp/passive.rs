@@ -171,7 +171,7 @@ impl Connection {
 
     /// Payload bytes the peer has acknowledged: more of them is forward progress.
     pub(crate) const fn bytes_acked(&self) -> u64 {
-        self.bytes_acked
+        self.bytes_acked.value()
     }
 }
 

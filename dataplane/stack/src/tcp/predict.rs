@@ -87,7 +87,7 @@ impl Connection {
         !env.chunks.is_pressed()
             && env.chunks.available() > 0
             && !self.orphan
-            && self.peer_fin.is_none()
+            && !self.peer_fin_came
             && self.reassembly.is_empty()
             && self.receive.has_room(env.chunks)
     }
@@ -130,7 +130,7 @@ impl Connection {
         stamps: Option<Timestamps>,
     ) -> ControlFlow<Disposition> {
         let cleaned = self.send.acknowledge(env.chunks, segment.ack);
-        self.bytes_acked = self.bytes_acked.wrapping_add(cleaned.bytes.into());
+        self.bytes_acked.add(cleaned.bytes);
         self.una = segment.ack;
         self.take_rtt_sample(env.now, stamps, &cleaned, None);
         self.grow(env, cleaned.bytes);
@@ -156,7 +156,7 @@ impl Connection {
         self.ack.measure(segment.payload_len, advertised, env.now);
         self.receive.push(env.chunks, index);
         self.window.nxt = segment.seq.plus(segment.payload_len);
-        self.bytes_received = self.bytes_received.wrapping_add(segment.payload_len.into());
+        self.bytes_received.add(segment.payload_len);
         self.ready |= Ready::READABLE;
         self.schedule_ack(env.now, env.tunables);
     }

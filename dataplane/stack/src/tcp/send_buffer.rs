@@ -147,7 +147,7 @@ impl SendBuffer {
             cleaned.add(chunk, bytes);
             let flags = chunk.flags;
             if !whole {
-                self.board.on_cut(flags, bytes);
+                self.board.on_cut(chunks, flags, bytes);
                 chunks.cut_front(&mut self.queue, index, bytes as u16);
                 break;
             }

@@ -14,6 +14,7 @@ use super::chunk::Chunks;
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::handshake::{Handshake, Open};
+use super::info::FlowInfo;
 use super::segment::{Disposition, Env, Segment};
 use super::timewait::Inherited;
 use crate::dispatch::{Carried, TcpFrame};
@@ -298,7 +299,7 @@ impl Bench {
         let connection = Connection::connect(&open, inherited, &tunables, now);
         Self {
             world: World::new(tunables),
-            iss: connection.iss,
+            iss: connection.una,
             connection,
             now,
             path: path(chains()),
@@ -454,11 +455,11 @@ impl Bench {
             self.now = self.now.max(self.connection.next_deadline());
             let disposition = self.connection.on_timer(&mut self.world.env(self.now));
             last = self.note(disposition);
-            if self.connection.wants_output() {
+            if self.connection.wants_output(&self.world.chunks) {
                 break;
             }
         }
-        if !self.connection.wants_output() && self.ended.is_none() {
+        if !self.connection.wants_output(&self.world.chunks) && self.ended.is_none() {
             self.now = until;
         }
         last
@@ -470,6 +471,11 @@ impl Bench {
         let bytes: Vec<u8> = (0..len).map(|at| pattern(from + at as i64)).collect();
         self.connection
             .send_bytes(&bytes, &mut self.world.env(self.now))
+    }
+
+    /// What is to be told of the connection.
+    pub(crate) fn info(&self) -> FlowInfo {
+        self.connection.info(&self.world.chunks)
     }
 
     /// Reads everything that waits.

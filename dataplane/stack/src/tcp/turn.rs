@@ -145,7 +145,7 @@ impl Connection {
         if sent.frames > 0 {
             self.on_new_sent(env, sent);
         }
-        self.note_limit();
+        self.note_limit(env.chunks);
         outcome
     }
 
@@ -161,7 +161,7 @@ impl Connection {
         let mut sent = Sent::default();
         let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;
         self.on_new_sent(env, sent);
-        self.note_limit();
+        self.note_limit(env.chunks);
         Some(frame)
     }
 
@@ -203,7 +203,7 @@ impl Connection {
     fn on_new_sent<P: PacketPool>(&mut self, env: &mut Env<'_, P>, sent: Sent) {
         count!(env.stats.tcp_out_segs, u64::from(sent.segments));
         count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
-        self.recovery.sent = self.recovery.sent.saturating_add(sent.bytes);
+        self.send.board.on_sent(env.chunks, sent.bytes);
         self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = Stamp::of(env.now);
         self.probe_pending = false;
@@ -211,7 +211,7 @@ impl Connection {
 
     /// Which unsent chunks leave next; splits the last one where the limits cut it.
     fn next_run<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<Run> {
-        if !self.may_send_new() {
+        if !self.may_send_new(env.chunks) {
             return None;
         }
         let mss = u32::from(self.mss);
@@ -234,7 +234,7 @@ impl Connection {
         let cwnd_room = self
             .congestion
             .cwnd
-            .saturating_sub(self.in_flight())
+            .saturating_sub(self.in_flight(env.chunks))
             .max(bytes);
         let room = window.min(cwnd_room);
         if bytes == mss && path.offloads.tso {

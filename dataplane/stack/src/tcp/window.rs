@@ -6,7 +6,7 @@
 //! measures the round trip of the *receiver*, this takes the sender's estimate of the same
 //! connection, which a balancer always has.
 
-use millrace_base::{Instant, SeqNumber, Stamp};
+use millrace_base::{Instant, SeqNumber};
 
 use super::config::TcpTunables;
 
@@ -24,7 +24,9 @@ pub(crate) struct ReceiveWindow {
     /// Bytes the application took since `measured_at`, and in the round trip before.
     taken: u32,
     taken_before: u32,
-    measured_at: Stamp,
+    /// In microseconds; wraps after 71 minutes, so that once in so long a measurement takes two
+    /// round trips.
+    measured_at: u32,
     /// What we shift by; 0 unless both SYNs carried the option.
     pub(crate) scale: u8,
     /// The last window field sent was 0.
@@ -62,7 +64,7 @@ impl ReceiveWindow {
             taken: 0,
             // Linux starts from the initial congestion window of the peer: 10 segments.
             taken_before: limit.min(14_600),
-            measured_at: Stamp::of(now),
+            measured_at: micros(now),
             scale: 0,
             zero: false,
             pressed: false,
@@ -190,8 +192,8 @@ impl ReceiveWindow {
         } else {
             limit_max
         };
-        let elapsed = now.since(self.measured_at.instant());
-        if elapsed.as_micros() < u64::from(rtt_micros) || rtt_micros == 0 {
+        let elapsed = micros(now).wrapping_sub(self.measured_at);
+        if elapsed < rtt_micros || rtt_micros == 0 {
             return;
         }
         if self.taken > self.taken_before {
@@ -204,13 +206,18 @@ impl ReceiveWindow {
             self.taken_before = self.taken;
         }
         self.taken = 0;
-        self.measured_at = Stamp::of(now);
+        self.measured_at = micros(now);
     }
 
     fn round_down(&self, bytes: u32) -> u32 {
         let unit = 1u32.checked_shl(self.scale.into()).unwrap_or(1);
         bytes & !unit.saturating_sub(1)
     }
+}
+
+/// The clock of `measured_at`.
+const fn micros(now: Instant) -> u32 {
+    now.as_micros() as u32
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::tcp::shelf::{Place, Shelf};
 
 /// What CUBIC remembers from one epoch of congestion avoidance to the next.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed)]
 pub(super) struct Cubic {
     /// W_max: the window before the last reduction; 0 before any.
     w_max: u32,

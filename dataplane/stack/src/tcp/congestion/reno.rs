@@ -4,6 +4,7 @@ use super::Acked;
 
 /// What Reno remembers: bytes acknowledged towards the next segment.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed)]
 pub(super) struct Reno {
     acked: u32,
 }

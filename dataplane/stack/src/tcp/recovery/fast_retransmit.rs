@@ -3,7 +3,7 @@
 
 use millrace_base::PacketPool;
 
-use super::Phase;
+use super::{Phase, Reduction};
 use crate::stats::count;
 use crate::tcp::ack::Digest;
 use crate::tcp::chunk::{LOST, RETRANSMITTED};
@@ -20,7 +20,7 @@ impl Connection {
         if ended && self.recovery.phase != Phase::Open {
             // The ACK that ends fast recovery sets the window; the next one may open it.
             let grows = self.recovery.phase == Phase::Loss;
-            self.end_recovery();
+            self.end_recovery(env);
             let bytes = if grows { digest.cleaned.bytes } else { 0 };
             return self.detect_loss(env, bytes);
         }
@@ -54,7 +54,7 @@ impl Connection {
     fn detect_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>, acked: u32) {
         let threshold = u32::from(env.tunables.tcp_reordering.clamp(1, 127));
         if self.sack_permitted {
-            if self.send.board.sacked_segments() >= threshold {
+            if self.send.board.sacked_segments(env.chunks) >= threshold {
                 self.mark_lost_by_sack(env, threshold);
             }
         } else if u32::from(self.recovery.dup_acks) >= threshold
@@ -66,7 +66,7 @@ impl Connection {
                 .board
                 .mark_lost(env.chunks, self.send.queue().head());
         }
-        if self.send.board.has_pending() {
+        if self.send.board.has_pending(env.chunks) {
             self.enter_recovery(env);
         } else {
             self.grow(env, acked);
@@ -81,21 +81,15 @@ impl Connection {
         }
         self.recovery.phase = Phase::Recovery;
         self.recovery.point = self.nxt;
-        self.recovery.flight_at_start = self.congestion.cwnd;
-        self.recovery.delivered = 0;
-        self.recovery.sent = 0;
         self.recovery.forced = true;
+        let window = self.congestion.cwnd;
+        self.send.board.begin_reduction(env.chunks, window);
         self.congestion.on_loss(&mut env.chunks.epochs);
-        let flight = self.in_flight();
-        let mss = u32::from(self.mss);
-        let ssthresh = self.congestion.ssthresh;
-        self.congestion.cwnd = self
-            .recovery
-            .proportional_window(0, flight, ssthresh, mss, false);
+        self.congestion.cwnd = self.reduced_window(env, 0, false);
     }
 
     fn continue_recovery<P: PacketPool>(&mut self, env: &mut Env<'_, P>, digest: Digest) {
-        let lost_before = self.send.board.lost();
+        let lost_before = self.send.board.lost(env.chunks);
         if self.sack_permitted {
             let threshold = u32::from(env.tunables.tcp_reordering.clamp(1, 127));
             self.mark_lost_by_sack(env, threshold);
@@ -117,18 +111,37 @@ impl Connection {
         if !self.sack_permitted && digest.duplicate {
             delivered = u32::from(self.mss);
         }
-        let progress = digest.advanced && self.send.board.lost() <= lost_before;
-        let flight = self.in_flight();
+        let progress = digest.advanced && self.send.board.lost(env.chunks) <= lost_before;
+        let window = self.reduced_window(env, delivered, progress);
+        self.congestion.cwnd = window.max(self.mss.into());
+    }
+
+    /// The window that proportional rate reduction allows after an ACK that delivered `delivered`
+    /// bytes; the fast retransmit itself is always allowed.
+    fn reduced_window<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        delivered: u32,
+        progress: bool,
+    ) -> u32 {
+        let flight = self.in_flight(env.chunks);
         let mss = u32::from(self.mss);
         let ssthresh = self.congestion.ssthresh;
-        self.congestion.cwnd = self
-            .recovery
-            .proportional_window(delivered, flight, ssthresh, mss, progress)
-            .max(mss);
+        // None when only our FIN is left to be acknowledged: then no data will follow.
+        let mut none = Reduction::default();
+        let reduction = self.send.board.reduction(env.chunks);
+        let allowance = reduction
+            .unwrap_or(&mut none)
+            .allowance(delivered, flight, ssthresh, mss, progress);
+        flight.saturating_add(if self.recovery.forced {
+            allowance.max(mss)
+        } else {
+            allowance
+        })
     }
 
     /// Everything that was in flight when the episode began is acknowledged.
-    fn end_recovery(&mut self) {
+    fn end_recovery<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         if self.recovery.phase == Phase::Recovery {
             // RFC 6675 section 5 and RFC 6937: leave with the reduced window.
             self.congestion.cwnd = self.congestion.ssthresh.max(u32::from(self.mss));
@@ -136,6 +149,7 @@ impl Connection {
         self.recovery.phase = Phase::Open;
         self.recovery.dup_acks = 0;
         self.recovery.forced = false;
+        self.send.board.end_reduction(env.chunks);
     }
 
     fn mark_lost_by_sack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, threshold: u32) {

@@ -22,17 +22,12 @@ pub enum Phase {
     Loss,
 }
 
-/// The state of one episode of loss.
+/// Where a connection stands in an episode of loss.
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(2))]
 pub(crate) struct Recovery {
     /// SND.NXT when the episode began: it ends when this is acknowledged.
     pub(crate) point: SeqNumber,
-    /// Bytes the peer got since then, and bytes sent since then (RFC 6937).
-    pub(crate) delivered: u32,
-    pub(crate) sent: u32,
-    /// The window when it began.
-    pub(crate) flight_at_start: u32,
     /// When the connection last made progress before the first of the present timeouts.
     pub(crate) stalled_since: Stamp,
     pub(crate) phase: Phase,
@@ -49,9 +44,6 @@ impl Recovery {
     pub(crate) fn new(iss: SeqNumber) -> Self {
         Self {
             point: iss,
-            delivered: 0,
-            sent: 0,
-            flight_at_start: 0,
             stalled_since: Stamp::NEVER,
             phase: Phase::Open,
             dup_acks: 0,
@@ -59,14 +51,33 @@ impl Recovery {
             forced: false,
         }
     }
+}
 
-    /// The window that proportional rate reduction allows after an ACK that delivered `delivered`
-    /// bytes.
+/// Proportional rate reduction in one fast recovery (RFC 6937).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reduction {
+    /// Bytes the peer got since it began, and bytes sent since then.
+    delivered: u32,
+    pub(crate) sent: u32,
+    /// The window when it began.
+    flight_at_start: u32,
+}
+
+impl Reduction {
+    /// Recovery begins with this window.
+    pub(crate) fn new(flight_at_start: u32) -> Self {
+        Self {
+            flight_at_start,
+            ..Self::default()
+        }
+    }
+
+    /// The bytes that may leave after an ACK that delivered `delivered` bytes.
     ///
     /// `flight` is what is in flight now; `progress` whether SND.UNA advanced without new loss.
     //= https://www.rfc-editor.org/rfc/rfc6937#section-3
     //# sndcnt = CEIL(prr_delivered * ssthresh / RecoverFS) - prr_out
-    pub(crate) fn proportional_window(
+    pub(crate) fn allowance(
         &mut self,
         delivered: u32,
         flight: u32,
@@ -75,7 +86,7 @@ impl Recovery {
         progress: bool,
     ) -> u32 {
         self.delivered = self.delivered.saturating_add(delivered);
-        let allowed = if flight > ssthresh {
+        if flight > ssthresh {
             let scaled = u64::from(self.delivered).saturating_mul(u64::from(ssthresh));
             let share = scaled.div_ceil(u64::from(self.flight_at_start.max(1)));
             (share.min(u64::from(u32::MAX)) as u32).saturating_sub(self.sent)
@@ -86,14 +97,7 @@ impl Recovery {
                 bound = bound.saturating_add(mss);
             }
             ssthresh.saturating_sub(flight).min(bound)
-        };
-        // The fast retransmit is always allowed.
-        let allowed = if self.forced {
-            allowed.max(mss)
-        } else {
-            allowed
-        };
-        flight.saturating_add(allowed)
+        }
     }
 }
 
@@ -104,16 +108,15 @@ mod tests {
     // RFC 6937 section 3: the window glides down to ssthresh while half of it is delivered.
     #[test]
     fn half_of_what_arrives_may_leave_until_the_threshold_is_reached() {
-        let mut recovery = Recovery::new(SeqNumber::new(0));
-        recovery.flight_at_start = 20_000;
+        let mut reduction = Reduction::new(20_000);
         let mut flight = 19_000u32;
         let mut out = 0;
         for _ in 0..18 {
             flight -= 1_000;
-            let window = recovery.proportional_window(1_000, flight, 10_000, 1_000, false);
+            let window = flight + reduction.allowance(1_000, flight, 10_000, 1_000, false);
             while flight + 1_000 <= window {
                 flight += 1_000;
-                recovery.sent += 1_000;
+                reduction.sent += 1_000;
                 out += 1;
             }
         }

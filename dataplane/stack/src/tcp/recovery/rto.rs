@@ -72,6 +72,7 @@ impl Connection {
             self.congestion.on_loss(&mut env.chunks.epochs);
         }
         let (queue, unsent, board) = self.send.parts();
+        board.end_reduction(env.chunks);
         board.mark_all_lost(env.chunks, (queue, unsent));
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.nxt;

@@ -28,16 +28,16 @@ fn the_third_sack_retransmits_the_hole_at_once() {
     assert_eq!(seqs(&bench.sent()), [11_000]);
     bench.receive(ack(0).sack(&[(1_000, 4_000)]));
     assert_eq!(seqs(&bench.sent()), [0], "fast retransmit");
-    let info = bench.connection.info();
+    let info = bench.info();
     assert_eq!(info.ssthresh_bytes, 7_001, "cubic: 0.7 of 10 segments");
     assert_eq!(bench.world.stats.tcp_sack_recovery, 1);
     bench.receive(ack(12_000));
     assert_eq!(
-        bench.connection.info().cwnd_bytes,
+        bench.info().cwnd_bytes,
         7_001,
         "out of recovery with the threshold"
     );
-    assert_eq!(bench.connection.info().retransmissions, 1);
+    assert_eq!(bench.info().retransmissions, 1);
     bench.finish();
 }
 
@@ -75,10 +75,7 @@ fn without_sack_three_duplicates_retransmit_and_partial_acks_go_on() {
         "a partial ACK shows the next hole"
     );
     bench.receive(ack(12_000));
-    assert_eq!(
-        bench.connection.info().cwnd_bytes,
-        bench.connection.info().ssthresh_bytes
-    );
+    assert_eq!(bench.info().cwnd_bytes, bench.info().ssthresh_bytes);
     bench.finish();
 }
 
@@ -112,14 +109,14 @@ fn a_timeout_sends_one_segment_and_doubles() {
         assert_eq!(seqs(&bench.sent()), [0]);
     }
     assert_eq!(gaps, [300, 600, 1_200, 2_400]);
-    let info = bench.connection.info();
+    let info = bench.info();
     assert_eq!((info.cwnd_bytes, info.timeouts), (1_000, 4));
     assert_eq!(info.ssthresh_bytes, 7_001, "reduced once for one window");
     // The answer to any of the transmissions: slow start through what is presumed lost.
     bench.receive(ack(1_000));
     assert_eq!(seqs(&bench.sent()), [1_000, 2_000]);
     bench.receive(ack(10_000));
-    assert_eq!(bench.connection.info().timeouts, 0);
+    assert_eq!(bench.info().timeouts, 0);
     assert!(seqs(&bench.sent()).starts_with(&[10_000]));
     bench.finish();
 }
@@ -128,14 +125,14 @@ fn a_timeout_sends_one_segment_and_doubles() {
 #[test]
 fn an_ack_of_a_retransmission_is_no_rtt_sample() {
     let mut bench = Bench::established(true);
-    let before = bench.connection.info().srtt;
+    let before = bench.info().srtt;
     bench.write(1_000);
     bench.sent();
     bench.advance(1_000);
     assert_eq!(seqs(&bench.sent()), [0]);
     bench.advance(100);
     bench.receive(ack(1_000));
-    assert_eq!(bench.connection.info().srtt, before);
+    assert_eq!(bench.info().srtt, before);
     bench.finish();
 }
 
@@ -151,7 +148,7 @@ fn an_echoed_timestamp_tells_which_transmission_was_answered() {
     let echo = again[0].stamps.expect("timestamps").0;
     bench.advance(20);
     bench.receive(ack(1_000).stamps(2, echo));
-    let srtt = bench.connection.info().srtt.expect("known").as_micros();
+    let srtt = bench.info().srtt.expect("known").as_micros();
     assert_eq!(srtt, 90_000, "7/8 of 100 ms and 1/8 of 20 ms");
     bench.finish();
 }
@@ -217,11 +214,11 @@ fn a_smaller_path_mtu_sends_the_large_segments_again_in_small_ones() {
     let mut bench = ten_in_flight(true);
     bench.path.mtu = 640;
     let sent = bench.sent();
-    assert_eq!(bench.connection.info().mss, 600);
+    assert_eq!(bench.info().mss, 600);
     assert!(sent.iter().all(|seg| seg.len() <= 600), "{sent:?}");
     assert!(seqs(&sent).starts_with(&[0, 600, 1_000, 1_600]), "{sent:?}");
     assert_eq!(
-        bench.connection.info().ssthresh_bytes,
+        bench.info().ssthresh_bytes,
         u32::MAX,
         "this is no congestion"
     );
@@ -235,12 +232,18 @@ fn a_smaller_path_mtu_sends_the_large_segments_again_in_small_ones() {
 fn a_segment_sacked_in_two_parts_counts_once_it_is_whole() {
     let mut bench = ten_in_flight(true);
     bench.receive(ack(0).sack(&[(1_000, 1_500)]));
-    assert_eq!(bench.connection.send.board.sacked(), 0);
+    assert_eq!(bench.connection.send.board.sacked(&bench.world.chunks), 0);
     bench.receive(ack(0).sack(&[(1_000, 2_000)]));
-    assert_eq!(bench.connection.send.board.sacked(), 1_000);
+    assert_eq!(
+        bench.connection.send.board.sacked(&bench.world.chunks),
+        1_000
+    );
     bench.receive(ack(0).sack(&[(1_000, 3_500)]));
     bench.receive(ack(0).sack(&[(1_000, 4_000)]));
-    assert_eq!(bench.connection.send.board.sacked(), 3_000);
+    assert_eq!(
+        bench.connection.send.board.sacked(&bench.world.chunks),
+        3_000
+    );
     assert_eq!(bench.sent()[0].seq, 0, "three segments behind it: lost");
     bench.finish();
 }
@@ -257,7 +260,11 @@ fn impossible_sack_blocks_are_ignored() {
     ];
     for blocks in lies {
         bench.receive(ack(0).sack(&blocks));
-        assert_eq!(bench.connection.send.board.sacked(), 0, "{blocks:?}");
+        assert_eq!(
+            bench.connection.send.board.sacked(&bench.world.chunks),
+            0,
+            "{blocks:?}"
+        );
     }
     bench.finish();
 }

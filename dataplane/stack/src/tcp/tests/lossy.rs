@@ -89,9 +89,8 @@ fn side(rng: &mut Rng, tuple: FlowTuple, bytes: usize) -> Side {
     let connection = Connection::connect(&open, None, &tunables, Instant::from_millis(1));
     let mut world = World::new(tunables);
     if rng.below(8) == 0 {
-        // Others hold every place on the shelves: slower, but not wrong.
+        // Others hold every place on the shelf: slower, but not wrong.
         world.chunks.reorders = Shelf::new(0);
-        world.chunks.trails = Shelf::new(0);
     }
     Side {
         connection,
@@ -374,7 +373,7 @@ impl Simulation {
                 side.to_send,
                 side.received,
                 side.ended,
-                side.connection.info(),
+                side.connection.info(&side.world.chunks),
                 side.connection
             );
         }

@@ -97,15 +97,15 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
         bench.receive(data(at, 1_000));
         at = bench.sent().last().map_or(at, |seg| seg.ack);
     }
-    let info = bench.connection.info();
+    let info = bench.info();
     assert!(info.unread_bytes <= 65_535, "{}", info.unread_bytes);
     assert!(info.rcv_wnd < 1_000);
     bench.receive(data(at, 1_000));
-    assert!(bench.connection.info().unread_bytes <= 65_535);
+    assert!(bench.info().unread_bytes <= 65_535);
     bench.sent();
     assert_eq!(
         bench.read().len() as u32,
-        bench.connection.info().bytes_received as u32
+        bench.info().bytes_received as u32
     );
     let update = bench.sent();
     assert_eq!(update.len(), 1, "the window update is not delayed");
