@@ -77,7 +77,7 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_log_set_(global_level|level_pattern)")
         .allowlist_function("rte_pdump_init")
         .allowlist_function("rte_eth_dev_rx_intr_(enable|disable|ctl_q)")
-        .allowlist_function("rte_epoll_wait")
+        .allowlist_function("rte_epoll_(wait|ctl)")
         .allowlist_function("rte_cpu_get_intrinsics_support")
         .allowlist_function("rte_eth_get_monitor_addr")
         .allowlist_function("rte_power_monitor")
@@ -88,6 +88,8 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_hash_lookup_(data|bulk_data)")
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_pktmbuf_pool_create_by_ops")
+        .allowlist_type("rte_mempool_cache")
+        .allowlist_var("rte_eth_fp_ops")
         .allowlist_function("rte_ring_create")
         .allowlist_function("rte_eth_dev_(configure|start|stop|close|info_get|get_name_by_port)")
         .allowlist_function("rte_eth_dev_(get_port_by_name|socket_id|adjust_nb_rx_tx_desc)")
@@ -105,7 +107,7 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_var("RTE_ETH_RETA_GROUP_SIZE")
         .allowlist_var("RTE_EPOLL_PER_THREAD")
         .allowlist_var("RTE_VER_(YEAR|MONTH)")
-        .opaque_type("rte_(hash|mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
+        .opaque_type("rte_(eth_rxtx_callback|hash|mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
         .generate()?
         .write_to_file(out)?;
     Ok(())

@@ -2,7 +2,8 @@
  * Real functions for DPDK's static inline ones, and proof that struct mr_mbuf is struct rte_mbuf.
  *
  * Nothing is decided here. Per-burst calls cost one call more than in C; what is needed per packet
- * (lengths, offsets, flags, reference counts) is read in Rust from struct mr_mbuf without a call.
+ * (lengths, offsets, flags, reference counts) is read in Rust from struct mr_mbuf without a call, and
+ * single mbufs come from the lcore's cache and go back there without one (dpdk/src/cache.rs).
  */
 #include <stddef.h>
 
@@ -63,39 +64,17 @@ static inline struct mr_mbuf *ours(struct rte_mbuf *frame)
 }
 
 /*
- * rte_eth_rx_burst() and rte_eth_tx_burst() keep all their arguments for the packet callbacks, which
- * costs every burst a dozen pushes and pops when they are real functions. Nobody captures most of
- * the time, so that way goes out of line and the usual one is a jump into the driver. A callback that
- * comes or goes meanwhile is seen a burst later than DPDK would: its own rules allow for that.
+ * The bursts of a queue that somebody watches (a capture). All others go from Rust into the driver
+ * without a step between (dpdk/src/queue/fast.rs).
  */
-static __attribute__((noinline, cold)) uint16_t rx_burst_watched(uint16_t port, uint16_t queue,
-	struct rte_mbuf **frames, uint16_t count)
-{
-	return rte_eth_rx_burst(port, queue, frames, count);
-}
-
-static __attribute__((noinline, cold)) uint16_t tx_burst_watched(uint16_t port, uint16_t queue,
-	struct rte_mbuf **frames, uint16_t count)
-{
-	return rte_eth_tx_burst(port, queue, frames, count);
-}
-
 uint16_t mr_eth_rx_burst(uint16_t port, uint16_t queue, struct mr_mbuf **frames, uint16_t count)
 {
-	const struct rte_eth_fp_ops *ops = &rte_eth_fp_ops[port];
-
-	if (__atomic_load_n(&ops->rxq.clbk[queue], __ATOMIC_RELAXED) != NULL)
-		return rx_burst_watched(port, queue, (struct rte_mbuf **)frames, count);
-	return ops->rx_pkt_burst(ops->rxq.data[queue], (struct rte_mbuf **)frames, count);
+	return rte_eth_rx_burst(port, queue, (struct rte_mbuf **)frames, count);
 }
 
 uint16_t mr_eth_tx_burst(uint16_t port, uint16_t queue, struct mr_mbuf **frames, uint16_t count)
 {
-	const struct rte_eth_fp_ops *ops = &rte_eth_fp_ops[port];
-
-	if (__atomic_load_n(&ops->txq.clbk[queue], __ATOMIC_RELAXED) != NULL)
-		return tx_burst_watched(port, queue, (struct rte_mbuf **)frames, count);
-	return ops->tx_pkt_burst(ops->txq.data[queue], (struct rte_mbuf **)frames, count);
+	return rte_eth_tx_burst(port, queue, (struct rte_mbuf **)frames, count);
 }
 
 uint16_t mr_eth_tx_prepare(uint16_t port, uint16_t queue, struct mr_mbuf **frames, uint16_t count)
@@ -123,6 +102,12 @@ int mr_eth_link_get_nowait(uint16_t port, struct mr_link *link)
 struct mr_mbuf *mr_pktmbuf_alloc(struct rte_mempool *pool)
 {
 	return ours(rte_pktmbuf_alloc(pool));
+}
+
+/* All of them or none: 0 or a negative errno. */
+int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct mr_mbuf **frames, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, (struct rte_mbuf **)frames, count);
 }
 
 /*

@@ -7,6 +7,7 @@
 #ifndef MILLRACE_DPDK_WRAPPER_H
 #define MILLRACE_DPDK_WRAPPER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include <rte_eal.h>
@@ -95,6 +96,7 @@ int mr_eth_rx_queue_count(uint16_t port, uint16_t queue);
 
 /* Mbufs and pools. */
 struct mr_mbuf *mr_pktmbuf_alloc(struct rte_mempool *pool);
+int mr_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct mr_mbuf **frames, unsigned int count);
 struct mr_mbuf *mr_pktmbuf_alloc_view(struct rte_mempool *pool, struct mr_mbuf *of,
 	uint16_t data_off, uint16_t data_len);
 struct mr_mbuf *mr_pktmbuf_copy(const struct mr_mbuf *frame, struct rte_mempool *pool);
@@ -170,6 +172,18 @@ static const uint64_t MR_RSS_IPV6 = RTE_ETH_RSS_IPV6;
 static const uint64_t MR_RSS_NONFRAG_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
 static const uint64_t MR_RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
 static const uint64_t MR_RSS_IPV6_TCP_EX = RTE_ETH_RSS_IPV6_TCP_EX;
+
+/*
+ * Where a pool keeps its lcores' caches, and whether one may be used without DPDK's own code: not when
+ * that code also checks cookies or counts.
+ */
+static const uint32_t MR_MEMPOOL_LOCAL_CACHE_OFS = offsetof(struct rte_mempool, local_cache);
+#if defined(RTE_LIBRTE_MEMPOOL_DEBUG) || defined(RTE_LIBRTE_MEMPOOL_STATS) || \
+	defined(RTE_LIBRTE_MBUF_DEBUG)
+static const uint32_t MR_MEMPOOL_CACHES_OPEN = 0;
+#else
+static const uint32_t MR_MEMPOOL_CACHES_OPEN = 1;
+#endif
 
 /* Macros that are expressions, and numbers of more than one type. */
 static const uint32_t MR_MEMPOOL_NAME_BYTES_MAX = RTE_MEMPOOL_NAMESIZE - 1;

@@ -36,6 +36,8 @@
 //! control talks to workers through `abi` instead), hot unplug.
 #![warn(missing_debug_implementations)]
 
+mod bell;
+mod cache;
 mod clock;
 mod eal;
 mod error;
@@ -50,6 +52,7 @@ mod queue;
 mod usage;
 mod vdev;
 
+pub use bell::Bell;
 pub use clock::{Clock, cycles};
 pub use eal::{Eal, EalArgs, EalError, Iova, LogLevel, Memory, PciDevices, PlugError};
 pub use error::Errno;

@@ -32,9 +32,10 @@
 //!
 //! # Metadata of a previous life
 //!
-//! A received mbuf that leaves again carries what the receiving device wrote. Transmit flags and
-//! lengths are cleared by every [`set_span`](PacketBuf::set_span), because they describe a layout
-//! that just moved. What the receiver said (checksum verdicts, RSS hash, packet type, stripped
+//! A received mbuf that leaves again carries what the receiving device wrote. Transmit flags are
+//! cleared by every [`set_span`](PacketBuf::set_span), because they describe a layout that just
+//! moved; the lengths beside them mean nothing without a flag, and stay: they are in the second cache
+//! line, which most frames then never need. What the receiver said (checksum verdicts, RSS hash, packet type, stripped
 //! VLAN) survives trimming, since whoever strips a header still wants the verdict; it is cleared
 //! when the span grows at either end, because the frame is then no longer the one received, and by
 //! [`set_tx_offload`](PacketBuf::set_tx_offload).
@@ -47,7 +48,7 @@ use core::sync::atomic::Ordering;
 use millrace_base::{ChecksumStatus, PacketBuf, RxMeta, TxOffload, VlanId};
 use millrace_dpdk_sys as sys;
 
-use crate::prefetch;
+use crate::{cache, prefetch};
 
 /// Segments a chain may have: what the strictest common devices take, and the contract's number.
 pub const SEGMENTS_MAX: u16 = 255;
@@ -335,7 +336,6 @@ impl PacketBuf for Mbuf {
         head.pkt_len = head.pkt_len - u32::from(head.data_len) + u32::from(new_len);
         head.data_off = new_offset;
         head.data_len = new_len;
-        head.tx_offload = 0;
         if is_grown {
             forget_received(head);
         } else {
@@ -445,13 +445,15 @@ impl PacketBuf for Mbuf {
             return false;
         };
         forget_received(head);
-        head.tx_offload = 0;
         if let Some(vlan) = offload.vlan {
             head.ol_flags |= sys::MR_MBUF_F_TX_VLAN;
             head.vlan_tci = vlan.number();
         }
         let is_wanted = offload.ip_checksum || offload.tcp_checksum || offload.segment_bytes != 0;
         if !is_wanted {
+            if offload.vlan.is_some() {
+                head.tx_offload = 0;
+            }
             return true;
         }
         // A device needs the network protocol's name with any of the others.
@@ -509,7 +511,7 @@ impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the handle owned one reference to each segment, and this is the last use of it.
-        unsafe { sys::mr_pktmbuf_free(self.as_ptr()) };
+        unsafe { cache::free(self.0) };
     }
 }
 

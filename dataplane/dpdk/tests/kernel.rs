@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use millrace_base::{HEADROOM_BYTES_DEFAULT, PacketBuf};
 use millrace_dpdk::{
-    AfPacketRing, Burst, Device, Mbuf, Mempool, MempoolConfig, PortConfig, RxInterrupts, RxQueue,
-    TxOffloads, TxQueue, Vdev,
+    AfPacketRing, Bell, Burst, Device, Mbuf, Mempool, MempoolConfig, PortConfig, RxInterrupts,
+    RxQueue, TxOffloads, TxQueue, Vdev,
 };
 use support::{eal, pool, unique};
 
@@ -195,6 +195,14 @@ fn a_frame_on_a_tap_ends_a_wait_and_af_packet_has_none_to_wait_for() {
         assert!(waits < 100, "no frame in {waits} waits");
         interrupts.wait(Duration::from_millis(200));
     }
+    let bell = Bell::new().expect("a descriptor");
+    interrupts.listen_to(&bell).expect("epoll takes it");
+    bell.lie_down();
+    assert!(bell.ring(), "asleep");
+    // Frames of the kernel's own may end a wait before it.
+    let hour = Duration::from_secs(3_600);
+    assert!((0..100).any(|_| interrupts.wait(hour)));
+    drop(interrupts);
     let veth = Veth::new(1_500);
     let packet = Vdev::af_packet(&unique("net_af_packet"), &veth.0, AfPacketRing::default());
     let (_port, rx, _tx) = open(&packet, &config, pool);

@@ -105,17 +105,16 @@ impl Stream {
     /// Makes frames until the burst is full or the pool is empty; `write` fills each in.
     #[inline]
     pub fn fill(&mut self, mut write: impl FnMut(&mut Mbuf)) {
-        while self.frames.len() < self.burst_frames {
-            let Some(mut frame) = self.pool.alloc() else {
-                let missing = self.burst_frames.saturating_sub(self.frames.len());
-                self.counters.no_buffer.add_frames(missing);
-                return;
-            };
-            write(&mut frame);
-            if self.frames.try_push(frame).is_err() {
-                return;
-            }
+        let held = self.frames.len();
+        let wanted = self.burst_frames.saturating_sub(held);
+        let came = self.pool.alloc_burst(&mut self.frames, wanted);
+        if came < wanted {
+            self.counters
+                .no_buffer
+                .add_frames(wanted.saturating_sub(came));
         }
+        let fresh = self.frames.frames_mut().get_mut(held..);
+        fresh.unwrap_or_default().iter_mut().for_each(&mut write);
     }
 
     /// The frames held, in order.

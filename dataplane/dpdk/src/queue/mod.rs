@@ -3,6 +3,7 @@
 //! There is one handle per queue and it cannot be copied, so a queue is polled by one thread at a
 //! time, which is all that DPDK asks for. A queue handle keeps its port running.
 
+mod fast;
 mod macs;
 mod rx;
 mod tx;
@@ -87,6 +88,32 @@ impl Burst {
     #[inline]
     pub fn is_full(&self) -> bool {
         self.0.is_full()
+    }
+
+    /// How many more fit.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.0.capacity() - self.0.len()
+    }
+
+    /// Where the next frame would be, as C sees it; [`room`](Self::room) pointers fit there.
+    #[inline]
+    pub(crate) fn end_raw(&mut self) -> *mut *mut sys::mr_mbuf {
+        let held = self.0.len();
+        // SAFETY: `held` is inside the array, or right behind it.
+        unsafe { self.as_raw().add(held) }
+    }
+
+    /// Takes over what was written at [`end_raw`](Self::end_raw).
+    ///
+    /// # Safety
+    /// `count` owned, non-NULL chains were written there, and there was room for them.
+    #[inline]
+    pub(crate) unsafe fn grow(&mut self, count: usize) {
+        debug_assert!(count <= self.room());
+        let held = self.0.len();
+        // SAFETY: by contract.
+        unsafe { self.0.set_len(held + count) };
     }
 
     /// The array as C sees it: `Mbuf` is a transparent pointer.

@@ -8,6 +8,7 @@ use millrace_dpdk_sys as sys;
 
 use crate::error::Errno;
 use crate::port::Running;
+use crate::queue::fast::Functions;
 use crate::queue::{Burst, RX_BURST_FRAMES_MAX};
 
 /// A receive queue. One handle, one thread at a time: it is `Send` and not `Sync`.
@@ -15,15 +16,18 @@ use crate::queue::{Burst, RX_BURST_FRAMES_MAX};
 pub struct RxQueue {
     port: u16,
     queue: u16,
+    functions: Functions,
     _running: Arc<Running>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
 impl RxQueue {
     pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
+        let port = running.port();
         Self {
-            port: running.port(),
+            port,
             queue,
+            functions: Functions::of(port, queue),
             _running: running,
             _not_sync: PhantomData,
         }
@@ -42,18 +46,15 @@ impl RxQueue {
     /// once (4 or 8).
     #[inline]
     pub fn burst_up_to(&mut self, burst: &mut Burst, frames_max: usize) -> usize {
-        let held = burst.len();
-        let room = burst.0.capacity() - held;
-        let room = room.min(RX_BURST_FRAMES_MAX).min(frames_max);
-        // SAFETY: `held` is inside the array.
-        let free = unsafe { burst.as_raw().add(held) };
+        let room = burst.room().min(RX_BURST_FRAMES_MAX).min(frames_max);
+        let free = burst.end_raw();
         // SAFETY: the port runs (our `Arc`), the queue was set up, this is its only handle and we
-        // hold it mutably; `room` (at most 32) slots are free from `held` on.
-        let count = unsafe { sys::mr_eth_rx_burst(self.port, self.queue, free, room as u16) };
+        // hold it mutably; `room` (at most 32) slots are free from there on.
+        let count = unsafe { self.functions.receive(free, room as u16) };
         let count = usize::from(count);
         debug_assert!(count <= room);
         // SAFETY: the device wrote `count` owned, non-NULL chains into those slots.
-        unsafe { burst.0.set_len(held + count) };
+        unsafe { burst.grow(count) };
         count
     }
 

@@ -12,12 +12,14 @@ use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use crate::port::Running;
 use crate::queue::Burst;
+use crate::queue::fast::Functions;
 
 /// A transmit queue. One handle, one thread at a time: it is `Send` and not `Sync`.
 #[derive(Debug)]
 pub struct TxQueue {
     port: u16,
     queue: u16,
+    functions: Functions,
     /// Whether frames carry wishes that the driver must look at first.
     prepares: bool,
     /// Where flat copies come from, for a device that takes no chains.
@@ -50,6 +52,7 @@ impl TxQueue {
         Self {
             port,
             queue,
+            functions: Functions::of(port, queue),
             prepares,
             flatten_from,
             flattened: 0,
@@ -109,7 +112,7 @@ impl TxQueue {
         // none is freed twice.
         unsafe { burst.0.set_len(0) };
         // SAFETY: as in `burst`. The device takes over the first `sent` chains.
-        let sent = unsafe { sys::mr_eth_tx_burst(self.port, self.queue, frames, ready as u16) };
+        let sent = unsafe { self.functions.send(frames, ready as u16) };
         let sent = usize::from(sent);
         debug_assert!(sent <= ready);
         let left = held - sent;

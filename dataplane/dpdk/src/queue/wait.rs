@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use millrace_dpdk_sys as sys;
 
+use crate::bell::Bell;
 use crate::error::Errno;
 use crate::queue::RxQueue;
 
@@ -19,6 +20,8 @@ const QUEUES_MAX: usize = 64;
 /// The receive interrupts of some queues, for the thread that made it.
 pub struct RxInterrupts {
     queues: Vec<(u16, u16)>,
+    /// What ends a wait besides, and what EAL remembers of it: at one place as long as it does.
+    bell: Option<(Bell, Box<sys::rte_epoll_event>)>,
     /// The thread's own epoll instance hears them: it cannot move.
     _this_thread: PhantomData<*const ()>,
 }
@@ -37,6 +40,7 @@ impl RxInterrupts {
     pub fn new<'q>(queues: impl IntoIterator<Item = &'q RxQueue>) -> Result<Self, Errno> {
         let mut interrupts = Self {
             queues: Vec::new(),
+            bell: None,
             _this_thread: PhantomData,
         };
         for queue in queues.into_iter().take(QUEUES_MAX) {
@@ -61,22 +65,44 @@ impl RxInterrupts {
         Ok(interrupts)
     }
 
-    /// Sleeps until a frame comes or the time (whole milliseconds) is over. A few system calls.
-    pub fn wait(&mut self, time: Duration) {
+    /// Lets this bell end the waits, too. Once.
+    pub fn listen_to(&mut self, bell: &Bell) -> Result<(), Errno> {
+        let mut event = Box::new(sys::rte_epoll_event::default());
+        event.epdata.event = libc::EPOLLIN.cast_unsigned();
+        let place = &raw mut *event;
+        // SAFETY: the thread's own epoll instance is meant by -1; EAL keeps the pointer until the
+        // descriptor is taken out again (`drop`), and the box lives as long.
+        let status = unsafe {
+            sys::rte_epoll_ctl(
+                sys::RTE_EPOLL_PER_THREAD,
+                libc::EPOLL_CTL_ADD,
+                bell.fd(),
+                place,
+            )
+        };
+        Errno::check(status)?;
+        self.bell = Some((bell.clone(), event));
+        Ok(())
+    }
+
+    /// Sleeps until a frame comes, the bell rings or the time (whole milliseconds) is over; whether it
+    /// rang. A few system calls.
+    pub fn wait(&mut self, time: Duration) -> bool {
         let milliseconds = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         if self.arm().is_ok() {
-            let mut events = [sys::rte_epoll_event::default(); QUEUES_MAX];
+            let mut events = [sys::rte_epoll_event::default(); QUEUES_MAX + 1];
             // SAFETY: the array has room for as many events as are asked for.
             unsafe {
                 sys::rte_epoll_wait(
                     sys::RTE_EPOLL_PER_THREAD,
                     events.as_mut_ptr(),
-                    QUEUES_MAX as i32,
+                    events.len() as i32,
                     milliseconds,
                 )
             };
         }
         self.disarm();
+        self.bell.as_ref().is_some_and(|(bell, _)| bell.hush())
     }
 
     fn arm(&mut self) -> Result<(), Errno> {
@@ -96,6 +122,26 @@ impl RxInterrupts {
         for (port, queue) in &self.queues {
             // SAFETY: as above. A failure leaves the interrupt on, which costs a spurious wake-up.
             unsafe { sys::rte_eth_dev_rx_intr_disable(*port, *queue) };
+        }
+    }
+}
+
+impl Drop for RxInterrupts {
+    fn drop(&mut self) {
+        if let Some((bell, event)) = &mut self.bell {
+            let place = &raw mut **event;
+            // SAFETY: takes out what `listen_to` put in, on the same thread; nobody waits meanwhile.
+            // A failure leaves EAL with the pointer, which it uses only when the bell rings in a wait
+            // of this thread: the bell may live on, so that must not be.
+            let status = unsafe {
+                sys::rte_epoll_ctl(
+                    sys::RTE_EPOLL_PER_THREAD,
+                    libc::EPOLL_CTL_DEL,
+                    bell.fd(),
+                    place,
+                )
+            };
+            assert!(status >= 0, "epoll keeps what it was told to forget");
         }
     }
 }
