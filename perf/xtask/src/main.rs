@@ -5,6 +5,7 @@
 //! `dataplane/` or `control/` may name it.
 #![forbid(unsafe_code)]
 
+mod behaviours;
 mod bench;
 mod binaries;
 mod demo;
@@ -51,6 +52,8 @@ enum Task {
     Micro(micro::MicroArguments),
     /// Millrace on an emulated Intel card with four queues, in a QEMU guest.
     Qnic(qnic::QnicArguments),
+    /// Rows of the reference's behaviour: held by a test, not applicable, open.
+    Behaviours(behaviours::BehavioursArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
     Tidy,
     /// Check the container files without a container engine.
@@ -90,6 +93,7 @@ fn run(task: Task) -> Result<bool> {
         Task::ForwardCheck(arguments) => forward_check::run(&arguments),
         Task::Micro(arguments) => micro::run(&arguments),
         Task::Qnic(arguments) => qnic::run(&arguments),
+        Task::Behaviours(arguments) => behaviours::run(&arguments).map(|()| true),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),
         Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),
