@@ -4,11 +4,12 @@
 //! form never arrives on the wire as an IPv6 address: `wire` refuses such packets, so the two families cannot be
 //! confused.
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An IPv4 or an IPv6 address. Equality and hashing are those of 16 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// An IPv4 or an IPv6 address. Equality, order and hashing are those of 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Address([u8; 16]);
 
@@ -111,17 +112,36 @@ impl Address {
 
     /// Whether a unicast packet may carry this as its source: not unspecified, multicast, broadcast or loopback
     /// (RFC 1122 section 3.2.1.3).
+    #[inline]
     pub fn is_unicast_source(&self) -> bool {
-        !self.is_unspecified()
-            && !self.is_multicast()
-            && !self.is_broadcast()
-            && !self.is_loopback()
+        match self.as_v4() {
+            Some(bytes) => {
+                let [first, ..] = bytes;
+                bytes != [0; 4] && bytes != [255; 4] && first & 0xf0 != 0xe0 && first != 127
+            }
+            None => u128::from_be_bytes(self.0) > 1 && !self.is_multicast(),
+        }
     }
 
     /// The solicited-node multicast address of an IPv6 address (RFC 4291 section 2.7.1).
     pub const fn solicited_node(&self) -> Self {
         let [.., x, y, z] = self.0;
         Self([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z])
+    }
+}
+
+impl Ord for Address {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Two numbers: comparing sixteen bytes is a call.
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for Address {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -339,6 +359,28 @@ mod tests {
         assert!(address("255.255.255.255").is_broadcast());
         assert!(!address("127.0.0.1").is_unicast_source() && !address("::1").is_unicast_source());
         assert!(address("192.0.2.1").is_unicast_source() && address("fd00::1").is_unicast_source());
+        for (text, fits) in [
+            ("0.0.0.0", false),
+            ("0.0.0.1", true),
+            ("126.0.0.1", true),
+            ("127.9.9.9", false),
+            ("223.255.255.255", true),
+            ("239.1.1.1", false),
+            ("255.255.255.255", false),
+            ("255.255.255.254", true),
+            ("::", false),
+            ("::2", true),
+            ("fe80::1", true),
+            ("ff02::1", false),
+        ] {
+            let address = address(text);
+            assert_eq!(address.is_unicast_source(), fits, "{text}");
+            let excluded = address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_loopback();
+            assert_eq!(fits, !excluded, "{text}");
+        }
         assert!(address("fe80::1").is_link_local_v6() && !address("fd00::1").is_link_local_v6());
         assert_eq!(
             address("fd00::1:2345:6789").solicited_node(),
