@@ -63,6 +63,11 @@ pub const ROUTE_ENTRIES_MAX: usize = ROUTES_MAX + INTERFACES_MAX * INTERFACE_ADD
 // Nodes of the route table store their parent in a u16.
 const _: () = assert!(ROUTE_ENTRIES_MAX <= u16::MAX as usize);
 
+/// Destinations whose route is remembered: more than the backends that a busy lcore opens
+/// connections to at a time, and 8 KiB.
+pub const DESTINATIONS_MAX: usize = 256;
+const _: () = assert!(DESTINATIONS_MAX <= 1 << 8); // eight bits of a hash choose the place
+
 /// Listeners in one published snapshot.
 pub const LISTENERS_MAX: usize = 1024;
 

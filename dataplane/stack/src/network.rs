@@ -2,12 +2,16 @@
 //! answer cached.
 //!
 //! A connection keeps a `HopCache` and a neighbour the path to it; while no table changed, a path
-//! costs one indexed load. It does not queue anything for an unresolved neighbour: callers decide
-//! who waits.
+//! costs one indexed load. Destinations that were looked up lately are remembered too: every session
+//! goes to one of a few backends. It does not queue anything for an unresolved neighbour: callers
+//! decide who waits.
+
+use alloc::boxed::Box;
 
 use millrace_base::{Address, Instant, Key, MacAddress};
 
 use crate::interface::Interfaces;
+use crate::limits::DESTINATIONS_MAX;
 use crate::neighbor::{Neighbors, Resolution};
 use crate::path::Path;
 use crate::route::Routes;
@@ -18,7 +22,12 @@ pub(crate) struct Network {
     pub(crate) interfaces: Interfaces,
     pub(crate) routes: Routes,
     pub(crate) neighbors: Neighbors,
+    destinations: Destinations,
 }
+
+/// Destinations that were looked up lately, each at the place that its address says.
+#[derive(Debug)]
+struct Destinations(Box<[(Address, HopCache); DESTINATIONS_MAX]>);
 
 /// A next hop as a connection remembers it.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +64,39 @@ impl HopCache {
     pub(crate) const fn neighbor(&self) -> Key {
         self.neighbor
     }
+
+    /// The MTU of the route, bytes.
+    pub(crate) const fn mtu(&self) -> u16 {
+        self.mtu
+    }
+}
+
+impl Destinations {
+    fn new() -> Self {
+        let nobody = (Address::UNSPECIFIED_V6, HopCache::EMPTY);
+        Self(Box::new([nobody; DESTINATIONS_MAX]))
+    }
+
+    /// What was found for this destination when the routes were of this generation.
+    #[inline]
+    fn get(&self, remote: Address, generation: u32) -> Option<HopCache> {
+        let (address, hop) = self.0.get(place_of(remote))?;
+        (*address == remote && hop.generation == generation).then_some(*hop)
+    }
+
+    fn set(&mut self, remote: Address, hop: HopCache) {
+        if let Some(place) = self.0.get_mut(place_of(remote)) {
+            *place = (remote, hop);
+        }
+    }
+}
+
+/// Spreads destinations. Whoever makes his collide with another's costs both a search of the routes.
+#[inline]
+fn place_of(remote: Address) -> usize {
+    let bits = u128::from_be_bytes(*remote.octets());
+    let word = (bits >> 64) as u64 ^ bits as u64;
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % DESTINATIONS_MAX
 }
 
 impl Network {
@@ -63,6 +105,7 @@ impl Network {
             interfaces: Interfaces::new(),
             routes: Routes::new(),
             neighbors: Neighbors::new(neighbors_max, secret),
+            destinations: Destinations::new(),
         }
     }
 
@@ -83,42 +126,65 @@ impl Network {
         self.look_up(now, remote, cache)
     }
 
-    fn look_up(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
-        let Some(next) = self.routes.lookup(remote) else {
-            return Hop::NoRoute;
-        };
-        let Some(interface) = self.interfaces.get(next.port) else {
-            return Hop::NoRoute;
-        };
+    /// The route to `remote`, before its neighbour is asked for: what a SYN's MSS is made of.
+    /// `None` without a route.
+    #[inline]
+    pub(crate) fn route(&mut self, remote: Address) -> Option<HopCache> {
+        match self.destinations.get(remote, self.routes.generation()) {
+            Some(known) => Some(known),
+            None => self.find_route(remote),
+        }
+    }
+
+    /// The same for whom a route was found before: it still holds when no route has changed.
+    #[inline]
+    pub(crate) fn route_again(&mut self, remote: Address, found: HopCache) -> Option<HopCache> {
+        if found.generation == self.routes.generation() {
+            return Some(found);
+        }
+        self.route(remote)
+    }
+
+    fn find_route(&mut self, remote: Address) -> Option<HopCache> {
+        let next = self.routes.lookup(remote)?;
+        let interface = self.interfaces.get(next.port)?;
         let mtu = if next.mtu == 0 {
             interface.mtu
         } else {
             next.mtu.min(interface.mtu)
         };
-        let Some(neighbor) = self.neighbors.find_or_create(next.port, next.address) else {
-            return Hop::TableFull;
-        };
-        *cache = HopCache {
-            neighbor,
+        let found = HopCache {
+            // Nobody when the table is full: sending will try again.
+            neighbor: self
+                .neighbors
+                .find_or_create(next.port, next.address)
+                .unwrap_or(Key::NONE),
             generation: self.routes.generation(),
             mtu,
         };
-        match self.neighbors.resolve(neighbor, now) {
-            Some(resolution) => self.hop_to(cache, resolution),
-            None => Hop::TableFull,
-        }
+        self.destinations.set(remote, found);
+        Some(found)
     }
 
-    /// The MTU of the route to `remote`, before any neighbour is asked for: what a SYN's MSS is
-    /// made of. `None` without a route.
-    pub(crate) fn mtu(&self, remote: Address) -> Option<u16> {
-        let next = self.routes.lookup(remote)?;
-        let interface = self.interfaces.get(next.port)?;
-        Some(if next.mtu == 0 {
-            interface.mtu
-        } else {
-            next.mtu.min(interface.mtu)
-        })
+    fn look_up(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
+        // The neighbour of a route that is known may have gone; then it is looked up once more.
+        for find in [Self::route, Self::find_route] {
+            let Some(found) = find(self, remote) else {
+                return Hop::NoRoute;
+            };
+            *cache = found;
+            let generation = found.generation;
+            if let Some(path) = self.neighbors.path(found.neighbor, generation) {
+                return Hop::Ready(Path {
+                    mtu: found.mtu,
+                    ..*path
+                });
+            }
+            if let Some(resolution) = self.neighbors.resolve(found.neighbor, now) {
+                return self.hop_to(cache, resolution);
+            }
+        }
+        Hop::TableFull
     }
 
     fn hop_to(&mut self, cache: &HopCache, resolution: Resolution) -> Hop {

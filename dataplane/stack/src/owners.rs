@@ -40,10 +40,15 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// Enters the owner of a tuple that nobody owns.
-    pub(crate) fn enter(&mut self, tuple: &FlowTuple, owner: Owner) -> Result<(), TableFull> {
+    /// Enters the owner of a tuple that nobody owns; `hash` is the tuple's.
+    pub(crate) fn enter(
+        &mut self,
+        hash: FlowHash,
+        tuple: &FlowTuple,
+        owner: Owner,
+    ) -> Result<(), TableFull> {
         debug_assert!(self.owner_of(tuple).is_none(), "{tuple:?} has an owner");
-        self.flows.insert(self.flows.hash(tuple), owner)
+        self.flows.insert(hash, owner)
     }
 
     /// Gives a tuple from one owner to another. Returns whether `from` owned it.

@@ -48,14 +48,15 @@ const NO_LISTENER: u16 = u16::MAX;
 const _: () = assert!(LISTENERS_MAX <= NO_LISTENER as usize);
 
 impl Meta {
-    pub(crate) const fn new(user: u64, listener: Option<ListenerId>) -> Self {
+    /// `hop` is the way to the peer, as it was found when the handshake began.
+    pub(crate) const fn new(user: u64, listener: Option<ListenerId>, hop: HopCache) -> Self {
         Self {
             user,
             listener: match listener {
                 Some(listener) => listener.number(),
                 None => NO_LISTENER,
             },
-            hop: HopCache::EMPTY,
+            hop,
             news: Ready::NONE,
             in_backlog: listener.is_some(),
             orphan: false,

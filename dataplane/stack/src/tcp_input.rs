@@ -11,12 +11,13 @@ use crate::dispatch::{TcpFrame, admissible};
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::listener::Listener;
+use crate::network::HopCache;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{Meta, Slot};
 use crate::tcp::passive::Arrival;
 use crate::tcp::syn_cookie::COOKIE_VALID_SECS;
-use crate::tcp::syn_queue::{HalfOpen, RequestVerdict};
+use crate::tcp::syn_queue::{HalfOpen, Request, RequestVerdict};
 use crate::tcp::timewait::TimeWaitVerdict;
 use crate::tcp::{Connection, ResetSegment, Segment};
 use crate::transmit::reset_header;
@@ -28,6 +29,18 @@ pub(crate) struct Arrived<'a, B> {
     pub(crate) header: &'a TcpFrame,
     pub(crate) hash: FlowHash,
     pub(crate) frame: B,
+}
+
+/// What a passive connection begins with.
+#[derive(Clone, Copy, Debug)]
+struct Begin<'a> {
+    now: Instant,
+    half_open: &'a HalfOpen,
+    /// When the SYN-ACK left, if it left once only.
+    sent_at: Option<Instant>,
+    hop: HopCache,
+    /// Who owns the tuple until then.
+    owner: Option<Owner>,
 }
 
 impl<B: PacketBuf> Arrived<'_, B> {
@@ -107,16 +120,21 @@ impl<P: PacketPool> Stack<P> {
 
     /// Removes a half-open request from all tables.
     pub(crate) fn remove_request(&mut self, index: u32) {
-        let Some(request) = self.requests.remove(index) else {
-            return;
-        };
-        self.leave(&request.half_open.tuple, Owner::Request(index));
+        if let Some(request) = self.take_request(index) {
+            self.leave(&request.half_open.tuple, Owner::Request(index));
+        }
+    }
+
+    /// Removes a half-open request from all tables but the one of tuples.
+    fn take_request(&mut self, index: u32) -> Option<Request> {
+        let request = self.requests.remove(index)?;
         if let Some(pending) = self.listeners.pending_mut(request.half_open.listener) {
             pending.requests = pending.requests.saturating_sub(1);
             if request.timeouts == 0 {
                 pending.young = pending.young.saturating_sub(1);
             }
         }
+        Some(request)
     }
 
     /// The SYN-ACK of a request was not answered in time: send it again.
@@ -213,10 +231,9 @@ impl<P: PacketPool> Stack<P> {
         arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
-        let request = *self.requests.get(index).ok_or(DropReason::Bug)?;
-        let half_open = request.half_open;
-        let backlog_full = self.is_backlog_full(half_open.listener);
-        if backlog_full || self.is_full_for_clients() {
+        let request = self.requests.get(index).ok_or(DropReason::Bug)?;
+        let listener = request.half_open.listener;
+        if self.is_backlog_full(listener) || self.is_full_for_clients() {
             // behaviour: A10-20
             count!(self.stats.listen_overflows);
             count!(self.stats.listen_drops);
@@ -226,33 +243,49 @@ impl<P: PacketPool> Stack<P> {
             }
             return Ok(());
         }
-        self.remove_request(index);
-        self.begin_passive(&half_open, request.sent_once_at(), arrived, pool)
+        let request = self.take_request(index).ok_or(DropReason::Bug)?;
+        let hash = arrived.hash;
+        let begin = Begin {
+            now: arrived.now,
+            half_open: &request.half_open,
+            sent_at: request.sent_once_at(),
+            hop: request.hop,
+            owner: Some(Owner::Request(index)),
+        };
+        let begun = self.begin_passive(&begin, hash);
+        if begun.is_err() {
+            self.flows.remove(hash, Owner::Request(index));
+        }
+        self.on_connection_segment(begun?, arrived, pool)
     }
 
-    /// Makes a connection of an agreed handshake and feeds it the final ACK, which may carry data.
-    fn begin_passive(
-        &mut self,
-        half_open: &HalfOpen,
-        sent_at: Option<Instant>,
-        arrived: Arrived<'_, P::Buf>,
-        pool: &mut P,
-    ) -> Result<(), DropReason> {
-        let now = arrived.now;
+    /// Makes a connection of an agreed handshake; feed it the final ACK next. `hash` is the tuple's.
+    fn begin_passive(&mut self, begin: &Begin<'_>, hash: FlowHash) -> Result<u32, DropReason> {
+        let Begin {
+            now,
+            half_open,
+            sent_at,
+            hop,
+            owner: before,
+        } = *begin;
         let remote = half_open.tuple.remote.address;
-        let mtu = self.network.mtu(remote).ok_or(DropReason::NoRouteBack)?;
-        let handshake = half_open.handshake(mtu, sent_at, &self.tunables);
-        let connection = Connection::accept(&handshake, &self.tunables, now);
+        let hop = self.network.route_again(remote, hop);
+        let hop = hop.ok_or(DropReason::NoRouteBack)?;
+        let handshake = half_open.handshake(hop.mtu(), sent_at, &self.tunables);
         let slot = Slot {
-            connection,
-            meta: Meta::new(0, Some(half_open.listener)),
+            connection: Connection::accept(&handshake, &self.tunables, now),
+            meta: Meta::new(0, Some(half_open.listener), hop),
         };
         let key = self
             .connections
             .insert(slot)
             .map_err(|_full| DropReason::ConnectionTableFull)?;
         let owner = Owner::Connection(key.index());
-        if self.enter(&half_open.tuple, owner).is_err() {
+        let entered = match before {
+            Some(request) => self.flows.replace(hash, request, owner),
+            None => self.enter(hash, &half_open.tuple, owner).is_ok(),
+        };
+        if !entered {
             self.connections.remove(key);
             return Err(DropReason::ConnectionTableFull);
         }
@@ -260,7 +293,7 @@ impl<P: PacketPool> Stack<P> {
         if let Some(pending) = self.listeners.pending_mut(half_open.listener) {
             pending.accepted = pending.accepted.saturating_add(1);
         }
-        self.on_connection_segment(key.index(), arrived, pool)
+        Ok(key.index())
     }
 
     fn on_time_wait_segment(
@@ -350,15 +383,13 @@ impl<P: PacketPool> Stack<P> {
         }
         let tuple = arrived.header.tuple;
         // behaviour: LSN-15
-        let mtu = self
-            .network
-            .mtu(tuple.remote.address)
-            .ok_or(DropReason::NoRouteBack)?;
+        let route = self.network.route(tuple.remote.address);
+        let hop = route.ok_or(DropReason::NoRouteBack)?;
         let arrival = Arrival {
             now,
             tuple,
             listener: listener.id,
-            mtu,
+            mtu: hop.mtu(),
         };
         let segment = arrived.bare_segment();
         let half_open =
@@ -374,9 +405,10 @@ impl<P: PacketPool> Stack<P> {
             self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
             return Ok(());
         }
-        let index = self.requests.insert(now, half_open, &self.tunables);
+        let index = self.requests.insert(now, half_open, hop, &self.tunables);
         let index = index.ok_or(DropReason::SynQueueFull)?;
-        if self.enter(&tuple, Owner::Request(index)).is_err() {
+        let entered = self.enter(arrived.hash, &tuple, Owner::Request(index));
+        if entered.is_err() {
             self.requests.remove(index);
             count!(self.stats.tcp_req_q_full_drop);
             return Err(DropReason::SynQueueFull);
@@ -405,15 +437,13 @@ impl<P: PacketPool> Stack<P> {
             return self.refuse(arrived, pool);
         }
         let tuple = header.tuple;
-        let mtu = self
-            .network
-            .mtu(tuple.remote.address)
-            .ok_or(DropReason::NoRouteBack)?;
+        let route = self.network.route(tuple.remote.address);
+        let hop = route.ok_or(DropReason::NoRouteBack)?;
         let arrival = Arrival {
             now,
             tuple,
             listener: listener.id,
-            mtu,
+            mtu: hop.mtu(),
         };
         let segment = arrived.bare_segment();
         let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, &self.tunables);
@@ -428,7 +458,15 @@ impl<P: PacketPool> Stack<P> {
             return Err(DropReason::AcceptQueueFull);
         }
         count!(self.stats.syncookies_recv);
-        self.begin_passive(&half_open, None, arrived, pool)
+        let begin = Begin {
+            now,
+            half_open: &half_open,
+            sent_at: None,
+            hop,
+            owner: None,
+        };
+        let begun = self.begin_passive(&begin, arrived.hash)?;
+        self.on_connection_segment(begun, arrived, pool)
     }
 
     /// Answers a segment that belongs to nobody with a RST, unless it is one.

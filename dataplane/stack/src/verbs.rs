@@ -94,18 +94,18 @@ impl<P: PacketPool> Stack<P> {
         {
             return Err(ConnectError::BadAddress);
         }
-        let mtu = self
-            .network
-            .mtu(remote.address)
-            .ok_or(ConnectError::NoRoute)?;
+        let route = self.network.route(remote.address);
+        let hop = route.ok_or(ConnectError::NoRoute)?;
+        let origin = self.secrets.origin(&tuple, now);
         let open = Open {
             tuple,
-            iss: self.secrets.isn(&tuple, now),
-            ts_offset: self.secrets.timestamp_offset(&tuple),
-            mtu,
+            iss: origin.isn,
+            ts_offset: origin.ts_offset,
+            mtu: hop.mtu(),
             options: ConnectionOptions::default(),
         };
-        let record = match self.owner_of(&tuple) {
+        let hash = self.flows.hash(&tuple);
+        let record = match self.find_owner(hash, &tuple) {
             Some(Owner::TimeWait(index)) => Some(index),
             Some(Owner::Connection(_) | Owner::Request(_)) => {
                 return Err(ConnectError::AddressInUse);
@@ -120,7 +120,7 @@ impl<P: PacketPool> Stack<P> {
         let connection = Connection::connect(&open, inherited, &self.tunables, now);
         let slot = Slot {
             connection,
-            meta: Meta::new(user, None),
+            meta: Meta::new(user, None, hop),
         };
         let key = self
             .connections
@@ -133,7 +133,7 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.tw_recycled);
         }
         let owner = Owner::Connection(key.index());
-        if self.enter(&tuple, owner).is_err() {
+        if self.enter(hash, &tuple, owner).is_err() {
             self.connections.remove(key);
             return Err(ConnectError::TableFull);
         }
@@ -164,7 +164,7 @@ impl<P: PacketPool> Stack<P> {
         let Some((source, sink)) = connections.get_two_mut(from.key(), to.key()) else {
             return Spliced::default();
         };
-        if source.meta.orphan || sink.meta.orphan {
+        if source.meta.orphan || sink.meta.orphan || source.connection.offers_nothing() {
             return Spliced::default();
         }
         let mut no_pool = Self::no_pool();
@@ -268,21 +268,8 @@ impl<P: PacketPool> Stack<P> {
     /// ended, news for the application, its timer, and its place in the line of those that may
     /// send.
     pub(crate) fn settle(&mut self, now: Instant, key: Key, disposition: Disposition) {
-        let Some(slot) = self.connections.get(key) else {
-            return;
-        };
-        let tuple = *slot.connection.tuple();
-        match disposition {
-            Disposition::Continue => {}
-            Disposition::Reset(reset) => self.owe_reset(tuple, reset),
-            Disposition::TimeWait(record) => self.enter_time_wait(now, key, record),
-            Disposition::Closed(reason, reset) => {
-                if let Some(reset) = reset {
-                    self.owe_reset(tuple, reset);
-                }
-                self.leave_tuple(key, &tuple);
-                self.end(key, reason == CloseReason::Finished);
-            }
+        if disposition != Disposition::Continue {
+            self.conclude(now, key, &disposition);
         }
         let Some(slot) = self.connections.get_mut(key) else {
             return;
@@ -317,6 +304,26 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// What a verb or a segment has ended, or owes a reset for.
+    fn conclude(&mut self, now: Instant, key: Key, disposition: &Disposition) {
+        let Some(slot) = self.connections.get(key) else {
+            return;
+        };
+        let tuple = *slot.connection.tuple();
+        match disposition {
+            Disposition::Continue => {}
+            Disposition::Reset(reset) => self.owe_reset(tuple, *reset),
+            Disposition::TimeWait(record) => self.enter_time_wait(now, key, record),
+            Disposition::Closed(reason, reset) => {
+                if let Some(reset) = reset {
+                    self.owe_reset(tuple, *reset);
+                }
+                self.leave_tuple(key, &tuple);
+                self.end(key, *reason == CloseReason::Finished);
+            }
+        }
+    }
+
     /// The connection had something to send and got no buffer: it comes back when others may have
     /// returned theirs.
     pub(crate) fn retry_output_later(&mut self, now: Instant, key: Key) {
@@ -324,7 +331,7 @@ impl<P: PacketPool> Stack<P> {
         self.timers.arm(key.index(), now.after(retry));
     }
 
-    fn enter_time_wait(&mut self, now: Instant, key: Key, record: TimeWaitRecord) {
+    fn enter_time_wait(&mut self, now: Instant, key: Key, record: &TimeWaitRecord) {
         let tuple = record.tuple;
         // behaviour: A26-6. The oldest record makes room; Linux refuses the new one.
         if self.time_waits.is_full()
@@ -334,7 +341,7 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.tcp_time_wait_overflow);
         }
         let opened = self.is_opened(key);
-        match self.time_waits.insert(now, record, opened, &self.tunables) {
+        match self.time_waits.insert(now, *record, opened, &self.tunables) {
             Some(index) => {
                 let connection = Owner::Connection(key.index());
                 self.hand_over(&tuple, connection, Owner::TimeWait(index));

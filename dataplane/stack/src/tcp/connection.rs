@@ -444,6 +444,12 @@ impl Connection {
         peer_closed && self.receive.is_empty()
     }
 
+    /// Whether there is nothing to be spliced: neither data nor the end of them.
+    #[inline]
+    pub(crate) fn offers_nothing(&self) -> bool {
+        self.receive.is_empty() && !self.is_at_end()
+    }
+
     /// Whether a quoted sequence number (of an ICMP error) is of something in flight (RFC 5927
     /// section 4.1).
     #[inline]

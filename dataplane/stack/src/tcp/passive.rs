@@ -43,10 +43,11 @@ impl HalfOpen {
             mtu,
         } = *arrival;
         let options = &segment.options;
+        let origin = secrets.origin(&tuple, now);
         Self {
             tuple,
             listener,
-            iss: iss.unwrap_or_else(|| secrets.isn(&tuple, now)),
+            iss: iss.unwrap_or(origin.isn),
             irs: segment.seq,
             peer_mss: options.mss.unwrap_or(default_mss(&tuple)),
             own_mss: announced_mss(&tuple, mtu),
@@ -56,7 +57,7 @@ impl HalfOpen {
                 .timestamps
                 .filter(|_| tunables.tcp_timestamps)
                 .map(|stamps| stamps.value),
-            ts_offset: secrets.timestamp_offset(&tuple),
+            ts_offset: origin.ts_offset,
         }
     }
 

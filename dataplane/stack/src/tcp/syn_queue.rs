@@ -14,6 +14,7 @@ use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 use super::config::TcpTunables;
 use super::segment::Segment;
 use crate::limits::INVALID_RATELIMIT_MS;
+use crate::network::HopCache;
 use crate::wheel::Wheel;
 
 /// What a SYN said and what we answered.
@@ -44,6 +45,8 @@ pub(crate) struct HalfOpen {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) half_open: HalfOpen,
+    /// The way back, as it was found for the SYN.
+    pub(crate) hop: HopCache,
     /// When the first SYN-ACK left, for the first RTT sample.
     pub(crate) sent_at: Instant,
     /// When `ts_recent` was taken.
@@ -117,11 +120,13 @@ impl SynQueue {
         &mut self,
         now: Instant,
         half_open: HalfOpen,
+        hop: HopCache,
         tunables: &TcpTunables,
     ) -> Option<u32> {
         let deadline = now.after(timeout(tunables, 0));
         let request = Request {
             half_open,
+            hop,
             sent_at: now,
             recent_at: now,
             retransmissions: 0,
@@ -396,9 +401,10 @@ mod tests {
         let tunables = TcpTunables::default();
         let mut queue = SynQueue::new(1);
         let index = queue
-            .insert(Instant::ZERO, half_open(), &tunables)
+            .insert(Instant::ZERO, half_open(), HopCache::EMPTY, &tunables)
             .expect("room");
-        assert_eq!(queue.insert(Instant::ZERO, half_open(), &tunables), None);
+        let second = queue.insert(Instant::ZERO, half_open(), HopCache::EMPTY, &tunables);
+        assert_eq!(second, None);
         (queue, index, tunables)
     }
 
