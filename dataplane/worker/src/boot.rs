@@ -3,6 +3,7 @@
 //! EAL, packet memory, ports, the shared region, one stack and balancer per lcore: everything that will ever be allocated
 //! is allocated here. What each failure means is in its error's words; all of them end the process with exit code 1.
 
+use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,37 +11,32 @@ use anyhow::{Context, Result, anyhow, bail};
 use arrayvec::ArrayVec;
 use millrace_abi::limits::{LCORES_MAX, PORTS_MAX};
 use millrace_abi::plan::{self, LcoreSizes};
-use millrace_abi::{LcoreInfo, LcoreState, Name, PortInfo, Region, RegionConfig};
+use millrace_abi::{LcoreInfo, LcoreState, PortInfo, Region, RegionConfig};
 use millrace_base::rss::RssMap;
 use millrace_base::{Instant, LcoreIndex, PortId};
 use millrace_dpdk::{
     Burst, Clock, Eal, EalArgs, Effective, Lcore as EalLcore, LcoreCpu, LogLevel, MbufPool,
-    Memory as EalMemory, Mempool, MempoolConfig, PciDevices, Port, PortConfig, RxQueue, TxOffloads,
-    TxQueue, Vdev,
+    Memory as EalMemory, PciDevices, Port, RxQueue, Vdev,
 };
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{Offloads, Stack, StackConfig, TcpTunables};
 use tracing::{info, warn};
 
 use crate::account::Stopwatch;
-use crate::args::{Args, Idle, Memory, MemoryKind, PortSpec};
+use crate::args::{Args, Memory, MemoryKind, PortSpec};
+use crate::bells::Bells;
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
-use crate::memory;
 use crate::poll::Lcore;
-use crate::rss;
+use crate::pools::Pools;
+use crate::ports::{self, StartedPort, offloads_of};
 use crate::shutdown::Control;
 use crate::steer::Steer;
-use crate::tag;
 use crate::tx::TxPort;
+use crate::{memory, rss};
 
-/// Free mbufs that each lcore keeps at hand.
-const MBUF_CACHE: u32 = 256;
-/// The largest frame that a TSO device is handed, bytes. Beyond 64 KiB the IP length field ends.
-const TSO_BYTES_MAX: u32 = 61_440;
 /// Next hops an lcore can know.
 const NEIGHBORS_MAX: usize = 4_096;
-const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 /// Health probes one lcore can have under way.
 const PROBES_MAX: usize = 512;
 
@@ -48,7 +44,7 @@ const PROBES_MAX: usize = 512;
 pub struct Dataplane {
     /// The proof that EAL runs.
     pub eal: Eal,
-    /// Where frames are received into.
+    /// Where the first lcore's frames come from; on a machine with one NUMA node, everybody's.
     pub pool: MbufPool,
     /// The ports, for statistics and link state.
     pub ports: Vec<Port>,
@@ -56,16 +52,6 @@ pub struct Dataplane {
     pub lcores: Vec<(EalLcore, Lcore)>,
     /// The shared region.
     pub region: Region,
-}
-
-struct StartedPort {
-    port: Port,
-    rx: Vec<RxQueue>,
-    tx: Vec<TxQueue>,
-    info: PortInfo,
-    offloads: Offloads,
-    /// Whether the card is trusted to deliver to the owner of a flow.
-    is_trusted: bool,
 }
 
 /// Does everything up to, and not including, the first packet.
@@ -95,21 +81,18 @@ pub fn assemble(
     control: &Control,
     offloads: impl Fn(&Effective) -> Offloads,
 ) -> Result<Dataplane> {
-    let pool = create_pool(&eal, args)?;
     let plan = rss::Plan::new(&eal, args)?;
-    let mut ports = Vec::with_capacity(args.ports.len());
-    for spec in &args.ports {
-        ports.push(start_port(&eal, spec, &plan, args, pool, &offloads)?);
-    }
+    let pools = Pools::create(&eal, args)?;
+    let mut ports = ports::start(&eal, args, &plan, &pools, offloads)?;
     let region = create_region(&eal, args, &ports)?;
-    let mut lcores = create_lcores(&eal, args, control, pool, &mut ports, &region, &plan.map)?;
+    let mut lcores = create_lcores(&eal, args, control, &pools, &mut ports, &region, &plan.map)?;
     if let Some((_, first)) = lcores.first_mut() {
         memory::report_tables(&mut first.counters);
     }
     let ports = ports.into_iter().map(|started| started.port).collect();
     Ok(Dataplane {
         eal,
-        pool,
+        pool: pools.of_lcore(0)?,
         ports,
         lcores,
         region,
@@ -176,111 +159,6 @@ fn choose_memory(args: &Args) -> EalMemory {
     }
 }
 
-fn create_pool(eal: &Eal, args: &Args) -> Result<MbufPool> {
-    let config = MempoolConfig {
-        name: "frames",
-        count: args.mbufs,
-        data_room_bytes: args.mbuf_bytes,
-        cache: MBUF_CACHE,
-        socket: None,
-    };
-    let reserved = plan::RESERVED_FRAMES.saturating_mul(args.lcores.len() as u64);
-    let reserved = u32::try_from(reserved).context("reserved packet buffers")?;
-    let reserve = MempoolConfig {
-        name: "reserve",
-        count: reserved,
-        data_room_bytes: plan::RESERVED_BYTES,
-        cache: 0,
-        socket: None,
-    };
-    let reserve = Mempool::new(eal, &reserve).context("reserved packet buffers")?;
-    let views = u32::try_from(plan::views(args.mbufs.into())).context("packet views")?;
-    MbufPool::create(eal, &config, views)
-        .map(|pool| pool.with_reserve(reserve))
-        .context("packet buffers")
-}
-
-fn start_port(
-    eal: &Eal,
-    spec: &PortSpec,
-    plan: &rss::Plan,
-    args: &Args,
-    mut pool: MbufPool,
-    offloads: impl Fn(&Effective) -> Offloads,
-) -> Result<StartedPort> {
-    let queues = args.lcores.len() as u16;
-    let config = PortConfig {
-        rx_queues: queues,
-        tx_queues: queues,
-        mtu: Some(spec.mtu),
-        rx_interrupts: args.idle == Idle::Interrupt,
-        ..tag::wishes(spec.vlan)
-    };
-    let rss::Started {
-        port,
-        rx,
-        tx,
-        proof,
-        is_trusted,
-    } = plan
-        .start(eal, spec.device_name(), &config, &mut pool)
-        .with_context(|| format!("port {} with {queues} queues", spec.name))?;
-    info!(port = spec.name, "\n{}", port.effective());
-    let mac = spec.mac.unwrap_or_else(|| port.mac());
-    let offloads = Offloads {
-        vlan: spec.vlan,
-        ..offloads(port.effective())
-    };
-    let info = PortInfo {
-        name: Name::new(&spec.name),
-        driver: Name::new(&port.effective().offered.driver),
-        mac: *mac.octets(),
-        mtu: usable_mtu(spec, port.effective()),
-        queues,
-        rss_proof: proof as u8,
-        ..PortInfo::default()
-    };
-    Ok(StartedPort {
-        port,
-        rx,
-        tx,
-        info,
-        offloads,
-        is_trusted,
-    })
-}
-
-/// The MTU the stack works with: what was asked for, less what the device's segmentation needs.
-fn usable_mtu(spec: &PortSpec, effective: &Effective) -> u16 {
-    let limit = effective
-        .segmented_frame_bytes_max()
-        .map(|frame| frame.saturating_sub(ETHERNET_HEADER_BYTES))
-        .map(|packet| packet.saturating_sub(tag::bytes_in_frame(spec.vlan)));
-    limit.map_or(spec.mtu, |limit| limit.min(spec.mtu))
-}
-
-/// What is in force on the device, as the stack wants to know it.
-pub fn offloads_of(effective: &Effective) -> Offloads {
-    let has = |offload: TxOffloads| effective.tx_offloads.contains(offload);
-    let segments_max = if effective.sends_chains() {
-        effective.offered.tx_segments_max
-    } else {
-        1
-    };
-    // A large frame is a chain, and its pieces need their checksums from the device too.
-    let tso = has(TxOffloads::TCP_TSO) && has(TxOffloads::TCP_CKSUM) && segments_max > 1;
-    Offloads {
-        ip_checksum: has(TxOffloads::IPV4_CKSUM),
-        tcp_checksum: has(TxOffloads::TCP_CKSUM),
-        tso,
-        tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
-        segments_max,
-        // What the operator wants, not what the device offers: the caller fills it in.
-        vlan: None,
-        vlan_insert: has(TxOffloads::VLAN_INSERT),
-    }
-}
-
 fn create_region(eal: &Eal, args: &Args, ports: &[StartedPort]) -> Result<Region> {
     let tsc_hz = Clock::new(eal).hertz();
     let lcores: Vec<LcoreInfo> = eal
@@ -314,7 +192,7 @@ fn create_lcores(
     eal: &Eal,
     args: &Args,
     control: &Control,
-    pool: MbufPool,
+    pools: &Pools,
     ports: &mut [StartedPort],
     region: &Region,
     map: &Arc<RssMap>,
@@ -326,49 +204,38 @@ fn create_lcores(
     }
     let offloads: ArrayVec<Offloads, PORTS_MAX> =
         ports.iter().map(|started| started.offloads).collect();
-    let mut queues: Vec<_> = ports
-        .iter_mut()
-        .map(|started| {
-            (
-                std::mem::take(&mut started.rx).into_iter(),
-                std::mem::take(&mut started.tx).into_iter(),
-            )
-        })
-        .collect();
-    let mut lcores = Vec::with_capacity(count);
-    let mut tables = create_tables(eal, args, map)?.into_iter();
-    let sizes = sizes(args);
-    let watermarks = memory::watermarks(pool.bufs().available(), count);
     let trusted = ports.iter().rev().fold(0u16, |bits, started| {
         (bits << 1) | u16::from(started.is_trusted)
     });
+    let seats = deal_queues(ports, count)?;
+    let tables = create_tables(eal, args, map)?;
     let steers = Steer::all(count as u16, map, trusted);
-    for ((number, steer), eal_lcore) in (0u16..).zip(steers).zip(eal.worker_lcores()) {
+    let bells = Bells::new(args.idle, count).context("a bell for each lcore")?;
+    let mut lcores = Vec::with_capacity(count);
+    let parts = seats.into_iter().zip(tables).zip(steers);
+    for ((number, eal_lcore), ((queues, tables), steer)) in
+        (0u16..).zip(eal.worker_lcores()).zip(parts)
+    {
         let index = LcoreIndex::new(number);
-        let (mut rx, mut tx) = (ArrayVec::new(), ArrayVec::new());
-        for (port, (rx_queues, tx_queues)) in (0u16..).zip(&mut queues) {
-            let missing = || anyhow!("port {port} has no queue for lcore {number}");
-            rx.push((PortId::new(port), rx_queues.next().ok_or_else(missing)?));
-            tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
-        }
-        let (mut stack, balancer) = tables.next().context("one set of tables for each lcore")?;
-        stack.reserve_connections(sizes.connections_reserved as usize);
+        let (mut stack, balancer) = tables;
+        stack.reserve_connections(sizes(args).connections_reserved as usize);
         let lcore = Lcore {
             index,
-            watermarks,
+            stock: pools.stock_of(index.index())?,
             clock,
-            pool,
+            pool: pools.of_lcore(index.index())?,
             stack,
             balancer,
-            rx,
-            tx,
+            rx: queues.rx,
+            tx: queues.tx,
             offloads: offloads.clone(),
             shared: region
                 .lcore(index)
                 .context("the region's end for this lcore")?,
             steer,
             untold: None,
-            idler: Idler::new(args.idle),
+            idler: Idler::new(args.idle, bells.of(index)),
+            bells: bells.clone(),
             control: control.clone(),
             counters: Counters::default(),
             state: LcoreState::default(),
@@ -382,6 +249,34 @@ fn create_lcores(
         lcores.push((eal_lcore, lcore));
     }
     Ok(lcores)
+}
+
+/// The queues of one lcore, one pair of each port.
+struct Seat {
+    rx: ArrayVec<(PortId, RxQueue), PORTS_MAX>,
+    tx: ArrayVec<TxPort, PORTS_MAX>,
+}
+
+/// Takes the queues from the ports and gives each lcore its own.
+fn deal_queues(ports: &mut [StartedPort], lcores: usize) -> Result<Vec<Seat>> {
+    let mut queues: Vec<_> = ports
+        .iter_mut()
+        .map(|started| {
+            let (rx, tx) = (&mut started.rx, &mut started.tx);
+            (take(rx).into_iter(), take(tx).into_iter())
+        })
+        .collect();
+    let mut seats = Vec::with_capacity(lcores);
+    for lcore in 0..lcores {
+        let (mut rx, mut tx) = (ArrayVec::new(), ArrayVec::new());
+        for (port, (rx_queues, tx_queues)) in (0u16..).zip(&mut queues) {
+            let missing = || anyhow!("port {port} has no queue for lcore {lcore}");
+            rx.push((PortId::new(port), rx_queues.next().ok_or_else(missing)?));
+            tx.push(TxPort::new(tx_queues.next().ok_or_else(missing)?));
+        }
+        seats.push(Seat { rx, tx });
+    }
+    Ok(seats)
 }
 
 /// The tables of every lcore, each taken by the lcore's own thread: the pages lie on the NUMA node of the CPU that

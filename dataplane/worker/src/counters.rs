@@ -50,6 +50,8 @@ worker_counters! {
     tx_frames_flattened = "millrace_tx_frames_flattened_total",
     /// Frames handed to the lcore that owns their flow.
     frames_steered = "millrace_frames_steered_total",
+    /// Sleeping lcores that were woken because frames were handed to them.
+    lcores_woken = "millrace_lcores_woken_total",
     /// Frames dropped because the queue of the lcore that owns their flow was full.
     frames_steer_dropped = "millrace_frames_steer_dropped_total",
     /// Segments that a trusted card delivered to a lcore that does not own them, or hashed otherwise than predicted.

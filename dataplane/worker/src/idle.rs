@@ -3,13 +3,14 @@
 //! Latency and power pull in opposite directions, and on a machine that shares its CPUs with the peers a polling lcore
 //! starves them. Every policy but polling therefore backs off in steps: it polls on for a while, so that a busy lcore
 //! never waits between two bursts, and the step back is one poll that finds work. A wait is bounded, because only a frame
-//! can end it early: timers, frames that other lcores hand over and control's rings are looked at when it is over.
+//! can end it early, from a device or from another lcore (`bells.rs`): timers and control's rings are looked at when it is
+//! over.
 
 use std::time::Duration;
 
 use millrace_abi::IdleMode;
 use millrace_base::{Nanos, PortId};
-use millrace_dpdk::{RxInterrupts, RxMonitor, RxQueue, cycles};
+use millrace_dpdk::{Bell, RxInterrupts, RxMonitor, RxQueue, cycles};
 use tracing::info;
 
 use crate::args::Idle;
@@ -20,7 +21,7 @@ const SPINS_MAX: u32 = 128;
 const YIELDS_MAX: u32 = SPINS_MAX + 32;
 /// How long one sleep lasts. The kernel adds its timer slack (50 µs by default); a retransmission timer is 200 ms.
 const NAP: Duration = Duration::from_micros(50);
-/// How long a sleep that a device may end lasts: what a frame from another lcore or a command of control may have to wait.
+/// How long a sleep that a device may end lasts: what a command of control may have to wait.
 const INTERRUPT_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Cycles that the CPU may watch a ring: about 20 µs, less than a nap because it costs no system call.
 const MONITOR_CYCLES: u64 = 50_000;
@@ -32,6 +33,8 @@ const PAUSE_DOUBLINGS_MAX: u32 = 6;
 #[derive(Debug)]
 pub(crate) struct Idler {
     asked: Idle,
+    /// What other lcores ring when they have something for a sleeper.
+    bell: Option<Bell>,
     empty_polls: u32,
     sleeps: u64,
 }
@@ -48,9 +51,10 @@ pub(crate) enum Wait {
 
 impl Idler {
     /// An idler with this policy that has not been idle yet.
-    pub(crate) fn new(asked: Idle) -> Self {
+    pub(crate) fn new(asked: Idle, bell: Option<Bell>) -> Self {
         Self {
             asked,
+            bell,
             empty_polls: 0,
             sleeps: 0,
         }
@@ -69,7 +73,13 @@ impl Idler {
             },
             Idle::Interrupt => {
                 let all = queues.iter().map(|(_, queue)| queue);
-                RxInterrupts::new(all).map_or(Wait::Sleep, Wait::Interrupt)
+                let interrupts = RxInterrupts::new(all).and_then(|mut interrupts| {
+                    if let Some(bell) = &self.bell {
+                        interrupts.listen_to(bell)?;
+                    }
+                    Ok(interrupts)
+                });
+                interrupts.map_or(Wait::Sleep, Wait::Interrupt)
             }
         };
         let (asked, in_force) = (self.asked_mode().word(), wait.mode().word());
@@ -90,9 +100,15 @@ impl Idler {
         self.empty_polls = 0;
     }
 
-    /// Says that the last turn found nothing, and waits. `due_in` is when the next timer is.
+    /// Says that the last turn found nothing, and waits. `due_in` is when the next timer is; `is_empty` is asked whether no
+    /// other lcore has left anything, when it is certain that one who does so from then on rings.
     #[inline]
-    pub(crate) fn on_empty(&mut self, wait: &mut Wait, due_in: Nanos) {
+    pub(crate) fn on_empty(
+        &mut self,
+        wait: &mut Wait,
+        due_in: Nanos,
+        is_empty: impl FnOnce() -> bool,
+    ) {
         if matches!(wait, Wait::Poll) {
             return;
         }
@@ -109,13 +125,28 @@ impl Idler {
             Wait::Interrupt(interrupts)
                 if due_in.as_nanos() > INTERRUPT_WAIT_MAX.as_nanos() as u64 =>
             {
-                self.sleeps = self.sleeps.wrapping_add(1);
-                interrupts.wait(INTERRUPT_WAIT_MAX);
+                self.sleep(is_empty, |_| _ = interrupts.wait(INTERRUPT_WAIT_MAX));
             }
-            Wait::Interrupt(_) | Wait::Sleep => {
+            Wait::Interrupt(_) | Wait::Sleep => self.sleep(is_empty, |bell| match bell {
+                // Whether it rang or the time was over: the next turn looks at everything.
+                Some(bell) => _ = bell.wait(NAP),
+                None => std::thread::sleep(NAP),
+            }),
+        }
+    }
+
+    /// Sleeps, unless something was left for this lcore before it was known to sleep.
+    fn sleep(&mut self, is_empty: impl FnOnce() -> bool, sleep: impl FnOnce(Option<&Bell>)) {
+        if let Some(bell) = &self.bell {
+            bell.lie_down();
+            if is_empty() {
                 self.sleeps = self.sleeps.wrapping_add(1);
-                std::thread::sleep(NAP);
+                sleep(Some(bell));
             }
+            bell.get_up();
+        } else {
+            self.sleeps = self.sleeps.wrapping_add(1);
+            sleep(None);
         }
     }
 
@@ -169,9 +200,9 @@ mod tests {
 
     #[test]
     fn work_resets_the_back_off() {
-        let mut idler = Idler::new(Idle::Sleep);
+        let mut idler = Idler::new(Idle::Sleep, None);
         for _ in 0..=SPINS_MAX {
-            idler.on_empty(&mut Wait::Sleep, Nanos::ZERO);
+            idler.on_empty(&mut Wait::Sleep, Nanos::ZERO, || true);
         }
         assert!(idler.is_quiet());
         idler.on_work();
@@ -185,12 +216,29 @@ mod tests {
             (Idle::Pause, Wait::Pause, 0),
             (Idle::Sleep, Wait::Sleep, 10),
         ] {
-            let mut idler = Idler::new(asked);
+            let mut idler = Idler::new(asked, None);
             for _ in 0..YIELDS_MAX + 10 {
-                idler.on_empty(&mut wait, Nanos::ZERO);
+                idler.on_empty(&mut wait, Nanos::ZERO, || true);
             }
             assert_eq!(idler.sleeps(), slept, "{asked:?}");
             assert_eq!(idler.asked_mode(), wait.mode());
         }
+    }
+
+    // A frame that another lcore hands over between the last look at the queue and the sleep would wait for its end.
+    #[test]
+    fn what_is_left_while_lying_down_is_found_instead_of_slept_over() {
+        let bell = Bell::new().expect("a descriptor");
+        let mut idler = Idler::new(Idle::Sleep, Some(bell.clone()));
+        let mut asked = 0;
+        for _ in 0..YIELDS_MAX + 3 {
+            idler.on_empty(&mut Wait::Sleep, Nanos::ZERO, || {
+                asked += 1;
+                assert!(bell.ring(), "whoever fills the queue now sees a sleeper");
+                false
+            });
+        }
+        assert_eq!((asked, idler.sleeps()), (3, 0));
+        assert!(!bell.ring(), "awake between two sleeps");
     }
 }

@@ -18,6 +18,7 @@
 
 mod account;
 mod args;
+mod bells;
 mod boot;
 mod counters;
 mod housekeeping;
@@ -25,6 +26,8 @@ mod idle;
 mod memory;
 mod owner;
 mod poll;
+mod pools;
+mod ports;
 mod rss;
 mod selftest;
 mod shutdown;
@@ -34,10 +37,11 @@ mod tag;
 mod tx;
 
 pub use args::{Args, Idle, LogFormat, Memory, MemoryKind, PortSpec};
-pub use boot::{Dataplane, assemble, boot, offloads_of};
+pub use boot::{Dataplane, assemble, boot};
 pub use counters::Counters;
 pub use housekeeping::until_shutdown;
 pub use poll::Lcore;
+pub use ports::offloads_of;
 pub use rss::RssMode;
 pub use selftest::{Findings, Subject, run as prove_rss};
 pub use shutdown::{Control, Phase, Signals};

@@ -7,14 +7,16 @@
 use arrayvec::ArrayVec;
 use millrace_abi::limits::PORTS_MAX;
 use millrace_abi::{Event, LcoreHandle, LcorePhase, LcoreState, Stage, burst_bucket, heap};
-use millrace_base::{Instant, LcoreIndex, Nanos, PacketPool, PortId};
+use millrace_base::{Instant, LcoreIndex, Nanos, PortId};
 use millrace_dpdk::{Burst, Clock, LcoreUsage, Mbuf, MbufPool, RxQueue, cycles};
 use millrace_lb::Balancer;
-use millrace_stack::{Offloads, Punt, Stack, Watermarks};
+use millrace_stack::{Offloads, Punt, Stack};
 
 use crate::account::Stopwatch;
+use crate::bells::Bells;
 use crate::counters::{self, Counters, count};
 use crate::idle::Idler;
+use crate::pools::Stock;
 use crate::shutdown::{Control, Phase};
 use crate::steer::Steer;
 use crate::tx::TxPort;
@@ -32,7 +34,7 @@ pub struct Lcore {
     pub(crate) index: LcoreIndex,
     pub(crate) clock: Clock,
     pub(crate) pool: MbufPool,
-    pub(crate) watermarks: Watermarks,
+    pub(crate) stock: Stock,
     pub(crate) stack: Stack<MbufPool>,
     pub(crate) balancer: Balancer,
     pub(crate) rx: ArrayVec<(PortId, RxQueue), PORTS_MAX>,
@@ -42,6 +44,7 @@ pub struct Lcore {
     pub(crate) steer: Steer,
     pub(crate) untold: Option<Event>,
     pub(crate) idler: Idler,
+    pub(crate) bells: Bells,
     pub(crate) control: Control,
     pub(crate) counters: Counters,
     pub(crate) state: LcoreState,
@@ -78,7 +81,9 @@ impl Lcore {
                 self.idler.on_work();
             } else {
                 let due_in = self.due_in(now);
-                self.idler.on_empty(&mut wait, due_in);
+                let steer = &self.steer;
+                let is_empty = || !steer.has_waiting();
+                self.idler.on_empty(&mut wait, due_in, is_empty);
             }
             let turn_end = cycles();
             self.account(worked, turn_end.wrapping_sub(turn_start));
@@ -96,8 +101,7 @@ impl Lcore {
         let mut worked = received > 0;
         if self.idler.is_quiet() || self.turns.is_multiple_of(TURNS_PER_CONTROL_LOOK) {
             worked |= self.serve_control(now);
-            let shortage = self.watermarks.judge(self.pool.available());
-            self.stack.set_shortage(shortage);
+            self.stack.set_shortage(self.stock.shortage());
             self.stopwatch.lap(Stage::Control);
         }
         self.stack.advance(now, &mut self.pool);
@@ -153,6 +157,8 @@ impl Lcore {
             if !self.steer.is_alone() {
                 let Self { burst, ours, .. } = self;
                 self.steer.sort(port, burst, ours, &mut self.counters);
+                let rung = self.bells.ring(self.steer.take_handed());
+                count!(self.counters.lcores_woken, rung);
                 core::mem::swap(burst, ours);
                 self.stopwatch.lap(Stage::Steer);
             }
@@ -278,10 +284,10 @@ impl Lcore {
         self.counters.tx_frames_flattened = self.tx.iter().map(TxPort::flattened).sum();
         if self.index.index() == 0 {
             self.counters.heap_allocations = heap::allocations_after_seal();
-            self.counters.mbufs_available = self.pool.bufs().available() as u64;
-            self.counters.mbufs_capacity = self.pool.bufs().count() as u64;
-            let reserve = self.pool.reserve().map_or(0, |pool| pool.available());
-            self.counters.mbufs_reserve_available = reserve as u64;
+            let (available, capacity) = self.stock.buffers();
+            self.counters.mbufs_available = available;
+            self.counters.mbufs_capacity = capacity;
+            self.counters.mbufs_reserve_available = self.stock.reserve_available();
         }
         counters::publish(
             &mut self.shared,

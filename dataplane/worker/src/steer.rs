@@ -53,9 +53,12 @@ pub(crate) struct Steer {
     queues: Arc<[ArrayQueue<Batch>]>,
     /// What the present burst has for each lcore and no batch has taken along yet.
     pending: ArrayVec<ArrayVec<Mbuf, BATCH_FRAMES>, LCORES_MAX>,
+    /// A bit for each lcore that was given something since `take_handed`.
+    handed: u64,
 }
 
 const _: () = assert!(PORTS_MAX <= u16::BITS as usize);
+const _: () = assert!(LCORES_MAX <= u64::BITS as usize);
 
 impl Steer {
     /// The ends of all lcores. `trusted` has a bit for each port whose card was proved.
@@ -71,6 +74,7 @@ impl Steer {
                 doubts: [0; PORTS_MAX],
                 queues: Arc::clone(&queues),
                 pending: (0..lcores).map(|_| ArrayVec::new()).collect(),
+                handed: 0,
             })
             .collect()
     }
@@ -129,6 +133,18 @@ impl Steer {
         self.queues.get(self.me.index())?.pop()
     }
 
+    /// Whether another lcore has received something for us that we have not taken.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let queue = self.queues.get(self.me.index());
+        queue.is_some_and(|queue| !queue.is_empty())
+    }
+
+    /// The lcores that were given something since this was last asked, a bit for each: they may be asleep.
+    #[inline]
+    pub(crate) fn take_handed(&mut self) -> u64 {
+        core::mem::take(&mut self.handed)
+    }
+
     /// Looks whether a trusted card is right about this segment: its queue, and its hash where it tells it.
     fn check(&mut self, port: PortId, frame: &Mbuf, counters: &mut Counters) -> LcoreIndex {
         let Some(tuple) = plain_tcp_tuple(frame.bytes()) else {
@@ -180,7 +196,10 @@ impl Steer {
         let moved = frames.len();
         let queue = self.queues.get(lcore);
         match queue.map(|queue| queue.push(Batch { port, frames })) {
-            Some(Ok(())) => count!(counters.frames_steered, moved),
+            Some(Ok(())) => {
+                self.handed |= 1 << (lcore & 63);
+                count!(counters.frames_steered, moved);
+            }
             _ => count!(counters.frames_steer_dropped, moved),
         }
     }
