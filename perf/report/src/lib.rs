@@ -11,6 +11,7 @@
 
 mod page;
 mod plot;
+mod profile;
 mod results;
 mod scenario;
 mod verdict;
@@ -21,8 +22,8 @@ use anyhow::{Context, Result};
 
 pub use page::page;
 pub use plot::plot;
-pub use results::{Circumstances, Results, Row, Skip};
-pub use scenario::{Scenario, Target, Work, read_scenarios};
+pub use results::{Circumstances, Part, Results, Row, Skip};
+pub use scenario::{Scenario, Shortfall, Target, Work, read_scenarios};
 pub use verdict::{Verdict, verdicts};
 
 /// Writes `results.json`, `RESULTS.md` and `plots/*.svg` into `folder`, replacing those of an

@@ -1,10 +1,14 @@
-//! `RESULTS.md`: targets first, then a table, a picture and the commands of every scenario.
+//! `RESULTS.md`: targets and why some were missed, then tables, a picture and the commands of every scenario.
 
 use std::fmt::Write as _;
 
+use crate::profile::{in_one_line, profiles};
 use crate::results::{Results, Row};
 use crate::scenario::Scenario;
 use crate::verdict::{Verdict, verdicts};
+
+/// Subjects that fit one table side by side. More than these are listed below each other.
+const COLUMNS_MAX: usize = 6;
 
 /// The whole page. Scenarios without a figure are left out; what was skipped is said at the end.
 pub fn page(scenarios: &[Scenario], results: &Results) -> String {
@@ -20,6 +24,7 @@ pub fn page(scenarios: &[Scenario], results: &Results) -> String {
     let judged = verdicts(scenarios, results);
     if !judged.is_empty() {
         page.push_str(&targets(&judged));
+        page.push_str(&misses(&judged));
     }
     for scenario in scenarios {
         if results.rows_of(&scenario.name).next().is_some() {
@@ -54,11 +59,79 @@ fn targets(judged: &[Verdict]) -> String {
     text
 }
 
+/// Why each missed target was missed, what would reach it, and what the run measured about it.
+fn misses(judged: &[Verdict]) -> String {
+    let missed: Vec<&Verdict> = judged.iter().filter(|one| one.is_missed()).collect();
+    if missed.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\n### Missed: why not, and what would\n\n");
+    for verdict in missed {
+        let Verdict { says, target, .. } = verdict;
+        let measured = verdict.measured.as_deref().unwrap_or_default();
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "* **{says}**: {measured}, promised {target}.");
+        let _ = match &verdict.shortfall {
+            Some(shortfall) => writeln!(
+                text,
+                "  * Why not: {}\n  * What would: {}",
+                shortfall.why.trim(),
+                shortfall.would.trim()
+            ),
+            None => writeln!(text, "  * **UNEXPLAINED: nobody has said why.**"),
+        };
+        if !verdict.profile.is_empty() {
+            let _ = writeln!(text, "  * Measured: {}", in_one_line(&verdict.profile));
+        }
+    }
+    text
+}
+
 fn part(scenario: &Scenario, results: &Results) -> String {
     let rows: Vec<&Row> = results.rows_of(&scenario.name).collect();
     let subjects = in_order(rows.iter().map(|row| row.subject.as_str()));
-    let quantities = in_order(rows.iter().map(|row| row.quantity.as_str()));
     let mut text = format!("\n## {}\n\n{}\n\n", scenario.title, scenario.about.trim());
+    if subjects.len() > COLUMNS_MAX {
+        text.push_str(&list(&rows, &subjects));
+    } else {
+        text.push_str(&table(scenario, results, &rows, &subjects));
+    }
+    text.push_str(&profiles(&rows));
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "\n![{}](plots/{}.svg)", scenario.title, scenario.name);
+    text.push_str("\nCommands:\n\n");
+    for command in in_order(rows.iter().map(|row| row.command.as_str())) {
+        let of = rows.iter().filter(|row| row.command == command);
+        let of = in_order(of.map(|row| row.subject.as_str()));
+        let of = of.join(if subjects.len() > COLUMNS_MAX {
+            "; "
+        } else {
+            ", "
+        });
+        let _ = writeln!(text, "* {of}: `{command}`");
+    }
+    text
+}
+
+/// A line for each figure, subject by subject.
+fn list(rows: &[&Row], subjects: &[&str]) -> String {
+    let mut text = String::from("| | | |\n|---|---|---:|\n");
+    for subject in subjects {
+        let mut heading = *subject;
+        for row in rows.iter().filter(|row| row.subject == *subject) {
+            let line = labelled(&row.quantity, &row.unit);
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "| {heading} | {line} | {} |", cell(row));
+            heading = "";
+        }
+    }
+    text
+}
+
+/// A column for each subject, a line for each quantity.
+fn table(scenario: &Scenario, results: &Results, rows: &[&Row], subjects: &[&str]) -> String {
+    let quantities = in_order(rows.iter().map(|row| row.quantity.as_str()));
+    let mut text = String::new();
     // Writing to a String does not fail.
     let _ = writeln!(text, "| | {} |", subjects.join(" | "));
     let _ = writeln!(text, "|---|{}", "---:|".repeat(subjects.len()));
@@ -72,16 +145,6 @@ fn part(scenario: &Scenario, results: &Results) -> String {
         let unit = unit.map_or("", |row| row.unit.as_str());
         let line = labelled(quantity, unit);
         let _ = writeln!(text, "| {line} | {} |", cells.join(" | "));
-    }
-    let _ = writeln!(text, "\n![{}](plots/{}.svg)", scenario.title, scenario.name);
-    text.push_str("\nCommands:\n\n");
-    for command in in_order(rows.iter().map(|row| row.command.as_str())) {
-        let of: Vec<&str> = in_order(
-            rows.iter()
-                .filter(|row| row.command == command)
-                .map(|row| row.subject.as_str()),
-        );
-        let _ = writeln!(text, "* {}: `{command}`", of.join(", "));
     }
     text
 }
@@ -138,12 +201,15 @@ mod tests {
             title: "Through wires".into(),
             about: "Peers.".into(),
             work: Work::Micro,
-            targets: vec![Target {
-                row: "millrace/requests".into(),
-                at_least: Some(100.0),
-                at_most: None,
-                says: "fast enough".into(),
-            }],
+            targets: [("fast enough", 100.0), ("faster", 300.0)]
+                .map(|(says, bound)| Target {
+                    row: "millrace/requests".into(),
+                    at_least: Some(bound),
+                    at_most: None,
+                    says: says.into(),
+                })
+                .into(),
+            shortfalls: Vec::new(),
         };
         let results = Results {
             rows: vec![row("millrace", 250.0), row("haproxy", 99.0)],
@@ -153,15 +219,45 @@ mod tests {
             }],
             ..Results::default()
         };
-        let page = page(&[scenario], &results);
+        let text = page(&[scenario.clone()], &results);
         for line in [
             "| fast enough | ≥ 100 1/s | 250 1/s | met |",
             "| | millrace | haproxy |",
             "| requests, 1/s | 250 (1.00 … 2.00) | 99.0 (1 errors) |",
             "* haproxy: `wrk haproxy`",
             "* rig: no huge pages",
+            "* **faster**: 250 1/s, promised ≥ 300 1/s.",
+            "UNEXPLAINED",
         ] {
-            assert!(page.contains(line), "{line} is missing in\n{page}");
+            assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+        let mut explained = scenario;
+        explained.shortfalls.push(crate::scenario::Shortfall {
+            row: "millrace/requests".into(),
+            why: "One queue.".into(),
+            would: "Two queues.".into(),
+        });
+        let text = page(&[explained], &results);
+        assert!(!text.contains("UNEXPLAINED"));
+        assert!(text.contains("  * Why not: One queue.\n  * What would: Two queues.\n"));
+    }
+
+    #[test]
+    fn many_subjects_are_listed_below_each_other() {
+        let scenario = Scenario {
+            name: "wires".into(),
+            title: "Many".into(),
+            about: String::new(),
+            work: Work::Micro,
+            targets: Vec::new(),
+            shortfalls: Vec::new(),
+        };
+        let subjects = (0..=COLUMNS_MAX).map(|number| format!("run {number}"));
+        let results = Results {
+            rows: subjects.map(|subject| row(&subject, 5.0)).collect(),
+            ..Results::default()
+        };
+        let text = page(&[scenario], &results);
+        assert!(text.contains("| run 6 | requests, 1/s | 5.00 |"), "{text}");
     }
 }

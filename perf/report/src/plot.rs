@@ -13,9 +13,11 @@ use crate::scenario::Scenario;
 
 const WIDTH: i32 = 720;
 /// Where bars begin: names stand before it.
-const LEFT: i32 = 170;
+const LEFT: i32 = 230;
 /// Where the longest bar ends: figures stand behind it.
 const RIGHT: i32 = 600;
+/// Subjects above which only quantities that somebody has promised something about get bars.
+const SUBJECTS_MAX: usize = 6;
 const BAR: i32 = 14;
 const BAR_GAP: i32 = 4;
 const GROUP_GAP: i32 = 26;
@@ -37,7 +39,13 @@ pub fn plot(scenario: &Scenario, results: &Results) -> Result<Option<String>> {
         let first = all.iter().find(|other| other.quantity == row.quantity);
         first.is_some_and(|first| first.unit == row.unit)
     };
-    let rows: Vec<&Row> = all.iter().filter(has_bar).copied().collect();
+    let is_promised = |row: &&&Row| {
+        let mut same = all.iter().filter(|other| other.quantity == row.quantity);
+        same.any(|other| other.at_least.or(other.at_most).is_some())
+    };
+    let is_crowded = in_order(all.iter().map(|row| row.subject.as_str())).len() > SUBJECTS_MAX;
+    let is_shown = |row: &&&Row| has_bar(row) && (!is_crowded || is_promised(row));
+    let rows: Vec<&Row> = all.iter().filter(is_shown).copied().collect();
     if rows.is_empty() {
         return Ok(None);
     }
@@ -120,6 +128,7 @@ mod tests {
             about: String::new(),
             work: Work::Micro,
             targets: Vec::new(),
+            shortfalls: Vec::new(),
         };
         let row = |subject: &str, value| Row {
             scenario: "s".into(),

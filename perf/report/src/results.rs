@@ -31,7 +31,7 @@ pub struct Circumstances {
 pub struct Row {
     /// The scenario's name: the stem of its file.
     pub scenario: String,
-    /// Who was measured: the column of the table.
+    /// Who was measured: the column of the table. Without a slash.
     pub subject: String,
     /// What was measured: the line of the table.
     pub quantity: String,
@@ -53,6 +53,18 @@ pub struct Row {
     /// The same: this or less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
+    /// What the figure is made of, in its unit, as the same run measured it; the sum need not be the figure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// A part of a figure: a stage of the lcore's turn, a function.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// How much of the figure, in the figure's unit.
+    pub value: f64,
 }
 
 /// Something that was not measured.

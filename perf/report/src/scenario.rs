@@ -24,6 +24,9 @@ pub struct Scenario {
     /// Figures to reach.
     #[serde(default)]
     pub targets: Vec<Target>,
+    /// Why some are not reached. Shown while they are missed, and only then.
+    #[serde(default)]
+    pub shortfalls: Vec<Shortfall>,
 }
 
 /// What is run, and its knobs.
@@ -90,6 +93,18 @@ pub struct Target {
     pub says: String,
 }
 
+/// Why a target is missed: a judgement, to stand beside the profile that the run measured.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shortfall {
+    /// `SUBJECT/QUANTITY`, as the target has it.
+    pub row: String,
+    /// Why the figure is what it is.
+    pub why: String,
+    /// What would reach the target.
+    pub would: String,
+}
+
 /// Reads every scenario of a folder, in the order of the files' names.
 pub fn read_scenarios(folder: &Path) -> Result<Vec<Scenario>> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
@@ -122,6 +137,16 @@ fn parse(name: &str, text: &str) -> Result<Scenario> {
             );
         }
     }
+    for (index, shortfall) in scenario.shortfalls.iter().enumerate() {
+        let Shortfall { row, why, would } = shortfall;
+        if why.trim().is_empty() || would.trim().is_empty() {
+            bail!("shortfall {row}: it needs words: why, and what would");
+        }
+        let mut earlier = scenario.shortfalls.iter().take(index);
+        if earlier.any(|earlier| earlier.row == *row) {
+            bail!("shortfall {row}: it is explained twice");
+        }
+    }
     Ok(scenario)
 }
 
@@ -148,5 +173,16 @@ mod tests {
         assert!(parse("x", &format!("{text}colour = 1\n")).is_err());
         let target = "[[targets]]\nrow = 'a/b'\nsays = 'fast'\n";
         assert!(parse("x", &format!("{text}{target}")).is_err());
+    }
+
+    #[test]
+    fn a_shortfall_says_why_and_what_would_and_says_it_once() {
+        let text = "title = 't'\nabout = 'a'\nwork = { kind = 'micro' }\n";
+        let shortfall = "[[shortfalls]]\nrow = 'a/b'\nwhy = 'slow'\nwould = 'haste'\n";
+        let scenario = parse("x", &format!("{text}{shortfall}")).expect("valid");
+        assert_eq!(scenario.shortfalls.len(), 1);
+        assert!(parse("x", &format!("{text}{shortfall}{shortfall}")).is_err());
+        let silent = shortfall.replace("slow", " ");
+        assert!(parse("x", &format!("{text}{silent}")).is_err());
     }
 }

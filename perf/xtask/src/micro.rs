@@ -8,6 +8,8 @@
 //! Not through a bench framework: those that drive callgrind want a runner of exactly their own
 //! version installed on every machine, and all that is needed here is one number per path.
 
+mod functions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,9 @@ const RUSTFLAGS: &str = "-C target-cpu=x86-64-v2";
 /// The C library chooses its copy routines by processor; this makes it choose the plain ones.
 const TUNABLES: &str =
     "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-AVX512F,-AVX512VL,-ERMS,-FSRM";
+
+/// Where callgrind's files go when nobody says where.
+const PROFILES: &str = "micro-profiles";
 
 /// Arguments of `cargo xtask micro`.
 #[derive(Args)]
@@ -109,7 +114,7 @@ pub(crate) fn count(only: &[String], profiles: Option<&Path>) -> Result<Counts> 
             names.join(", ")
         );
     }
-    let scratch = paths::below_target("micro-profiles")?;
+    let scratch = paths::below_target(PROFILES)?;
     let folder = profiles.unwrap_or(&scratch);
     std::fs::create_dir_all(folder)?;
     let chosen = |name: &&str| only.is_empty() || only.iter().any(|wanted| wanted == name);
@@ -119,6 +124,19 @@ pub(crate) fn count(only: &[String], profiles: Option<&Path>) -> Result<Counts> 
         counts.insert(name.to_owned(), per_unit);
     }
     Ok(counts)
+}
+
+/// Where the instructions of a path are: those of each function by itself, per unit of the path. Of the files that the
+/// last `count` without a folder of its own has left.
+pub(crate) fn profile_of(name: &str, per_unit: f64) -> Result<Vec<(String, f64)>> {
+    let file = paths::below_target(PROFILES)?.join(format!("{name}.callgrind"));
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let functions = functions::functions_in(&text);
+    let all: f64 = functions.iter().map(|(_, cost)| cost).sum();
+    let scaled = functions.into_iter();
+    Ok(scaled
+        .map(|(function, cost)| (function, cost / all * per_unit))
+        .collect())
 }
 
 /// Builds the paths, in a folder of their own: the flags would make every other build start anew.

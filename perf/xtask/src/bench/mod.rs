@@ -20,12 +20,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use millrace_report::{Circumstances, Results, Row, Scenario, Skip, Work, read_scenarios};
+use millrace_report::{
+    Circumstances, Part, Results, Row, Scenario, Skip, Verdict, Work, read_scenarios, verdicts,
+};
 
 pub(crate) use forward::write_frames;
 
 use crate::e2e::topology;
 use crate::{interrupt, machine, micro, paths, setup};
+
+/// The paths whose functions are shown: the others are parts of these, or one function.
+const PROFILED: [&str; 5] = ["data_in", "segment", "request", "session", "syn_in"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
@@ -104,6 +109,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     if arguments.page {
         let text = std::fs::read_to_string(folder.join("results.json")).context("results.json")?;
         let results = serde_json::from_str(&text).context("results.json")?;
+        judge(&all, &results);
         return millrace_report::write(&folder, &all, &results);
     }
     setup::ensure()?;
@@ -130,6 +136,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     let Bench { mut results, .. } = bench;
     results.circumstances.seconds = start.elapsed().as_secs();
     millrace_report::write(&folder, &all, &results)?;
+    judge(&all, &results);
     println!(
         "{} figures in {} s, {} skipped: {}",
         results.rows.len(),
@@ -138,6 +145,36 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
         folder.join("RESULTS.md").display()
     );
     Ok(())
+}
+
+/// Says which targets were missed and why, and which explanations nobody needs any more.
+fn judge(scenarios: &[Scenario], results: &Results) {
+    let judged = verdicts(scenarios, results);
+    for verdict in judged.iter().filter(|verdict| verdict.is_missed()) {
+        let Verdict { says, target, .. } = verdict;
+        let measured = verdict.measured.as_deref().unwrap_or_default();
+        let why = match &verdict.shortfall {
+            Some(shortfall) => shortfall.why.trim(),
+            None => "UNEXPLAINED: no [[shortfalls]] of its scenario says why",
+        };
+        println!("MISSED {says}: {measured}, promised {target}: {why}");
+    }
+    for scenario in scenarios {
+        for shortfall in &scenario.shortfalls {
+            let is_its = |verdict: &&Verdict| {
+                verdict.scenario == scenario.name && verdict.row == shortfall.row
+            };
+            let mut of_row = judged.iter().filter(is_its).peekable();
+            let (name, row) = (&scenario.name, &shortfall.row);
+            if of_row.peek().is_some() {
+                if !of_row.any(Verdict::is_missed) {
+                    println!("{name}: {row} is not missed; its [[shortfalls]] can go");
+                }
+            } else if results.rows_of(name).next().is_some() {
+                println!("{name}: [[shortfalls]] explains {row}, which has no target here");
+            }
+        }
+    }
 }
 
 fn unknown<'a>(only: &'a [String], all: &[Scenario]) -> Option<&'a String> {
@@ -175,7 +212,16 @@ fn count_instructions(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
         bail!("valgrind is not installed");
     }
     for (quantity, value) in micro::count(&[], None)? {
+        let parts = match PROFILED.contains(&quantity.as_str()) {
+            true => micro::profile_of(&quantity, value)?,
+            false => Vec::new(),
+        };
         bench.record(Row {
+            parts: parts
+                .into_iter()
+                .filter(|(_, cost)| *cost >= value / 1_000.0)
+                .map(|(name, value)| Part { name, value })
+                .collect(),
             scenario: scenario.name.clone(),
             subject: "millrace".to_owned(),
             quantity,

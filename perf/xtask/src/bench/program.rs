@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use millrace_report::{Row, Scenario, Work};
+use millrace_report::{Part, Row, Scenario, Work};
 use serde::Deserialize;
 
 use super::Bench;
@@ -37,6 +37,9 @@ struct Outcome {
     scenario: String,
     operation: String,
     cycles: Cycles,
+    /// Where the cycles go.
+    #[serde(default)]
+    stages: Vec<Part>,
     values: BTreeMap<String, f64>,
     targets: Vec<Promise>,
     copied_bytes: u64,
@@ -85,8 +88,8 @@ impl Outcome {
                 self.targets.iter().find(promised).map(|p| p.bound)
             };
             Row {
-                subject: "millrace".to_owned(),
-                quantity: format!("{}: {label}", self.scenario),
+                subject: self.scenario.clone(),
+                quantity: label.to_owned(),
                 value,
                 unit: unit.to_owned(),
                 errors,
@@ -96,7 +99,10 @@ impl Outcome {
             }
         };
         let label = format!("cycles per {}", self.operation);
-        let mut rows = vec![row("cycles", &label, self.cycles.p50, "")];
+        let mut rows = vec![Row {
+            parts: self.stages.clone(),
+            ..row("cycles", &label, self.cycles.p50, "")
+        }];
         rows.extend(
             self.values
                 .iter()
@@ -250,12 +256,14 @@ mod tests {
     #[test]
     fn an_outcome_of_the_rig_is_its_cycles_its_values_and_its_promises() {
         let said = r#"{"scenario":"short","operation":"session","cycles":{"p50":7000.0,"mean":1.0},
+            "stages":[{"name":"stack","value":4000.0}],
             "values":{"frames":19.0},"targets":[{"what":"cycles","bound":8000.0,"at_least":false}],
             "copied_bytes":0,"heap_allocations":1,"errors":{"retransmissions":2}}"#;
         let lines = parse(&said.replace('\n', " ")).expect("an outcome");
         let rows: Vec<Row> = lines.into_iter().flat_map(Line::rows).collect();
         let first = rows.first().expect("cycles");
-        assert_eq!(first.quantity, "short: cycles per session");
+        assert_eq!(first.name(), "short/cycles per session");
+        assert_eq!(first.parts[0].value, 4_000.0);
         assert_eq!(
             (first.at_most, first.at_least, first.errors),
             (Some(8_000.0), None, 3)
