@@ -128,6 +128,11 @@ impl Lcore {
         &self.counters
     }
 
+    /// Cycles by stage, bursts by size and the like, of which only those behind busy and idle cycles need `run`.
+    pub fn state(&self) -> &LcoreState {
+        &self.state
+    }
+
     /// This lcore's stack, for its counters and the fill of its tables.
     pub fn stack(&self) -> &Stack<MbufPool> {
         &self.stack

@@ -66,6 +66,12 @@ pub(crate) struct Args {
     /// The CPU to run on.
     #[arg(long, value_name = "CPU", default_value_t = 1)]
     pub(crate) cpu: u16,
+    /// Requests a second of `latency`, in place of half of the most that it can do.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// The CPU of the peers where they run at the same time as the lcore (`latency`); the first other one by default.
+    #[arg(long, value_name = "CPU")]
+    pub(crate) peers_cpu: Option<u16>,
     /// What the peers' sequence numbers are made from.
     #[arg(long, value_name = "N", default_value_t = 0x6d69_6c6c_7261_6365)]
     pub(crate) key: u64,
@@ -84,7 +90,7 @@ pub(crate) enum Scenario {
     Rx,
     /// Bulk data from clients to backends.
     Bulk,
-    /// What the lcore adds to a request and its answer at half of its highest rate.
+    /// What the lcore adds to a request and its answer at half of its highest rate, beside a bare forward. Wants two CPUs.
     Latency,
     /// `short` on two lcores, with every flow delivered to either.
     Rss,
@@ -99,6 +105,41 @@ pub(crate) enum Scenario {
 }
 
 impl Args {
+    /// The CPU of peers that run at the same time as the lcore.
+    pub(crate) fn peers_cpu(&self) -> u16 {
+        let has_two = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+        let other = if has_two && self.cpu == 0 { 1 } else { 0 };
+        self.peers_cpu.unwrap_or(other)
+    }
+
+    /// A scenario's name with what of the command line is not as usual, in words that a target or an explanation can
+    /// refer to.
+    pub(crate) fn named(&self, scenario: &str) -> String {
+        let mut name = scenario.to_owned();
+        let mut add = |word: &str| {
+            name.push_str(", ");
+            name.push_str(word);
+        };
+        if (self.request_bytes, self.response_bytes) != (100, 100) {
+            add(&format!(
+                "{} + {} bytes",
+                self.request_bytes, self.response_bytes
+            ));
+        }
+        if self.mtu != 1_500 {
+            add(&format!("MTU {}", self.mtu));
+        }
+        match self.card {
+            Card::Plain => add("checksums in software"),
+            Card::Checksum => {}
+            Card::Tso => add("TSO"),
+        }
+        if self.lcores > 1 {
+            add(&format!("{} lcores", self.lcores));
+        }
+        name
+    }
+
     /// The world that a scenario wants by default.
     pub(crate) fn setup(&self) -> Setup {
         Setup {
@@ -116,6 +157,7 @@ impl Args {
             extra_mebibytes: 0,
             chunk: self.chunk,
             cpu: self.cpu,
+            peers_cpu: self.cpu,
         }
     }
 }

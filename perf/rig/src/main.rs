@@ -4,6 +4,7 @@
 //! mbufs by pointer. Not here: throughput of real devices, latency of real wires (`cargo xtask bench` has those).
 #![forbid(unsafe_code)]
 
+mod apart;
 mod args;
 mod health;
 mod meter;
@@ -11,6 +12,7 @@ mod nic;
 mod plan;
 mod report;
 mod scenario;
+mod stalls;
 mod terminal;
 mod world;
 

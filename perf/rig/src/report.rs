@@ -21,15 +21,26 @@ pub(crate) struct Target {
     pub(crate) at_least: bool,
 }
 
+/// A part of a turn.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Share {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Cycles per operation.
+    pub(crate) value: f64,
+}
+
 /// What a scenario found.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Outcome {
-    /// The scenario and its variant.
+    /// The scenario and its variant, in a few words that stay the same: targets and explanations name them.
     pub(crate) scenario: String,
     /// What an operation is.
     pub(crate) operation: &'static str,
     /// Cycles of the lcore per operation.
     pub(crate) cycles: Cost,
+    /// Where they go, sampled.
+    pub(crate) stages: Vec<Share>,
     /// Operations per second of one lcore that runs at 2.6 GHz and does nothing else, from the median.
     pub(crate) per_second: f64,
     /// Frames that the lcore received and sent for an operation.
@@ -55,6 +66,7 @@ impl Outcome {
             scenario: scenario.into(),
             operation,
             cycles,
+            stages: Vec::new(),
             per_second: REFERENCE_HERTZ / cycles.p50.max(1.0),
             frames_per_operation: 0.0,
             frames_per_turn: 0.0,
@@ -89,6 +101,15 @@ impl Outcome {
     /// Adds a number.
     pub(crate) fn value(mut self, name: &'static str, value: f64) -> Self {
         self.values.insert(name, value);
+        self
+    }
+
+    /// Adds where the cycles went: names and cycles per operation. What cost nothing is left out.
+    pub(crate) fn stages(mut self, stages: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
+        let shares = stages
+            .into_iter()
+            .map(|(name, value)| Share { name, value });
+        self.stages = shares.filter(|share| share.value > 0.0).collect();
         self
     }
 
@@ -130,6 +151,9 @@ impl fmt::Display for Outcome {
             "  at 2.6 GHz {:13.0} a second   {:.2} frames each, {:.1} frames a turn",
             self.per_second, self.frames_per_operation, self.frames_per_turn
         )?;
+        for Share { name, value } in &self.stages {
+            writeln!(f, "    of which {name:21} {value:10.0}")?;
+        }
         for (name, value) in &self.values {
             writeln!(f, "  {name:28} {value:14.3}")?;
         }

@@ -16,7 +16,7 @@ use millrace_stack::{
     Stack, StackConfig, TcpTunables,
 };
 
-use crate::meter::Meter;
+use crate::meter::{Meter, Stages};
 use crate::nic::{Delivery, Nic};
 use crate::plan::{FRONT, GATEWAY, OURS, SERVICE, THEIRS, service_address};
 use crate::world::{Card, RING_FRAMES, Setup, TURN_NANOS_MAX, link, mbuf_bytes, start_eal};
@@ -25,6 +25,10 @@ use crate::world::{Card, RING_FRAMES, Setup, TURN_NANOS_MAX, link, mbuf_bytes, s
 const MOVING_MBUFS: u32 = 4_096;
 /// The most the application reads at once, bytes.
 const READ_BYTES: usize = 65_536;
+/// One turn of so many is stamped stage by stage and counts for the others, as an lcore's are.
+const SAMPLE_TURNS: u64 = 61;
+/// The stages of a turn, in their order.
+const STAGES: [&str; 5] = ["rx", "stack", "timers", "application", "tx"];
 
 /// One answer on each connection, which is closed behind it. The alternative is to read what comes.
 #[derive(Clone, Debug)]
@@ -55,6 +59,7 @@ pub(crate) struct Terminal {
     pub(crate) application_bytes: u64,
     /// Turns that received something.
     pub(crate) busy_turns: u64,
+    stages: Stages,
     setup: Setup,
     service: Option<Service>,
     answer: Vec<u8>,
@@ -94,9 +99,10 @@ impl Terminal {
             pool,
             nic: Nic::new(vec![far_rx], vec![far_tx], Delivery::First, has_offloads),
             now: Instant::from_millis(1_000),
-            meter: Meter::new(setup.chunk),
+            meter: Meter::new(setup.chunk, Stages::default()),
             application_bytes: 0,
             busy_turns: 0,
+            stages: Stages::default(),
             answer: service
                 .as_ref()
                 .map_or_else(Vec::new, |service| service.response.bytes().to_vec()),
@@ -114,6 +120,8 @@ impl Terminal {
 
     /// One turn, as the worker's without a balancer.
     pub(crate) fn turn(&mut self) -> Spent {
+        let is_stamped = self.busy_turns.is_multiple_of(SAMPLE_TURNS);
+        let stamp = || if is_stamped { cycles() } else { 0 };
         heap::seal_thread(heap::OnAllocation::Count);
         let start = cycles();
         let received = self.rx.burst(&mut self.burst);
@@ -129,7 +137,9 @@ impl Terminal {
         stack.handle_burst(now, FRONT, burst.drain(), pool, drop);
         let handled_at = cycles();
         self.stack.advance(now, &mut self.pool);
+        let advanced_at = stamp();
         self.serve();
+        let served_at = stamp();
         let Self {
             stack,
             pool,
@@ -146,8 +156,9 @@ impl Terminal {
         if !leaving.is_empty() {
             drop(tx.burst(leaving));
         }
-        let all = cycles().wrapping_sub(start);
+        let sent_at = cycles();
         heap::unseal_thread();
+        let all = sent_at.wrapping_sub(start);
         let nanos = u128::from(all) * 1_000_000_000 / u128::from(self.clock.hertz());
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         self.now = now.after(Nanos::new(nanos.clamp(100, TURN_NANOS_MAX)));
@@ -155,10 +166,34 @@ impl Terminal {
             return Spent::default();
         }
         self.busy_turns += 1;
+        if is_stamped {
+            let ends = [received_at, handled_at, advanced_at, served_at, sent_at];
+            let mut began = start;
+            for (sum, end) in self.stages.0.iter_mut().zip(ends) {
+                *sum += end.wrapping_sub(began) * SAMPLE_TURNS;
+                began = end;
+            }
+        }
         Spent {
             handling: handled_at.wrapping_sub(received_at),
             all,
         }
+    }
+
+    /// Adds to the meter what was spent, and what was finished meanwhile.
+    pub(crate) fn measure(&mut self, cycles: u64, operations: u64) {
+        let Self { meter, stages, .. } = self;
+        meter.add(cycles, operations, || *stages);
+    }
+
+    /// The warm-up is over.
+    pub(crate) fn restart_meter(&mut self) {
+        self.meter.restart(self.stages);
+    }
+
+    /// Cycles of an operation by stage, since the meter was restarted.
+    pub(crate) fn by_stage(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        STAGES.into_iter().zip(self.meter.by_stage())
     }
 
     /// The clock of the peers' timestamps.

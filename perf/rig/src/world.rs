@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use millrace_abi::{ControlHandle, Region, heap};
+use millrace_abi::{ControlHandle, Region, Stage, heap};
 use millrace_base::{Instant, Nanos};
 use millrace_dpdk::{
     Clock, Device, Eal, EalArgs, Effective, LcoreCpu, LogLevel, MbufPool, Memory, Port, PortConfig,
@@ -19,7 +19,7 @@ use millrace_stack::Offloads;
 use millrace_worker::{Args, Control, Dataplane, Lcore, assemble, offloads_of};
 
 use crate::health::Health;
-use crate::meter::Meter;
+use crate::meter::{Meter, Stages};
 use crate::nic::{Delivery, Nic};
 use crate::plan;
 
@@ -58,8 +58,10 @@ pub(crate) struct Setup {
     /// MiB of EAL's memory beside the packet buffers.
     pub(crate) extra_mebibytes: u32,
     pub(crate) chunk: u64,
-    /// The CPU that everything runs on.
+    /// The CPU that the lcores run on.
     pub(crate) cpu: u16,
+    /// The CPU that everything else runs on: the same, but where they run at the same time.
+    pub(crate) peers_cpu: u16,
 }
 
 /// Everything.
@@ -67,6 +69,7 @@ pub(crate) struct World {
     pub(crate) lcores: Vec<Lcore>,
     /// The client side's card and the backend side's.
     pub(crate) nics: [Nic; 2],
+    pub(crate) eal: Eal,
     pub(crate) pool: MbufPool,
     pub(crate) now: Instant,
     pub(crate) meter: Meter,
@@ -75,8 +78,6 @@ pub(crate) struct World {
     pub(crate) busy_cycles: u64,
     /// Turns that found work, since the start.
     pub(crate) busy_turns: u64,
-    /// Cycles of the last turn of all lcores, whether it found work or not.
-    pub(crate) last_turn: u64,
     clock: Clock,
     control: ControlHandle,
     _region: Region,
@@ -116,13 +117,13 @@ impl World {
         let mut world = Self {
             lcores: lcores.into_iter().map(|(_, lcore)| lcore).collect(),
             nics,
+            eal,
             pool,
             now: Instant::from_millis(1_000),
-            meter: Meter::new(setup.chunk),
+            meter: Meter::new(setup.chunk, Stages::default()),
             setup,
             busy_cycles: 0,
             busy_turns: 0,
-            last_turn: 0,
             clock: Clock::new(&eal),
             control,
             _region: region,
@@ -135,14 +136,12 @@ impl World {
     /// One turn of every lcore; returns the cycles of those that found work.
     pub(crate) fn turn(&mut self) -> u64 {
         let mut spent = 0;
-        self.last_turn = 0;
         for lcore in &mut self.lcores {
             heap::seal_thread(heap::OnAllocation::Count);
             let start = cycles();
             let worked = lcore.turn(self.now);
             let took = cycles().wrapping_sub(start);
             heap::unseal_thread();
-            self.last_turn += took;
             if worked {
                 spent += took;
                 self.busy_turns += 1;
@@ -157,6 +156,30 @@ impl World {
             .clamp(100, TURN_NANOS_MAX);
         self.now = self.now.after(Nanos::new(nanos));
         spent
+    }
+
+    /// Adds to the meter what the lcores spent, and what was finished meanwhile.
+    pub(crate) fn measure(&mut self, cycles: u64, operations: u64) {
+        let Self { meter, lcores, .. } = self;
+        meter.add(cycles, operations, || stages_of(lcores));
+    }
+
+    /// The warm-up is over.
+    pub(crate) fn restart_meter(&mut self) {
+        self.meter.restart(stages_of(&self.lcores));
+    }
+
+    /// Cycles of an operation by stage, since the meter was restarted.
+    pub(crate) fn by_stage(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        Stage::ALL
+            .map(Stage::word)
+            .into_iter()
+            .zip(self.meter.by_stage())
+    }
+
+    /// The clock whose rate virtual time has.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Cycles per second of this machine's counter.
@@ -231,6 +254,17 @@ impl World {
     }
 }
 
+/// Totals by stage of all lcores.
+fn stages_of(lcores: &[Lcore]) -> Stages {
+    let mut stages = Stages::default();
+    for lcore in lcores {
+        for (sum, cycles) in stages.0.iter_mut().zip(lcore.state().stage_cycles) {
+            *sum += cycles;
+        }
+    }
+    stages
+}
+
 /// The link of a generator behind card `side`.
 pub(crate) fn link(setup: &Setup, side: usize) -> Link {
     Link {
@@ -274,7 +308,11 @@ pub(crate) fn start_eal(setup: &Setup) -> Result<Eal> {
         lcores: (0..=setup.lcores)
             .map(|lcore| LcoreCpu {
                 lcore,
-                cpu: setup.cpu,
+                cpu: if lcore == 0 {
+                    setup.peers_cpu
+                } else {
+                    setup.cpu
+                },
             })
             .collect(),
         main_lcore: Some(0),

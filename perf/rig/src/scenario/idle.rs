@@ -7,7 +7,7 @@ use millrace_load::light::Heard;
 use super::memory;
 use super::sessions::{Bench, open_script};
 use crate::args::Args;
-use crate::meter::{Cost, Meter};
+use crate::meter::{Cost, Meter, Stages};
 use crate::report::Outcome;
 
 /// Sessions that wake up in a second.
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     let mut costs = Vec::new();
     for part in 0..PARTS {
         let first = part * (sessions / PARTS);
-        bench.world.meter.restart();
+        bench.world.restart_meter();
         bench.open_range(first..first + sessions / PARTS, |heard| {
             if let Heard::Established { index, next: from } = heard {
                 next[index as usize] = from;
@@ -52,10 +52,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     let (first, last) = (costs[0], costs[costs.len() - 1]);
     let each = |bytes: u64| bytes as f64 / f64::from(sessions);
     let mut outcome = Outcome::new(
-        format!("idle: {sessions} open sessions on {} lcores", args.lcores),
+        args.named(&format!("idle, {sessions} sessions")),
         "opening",
         all(&costs),
     )
+    .stages(bench.world.by_stage())
     .value("sessions open at the end", active as f64)
     .value("bytes per session", each(open))
     .value(
@@ -69,7 +70,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     .value("cycles of a wake", wake.p50)
     .at_most("bytes per session", 1_000.0)
     .at_most("last opening against first", 1.1)
-    .at_least("sessions open at the end", f64::from(sessions));
+    .at_least("sessions open at the end", f64::from(sessions))
+    .at_least("wakes answered", f64::from(args.wakes.min(sessions)));
     if wake.operations != u64::from(args.wakes.min(sessions)) {
         outcome.errors.insert("wakes not answered".to_owned(), 1);
     }
@@ -79,7 +81,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
 /// Wakes sessions spread over all, one at a time and a thousand a second; returns what one cost.
 fn wake_some(bench: &mut Bench, args: &Args, next: &[u32], sessions: u32) -> Result<Cost> {
     let wakes = args.wakes.clamp(1, sessions);
-    let mut meter = Meter::new(10);
+    let mut meter = Meter::new(10, Stages::default());
     for wake in 0..wakes {
         let index = (u64::from(wake) * u64::from(sessions) / u64::from(wakes)) as u32;
         let due = bench.world.now.after(WAKE_INTERVAL);
@@ -97,7 +99,7 @@ fn wake_some(bench: &mut Bench, args: &Args, next: &[u32], sessions: u32) -> Res
         bench.heard.clear();
         // The client's last ACK.
         spent += bench.round()?;
-        meter.add(spent, 1);
+        meter.add(spent, 1, Stages::default);
         bench.world.wait_until(due);
     }
     Ok(meter.cost())

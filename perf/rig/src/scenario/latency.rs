@@ -1,144 +1,207 @@
-//! What the lcore adds to the time of a request and its answer when it is half busy.
+//! What Millrace adds to the time of a request and its answer at half of its highest rate.
 //!
-//! An open-loop simulation whose service times are measured: requests arrive at random moments of virtual time (a Poisson
-//! process) at half of the rate that the lcore reached in a closed loop just before; a turn takes the cycles that the
-//! counter says it took; what a turn sends leaves at its end; wires and peers take no time. The latency of a request is
-//! counted from the moment it was due, not from when there was time for it, and covers both ways through the lcore.
+//! Peers on one CPU, what they talk through on another, rings between them; requests arrive at random moments (a Poisson
+//! process) whatever has become of those before. The latency of a request counts from when it was due, not from when there
+//! was time for it. First the highest rate without an error is searched; at half of it the same requests go through
+//! Millrace and through a bare forward of frames in its place, which has the same rings, the same peers and the same
+//! waiting: what Millrace adds is the difference.
+//!
+//! A virtual machine's CPUs stand still now and then. Every figure is told over all requests, and over those that no stall
+//! of either thread touched (`stalls.rs`), with the stalls beside it.
 
-use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
+mod bare;
+mod trial;
+
+use anyhow::{Result, bail};
 use millrace_base::Rng;
-use millrace_load::light::Heard;
+use millrace_load::search::Search;
 
-use super::STALL_ROUNDS;
+use self::bare::BareLane;
+use self::trial::{Lane, Plan, Trial};
 use super::sessions::{Bench, Ready, open_script};
+use crate::apart::{Middle, RealTime};
 use crate::args::Args;
-use crate::meter::Slices;
 use crate::report::Outcome;
 
-/// Beyond what a turn of two full bursts takes.
-const LONG_TURN_CYCLES: u64 = 60_000;
+/// Where the highest rate is looked for, as shares of what one thread reached that had no waiting in it.
+const SEARCH: (f64, f64) = (0.1, 1.1);
+/// How exactly it is found.
+const SEARCH_TOLERANCE: f64 = 0.05;
+/// Requests of one trial of the search, as a part of those that are measured.
+const SEARCH_PART: u32 = 4;
+/// A rate is given up when so many trials failed: one may have met a stall.
+const TRIALS: u32 = 3;
+/// Rounds in which both are measured in turn: a slow spell of the machine meets both.
+const ROUNDS: u32 = 8;
 
-/// Virtual time in cycles, and what is on its way.
-struct Clockwork {
-    now: u64,
-    next_arrival: f64,
-    mean_gap: f64,
-    rng: Rng,
-    /// When the request under way on each connection was due.
-    due: Vec<u64>,
-    latencies: Histogram<u64>,
-    /// What an undisturbed turn took last.
-    usual_turn: u64,
-    interrupted: u64,
-    /// Cycles of turns that found work.
-    busy: u64,
-    slices: Slices,
+/// A quantile, and the names of what is told about it.
+struct Told {
+    quantile: f64,
+    /// Over all requests: through Millrace, through the bare forward, the difference.
+    all: [&'static str; 3],
+    /// The same over those that no stall touched.
+    quiet: [&'static str; 3],
 }
+
+macro_rules! told {
+    ($quantile:literal, $word:literal) => {
+        Told {
+            quantile: $quantile,
+            all: [
+                concat!("through Millrace us, ", $word),
+                concat!("through a bare forward us, ", $word),
+                concat!("added us, ", $word),
+            ],
+            quiet: [
+                concat!("through Millrace us, ", $word, ", stalls left out"),
+                concat!("through a bare forward us, ", $word, ", stalls left out"),
+                concat!("added us, ", $word, ", stalls left out"),
+            ],
+        }
+    };
+}
+
+const TOLD: [Told; 4] = [
+    told!(0.5, "p50"),
+    told!(0.9, "p90"),
+    told!(0.99, "p99"),
+    told!(0.999, "p99.9"),
+];
 
 /// Runs it.
 pub(super) fn run(args: &Args) -> Result<Outcome> {
-    let mut bench = Bench::new(args, open_script(args))?;
+    let mut setup = args.setup();
+    setup.peers_cpu = args.peers_cpu();
+    let script = open_script(args);
+    let mut bench = Bench::with(args, setup, script.clone())?;
     let mut ready = bench.establish(args.connections)?;
-    bench.world.meter.restart();
+    bench.world.restart_meter();
     bench.ask_and_answer(&mut ready, args.operations / 2, args.concurrency)?;
-    let full = bench.world.meter.cost();
-    let mut clockwork = Clockwork {
-        now: 0,
-        next_arrival: 0.0,
-        mean_gap: 2.0 * full.p50,
-        rng: Rng::new(args.key),
-        due: vec![0; args.connections as usize],
-        latencies: Histogram::new(3).context("a histogram")?,
-        usual_turn: full.p50 as u64,
-        interrupted: 0,
-        busy: 0,
-        slices: Slices::new(),
-    };
-    bench.begin();
-    let (mut answered, mut stalled) = (0, 0);
-    while answered < args.operations {
-        let fresh = clockwork.step(&mut bench, &mut ready)?;
-        answered += fresh;
-        stalled = if fresh > 0 { 0 } else { stalled + 1 };
-        if stalled > STALL_ROUNDS {
-            bail!("nothing moves any more after {answered} answers");
-        }
-    }
+    let (full, stages) = (bench.world.meter.cost(), bench.world.by_stage());
+    let mut bare = BareLane::new(args, &bench.world, script)?;
     let hertz = bench.world.hertz() as f64;
-    let micros = |cycles: u64| cycles as f64 / hertz * 1e6;
-    let at = |quantile| micros(clockwork.latencies.value_at_quantile(quantile));
-    let name = format!("latency: half of {:.0} requests a second", hertz / full.p50);
-    let busy = clockwork.busy as f64;
-    let outcome = Outcome::new(name, "request, at full load", full)
-        .value("busy, of all time", busy / clockwork.now as f64)
-        .value(
-            "cycles per request, at half load",
-            busy / f64::from(answered),
-        )
-        .value("added us, p50", at(0.5))
-        .value("added us, p90", at(0.9))
-        .value("added us, p99", at(0.99))
-        .value("added us, p99.9", at(0.999))
-        .value("added us, most", micros(clockwork.latencies.max()))
-        .value("requests", clockwork.latencies.len() as f64)
-        .value("turns interrupted", clockwork.interrupted as f64)
-        .at_most("added us, p50", 5.0)
-        .at_most("added us, p99", 20.0);
-    let mut outcome = bench.finish(outcome, &[]);
-    // Frames were counted at half load, cycles at full.
-    outcome.frames_per_operation *= full.operations as f64 / f64::from(answered);
+    let mut pair = Pair {
+        time: RealTime::from(bench.world.clock(), bench.world.now),
+        rng: Rng::new(args.key),
+        connections: args.connections,
+        bench,
+        ready,
+    };
+    let rate = match args.rate {
+        Some(rate) => f64::from(rate),
+        None => pair.highest_rate(hertz / full.p50.max(1.0), hertz, args.operations)? / 2.0,
+    };
+    let half = Plan {
+        requests: args.operations.div_ceil(ROUNDS),
+        mean_gap: hertz / rate,
+    };
+    pair.bench.begin();
+    let (mut through, mut beside) = (Trial::new()?, Trial::new()?);
+    for _ in 0..ROUNDS {
+        through.add(&pair.run(&half)?)?;
+        beside.add(&bare.run(pair.time, &half, &mut pair.rng)?)?;
+    }
+    let outcome = Outcome::new(args.named("latency"), "request, on one thread", full)
+        .stages(stages)
+        .value("requests a second", rate);
+    let outcome = tell(outcome, &through, &beside, hertz);
+    let mut outcome = pair.bench.finish(outcome, &[]);
+    // Frames were counted over what ran apart, cycles on one thread.
+    let answered = through.len().max(1) as f64;
+    outcome.frames_per_operation *= full.operations as f64 / answered;
+    if !(through.is_whole && beside.is_whole) {
+        let what = "trials with a wrong answer, or without one".to_owned();
+        outcome.errors.insert(what, 1);
+    }
     Ok(outcome)
 }
 
-impl Clockwork {
-    /// One turn of the lcore and everything it leads to; tells how many requests were answered.
-    fn step(&mut self, bench: &mut Bench, ready: &mut Ready) -> Result<u32> {
-        self.arrive(bench, ready);
-        bench.world.nics[0].outbox.flush();
-        let worked = bench.world.turn() > 0;
-        let took = self.duration(bench.world.last_turn);
-        self.now += took;
-        self.busy += if worked { took } else { 0 };
-        bench.deliver();
-        for heard in &bench.heard {
-            if let Heard::Response { index, .. } = heard {
-                let latency = self.now - self.due[*index as usize];
-                self.latencies.record(latency).context("a latency")?;
+/// Millrace between its peers, on two threads for the time of a trial.
+struct Pair {
+    bench: Bench,
+    ready: Ready,
+    connections: u32,
+    time: RealTime,
+    rng: Rng,
+}
+
+impl Pair {
+    /// The highest rate at which every request is answered in time: requests per second.
+    fn highest_rate(&mut self, reached: f64, hertz: f64, operations: u32) -> Result<f64> {
+        let mut search = Search::new(SEARCH.0 * reached, SEARCH.1 * reached, SEARCH_TOLERANCE);
+        while let Some(rate) = search.next() {
+            let plan = Plan {
+                requests: operations / SEARCH_PART,
+                mean_gap: hertz / rate,
+            };
+            let mut is_clean = false;
+            for _ in 0..TRIALS {
+                let trial = self.run(&plan)?;
+                is_clean |= trial.is_whole && trial.is_in_time;
+                if is_clean {
+                    break;
+                }
+            }
+            search.tell(is_clean);
+        }
+        let Some(highest) = search.best() else {
+            bail!("not even a tenth of what one thread reaches goes without an error");
+        };
+        Ok(highest)
+    }
+
+    fn run(&mut self, plan: &Plan) -> Result<Trial> {
+        let Bench {
+            world,
+            client,
+            server,
+            ..
+        } = &mut self.bench;
+        let Some(lcore) = world.lcores.pop() else {
+            bail!("there is no lcore");
+        };
+        let mut lane = Lane {
+            eal: world.eal,
+            pool: world.pool,
+            time: self.time,
+            nics: &mut world.nics,
+            client,
+            server,
+            connections: self.connections,
+            ready: &mut self.ready,
+        };
+        let (middle, trial) = lane.run(Middle::Lcore(Box::new(lcore)), plan, &mut self.rng)?;
+        let Middle::Lcore(lcore) = middle else {
+            bail!("the lcore became something else");
+        };
+        world.lcores.push(*lcore);
+        Ok(trial)
+    }
+}
+
+/// Both sides' figures, and their difference.
+fn tell(mut outcome: Outcome, through: &Trial, beside: &Trial, hertz: f64) -> Outcome {
+    let micros = |cycles: u64| cycles as f64 / hertz * 1e6;
+    for told in TOLD {
+        let quantiles = |trial: &Trial| trial.quantiles(told.quantile).map(micros);
+        let ([ours, ours_quiet], [bare, bare_quiet]) = (quantiles(through), quantiles(beside));
+        let pairs = [(told.all, ours, bare), (told.quiet, ours_quiet, bare_quiet)];
+        for (names, ours, bare) in pairs {
+            for (name, value) in names.into_iter().zip([ours, bare, ours - bare]) {
+                outcome = outcome.value(name, value);
             }
         }
-        let is_waiting = bench.is_anything_underway();
-        if !worked && !is_waiting {
-            // Nothing can happen before the next request.
-            self.now = self.now.max(self.next_arrival as u64);
-        }
-        bench.world.listen();
-        Ok(bench.take_answers(ready))
     }
-
-    /// Sends the requests that are due. Where all connections are busy, one waits, and its time counts.
-    fn arrive(&mut self, bench: &mut Bench, ready: &mut Ready) {
-        while self.next_arrival <= self.now as f64 {
-            let Some(which) = ready.pop_front() else {
-                return;
-            };
-            self.due[which.0 as usize] = self.next_arrival as u64;
-            bench.ask(which);
-            let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-            self.next_arrival += -(1.0 - uniform).ln() * self.mean_gap;
-        }
-    }
-
-    /// How long a turn took; one that the kernel interrupted counts as the one before.
-    ///
-    /// The kernel is only asked about long ones: a system call between all turns would take the lcore's lines out of the
-    /// first cache.
-    fn duration(&mut self, cycles: u64) -> u64 {
-        if cycles > LONG_TURN_CYCLES && self.slices.were_cut() {
-            self.interrupted += 1;
-        } else {
-            self.usual_turn = cycles;
-        }
-        self.usual_turn
-    }
+    let share = |trial: &Trial| trial.stalled as f64 / trial.len().max(1) as f64;
+    // Shares of all.
+    outcome
+        .value("requests answered", through.len() as f64)
+        .value("stalls of the two CPUs", through.stalls as f64)
+        .value("stalls, longest us", micros(through.longest_stall))
+        .value("requests met by a stall", share(through))
+        .value("requests met by a stall, bare forward", share(beside))
+        .at_most("added us, p50", 5.0)
+        .at_most("added us, p99", 20.0)
+        .at_most("added us, p50, stalls left out", 5.0)
+        .at_most("added us, p99, stalls left out", 20.0)
 }

@@ -36,9 +36,12 @@ pub(super) fn flood(args: &Args) -> Result<Outcome> {
     let mut rng = Rng::new(args.key);
     let began = bench.world.now;
     let (mut sent, mut asked, mut answered) = (0, 0, 0);
+    let mut nanos = 0;
     while answered < args.operations {
-        let due = bench.world.now.since(began).as_nanos() / (1_000_000_000 / FLOOD_PER_SECOND);
-        let fresh = due.saturating_sub(sent).min(FLOOD_PER_ROUND_MAX);
+        nanos = bench.world.now.since(began).as_nanos();
+        let due = nanos / (1_000_000_000 / FLOOD_PER_SECOND);
+        // The first is due at the beginning.
+        let fresh = (due + 1).saturating_sub(sent).min(FLOOD_PER_ROUND_MAX);
         for _ in 0..fresh {
             // Any address from 80.0.0.1 on, any port.
             syn(&mut bench.world, &mut flood, rng.next_u64() as u32);
@@ -46,29 +49,28 @@ pub(super) fn flood(args: &Args) -> Result<Outcome> {
         sent += fresh;
         asked += bench.ask_some(&mut ready, answered + args.concurrency - asked);
         let spent = bench.round()?;
-        bench.world.meter.add(spent, fresh);
+        bench.world.measure(spent, fresh);
         answered += bench.take_answers(&mut ready);
         bench.world.listen();
     }
-    let seconds = bench.world.now.since(began).as_nanos() as f64 / 1e9;
+    let seconds = nanos as f64 / 1e9;
     let replies = match bench.others {
         Others::Silent { frames } => frames,
         Others::None | Others::Newcomers { .. } => 0,
     };
-    let name = format!(
-        "flood: SYNs from random addresses beside {} sessions, {} lcores",
-        args.connections, args.lcores
-    );
+    let name = args.named(&format!("flood, {} sessions", args.connections));
     let outcome = Outcome::new(
         name,
         "SYN and what was asked meanwhile",
         bench.world.meter.cost(),
     )
+    .stages(bench.world.by_stage())
     .value("SYNs a second", sent as f64 / seconds)
     .value("SYNs", sent as f64)
     .value("SYN-ACKs and other answers to them", replies as f64)
     .value("requests answered", f64::from(answered))
-    .at_least("requests answered", f64::from(args.operations));
+    .at_least("requests answered", f64::from(args.operations))
+    .at_least("SYNs a second", FLOOD_PER_SECOND as f64);
     Ok(bench.finish(outcome, SHED))
 }
 
@@ -101,7 +103,7 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
         asked += bench.ask_some(&mut ready, answered + args.concurrency - asked);
         let spent = bench.round()?;
         let fresh = bench.take_answers(&mut ready);
-        bench.world.meter.add(spent, u64::from(fresh));
+        bench.world.measure(spent, u64::from(fresh));
         answered += fresh;
         bench.world.listen();
     }
@@ -110,8 +112,10 @@ pub(super) fn shed(args: &Args) -> Result<Outcome> {
         Others::None | Others::Silent { .. } => (0, 0),
     };
     let health = bench.world.health().since(&bench.begun.0);
-    let name = format!("shed: {newcomers} newcomers where {room} sessions fit");
+    let name = args.named("shed, slots");
     let outcome = Outcome::new(name, "request of an old session", bench.world.meter.cost())
+        .stages(bench.world.by_stage())
+        .value("sessions that fit", f64::from(room))
         .value("newcomers", f64::from(newcomers))
         .value("newcomers let in by TCP", established as f64)
         .value("newcomers reset", reset as f64)

@@ -186,7 +186,7 @@ impl Bench {
                 on_heard(*heard);
             }
             established += fresh;
-            self.world.meter.add(spent, u64::from(fresh));
+            self.world.measure(spent, u64::from(fresh));
             self.world.listen();
         }
         Ok(())
@@ -215,7 +215,7 @@ impl Bench {
             asked += self.ask_some(ready, (answered + concurrency).min(count) - asked);
             let spent = self.round()?;
             let fresh = self.take_answers(ready);
-            self.world.meter.add(spent, u64::from(fresh));
+            self.world.measure(spent, u64::from(fresh));
             answered += fresh;
             self.world.listen();
         }
@@ -252,7 +252,7 @@ impl Bench {
 
     /// The warm-up is over: what follows is measured.
     pub(super) fn begin(&mut self) {
-        self.world.meter.restart();
+        self.world.restart_meter();
         self.begun = (self.world.health(), self.world.busy_turns);
     }
 
@@ -290,18 +290,15 @@ pub(super) fn script(args: &Args, closer: Closer) -> Script {
 /// A connection for one request and one response.
 pub(super) fn short(args: &Args) -> Result<Outcome> {
     let bench = one_request_each(args, args.setup())?;
-    let name = format!(
-        "short: a connection for {} + {} bytes, the {} closes",
-        args.request_bytes,
-        args.response_bytes,
-        if args.client_closes {
-            "client"
-        } else {
-            "server"
-        }
-    );
-    let outcome =
-        Outcome::new(name, "session", bench.world.meter.cost()).at_most("cycles", 8_000.0);
+    let closer = if args.client_closes {
+        "client"
+    } else {
+        "server"
+    };
+    let name = args.named(&format!("short, {closer} closes"));
+    let outcome = Outcome::new(name, "session", bench.world.meter.cost())
+        .stages(bench.world.by_stage())
+        .at_most("cycles", 8_000.0);
     Ok(bench.finish(outcome, &[]))
 }
 
@@ -319,11 +316,15 @@ pub(super) fn rss(args: &Args) -> Result<Outcome> {
         counters.sessions_completed
     });
     let least = per_lcore.min().unwrap_or(0) as f64;
-    let name = format!(
-        "rss: short connections on {} lcores, delivered to any",
-        setup.lcores
-    );
+    let counts = bench.client.counts();
+    // Of a session whose legs are apart the client never hears the answer, or hears a reset.
+    let split = counts.established.saturating_sub(counts.closed) + counts.resets;
+    let name = format!("rss, {} lcores, delivered to any", setup.lcores);
     let outcome = Outcome::new(name, "session", bench.world.meter.cost())
+        .stages(bench.world.by_stage())
+        .value("sessions", counts.closed as f64)
+        .value("sessions split", split as f64)
+        .at_most("sessions split", 0.0)
         .value(
             "frames steered, of all",
             health.counter("millrace_frames_steered_total") as f64 / frames,
@@ -353,7 +354,7 @@ fn one_request_each(args: &Args, setup: Setup) -> Result<Bench> {
         let spent = bench.round()?;
         let is_closed = |heard: &&Heard| matches!(heard, Heard::Closed { .. });
         let finished = bench.heard.iter().filter(is_closed).count() as u32;
-        bench.world.meter.add(spent, u64::from(finished));
+        bench.world.measure(spent, u64::from(finished));
         if closed < warm_up && closed + finished >= warm_up {
             bench.begin();
         }
@@ -370,12 +371,10 @@ pub(super) fn keepalive(args: &Args) -> Result<Outcome> {
     bench.ask_and_answer(&mut ready, args.operations / 10, args.concurrency)?;
     bench.begin();
     bench.ask_and_answer(&mut ready, args.operations, args.concurrency)?;
-    let name = format!(
-        "keepalive: {} + {} bytes on {} connections",
-        args.request_bytes, args.response_bytes, args.connections
-    );
-    let outcome =
-        Outcome::new(name, "request", bench.world.meter.cost()).at_most("cycles", 2_500.0);
+    let name = args.named(&format!("keepalive, {} connections", args.connections));
+    let outcome = Outcome::new(name, "request", bench.world.meter.cost())
+        .stages(bench.world.by_stage())
+        .at_most("cycles", 2_500.0);
     Ok(bench.finish(outcome, &[]))
 }
 

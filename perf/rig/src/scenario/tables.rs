@@ -13,7 +13,7 @@ use millrace_dpdk::{Eal, HashTable, cycles};
 use millrace_stack::bench::Flows;
 
 use crate::args::Args;
-use crate::meter::Meter;
+use crate::meter::{Meter, Stages};
 use crate::report::Outcome;
 use crate::world::start_eal;
 
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     let (flows, cost) = flow_table(args, &records);
     let brown = hashbrown(args, &records);
     let rte = rte_hash(&eal, args, &records)?;
-    let name = format!("tables: {count} flows");
+    let name = format!("tables, {count} flows");
     Ok(Outcome::new(name, "lookup in a burst", cost)
         .value("flow table, one", flows.single)
         .value("flow table, burst", flows.burst)
@@ -144,13 +144,13 @@ fn measure(
     records: &[Record],
     mut look_up: impl FnMut(&[FlowTuple; BURST]),
 ) -> crate::meter::Cost {
-    let mut meter = Meter::new(args.chunk.max(BURST as u64));
+    let mut meter = Meter::new(args.chunk.max(BURST as u64), Stages::default());
     let mut rng = Rng::new(args.key);
     for _ in 0..args.operations as usize / BURST {
         let tuples = core::array::from_fn(|_| tuple(rng.below(records.len() as u32)));
         let start = cycles();
         look_up(&tuples);
-        meter.add(cycles().wrapping_sub(start), BURST as u64);
+        meter.add(cycles().wrapping_sub(start), BURST as u64, Stages::default);
     }
     meter.cost()
 }

@@ -58,9 +58,9 @@ pub(super) fn sessions(args: &Args) -> Result<Outcome> {
             fresh += u32::from(matches!(heard, Heard::Closed { .. }));
         });
         let spent = terminal.turn();
-        terminal.meter.add(spent.all, u64::from(fresh));
+        terminal.measure(spent.all, u64::from(fresh));
         if closed < warm_up && closed + fresh >= warm_up {
-            terminal.meter.restart();
+            terminal.restart_meter();
             start = start_of(&terminal);
         }
         closed += fresh;
@@ -69,11 +69,10 @@ pub(super) fn sessions(args: &Args) -> Result<Outcome> {
             bail!("nothing moves any more: {:?}", client.counts());
         }
     }
-    let name = format!(
-        "terminated: a connection for {} + {} bytes, answered on the box",
-        args.request_bytes, args.response_bytes
-    );
-    let outcome = Outcome::new(name, "session", terminal.meter.cost()).at_most("cycles", 3_000.0);
+    let name = args.named("terminated");
+    let outcome = Outcome::new(name, "session", terminal.meter.cost())
+        .stages(terminal.by_stage())
+        .at_most("cycles", 3_000.0);
     Ok(finish(outcome, &terminal, &start, client.counts()))
 }
 
@@ -107,9 +106,9 @@ pub(super) fn receive(args: &Args) -> Result<Outcome> {
         let before = terminal.stack.stats().frames_in;
         let spent = terminal.turn();
         let fresh = terminal.stack.stats().frames_in - before;
-        terminal.meter.add(spent.handling, fresh);
+        terminal.measure(spent.handling, fresh);
         if received < warm_up && received + fresh >= warm_up {
-            terminal.meter.restart();
+            terminal.restart_meter();
             start = start_of(&terminal);
         }
         received += fresh;
@@ -118,10 +117,7 @@ pub(super) fn receive(args: &Args) -> Result<Outcome> {
             bail!("nothing moves any more: {:?}", upload.counts());
         }
     }
-    let name = format!(
-        "rx: data on {} connections, up to the ACK decision",
-        args.connections
-    );
+    let name = args.named(&format!("rx, {} connections", args.connections));
     let outcome = Outcome::new(name, "segment", terminal.meter.cost()).at_most("cycles", 150.0);
     Ok(finish(outcome, &terminal, &start, upload.counts()))
 }
