@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("millrace-wire", &["base"]),
     ("millrace-stack", &["base", "wire"]),
     ("millrace-socket", &["base", "wire", "stack"]),
+    ("millrace-script", &["base", "wire", "stack", "socket"]),
     ("millrace-abi", &["base"]),
     ("millrace-lb", &["base", "wire", "stack", "abi"]),
     ("millrace-dpdk-sys", &[]),
