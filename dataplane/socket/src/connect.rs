@@ -1,0 +1,166 @@
+//! `connect` and its opposite, `connect` to `AF_UNSPEC`.
+//!
+//! Linux: `__inet_stream_connect` for the socket's part, `tcp_v4_connect` and `tcp_v6_connect` for
+//! the connection's.
+
+use millrace_base::{Address, Endpoint, FlowTuple};
+use millrace_stack::{ConnectError, State};
+
+use crate::address::{Domain, SocketAddress};
+use crate::call::Reply;
+use crate::errno::Errno;
+use crate::file::SocketId;
+use crate::linux::EPOLLERR;
+use crate::news::ANYTHING;
+use crate::socket::Association;
+use crate::sockets::{Sockets, is_opening};
+
+impl Sockets {
+    /// The first part of `connect`: everything that does not wait. `None` when the connection is on
+    /// its way.
+    pub(crate) fn begin_connect(
+        &mut self,
+        id: SocketId,
+        address: SocketAddress,
+    ) -> Option<Result<Reply, Errno>> {
+        if address == SocketAddress::Unspecified {
+            self.disconnect(id);
+            return Some(Ok(Reply::Done));
+        }
+        let association = match self.get(id) {
+            Ok(socket) => socket.association,
+            Err(error) => return Some(Err(error)),
+        };
+        match association {
+            Association::Connected => Some(Err(Errno::EISCONN)),
+            Association::Disconnecting => Some(Err(Errno::EINVAL)),
+            Association::Connecting if is_opening(self.state(id)) => Some(Err(Errno::EALREADY)),
+            Association::Connecting => self.finish_connect(id),
+            Association::Unconnected if self.state(id) != State::Closed => {
+                Some(Err(Errno::EISCONN))
+            }
+            Association::Unconnected => match self.open(id, address) {
+                Ok(()) => None,
+                Err(error) => Some(Err(error)),
+            },
+        }
+    }
+
+    /// The second part: the end of a connection attempt; `None` while it is on its way.
+    pub(crate) fn finish_connect(&mut self, id: SocketId) -> Option<Result<Reply, Errno>> {
+        let state = self.state(id);
+        if is_opening(state) {
+            return None;
+        }
+        let socket = self.sockets.get_mut(&id)?;
+        if state == State::Closed {
+            let error = socket.take_error();
+            self.forget_association(id);
+            return Some(Err(error.unwrap_or(Errno::ECONNABORTED)));
+        }
+        socket.association = Association::Connected;
+        Some(Ok(Reply::Done))
+    }
+
+    /// Dissolves the association (`tcp_disconnect`): a RST where the peer must know.
+    pub(crate) fn disconnect(&mut self, id: SocketId) {
+        let state = self.state(id);
+        if state == State::Listen {
+            self.stop_listening(id);
+        }
+        let dropped = !matches!(state, State::Closed | State::Listen);
+        let error = dropped.then_some(Errno::ECONNRESET);
+        if let Some(flow) = self.let_go(id) {
+            if state == State::SynSent {
+                self.stack.close(self.now, flow);
+            } else {
+                self.stack.abort(self.now, flow);
+            }
+        }
+        self.forget_association(id);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.error = error;
+        }
+        if error.is_some() {
+            self.wake(id, EPOLLERR);
+        }
+        self.wake(id, ANYTHING);
+        self.publish_addresses();
+    }
+
+    /// Sends the SYN.
+    fn open(&mut self, id: SocketId, address: SocketAddress) -> Result<(), Errno> {
+        let socket = self.get(id)?;
+        let remote = address.endpoint(socket.domain)?;
+        let remote = Endpoint::new(loopback_for_any(remote.address), remote.port);
+        if socket.domain == Domain::V6 && remote.address.is_v4() && socket.options.v6only {
+            return Err(Errno::ENETUNREACH);
+        }
+        if remote.address.is_multicast() || remote.address.is_broadcast() {
+            return Err(Errno::ENETUNREACH);
+        }
+        let local = self.source_address(id, remote.address)?;
+        let (bound, port) = (socket.local.port != 0, socket.local.port);
+        let tuple = |port| FlowTuple {
+            local: Endpoint::new(local, port),
+            remote,
+        };
+        let port = if bound {
+            port
+        } else {
+            self.connect_port(id, local, remote)?
+        };
+        let flow =
+            self.stack
+                .connect(self.now, tuple(port), id.0)
+                .map_err(|error| match error {
+                    ConnectError::AddressInUse => Errno::EADDRNOTAVAIL,
+                    ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
+                    ConnectError::TableFull => Errno::ENOBUFS,
+                })?;
+        let socket = self.get_mut(id)?;
+        socket.flow = Some(flow);
+        socket.local = Endpoint::new(local, port);
+        socket.remote = Some(remote);
+        socket.association = Association::Connecting;
+        socket.shut = crate::socket::Shut::default();
+        socket.done = false;
+        self.apply_options(id);
+        Ok(())
+    }
+
+    /// The address a connection comes from: the bound one, else one of ours of the peer's family,
+    /// in its subnet when there is one.
+    fn source_address(&self, id: SocketId, remote: Address) -> Result<Address, Errno> {
+        let bound = self.get(id)?.local.address;
+        if !bound.is_unspecified() {
+            if bound.is_v4() != remote.is_v4() {
+                return Err(Errno::EINVAL);
+            }
+            return Ok(bound);
+        }
+        let ours = self.config.addresses.iter();
+        let same: Vec<_> = ours
+            .filter(|(address, _)| address.is_v4() == remote.is_v4())
+            .collect();
+        let near = same.iter().find(|(address, length)| {
+            millrace_base::Prefix::new(*address, *length)
+                .is_some_and(|prefix| prefix.contains(remote))
+        });
+        let chosen = near.or_else(|| same.first());
+        chosen
+            .map(|(address, _)| *address)
+            .ok_or(Errno::ENETUNREACH)
+    }
+}
+
+/// "Any" as a destination is this host (`tcp_v4_connect`, `tcp_v6_connect`).
+fn loopback_for_any(address: Address) -> Address {
+    if !address.is_unspecified() {
+        address
+    } else if address.is_v4() {
+        Address::v4([127, 0, 0, 1])
+    } else {
+        Address::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    }
+}

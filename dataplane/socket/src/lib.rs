@@ -1,0 +1,71 @@
+//! The BSD face of the stack: sockets, in virtual or real time.
+//!
+//! [`Sockets`] is one host: a stack, a descriptor table, and everything a program could ask of a
+//! TCP socket on Linux, with Linux's error numbers. It has no clock, no thread and no device. Time
+//! is an argument and never goes back; packets are raw IP packets, handed in and taken out.
+//!
+//! ```text
+//!   sockets.packet_in(now, &packet)          an IPv4 or IPv6 packet arrives
+//!   sockets.advance(now)                     again at next_deadline()
+//!   sockets.start(now, Call::Read { .. })    a call that may block: Ready or Pending
+//!   sockets.poll_finished()                  a call that was pending is done
+//!   sockets.packet_out()                     a packet that has left, and when
+//! ```
+//!
+//! A blocking program in real time is a loop around these; a test or a script moves `now` by hand.
+//! After each of the calls above everything that may leave has left.
+//!
+//! # Reading order
+//!
+//! `sockets` (the object and the wire), `file` (descriptors), `socket` (one socket), then one file
+//! per call: `bind`, `listen`, `connect`, `send`, `receive`, `close`, `options`, `poll`, `epoll`,
+//! `pipe`. `call` says what blocks, and `pending` how.
+//! # What it does not do
+//!
+//! - Only TCP, and only to other hosts: no UDP, no loopback.
+//! - Urgent data is part of the stream (`MSG_OOB` to send is `EOPNOTSUPP`, to receive `EINVAL`).
+//! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
+//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `SO_RCVBUF`,
+//!   `TCP_MAXSEG`, `TCP_KEEPIDLE` and its kin, `TCP_SYNCNT`, `TCP_LINGER2`, `TCP_DEFER_ACCEPT`,
+//!   `TCP_WINDOW_CLAMP`, `TCP_QUICKACK`, `TCP_CONGESTION`, TOS, TTL and path-MTU policy.
+//! - `MSG_EOR` is accepted, but later data may share a segment with the record's end.
+//! - A reset takes received data that was not read yet with it; Linux lets it be read first.
+//! - Signals: `SIGPIPE`, `SIGIO` and `SIGURG` are not sent; `interrupt` stands for a signal.
+//! - Knobs without a mechanism are kept and change nothing: the rows of `KEPT` in `sysctl.rs`. So
+//!   are the fields of `TCP_INFO` that `tcp_info.rs` names.
+#![forbid(unsafe_code)]
+
+mod address;
+mod bind;
+mod call;
+mod close;
+mod config;
+mod connect;
+mod epoll;
+mod errno;
+mod file;
+mod ioctl;
+pub mod linux;
+mod listen;
+mod news;
+mod notice;
+mod options;
+mod pending;
+mod pipe;
+mod poll;
+mod receive;
+mod send;
+mod socket;
+mod sockets;
+mod sysctl;
+mod tcp_info;
+mod wire;
+
+pub use address::{Domain, SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES, SocketAddress};
+pub use call::{
+    Call, CallId, Control, EpollEvent, ExtendedError, PollFd, Progress, Received, Reply,
+};
+pub use config::HostConfig;
+pub use errno::Errno;
+pub use sockets::Sockets;
+pub use tcp_info::TcpInfo;

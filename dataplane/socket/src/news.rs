@@ -1,0 +1,173 @@
+//! What the stack tells of its connections, turned into what Linux does to a socket: its error, its
+//! shut halves, and who is woken.
+
+use millrace_stack::{Event, FlowId, Ready, State};
+
+use crate::errno::Errno;
+use crate::file::SocketId;
+use crate::linux::{EPOLLERR, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM};
+use crate::socket::{Association, Shut};
+use crate::sockets::Sockets;
+
+/// Events of a wake-up that may mean anything (`sk_state_change` passes no key).
+pub(crate) const ANYTHING: u32 = 0;
+/// Events of `sk_data_ready`.
+pub(crate) const DATA_READY: u32 = EPOLLIN | EPOLLRDNORM;
+/// Events of `sk_write_space`.
+pub(crate) const WRITE_SPACE: u32 = EPOLLOUT | EPOLLWRNORM;
+
+impl Sockets {
+    /// Takes every event of the stack.
+    pub(crate) fn take_news(&mut self) -> bool {
+        let mut moved = false;
+        // A connection stays in the backlog of its listener until `accept`.
+        while let Some(event) = self.stack.poll_event_in_backlog() {
+            moved = true;
+            if event.ready.contains(Ready::ACCEPTED) {
+                self.on_accepted(&event);
+            } else {
+                self.on_event(SocketId(event.user), &event);
+            }
+        }
+        moved
+    }
+
+    /// News of a connection that has a socket.
+    pub(crate) fn on_event(&mut self, id: SocketId, event: &Event) {
+        let ready = event.ready;
+        let state = self.state(id);
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if socket.flow != Some(event.flow) {
+            return;
+        }
+        let mut wakes = Vec::new();
+        if ready.contains(Ready::CONNECTED) {
+            wakes.extend([ANYTHING, WRITE_SPACE]);
+        }
+        if ready.contains(Ready::READABLE) {
+            wakes.push(DATA_READY);
+        }
+        if ready.contains(Ready::PEER_CLOSED) {
+            // behaviour: A27-3 STA-31
+            socket.done = true;
+            socket.shut.receive = true;
+            wakes.push(ANYTHING);
+        }
+        if let Some(error) = error_of(ready, socket.done && !socket.shut.send) {
+            socket.error = Some(error);
+            wakes.push(EPOLLERR);
+        }
+        let over = ready.contains(Ready::CLOSED);
+        if over || error_of(ready, false).is_some() {
+            // Linux: `tcp_done`.
+            socket.shut = Shut::BOTH;
+            wakes.push(ANYTHING);
+        }
+        if over {
+            socket.flow = None;
+        } else if state == State::Closed && !socket.shut.send {
+            socket.shut = Shut::BOTH;
+        }
+        for events in wakes {
+            self.wake(id, events);
+        }
+    }
+
+    /// The connection of a socket is gone, or is somebody else's business from now on.
+    pub(crate) fn let_go(&mut self, id: SocketId) -> Option<FlowId> {
+        self.sockets.get_mut(&id)?.flow.take()
+    }
+
+    /// A connection attempt has failed or was given up: the socket may be used again (the end of
+    /// `inet_stream_connect`).
+    pub(crate) fn forget_association(&mut self, id: SocketId) {
+        let any = self.sockets.get(&id).map(|socket| socket.domain.any());
+        let (Some(socket), Some(any)) = (self.sockets.get_mut(&id), any) else {
+            return;
+        };
+        socket.association = Association::Unconnected;
+        socket.remote = None;
+        socket.shut = Shut::default();
+        socket.done = false;
+        socket.corked.clear();
+        socket.marks.clear();
+        socket.written = 0;
+        if !socket.address_locked {
+            socket.local.address = any;
+        }
+        if !socket.port_locked {
+            socket.local.port = 0;
+        }
+    }
+
+    /// Wakes who waits for room to send, where there is some again (`sk_stream_write_space`).
+    pub(crate) fn tell_writable(&mut self) -> bool {
+        let waiting = self.sockets.iter().filter(|(_, socket)| socket.no_space);
+        let waiting: Vec<SocketId> = waiting.map(|(id, _)| *id).collect();
+        let mut moved = false;
+        for id in waiting {
+            if !self.has_write_space(id) {
+                continue;
+            }
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.no_space = false;
+            }
+            self.wake(id, WRITE_SPACE);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Turns marks that the connections have passed into entries of the error queues.
+    pub(crate) fn fulfil_marks(&mut self) -> bool {
+        let marked = self.sockets.iter().filter(|(_, s)| !s.marks.is_empty());
+        let marked: Vec<SocketId> = marked.map(|(id, _)| *id).collect();
+        let mut moved = false;
+        for id in marked {
+            let (sent, acked) = match self.info(id) {
+                Some(info) => {
+                    let in_queue = u64::from(info.queued_bytes);
+                    let unsent = u64::from(info.unsent_bytes);
+                    (
+                        (info.bytes_acked + in_queue).saturating_sub(unsent),
+                        info.bytes_acked,
+                    )
+                }
+                // What was not sent never will be: its memory is free.
+                None => (u64::MAX, u64::MAX),
+            };
+            let now = self.now;
+            let Some(socket) = self.sockets.get_mut(&id) else {
+                continue;
+            };
+            if socket.fulfil_marks(now, sent, acked) {
+                self.wake(id, EPOLLERR);
+                moved = true;
+            }
+        }
+        moved
+    }
+}
+
+/// The error that ended a connection. `half_closed`: the peer had closed its side, and ours was
+/// open.
+//= Linux: `tcp_reset`, `tcp_write_err`.
+fn error_of(ready: Ready, half_closed: bool) -> Option<Errno> {
+    if ready.contains(Ready::REFUSED) {
+        Some(Errno::ECONNREFUSED)
+    } else if ready.contains(Ready::RESET) {
+        Some(if half_closed {
+            Errno::EPIPE
+        } else {
+            Errno::ECONNRESET
+        })
+    } else if ready.contains(Ready::TIMED_OUT) {
+        Some(Errno::ETIMEDOUT)
+    } else if ready.contains(Ready::UNREACHABLE) {
+        Some(Errno::EHOSTUNREACH)
+    } else {
+        None
+    }
+}

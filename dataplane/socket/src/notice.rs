@@ -1,0 +1,144 @@
+//! The error queue's contents: notices that zero-copy memory is free again, and time stamps of
+//! bytes that left.
+//!
+//! Both are about a place in the byte stream. A *mark* remembers such a place; when the connection
+//! has sent or acknowledged everything up to it, it becomes an entry of the error queue.
+
+use millrace_base::Instant;
+
+use crate::address::Domain;
+use crate::call::{Control, ExtendedError, Received};
+use crate::errno::Errno;
+use crate::linux::{
+    IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND,
+    SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY, SOL_IP, SOL_IPV6,
+};
+use crate::socket::{ERROR_QUEUE_MAX, Socket};
+
+/// What becomes of a mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// The memory of a zero-copy send is the program's again once everything is acknowledged.
+    ZeroCopy,
+    /// `SCM_TSTAMP_SCHED` and `SCM_TSTAMP_SND` when the byte leaves.
+    Sent { scheduled: bool, sent: bool },
+    /// `SCM_TSTAMP_ACK` when it is acknowledged.
+    Acknowledged,
+}
+
+/// A place in the byte stream that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    /// Bytes written up to and including the place.
+    pub(crate) end: u64,
+    pub(crate) purpose: Purpose,
+    /// The number told with it: of the zero-copy call, or of the byte.
+    pub(crate) number: u32,
+}
+
+/// Numbers that notices carry.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Counters {
+    /// Zero-copy sends so far (`sk_zckey`).
+    pub(crate) zero_copies: u32,
+    /// Bytes written when `SOF_TIMESTAMPING_OPT_ID` was set (`sk_tskey`).
+    pub(crate) stamps_from: u64,
+}
+
+impl Socket {
+    /// The connection has sent `sent` and got acknowledged `acked` bytes so far, or has ended: every
+    /// mark that this fulfils becomes an entry. Returns whether any did.
+    pub(crate) fn fulfil_marks(&mut self, now: Instant, sent: u64, acked: u64) -> bool {
+        let before = self.error_queue.len();
+        let mut merged = false;
+        let marks = core::mem::take(&mut self.marks);
+        for mark in marks {
+            match mark.purpose {
+                Purpose::ZeroCopy if mark.end <= acked => {
+                    merged |= self.notify_zero_copy(mark.number)
+                }
+                Purpose::Sent {
+                    scheduled,
+                    sent: left,
+                } if mark.end <= sent => {
+                    if scheduled {
+                        self.push_stamp(now, SCM_TSTAMP_SCHED, mark.number);
+                    }
+                    if left {
+                        self.push_stamp(now, SCM_TSTAMP_SND, mark.number);
+                    }
+                }
+                Purpose::Acknowledged if mark.end <= acked => {
+                    self.push_stamp(now, SCM_TSTAMP_ACK, mark.number);
+                }
+                Purpose::ZeroCopy | Purpose::Sent { .. } | Purpose::Acknowledged => {
+                    self.marks.push_back(mark);
+                }
+            }
+        }
+        merged || self.error_queue.len() > before
+    }
+
+    /// The memory of zero-copy call `number` is free. Joins the last entry when that is about the
+    /// calls before it (Linux: `__msg_zerocopy_callback`).
+    fn notify_zero_copy(&mut self, number: u32) -> bool {
+        if let Some(last) = self.error_queue.back_mut()
+            && let Some(Control::Error { error, .. }) = last.control.last_mut()
+            && error.origin == SO_EE_ORIGIN_ZEROCOPY as u8
+            && error.data.wrapping_add(1) == number
+        {
+            error.data = number;
+            return true;
+        }
+        self.push_error(
+            Vec::new(),
+            ExtendedError {
+                errno: 0,
+                origin: SO_EE_ORIGIN_ZEROCOPY as u8,
+                kind: 0,
+                code: SO_EE_CODE_ZEROCOPY_COPIED as u8,
+                info: number,
+                data: number,
+            },
+        );
+        true
+    }
+
+    fn push_stamp(&mut self, now: Instant, kind: i32, number: u32) {
+        let mut control = Vec::new();
+        if self.options.stamps_are_reported() {
+            control.push(Control::Timestamping([now.as_nanos(), 0, 0]));
+        }
+        self.push_error(
+            control,
+            ExtendedError {
+                errno: Errno::ENOMSG.number() as u32,
+                origin: SO_EE_ORIGIN_TIMESTAMPING as u8,
+                kind: 0,
+                code: 0,
+                info: kind as u32,
+                data: number,
+            },
+        );
+    }
+
+    fn push_error(&mut self, mut control: Vec<Control>, error: ExtendedError) {
+        if self.error_queue.len() >= ERROR_QUEUE_MAX {
+            return;
+        }
+        let v4 = self.domain == Domain::V4 || self.remote.is_some_and(|end| end.address.is_v4());
+        let (level, kind) = if v4 && self.domain == Domain::V4 {
+            (SOL_IP, IP_RECVERR)
+        } else {
+            (SOL_IPV6, IPV6_RECVERR)
+        };
+        control.push(Control::Error { level, kind, error });
+        self.error_queue.push_back(Received {
+            bytes: Vec::new(),
+            count: 0,
+            flags: MSG_ERRQUEUE,
+            address: None,
+            control,
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! Socket options: what a socket has set, `setsockopt` and `getsockopt`.
+//!
+//! Ranges, defaults and clamps are Linux's. An option that is not listed here fails with
+//! `ENOPROTOOPT`, as on a kernel without it: nothing is accepted that has no effect, except where
+//! Linux's own effect cannot be seen from outside (`SO_PRIORITY`, `SO_MARK`, `SO_DEBUG`,
+//! `SO_BROADCAST` of a stream).
+
+mod ip;
+mod level_socket;
+mod level_tcp;
+mod value;
+
+use millrace_base::{Instant, Nanos};
+use millrace_stack::ConnectionOptions;
+
+use crate::errno::Errno;
+use crate::file::SocketId;
+use crate::linux::{
+    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
+    SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
+};
+use crate::notice::Purpose;
+use crate::sockets::Sockets;
+use crate::sysctl::Sysctls;
+
+/// What a program has set on a socket, or left at its default.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    // SOL_SOCKET
+    pub(crate) reuse_address: bool,
+    pub(crate) reuse_port: bool,
+    pub(crate) keepalive: bool,
+    pub(crate) broadcast: bool,
+    pub(crate) debug: bool,
+    pub(crate) priority: i32,
+    pub(crate) mark: i32,
+    /// Seconds that `close` waits; `None` when it does not.
+    pub(crate) linger: Option<u32>,
+    pub(crate) receive_buffer: u32,
+    pub(crate) send_buffer: u32,
+    /// `SO_SNDBUF` was set: the buffer no longer grows by itself.
+    pub(crate) send_buffer_locked: bool,
+    pub(crate) receive_low_water: u32,
+    pub(crate) receive_timeout: Option<Nanos>,
+    pub(crate) send_timeout: Option<Nanos>,
+    pub(crate) zerocopy: bool,
+    pub(crate) timestamping: i32,
+    // SOL_TCP
+    pub(crate) nodelay: bool,
+    pub(crate) cork: bool,
+    pub(crate) user_timeout_ms: u32,
+    /// 0 is "what the sysctl says".
+    pub(crate) notsent_lowat: u32,
+    pub(crate) inq: bool,
+    // SOL_IP, SOL_IPV6
+    pub(crate) v6only: bool,
+    pub(crate) freebind: bool,
+    pub(crate) transparent: bool,
+    pub(crate) bind_address_no_port: bool,
+    /// First and last ephemeral port of this socket; 0 is "what the sysctl says".
+    pub(crate) port_range: (u16, u16),
+}
+
+impl Options {
+    /// The defaults of a new socket.
+    pub(crate) fn new(sysctls: &Sysctls) -> Self {
+        let [_, receive_buffer, _] = sysctls.rmem();
+        let [_, send_buffer, _] = sysctls.wmem();
+        Self {
+            reuse_address: false,
+            reuse_port: false,
+            keepalive: false,
+            broadcast: false,
+            debug: false,
+            priority: 0,
+            mark: 0,
+            linger: None,
+            receive_buffer,
+            send_buffer,
+            send_buffer_locked: false,
+            receive_low_water: 1,
+            receive_timeout: None,
+            send_timeout: None,
+            zerocopy: false,
+            timestamping: 0,
+            nodelay: false,
+            cork: false,
+            user_timeout_ms: 0,
+            notsent_lowat: 0,
+            inq: false,
+            v6only: false,
+            freebind: false,
+            transparent: false,
+            bind_address_no_port: false,
+            port_range: (0, 0),
+        }
+    }
+
+    /// What a connection takes over from its listener (`sk_clone_lock`: everything but pending
+    /// time-stamp counters).
+    pub(crate) fn inherited(&self) -> Self {
+        self.clone()
+    }
+
+    /// What a time-stamped send waits for.
+    pub(crate) fn stamps_wanted(&self) -> Vec<Purpose> {
+        let has = |bit| self.timestamping & bit != 0;
+        let scheduled = has(SOF_TIMESTAMPING_TX_SCHED);
+        let sent = has(SOF_TIMESTAMPING_TX_SOFTWARE);
+        let mut wanted = Vec::new();
+        if scheduled || sent {
+            wanted.push(Purpose::Sent { scheduled, sent });
+        }
+        if has(SOF_TIMESTAMPING_TX_ACK) {
+            wanted.push(Purpose::Acknowledged);
+        }
+        wanted
+    }
+
+    /// The number of a stamped byte: its place since `SOF_TIMESTAMPING_OPT_ID` was set.
+    pub(crate) const fn stamp_number(&self, end: u64, from: u64) -> u32 {
+        if self.timestamping & SOF_TIMESTAMPING_OPT_ID == 0 {
+            return 0;
+        }
+        end.saturating_sub(from).saturating_sub(1) as u32
+    }
+
+    /// Whether entries of the error queue carry the time.
+    pub(crate) const fn stamps_are_reported(&self) -> bool {
+        self.timestamping & SOF_TIMESTAMPING_SOFTWARE != 0
+    }
+}
+
+impl Sockets {
+    /// `setsockopt`; `value` is the bytes of the C structure in native order.
+    pub fn setsockopt(
+        &mut self,
+        now: Instant,
+        fd: i32,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        self.step_to(now);
+        let id = self.files.socket(fd)?;
+        match level {
+            SOL_SOCKET => self.set_socket_option(id, name, value)?,
+            SOL_TCP => self.set_tcp_option(id, name, value)?,
+            SOL_IP => self.set_ip_option(id, name, value)?,
+            SOL_IPV6 => self.set_ipv6_option(id, name, value)?,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// `getsockopt`: the bytes the kernel would write for a buffer of `len`.
+    pub fn getsockopt(
+        &mut self,
+        now: Instant,
+        fd: i32,
+        level: i32,
+        name: i32,
+        len: usize,
+    ) -> Result<Vec<u8>, Errno> {
+        self.step_to(now);
+        let id = self.files.socket(fd)?;
+        let mut value = match level {
+            SOL_SOCKET => self.socket_option(id, name)?,
+            SOL_TCP => self.tcp_option(id, name)?,
+            SOL_IP => self.ip_option(id, name)?,
+            SOL_IPV6 => self.ipv6_option(id, name)?,
+            _ => return Err(Errno::ENOPROTOOPT),
+        };
+        value.truncate(len);
+        Ok(value)
+    }
+
+    /// Tells the connection what concerns it.
+    pub(crate) fn apply_options(&mut self, id: SocketId) {
+        let Ok(socket) = self.get(id) else { return };
+        let options = ConnectionOptions {
+            nodelay: socket.options.nodelay,
+            keepalive: socket.options.keepalive,
+            user_timeout_ms: socket.options.user_timeout_ms,
+        };
+        if let Some(flow) = socket.flow {
+            self.stack.set_options(self.now, flow, options);
+        }
+    }
+}

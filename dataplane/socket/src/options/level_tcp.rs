@@ -1,0 +1,92 @@
+//! Options of `SOL_TCP` (Linux: `do_tcp_setsockopt`, `do_tcp_getsockopt`).
+
+use millrace_stack::CongestionControl;
+
+use super::value::{int, of_flag, of_int, of_u32, within};
+use crate::errno::Errno;
+use crate::file::SocketId;
+use crate::linux::{
+    TCP_CONGESTION, TCP_CORK, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL,
+    TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT, TCP_USER_TIMEOUT,
+};
+use crate::sockets::{Sockets, is_opening};
+
+/// Bytes of the name of a congestion control (`TCP_CA_NAME_MAX`).
+const CONGESTION_NAME_BYTES: usize = 16;
+/// The segment size of a connection that has not agreed on one (`TCP_MSS_DEFAULT`).
+const MSS_DEFAULT: i32 = 536;
+
+impl Sockets {
+    pub(super) fn set_tcp_option(
+        &mut self,
+        id: SocketId,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        let number = int(value)?;
+        let options = &mut self.get_mut(id)?.options;
+        match name {
+            // behaviour: OPT-9
+            TCP_NODELAY => {
+                options.nodelay = number != 0;
+                self.apply_options(id);
+            }
+            // behaviour: OPT-8
+            TCP_CORK => {
+                options.cork = number != 0;
+                if number == 0 {
+                    self.uncork(id);
+                }
+            }
+            // behaviour: OPT-28
+            TCP_USER_TIMEOUT => {
+                options.user_timeout_ms = u32::try_from(number).map_err(|_| Errno::EINVAL)?;
+                self.apply_options(id);
+            }
+            TCP_NOTSENT_LOWAT => {
+                options.notsent_lowat = number as u32;
+                let _ = self.tell_writable();
+            }
+            // behaviour: OPT-29
+            TCP_INQ => options.inq = within(value, 0, 1)? != 0,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    pub(super) fn tcp_option(&mut self, id: SocketId, name: i32) -> Result<Vec<u8>, Errno> {
+        let info = self.info(id);
+        let tunables = self.sysctls.tunables();
+        let options = &self.get(id)?.options;
+        Ok(match name {
+            TCP_NODELAY => of_flag(options.nodelay),
+            TCP_CORK => of_flag(options.cork),
+            TCP_USER_TIMEOUT => of_u32(options.user_timeout_ms),
+            TCP_NOTSENT_LOWAT => of_u32(options.notsent_lowat),
+            TCP_INQ => of_flag(options.inq),
+            // behaviour: OPT-18
+            TCP_MAXSEG => {
+                let agreed = info.filter(|info| !is_opening(info.state));
+                of_int(agreed.map_or(MSS_DEFAULT, |info| i32::from(info.mss)))
+            }
+            TCP_KEEPIDLE => of_u32(tunables.tcp_keepalive_time),
+            TCP_KEEPINTVL => of_u32(tunables.tcp_keepalive_intvl),
+            TCP_KEEPCNT => of_int(tunables.tcp_keepalive_probes.into()),
+            TCP_SYNCNT => of_int(tunables.tcp_syn_retries.into()),
+            TCP_LINGER2 => of_u32(tunables.tcp_fin_timeout),
+            TCP_CONGESTION => {
+                let name = match (info, tunables.tcp_congestion_control) {
+                    (Some(info), _) => info.congestion_control,
+                    (None, CongestionControl::Cubic) => "cubic",
+                    (None, CongestionControl::Reno) => "reno",
+                };
+                let mut bytes = name.as_bytes().to_vec();
+                bytes.resize(CONGESTION_NAME_BYTES, 0);
+                bytes
+            }
+            // behaviour: OPT-12
+            TCP_INFO => self.tcp_info_of(id).to_bytes(),
+            _ => return Err(Errno::ENOPROTOOPT),
+        })
+    }
+}

@@ -1,0 +1,335 @@
+//! Calls that may wait: how one starts, is tried again after everything that happens, and ends.
+//!
+//! A call that waits holds its file, so that closing the descriptor does not pull it away. An
+//! attempt that is the last one (the file is non-blocking, time is up, a signal came) always ends.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use millrace_base::{Instant, Nanos};
+
+use crate::call::{Call, CallId, Progress, Reply};
+use crate::errno::Errno;
+use crate::file::{File, FileId, Kind, SocketId};
+use crate::linux::{MSG_DONTWAIT, SPLICE_F_NONBLOCK};
+use crate::receive::Wanted;
+use crate::sockets::Sockets;
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    call: Call,
+    /// The file it works on; `Poll` has many and holds none.
+    file: Option<FileId>,
+    /// When it gives up.
+    deadline: Instant,
+    /// It has done its first part: a `connect` has sent its SYN, a `close` its FIN.
+    begun: bool,
+    /// Bytes it has moved.
+    done: usize,
+    /// Bytes it has received.
+    got: Vec<u8>,
+    interrupted: bool,
+}
+
+/// Every call that waits, and those that are done but not yet told.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    waiting: BTreeMap<CallId, Waiter>,
+    finished: VecDeque<(CallId, Result<Reply, Errno>)>,
+    next: u64,
+}
+
+impl Calls {
+    /// When the first of them gives up.
+    pub(crate) fn next_deadline(&self) -> Instant {
+        let deadlines = self.waiting.values().map(|waiter| waiter.deadline);
+        deadlines.min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Whether somebody waits for events of this file.
+    pub(crate) fn waits_on(&self, file: impl Fn(FileId) -> bool) -> bool {
+        self.waiting
+            .values()
+            .any(|waiter| waiter.file.is_some_and(&file))
+    }
+}
+
+impl Sockets {
+    /// Starts a call. On a non-blocking file, with `MSG_DONTWAIT` or a timeout of 0 it is always
+    /// `Ready`.
+    pub fn start(&mut self, now: Instant, call: Call) -> Progress {
+        self.step_to(now);
+        let mut waiter = match self.prepare(call) {
+            Ok(waiter) => waiter,
+            Err(error) => return Progress::Ready(Err(error)),
+        };
+        let last = waiter.deadline.is_due(self.now);
+        if let Some(result) = self.attempt(&mut waiter, last) {
+            self.settle();
+            return Progress::Ready(result);
+        }
+        if let Some(file) = waiter.file {
+            self.files.hold(file);
+        }
+        let id = CallId(self.calls.next);
+        self.calls.next += 1;
+        self.calls.waiting.insert(id, waiter);
+        self.settle();
+        // What the call itself has set off may have ended it.
+        let finished = self.calls.finished.iter().position(|(done, _)| *done == id);
+        match finished.and_then(|at| self.calls.finished.remove(at)) {
+            Some((_, result)) => Progress::Ready(result),
+            None => Progress::Pending(id),
+        }
+    }
+
+    /// The next call that was pending and is done.
+    pub fn poll_finished(&mut self) -> Option<(CallId, Result<Reply, Errno>)> {
+        self.calls.finished.pop_front()
+    }
+
+    /// Interrupts a pending call as a signal would: `EINTR`, or what it has done so far. `None` when
+    /// it is not pending.
+    pub fn interrupt(&mut self, now: Instant, id: CallId) -> Option<Result<Reply, Errno>> {
+        self.step_to(now);
+        self.calls.waiting.get_mut(&id)?.interrupted = true;
+        self.settle();
+        let at = self
+            .calls
+            .finished
+            .iter()
+            .position(|(done, _)| *done == id)?;
+        let (_, result) = self.calls.finished.remove(at)?;
+        // Linux: -ERESTARTSYS, which a program sees as EINTR.
+        Some(match result {
+            Err(Errno::EAGAIN | Errno::EINPROGRESS) => Err(Errno::EINTR),
+            other => other,
+        })
+    }
+
+    /// Tries every waiting call again.
+    pub(crate) fn retry_calls(&mut self) -> bool {
+        let ids: Vec<CallId> = self.calls.waiting.keys().copied().collect();
+        let mut moved = false;
+        for id in ids {
+            let Some(mut waiter) = self.calls.waiting.remove(&id) else {
+                continue;
+            };
+            let progress = waiter.done;
+            let last = waiter.interrupted || waiter.deadline.is_due(self.now);
+            match self.attempt(&mut waiter, last) {
+                Some(result) => {
+                    if let Some(file) = waiter.file {
+                        self.release_file(file);
+                    }
+                    self.calls.finished.push_back((id, result));
+                    moved = true;
+                }
+                None => {
+                    moved |= waiter.done > progress;
+                    self.calls.waiting.insert(id, waiter);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Looks at the arguments that do not depend on when.
+    fn prepare(&mut self, call: Call) -> Result<Waiter, Errno> {
+        let mut waiter = Waiter {
+            call,
+            file: None,
+            deadline: Instant::NEVER,
+            begun: false,
+            done: 0,
+            got: Vec::new(),
+            interrupted: false,
+        };
+        let fd = match &waiter.call {
+            Call::Poll { timeout_ms, .. } => {
+                waiter.deadline = self.timeout(*timeout_ms);
+                return Ok(waiter);
+            }
+            Call::Close { .. } => return Ok(waiter),
+            Call::Accept { fd, .. }
+            | Call::Connect { fd, .. }
+            | Call::Read { fd, .. }
+            | Call::Write { fd, .. }
+            | Call::Receive { fd, .. }
+            | Call::Send { fd, .. }
+            | Call::EpollWait { fd, .. } => *fd,
+            Call::Splice { from, to, .. } => {
+                self.files.find(*to)?;
+                *from
+            }
+        };
+        let (id, file) = self.files.find(fd)?;
+        waiter.file = Some(id);
+        waiter.deadline = self.patience(&waiter.call, &file)?;
+        Ok(waiter)
+    }
+
+    /// When a call on this file gives up.
+    fn patience(&self, call: &Call, file: &File) -> Result<Instant, Errno> {
+        let own = match call {
+            Call::Receive { flags, .. } | Call::Send { flags, .. } => flags & MSG_DONTWAIT != 0,
+            Call::Splice { to, flags, .. } => {
+                flags & SPLICE_F_NONBLOCK != 0 || self.files.find(*to)?.1.is_nonblocking()
+            }
+            Call::EpollWait { timeout_ms, .. } => return Ok(self.timeout(*timeout_ms)),
+            Call::Accept { .. }
+            | Call::Connect { .. }
+            | Call::Read { .. }
+            | Call::Write { .. }
+            | Call::Close { .. }
+            | Call::Poll { .. } => false,
+        };
+        if own || file.is_nonblocking() {
+            return Ok(self.now);
+        }
+        let Kind::Socket(socket) = file.kind else {
+            return Ok(Instant::NEVER);
+        };
+        let options = &self.get(socket)?.options;
+        // behaviour: OPT-23
+        let timeout = match call {
+            Call::Connect { .. } | Call::Write { .. } | Call::Send { .. } => options.send_timeout,
+            Call::Accept { .. }
+            | Call::Read { .. }
+            | Call::Receive { .. }
+            | Call::Splice { .. }
+            | Call::Close { .. }
+            | Call::Poll { .. }
+            | Call::EpollWait { .. } => options.receive_timeout,
+        };
+        Ok(timeout.map_or(Instant::NEVER, |span| self.now.after(span)))
+    }
+
+    fn timeout(&self, timeout_ms: i32) -> Instant {
+        match u64::try_from(timeout_ms) {
+            Ok(millis) => self.now.after(Nanos::from_millis(millis)),
+            Err(_) => Instant::NEVER,
+        }
+    }
+
+    /// One attempt; always ends when it is the last one.
+    fn attempt(&mut self, waiter: &mut Waiter, last: bool) -> Option<Result<Reply, Errno>> {
+        if let Call::Poll { fds, .. } = &mut waiter.call {
+            return self.try_poll(fds, last);
+        }
+        if let Call::Close { fd } = waiter.call {
+            let Waiter {
+                begun,
+                done,
+                deadline,
+                ..
+            } = waiter;
+            return self.try_close(fd, begun, done, deadline, last);
+        }
+        let file = waiter.file?;
+        match (self.files.get(file).map(|file| file.kind), &waiter.call) {
+            (None, _) => Some(Err(Errno::EBADF)),
+            (Some(from), Call::Splice { to, len, flags, .. }) => {
+                let to = match self.files.find(*to) {
+                    Ok((_, file)) => file.kind,
+                    Err(error) => return Some(Err(error)),
+                };
+                self.try_splice(from, to, *len, *flags, last)
+            }
+            (Some(Kind::Socket(socket)), _) => self.attempt_on_socket(socket, waiter, last),
+            (Some(Kind::Epoll(epoll)), Call::EpollWait { events_max, .. }) => {
+                self.try_epoll_wait(epoll, *events_max, last)
+            }
+            (Some(Kind::PipeReader(pipe)), Call::Read { len, .. }) => {
+                self.try_read_pipe(pipe, *len, last)
+            }
+            (Some(Kind::PipeWriter(pipe)), Call::Write { data, .. }) => {
+                self.try_write_pipe(pipe, data, &mut waiter.done, last)
+            }
+            (Some(Kind::Epoll(_)), Call::Read { .. } | Call::Write { .. }) => {
+                Some(Err(Errno::EINVAL))
+            }
+            (Some(_), Call::EpollWait { .. }) => Some(Err(Errno::EINVAL)),
+            (Some(_), Call::Read { .. } | Call::Write { .. }) => Some(Err(Errno::EBADF)),
+            (Some(_), _) => Some(Err(Errno::ENOTSOCK)),
+        }
+    }
+
+    fn attempt_on_socket(
+        &mut self,
+        socket: SocketId,
+        waiter: &mut Waiter,
+        last: bool,
+    ) -> Option<Result<Reply, Errno>> {
+        let Waiter {
+            call,
+            begun,
+            done,
+            got,
+            file: _,
+            deadline: _,
+            interrupted: _,
+        } = waiter;
+        match call {
+            Call::Accept { flags, .. } => self.try_accept(socket, *flags, last),
+            Call::Connect { address, .. } => {
+                let address = *address;
+                if !core::mem::replace(begun, true)
+                    && let Some(result) = self.begin_connect(socket, address)
+                {
+                    return Some(result);
+                }
+                self.end_connect(socket, last)
+            }
+            Call::Send { data, flags, .. } => self.try_send(socket, data, *flags, done, last),
+            Call::Write { data, .. } => self.try_send(socket, data, 0, done, last),
+            Call::Receive {
+                len,
+                control_len,
+                flags,
+                ..
+            } => {
+                let wanted = Wanted {
+                    len: *len,
+                    control_len: *control_len,
+                    flags: *flags,
+                };
+                self.try_receive(socket, wanted, got, last)
+            }
+            Call::Read { len, .. } => {
+                let wanted = Wanted {
+                    len: *len,
+                    control_len: 0,
+                    flags: 0,
+                };
+                self.try_read(socket, wanted, got, last)
+            }
+            Call::EpollWait { .. }
+            | Call::Close { .. }
+            | Call::Poll { .. }
+            | Call::Splice { .. } => Some(Err(Errno::EINVAL)),
+        }
+    }
+
+    /// A `connect` that is under way: done, or out of time.
+    fn end_connect(&mut self, socket: SocketId, last: bool) -> Option<Result<Reply, Errno>> {
+        if let Some(result) = self.finish_connect(socket) {
+            return Some(result);
+        }
+        last.then_some(Err(Errno::EINPROGRESS))
+    }
+
+    /// `read` of nothing returns at once, whatever the state (`sock_read_iter`).
+    fn try_read(
+        &mut self,
+        socket: SocketId,
+        wanted: Wanted,
+        got: &mut Vec<u8>,
+        last: bool,
+    ) -> Option<Result<Reply, Errno>> {
+        if wanted.len == 0 {
+            return Some(Ok(Reply::Received(crate::call::Received::default())));
+        }
+        self.try_receive(socket, wanted, got, last)
+    }
+}

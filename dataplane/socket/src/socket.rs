@@ -1,0 +1,129 @@
+//! One socket: what the program has set, what it is bound and connected to, and what waits for it.
+//!
+//! The connection itself is the stack's; here is what Linux keeps in `struct socket` and in the
+//! upper half of `struct sock`.
+
+use std::collections::VecDeque;
+
+use millrace_base::{Endpoint, Instant};
+use millrace_stack::FlowId;
+
+use crate::address::Domain;
+use crate::call::Received;
+use crate::epoll::Watch;
+use crate::errno::Errno;
+use crate::file::SocketId;
+use crate::options::Options;
+
+/// Entries of an error queue that wait to be read (Linux bounds them by receive memory).
+pub(crate) const ERROR_QUEUE_MAX: usize = 1_024;
+
+/// Linux's `socket_state`, kept apart from the state of the connection (behaviour: SOK-18).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Association {
+    Unconnected,
+    Connecting,
+    Connected,
+    Disconnecting,
+}
+
+/// What a listening socket has.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    /// What `listen` said, cut to `somaxconn`.
+    pub(crate) backlog: u32,
+    /// Completed connections, oldest first (the accept queue).
+    pub(crate) queue: VecDeque<SocketId>,
+}
+
+/// Which halves are shut.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Shut {
+    /// `RCV_SHUTDOWN`.
+    pub(crate) receive: bool,
+    /// `SEND_SHUTDOWN`.
+    pub(crate) send: bool,
+}
+
+impl Shut {
+    /// Both halves.
+    pub(crate) const BOTH: Self = Self {
+        receive: true,
+        send: true,
+    };
+}
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) domain: Domain,
+    pub(crate) association: Association,
+    /// The local end; the address is unspecified and the port 0 while there is none.
+    pub(crate) local: Endpoint,
+    /// `bind` chose the address, and `bind` chose the port: they survive a disconnect.
+    pub(crate) address_locked: bool,
+    pub(crate) port_locked: bool,
+    pub(crate) remote: Option<Endpoint>,
+    pub(crate) listening: Option<Listening>,
+    pub(crate) flow: Option<FlowId>,
+    /// `sk_err`: reported once.
+    pub(crate) error: Option<Errno>,
+    pub(crate) shut: Shut,
+    /// The peer's FIN was received in order (`SOCK_DONE`).
+    pub(crate) done: bool,
+    pub(crate) options: Options,
+    /// The error queue: time stamps and zero-copy notices.
+    pub(crate) error_queue: VecDeque<Received>,
+    /// Who is told of changes.
+    pub(crate) watches: Vec<Watch>,
+    /// Somebody was told that there is no room to send (`SOCK_NOSPACE`).
+    pub(crate) no_space: bool,
+    /// Bytes that a cork or `MSG_MORE` holds back: less than one segment.
+    pub(crate) corked: Vec<u8>,
+    /// When the corked bytes leave anyhow.
+    pub(crate) uncork_at: Instant,
+    /// Bytes handed to the stack so far, corked ones included.
+    pub(crate) written: u64,
+    /// Who waits for sent bytes to be acknowledged or to leave, oldest first.
+    pub(crate) marks: VecDeque<crate::notice::Mark>,
+    /// What the marks and `SO_ZEROCOPY` count.
+    pub(crate) counters: crate::notice::Counters,
+}
+
+impl Socket {
+    /// What `socket` makes.
+    pub(crate) fn new(domain: Domain, options: Options) -> Self {
+        Self {
+            domain,
+            association: Association::Unconnected,
+            local: Endpoint::new(domain.any(), 0),
+            address_locked: false,
+            port_locked: false,
+            remote: None,
+            listening: None,
+            flow: None,
+            error: None,
+            shut: Shut::default(),
+            done: false,
+            options,
+            error_queue: VecDeque::new(),
+            watches: Vec::new(),
+            no_space: false,
+            corked: Vec::new(),
+            uncork_at: Instant::NEVER,
+            written: 0,
+            marks: VecDeque::new(),
+            counters: crate::notice::Counters::default(),
+        }
+    }
+
+    /// Takes the pending error (`sock_error`).
+    pub(crate) const fn take_error(&mut self) -> Option<Errno> {
+        self.error.take()
+    }
+
+    /// Whether the socket also speaks IPv4 when it is not bound to an address.
+    pub(crate) fn is_dual(&self) -> bool {
+        self.domain == Domain::V6 && !self.options.v6only
+    }
+}

@@ -1,0 +1,253 @@
+//! The host: a stack, its wire, its descriptors and its sockets.
+//!
+//! What a call does is in the file of its name; packets and time are in `wire`, calls that wait in
+//! `pending`, news of the stack in `news`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use millrace_base::{HeapPool, Instant, Rng};
+use millrace_stack::{FlowInfo, Stack, StackConfig, State};
+
+use crate::address::{Domain, SocketAddress};
+use crate::config::HostConfig;
+use crate::epoll::Epoll;
+use crate::errno::Errno;
+use crate::file::{EpollId, Files, Kind, PipeId, SocketId};
+use crate::linux::{
+    AF_INET, AF_INET6, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, IPPROTO_IP, IPPROTO_TCP, O_NONBLOCK,
+    O_RDWR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM,
+};
+use crate::listen::Rows;
+use crate::options::Options;
+use crate::pending::Calls;
+use crate::pipe::Pipe;
+use crate::socket::Socket;
+use crate::sysctl::Sysctls;
+
+/// Packet buffers of a host: payload that is queued on all its sockets.
+const BUFFERS_MAX: usize = 65_536;
+/// Bytes of one packet buffer, headroom included: a full segment of an Ethernet.
+const BUFFER_BYTES: usize = 2_176;
+
+/// One host with its sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    pub(crate) stack: Stack<HeapPool>,
+    pub(crate) pool: HeapPool,
+    pub(crate) config: HostConfig,
+    /// The latest time that was passed in.
+    pub(crate) now: Instant,
+    /// Packets that have left, oldest first.
+    pub(crate) left: VecDeque<(Instant, Vec<u8>)>,
+    pub(crate) files: Files,
+    pub(crate) sockets: BTreeMap<SocketId, Socket>,
+    pub(crate) epolls: BTreeMap<EpollId, Epoll>,
+    pub(crate) pipes: BTreeMap<PipeId, Pipe>,
+    pub(crate) calls: Calls,
+    pub(crate) rows: Rows,
+    pub(crate) sysctls: Sysctls,
+    /// Chooses ephemeral ports.
+    pub(crate) rng: Rng,
+    /// Connections whose socket is closed while they still own their port.
+    pub(crate) remains: Vec<crate::bind::Remains>,
+    next_id: u64,
+}
+
+impl Sockets {
+    /// A host with no descriptor open.
+    pub fn new(config: HostConfig) -> Self {
+        let sysctls = Sysctls::new(config.tcp);
+        let stack = Stack::new(StackConfig {
+            connections_max: config.connections_max,
+            syn_queue_max: 4_096,
+            time_wait_max: 4_096,
+            chunks_max: BUFFERS_MAX,
+            neighbors_max: 1_024,
+            secret: config.secret,
+            tcp: sysctls.tunables(),
+        });
+        let [a, b, c, d, e, f, g, h, ..] = config.secret;
+        let mut host = Self {
+            stack,
+            pool: HeapPool::new(BUFFERS_MAX * 2, BUFFER_BYTES),
+            now: Instant::ZERO,
+            left: VecDeque::new(),
+            files: Files::new(config.fd_first, config.fds_max),
+            sockets: BTreeMap::new(),
+            epolls: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            calls: Calls::default(),
+            rows: Rows::default(),
+            sysctls,
+            rng: Rng::new(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            remains: Vec::new(),
+            next_id: 1,
+            config,
+        };
+        host.set_up_link();
+        host
+    }
+
+    /// `socket`: a descriptor. Only TCP: `EAFNOSUPPORT` for other families, `ESOCKTNOSUPPORT` for
+    /// other types, `EPROTONOSUPPORT` for other protocols.
+    //= behaviour: SOK-5 SOK-6
+    pub fn socket(&mut self, domain: i32, kind: i32, protocol: i32) -> Result<i32, Errno> {
+        let flags = kind & (SOCK_NONBLOCK | SOCK_CLOEXEC);
+        let kind = kind & !flags;
+        if !(0..=0xf).contains(&kind) {
+            return Err(Errno::EINVAL);
+        }
+        let domain = match domain {
+            AF_INET => Domain::V4,
+            AF_INET6 => Domain::V6,
+            _ => return Err(Errno::EAFNOSUPPORT),
+        };
+        if kind != SOCK_STREAM {
+            return Err(Errno::ESOCKTNOSUPPORT);
+        }
+        if protocol != IPPROTO_IP && protocol != IPPROTO_TCP {
+            return Err(if (0..256).contains(&protocol) {
+                Errno::EPROTONOSUPPORT
+            } else {
+                Errno::EINVAL
+            });
+        }
+        let options = Options::new(&self.sysctls);
+        let socket = self.add_socket(Socket::new(domain, options));
+        let opened = self.open_socket(socket, flags);
+        if opened.is_err() {
+            self.sockets.remove(&socket);
+        }
+        opened
+    }
+
+    /// `getsockname`.
+    pub fn getsockname(&self, fd: i32) -> Result<SocketAddress, Errno> {
+        let socket = self.get(self.files.socket(fd)?)?;
+        Ok(SocketAddress::of(socket.local, socket.domain))
+    }
+
+    /// `getpeername`; `ENOTCONN` before a connection and after its end.
+    pub fn getpeername(&self, fd: i32) -> Result<SocketAddress, Errno> {
+        let id = self.files.socket(fd)?;
+        let socket = self.get(id)?;
+        let state = self.state(id);
+        match socket.remote {
+            Some(remote) if !matches!(state, State::Closed | State::SynSent) => {
+                Ok(SocketAddress::of(remote, socket.domain))
+            }
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// `fcntl`: returns what the call returns. `EINVAL` for commands that sockets, epoll sets and
+    /// pipes do not have here.
+    pub fn fcntl(&mut self, fd: i32, command: i32, argument: i64) -> Result<i32, Errno> {
+        if let Some(result) = self.pipe_control(fd, command, argument) {
+            return result;
+        }
+        self.files.control(fd, command, argument)
+    }
+
+    /// `dup`.
+    pub fn dup(&mut self, fd: i32) -> Result<i32, Errno> {
+        let first = self.files.first();
+        self.files.duplicate(fd, first, false)
+    }
+
+    /// `ioctl` with an `int *`: `argument` goes in, the result is what is written back.
+    pub fn ioctl(
+        &mut self,
+        now: Instant,
+        fd: i32,
+        request: u64,
+        argument: i32,
+    ) -> Result<i32, Errno> {
+        self.step_to(now);
+        let (file, found) = self.files.find(fd)?;
+        match request {
+            FIONBIO => {
+                self.files.set_nonblocking(file, argument != 0);
+                return Ok(argument);
+            }
+            FIOASYNC => return Ok(argument),
+            FIOCLEX | FIONCLEX => {
+                let set = i64::from(request == FIOCLEX);
+                self.files.control(fd, crate::linux::F_SETFD, set)?;
+                return Ok(argument);
+            }
+            _ => {}
+        }
+        match found.kind {
+            Kind::Socket(socket) => self.socket_ioctl(socket, request),
+            Kind::PipeReader(pipe) | Kind::PipeWriter(pipe) => self.pipe_ioctl(pipe, request),
+            Kind::Epoll(_) => Err(Errno::ENOTTY),
+        }
+    }
+
+    /// Every counter under its MIB name (`TcpExtTCPTimeouts`).
+    pub fn netstat(&self, mut visit: impl FnMut(&'static str, u64)) {
+        self.stack
+            .stats()
+            .for_each(|name, _help, value| visit(name, value));
+    }
+
+    /// Makes a descriptor for a socket. `flags` are `SOCK_NONBLOCK` and `SOCK_CLOEXEC`.
+    pub(crate) fn open_socket(&mut self, socket: SocketId, flags: i32) -> Result<i32, Errno> {
+        let status = if flags & SOCK_NONBLOCK != 0 {
+            O_NONBLOCK
+        } else {
+            0
+        };
+        let cloexec = flags & SOCK_CLOEXEC != 0;
+        self.files
+            .open(Kind::Socket(socket), O_RDWR | status, cloexec)
+    }
+
+    pub(crate) fn add_socket(&mut self, socket: Socket) -> SocketId {
+        let id = SocketId(self.next_number());
+        self.sockets.insert(id, socket);
+        id
+    }
+
+    /// A number that no socket, epoll set or pipe had before.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let number = self.next_id;
+        self.next_id += 1;
+        number
+    }
+
+    pub(crate) fn get(&self, id: SocketId) -> Result<&Socket, Errno> {
+        self.sockets.get(&id).ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Result<&mut Socket, Errno> {
+        self.sockets.get_mut(&id).ok_or(Errno::EBADF)
+    }
+
+    /// The connection's facts; `None` without a living one.
+    pub(crate) fn info(&self, id: SocketId) -> Option<FlowInfo> {
+        let flow = self.sockets.get(&id)?.flow?;
+        self.stack.info(flow)
+    }
+
+    /// The state that Linux's socket would have.
+    pub(crate) fn state(&self, id: SocketId) -> State {
+        let Some(socket) = self.sockets.get(&id) else {
+            return State::Closed;
+        };
+        if socket.listening.is_some() {
+            return State::Listen;
+        }
+        match self.info(id).map(|info| info.state) {
+            // behaviour: STA-15. The record has the tuple, the socket is done.
+            None | Some(State::TimeWait) => State::Closed,
+            Some(state) => state,
+        }
+    }
+}
+
+/// Whether a connection is being opened.
+pub(crate) const fn is_opening(state: State) -> bool {
+    matches!(state, State::SynSent | State::SynReceived)
+}

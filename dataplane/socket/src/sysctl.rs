@@ -1,0 +1,389 @@
+//! Tunables under their sysctl names, with the defaults of Linux 6.x.
+//!
+//! A name is what `sysctl` prints; slashes, a missing `net.ipv4.` and `net.core.` are understood.
+//! Some knobs belong to mechanisms that the stack does not have yet: their values are kept, so that
+//! scripts which set them run, and change nothing. They are the rows of `KEPT`.
+
+use std::collections::BTreeMap;
+
+use millrace_stack::{CongestionControl, TcpTunables};
+
+use crate::errno::Errno;
+use crate::sockets::Sockets;
+
+/// Knobs without a mechanism behind them, and Linux's defaults.
+const KEPT: &[(&str, &str)] = &[
+    ("tcp_abort_on_overflow", "0"),
+    ("tcp_adv_win_scale", "1"),
+    ("tcp_app_win", "31"),
+    ("tcp_autocorking", "1"),
+    ("tcp_base_mss", "1024"),
+    ("tcp_challenge_ack_limit", "2147483647"),
+    ("tcp_comp_sack_delay_ns", "1000000"),
+    ("tcp_comp_sack_nr", "44"),
+    ("tcp_comp_sack_slack_ns", "100000"),
+    ("tcp_early_retrans", "3"),
+    ("tcp_ecn", "2"),
+    ("tcp_ecn_fallback", "1"),
+    ("tcp_fack", "0"),
+    ("tcp_fastopen", "1"),
+    ("tcp_fastopen_blackhole_timeout_sec", "0"),
+    ("tcp_fastopen_key", "00000000-00000000-00000000-00000000"),
+    ("tcp_frto", "2"),
+    ("tcp_limit_output_bytes", "4194304"),
+    ("tcp_max_orphans", "262144"),
+    ("tcp_max_reordering", "300"),
+    ("tcp_max_syn_backlog", "4096"),
+    ("tcp_max_tw_buckets", "4096"),
+    ("tcp_migrate_req", "0"),
+    ("tcp_min_rtt_wlen", "300"),
+    ("tcp_min_tso_segs", "2"),
+    ("tcp_mtu_probe_floor", "48"),
+    ("tcp_mtu_probing", "0"),
+    ("tcp_no_metrics_save", "0"),
+    ("tcp_no_ssthresh_metrics_save", "1"),
+    ("tcp_pacing_ca_ratio", "120"),
+    ("tcp_pacing_ss_ratio", "200"),
+    ("tcp_plb_enabled", "0"),
+    ("tcp_probe_interval", "600"),
+    ("tcp_probe_threshold", "8"),
+    ("tcp_recovery", "1"),
+    ("tcp_reflect_tos", "0"),
+    ("tcp_retrans_collapse", "1"),
+    ("tcp_retries1", "3"),
+    ("tcp_rfc1337", "0"),
+    ("tcp_shrink_window", "0"),
+    ("tcp_stdurg", "0"),
+    ("tcp_syncookies", "1"),
+    ("tcp_thin_linear_timeouts", "0"),
+    ("tcp_tso_rtt_log", "9"),
+    ("tcp_tso_win_divisor", "3"),
+    ("tcp_workaround_signed_windows", "0"),
+];
+
+/// Every knob of a host.
+#[derive(Debug)]
+pub(crate) struct Sysctls {
+    tcp: TcpTunables,
+    rmem: [u32; 3],
+    wmem: [u32; 3],
+    rmem_max: u32,
+    wmem_max: u32,
+    somaxconn: u32,
+    notsent_lowat: u32,
+    port_range: (u16, u16),
+    reserved_ports: Vec<(u16, u16)>,
+    kept: BTreeMap<&'static str, String>,
+}
+
+impl Sysctls {
+    pub(crate) fn new(tcp: TcpTunables) -> Self {
+        let kept = KEPT
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        Self {
+            tcp,
+            rmem: [4_096, tcp.tcp_rmem[0], tcp.tcp_rmem[1]],
+            wmem: [4_096, tcp.tcp_wmem[0], tcp.tcp_wmem[1]],
+            rmem_max: 212_992,
+            wmem_max: 212_992,
+            somaxconn: 4_096,
+            notsent_lowat: u32::MAX,
+            port_range: (32_768, 60_999),
+            reserved_ports: Vec::new(),
+            kept: kept.collect(),
+        }
+    }
+
+    /// What the stack is told. How much may be queued to send is decided here, by Linux's account:
+    /// the stack shall take everything.
+    pub(crate) const fn tunables(&self) -> TcpTunables {
+        TcpTunables {
+            tcp_rmem: [self.rmem[1], self.rmem[2]],
+            tcp_wmem: [1 << 30, 1 << 30],
+            ..self.tcp
+        }
+    }
+
+    pub(crate) const fn somaxconn(&self) -> u32 {
+        self.somaxconn
+    }
+
+    pub(crate) const fn notsent_lowat(&self) -> u32 {
+        self.notsent_lowat
+    }
+
+    /// First and last ephemeral port.
+    pub(crate) const fn port_range(&self) -> (u16, u16) {
+        self.port_range
+    }
+
+    pub(crate) fn is_reserved(&self, port: u16) -> bool {
+        let mut ranges = self.reserved_ports.iter();
+        ranges.any(|(first, last)| (*first..=*last).contains(&port))
+    }
+
+    /// `tcp_wmem`: the first send buffer, and the largest that grows by itself.
+    pub(crate) const fn wmem(&self) -> [u32; 3] {
+        self.wmem
+    }
+
+    /// `tcp_rmem`.
+    pub(crate) const fn rmem(&self) -> [u32; 3] {
+        self.rmem
+    }
+
+    /// `tcp_wmem[2]`.
+    pub(crate) const fn wmem_max(&self) -> u32 {
+        self.wmem[2]
+    }
+
+    /// `net.core.wmem_max`: what `SO_SNDBUF` may ask for.
+    pub(crate) const fn core_wmem_max(&self) -> u32 {
+        self.wmem_max
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        let flag = |on: bool| u32::from(on).to_string();
+        let three = |[a, b, c]: [u32; 3]| format!("{a}\t{b}\t{c}");
+        let tcp = &self.tcp;
+        Some(match name {
+            "tcp_rmem" => three(self.rmem),
+            "tcp_wmem" => three(self.wmem),
+            "rmem_max" => self.rmem_max.to_string(),
+            "wmem_max" => self.wmem_max.to_string(),
+            "somaxconn" => self.somaxconn.to_string(),
+            "tcp_notsent_lowat" => self.notsent_lowat.to_string(),
+            "ip_local_port_range" => format!("{}\t{}", self.port_range.0, self.port_range.1),
+            "ip_local_reserved_ports" => ranges_text(&self.reserved_ports),
+            "tcp_window_scaling" => flag(tcp.tcp_window_scaling),
+            "tcp_timestamps" => flag(tcp.tcp_timestamps),
+            "tcp_sack" => flag(tcp.tcp_sack),
+            "tcp_dsack" => flag(tcp.tcp_dsack),
+            "tcp_congestion_control" => match tcp.tcp_congestion_control {
+                CongestionControl::Cubic => "cubic".to_owned(),
+                CongestionControl::Reno => "reno".to_owned(),
+            },
+            "tcp_available_congestion_control" => "reno cubic".to_owned(),
+            "tcp_slow_start_after_idle" => flag(tcp.tcp_slow_start_after_idle),
+            "tcp_syn_retries" => tcp.tcp_syn_retries.to_string(),
+            "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts.to_string(),
+            "tcp_synack_retries" => tcp.tcp_synack_retries.to_string(),
+            "tcp_retries2" => tcp.tcp_retries2.to_string(),
+            "tcp_orphan_retries" => tcp.tcp_orphan_retries.to_string(),
+            "tcp_reordering" => tcp.tcp_reordering.to_string(),
+            "tcp_rto_min_us" => (tcp.tcp_rto_min_ms * 1_000).to_string(),
+            "tcp_rto_max_ms" => tcp.tcp_rto_max_ms.to_string(),
+            "tcp_keepalive_time" => tcp.tcp_keepalive_time.to_string(),
+            "tcp_keepalive_intvl" => tcp.tcp_keepalive_intvl.to_string(),
+            "tcp_keepalive_probes" => tcp.tcp_keepalive_probes.to_string(),
+            "tcp_tw_reuse" => flag(tcp.tcp_tw_reuse),
+            "tcp_tw_reuse_delay" => tcp.tcp_tw_reuse_delay.to_string(),
+            "tcp_fin_timeout" => tcp.tcp_fin_timeout.to_string(),
+            "tcp_invalid_ratelimit" => tcp.tcp_invalid_ratelimit_ms.to_string(),
+            "tcp_moderate_rcvbuf" => flag(tcp.tcp_moderate_rcvbuf),
+            "tcp_min_snd_mss" => tcp.tcp_min_snd_mss.to_string(),
+            _ => return self.kept.get(name).cloned(),
+        })
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Errno> {
+        let tcp = &mut self.tcp;
+        match name {
+            "tcp_rmem" => self.rmem = triple(value)?,
+            "tcp_wmem" => self.wmem = triple(value)?,
+            "rmem_max" => self.rmem_max = number(value, 2_304, i32::MAX as u32)?,
+            "wmem_max" => self.wmem_max = number(value, 4_608, i32::MAX as u32)?,
+            "somaxconn" => self.somaxconn = number(value, 0, i32::MAX as u32)?,
+            "tcp_notsent_lowat" => self.notsent_lowat = number(value, 0, u32::MAX)?,
+            "ip_local_port_range" => self.port_range = port_range(value)?,
+            "ip_local_reserved_ports" => self.reserved_ports = ranges(value)?,
+            "tcp_window_scaling" => tcp.tcp_window_scaling = flag(value)?,
+            "tcp_timestamps" => tcp.tcp_timestamps = number(value, 0, 2)? != 0,
+            "tcp_sack" => tcp.tcp_sack = flag(value)?,
+            "tcp_dsack" => tcp.tcp_dsack = flag(value)?,
+            "tcp_congestion_control" => tcp.tcp_congestion_control = congestion(value)?,
+            "tcp_slow_start_after_idle" => tcp.tcp_slow_start_after_idle = flag(value)?,
+            "tcp_syn_retries" => tcp.tcp_syn_retries = small(value, 1, 127)?,
+            "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts = small(value, 0, 127)?,
+            "tcp_synack_retries" => tcp.tcp_synack_retries = small(value, 0, 255)?,
+            "tcp_retries2" => tcp.tcp_retries2 = small(value, 0, 255)?,
+            "tcp_orphan_retries" => tcp.tcp_orphan_retries = small(value, 0, 255)?,
+            "tcp_reordering" => tcp.tcp_reordering = small(value, 1, 127)?,
+            "tcp_rto_min_us" => tcp.tcp_rto_min_ms = number(value, 1, 120_000_000)?.div_ceil(1_000),
+            "tcp_rto_max_ms" => tcp.tcp_rto_max_ms = number(value, 1_000, 120_000)?,
+            "tcp_keepalive_time" => tcp.tcp_keepalive_time = number(value, 1, 32_767)?,
+            "tcp_keepalive_intvl" => tcp.tcp_keepalive_intvl = number(value, 1, 32_767)?,
+            "tcp_keepalive_probes" => tcp.tcp_keepalive_probes = small(value, 1, 127)?,
+            "tcp_tw_reuse" => tcp.tcp_tw_reuse = number(value, 0, 2)? == 1,
+            "tcp_tw_reuse_delay" => tcp.tcp_tw_reuse_delay = number(value, 1, 60_000)?,
+            "tcp_fin_timeout" => tcp.tcp_fin_timeout = number(value, 0, 32_767)?,
+            "tcp_invalid_ratelimit" => {
+                tcp.tcp_invalid_ratelimit_ms = number(value, 0, i32::MAX as u32)?;
+            }
+            "tcp_moderate_rcvbuf" => tcp.tcp_moderate_rcvbuf = flag(value)?,
+            "tcp_min_snd_mss" => {
+                tcp.tcp_min_snd_mss =
+                    u16::try_from(number(value, 48, 65_535)?).map_err(|_| Errno::EINVAL)?;
+            }
+            "tcp_available_congestion_control" => return Err(Errno::EACCES),
+            _ => {
+                let kept = self.kept.get_mut(name).ok_or(Errno::ENOENT)?;
+                value.trim().clone_into(kept);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    /// A tunable by its sysctl name ("net.ipv4.tcp_sack", "net/ipv4/tcp_sack" or "tcp_sack"), as
+    /// `sysctl -n` prints it.
+    pub fn sysctl(&self, name: &str) -> Option<String> {
+        self.sysctls.get(&leaf(name))
+    }
+
+    /// Sets a tunable as `sysctl -w` would: `EINVAL` out of range, `ENOENT` unknown. New connections
+    /// see it; buffer sizes of existing ones stay.
+    pub fn set_sysctl(&mut self, name: &str, value: &str) -> Result<(), Errno> {
+        self.sysctls.set(&leaf(name), value)?;
+        self.stack.set_tunables(self.sysctls.tunables());
+        Ok(())
+    }
+}
+
+/// The last part of a name.
+fn leaf(name: &str) -> String {
+    let name = name.trim().replace('/', ".");
+    let name = name
+        .trim_start_matches(".proc.sys.")
+        .trim_start_matches('.');
+    let leaf = name
+        .strip_prefix("net.ipv4.")
+        .or_else(|| name.strip_prefix("net.core."));
+    leaf.unwrap_or(name).to_owned()
+}
+
+fn number(text: &str, low: u32, high: u32) -> Result<u32, Errno> {
+    let text = text.trim();
+    // Linux takes -1 for "no limit" where the value is unsigned.
+    let value = match text.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16),
+        None => text.parse::<i64>(),
+    };
+    let value = value.map_err(|_| Errno::EINVAL)?;
+    let value = if value < 0 && high == u32::MAX {
+        u32::MAX
+    } else {
+        u32::try_from(value).map_err(|_| Errno::EINVAL)?
+    };
+    if !(low..=high).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(value)
+}
+
+fn small(text: &str, low: u8, high: u8) -> Result<u8, Errno> {
+    let value = number(text, low.into(), high.into())?;
+    u8::try_from(value).map_err(|_| Errno::EINVAL)
+}
+
+fn flag(text: &str) -> Result<bool, Errno> {
+    Ok(number(text, 0, 255)? != 0)
+}
+
+fn triple(text: &str) -> Result<[u32; 3], Errno> {
+    let words: Result<Vec<u32>, Errno> = text
+        .split_whitespace()
+        .map(|word| number(word, 1, i32::MAX as u32))
+        .collect();
+    words?.try_into().map_err(|_| Errno::EINVAL)
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), Errno> {
+    let mut words = text.split_whitespace().map(str::parse::<u16>);
+    match (words.next(), words.next(), words.next()) {
+        (Some(Ok(low)), Some(Ok(high)), None) if low != 0 && low <= high => Ok((low, high)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn ranges(text: &str) -> Result<Vec<(u16, u16)>, Errno> {
+    let parts = text.trim().split(',').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let parse = |text: &str| text.trim().parse::<u16>().map_err(|_| Errno::EINVAL);
+            Ok((parse(first)?, parse(last)?))
+        })
+        .collect()
+}
+
+fn ranges_text(ranges: &[(u16, u16)]) -> String {
+    let parts: Vec<String> = ranges
+        .iter()
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    parts.join(",")
+}
+
+fn congestion(text: &str) -> Result<CongestionControl, Errno> {
+    match text.trim() {
+        "cubic" => Ok(CongestionControl::Cubic),
+        "reno" => Ok(CongestionControl::Reno),
+        _ => Err(Errno::ENOENT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_that_scripts_begin_with_can_be_set() {
+        let mut sysctls = Sysctls::new(TcpTunables::default());
+        for (name, value) in [
+            ("net.ipv4.tcp_rmem", "4096 540000 15728640"),
+            ("net/ipv4/tcp_wmem", "4096 262144 4194304"),
+            ("net.ipv4.tcp_timestamps", "1"),
+            ("net.ipv4.tcp_early_retrans", "4"),
+            ("tcp_notsent_lowat", "-1"),
+            ("net.ipv4.tcp_fastopen", "0x70403"),
+            ("net.core.somaxconn", "5"),
+            ("net.ipv4.tcp_congestion_control", "reno"),
+        ] {
+            assert_eq!(sysctls.set(&leaf(name), value), Ok(()), "{name}");
+        }
+        assert_eq!(sysctls.rmem(), [4_096, 540_000, 15_728_640]);
+        assert_eq!(sysctls.tunables().tcp_rmem, [540_000, 15_728_640]);
+        assert_eq!(
+            sysctls.get("tcp_wmem").as_deref(),
+            Some("4096\t262144\t4194304")
+        );
+        assert_eq!(sysctls.get("tcp_early_retrans").as_deref(), Some("4"));
+        assert_eq!(sysctls.notsent_lowat(), u32::MAX);
+    }
+
+    #[test]
+    fn values_out_of_range_and_unknown_names_are_refused() {
+        let mut sysctls = Sysctls::new(TcpTunables::default());
+        assert_eq!(sysctls.set("tcp_syn_retries", "0"), Err(Errno::EINVAL));
+        assert_eq!(sysctls.set("tcp_syn_retries", "128"), Err(Errno::EINVAL));
+        assert_eq!(sysctls.set("tcp_rmem", "1 2"), Err(Errno::EINVAL));
+        assert_eq!(sysctls.set("tcp_nonsense", "1"), Err(Errno::ENOENT));
+        assert_eq!(
+            sysctls.set("ip_local_port_range", "9 3"),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            sysctls.set("tcp_congestion_control", "bbr"),
+            Err(Errno::ENOENT)
+        );
+    }
+}

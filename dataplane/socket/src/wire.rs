@@ -1,0 +1,169 @@
+//! The host's link and its clock: raw IP packets in and out, time going on.
+//!
+//! The stack speaks Ethernet; here the header is put on and taken off. Everything that is not ours
+//! lies behind the link's only neighbour, which answers every resolution at once.
+
+use millrace_base::{Address, HeapBuf, Instant, MacAddress, Nanos, PortId, Prefix};
+use millrace_stack::{Interface, NeighborUpdate, Offloads, Prefixed, Route, Transmit};
+
+use crate::sockets::Sockets;
+
+/// The link.
+const PORT: PortId = PortId::new(0);
+/// Our end of it and the neighbour's.
+const OURS: MacAddress = MacAddress::new([2, 0, 0, 0, 0, 1]);
+const THEIRS: MacAddress = MacAddress::new([2, 0, 0, 0, 0, 2]);
+/// Bytes of the header that is put on and taken off.
+const HEADER_BYTES: usize = 14;
+const ETHER_TYPE_V4: [u8; 2] = [0x08, 0x00];
+const ETHER_TYPE_V6: [u8; 2] = [0x86, 0xdd];
+
+/// Pieces one outgoing packet may be made of: what `turn.rs` of the stack would put together.
+const SEGMENTS_MAX: u16 = 48;
+/// Rounds of packets, news and calls after one step: each round but the last did something, and
+/// what it does is bounded by what came in.
+const ROUNDS_MAX: usize = 100_000;
+/// The smallest step of time: a deadline that is due already is told as "soon".
+const SOON: Nanos = Nanos::new(1_000);
+
+impl Sockets {
+    /// Takes a raw IP packet (IPv4 or IPv6; may exceed the MTU). What is not IP is ignored.
+    pub fn packet_in(&mut self, now: Instant, packet: &[u8]) {
+        self.step_to(now);
+        let ether_type = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => ETHER_TYPE_V4,
+            Some(6) => ETHER_TYPE_V6,
+            _ => return,
+        };
+        let mut frame = Vec::with_capacity(packet.len() + HEADER_BYTES);
+        frame.extend_from_slice(OURS.octets());
+        frame.extend_from_slice(THEIRS.octets());
+        frame.extend_from_slice(&ether_type);
+        frame.extend_from_slice(packet);
+        let frame = HeapBuf::from_frame(&frame);
+        // What the stack hands back is not TCP: nobody here wants it.
+        self.stack.handle(self.now, PORT, frame, &mut self.pool);
+        self.settle();
+    }
+
+    /// The next packet that has left, and when it left.
+    pub fn packet_out(&mut self) -> Option<(Instant, Vec<u8>)> {
+        self.left.pop_front()
+    }
+
+    /// When `advance` has something to do next: timers of connections and of waiting calls.
+    /// `Instant::NEVER` when only packets and calls can change anything. Always later than the last
+    /// time passed in.
+    pub fn next_deadline(&self) -> Instant {
+        let deadline = self
+            .stack
+            .next_deadline()
+            .min(self.calls.next_deadline())
+            .min(self.next_uncork());
+        if deadline == Instant::NEVER {
+            return deadline;
+        }
+        deadline.max(self.now.after(SOON))
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, now: Instant) {
+        self.step_to(now);
+        for _ in 0..ROUNDS_MAX {
+            self.stack.advance(self.now, &mut self.pool);
+            if self.stack.next_deadline() > self.now {
+                break;
+            }
+            // Frames leave between expiries, so that a timer that is armed again by one is seen.
+            self.settle();
+            if self.stack.next_deadline() > self.now {
+                break;
+            }
+        }
+        self.uncork_due();
+        self.settle();
+    }
+
+    /// Takes note of the time; it never goes back.
+    pub(crate) fn step_to(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Lets everything leave that may, and everybody know what happened.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = self.transmit();
+            moved |= self.take_news();
+            moved |= self.fulfil_marks();
+            moved |= self.tell_writable();
+            moved |= self.retry_calls();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Makes the stack's interface, its addresses and the way to everybody else.
+    pub(crate) fn set_up_link(&mut self) {
+        let prefixed = |&(address, prefix_len): &(Address, u8)| Prefixed {
+            address,
+            prefix_len,
+        };
+        let interface = Interface {
+            port: PORT,
+            mac: OURS,
+            mtu: self.config.mtu,
+            addresses: self
+                .config
+                .addresses
+                .iter()
+                .take(16)
+                .map(prefixed)
+                .collect(),
+            offloads: Offloads {
+                segments_max: SEGMENTS_MAX,
+                ..Offloads::default()
+            },
+        };
+        self.stack.set_interfaces(self.now, &[interface]);
+        let everything = [Address::UNSPECIFIED_V4, Address::UNSPECIFIED_V6];
+        let routes = everything.iter().filter_map(|any| {
+            Some(Route {
+                prefix: Prefix::new(*any, 0)?,
+                via: None,
+                port: PORT,
+                mtu: 0,
+            })
+        });
+        self.stack.set_routes(&routes.collect::<Vec<_>>());
+    }
+
+    /// Takes out every packet that may leave now.
+    fn transmit(&mut self) -> bool {
+        let mut moved = false;
+        let Self {
+            stack,
+            pool,
+            left,
+            now,
+            ..
+        } = self;
+        stack.transmit(*now, pool, |Transmit { port: _, frame }| {
+            let mut packet = frame.to_vec();
+            packet.drain(..HEADER_BYTES.min(packet.len()));
+            left.push_back((*now, packet));
+            moved = true;
+            true
+        });
+        while let Some(request) = self.stack.poll_neighbor_request() {
+            moved = true;
+            let update = NeighborUpdate::Reachable(THEIRS);
+            self.stack
+                .set_neighbor(self.now, request.port, request.address, update);
+        }
+        // Nobody probes the neighbour, and ports are looked for in the stack's own table.
+        while self.stack.poll_confirmation().is_some() {}
+        while self.stack.poll_tuple_change().is_some() {}
+        moved
+    }
+}
