@@ -41,6 +41,9 @@ const BAD: &[&str] = &[
     "TcpAttemptFails",
 ];
 
+/// The counter of what the generator's cards could not deliver.
+pub(crate) const RINGS_FULL: &str = "frames the rings had no room for";
+
 impl Health {
     pub(crate) fn of(world: &World) -> Self {
         let mut health = Self {
@@ -60,9 +63,7 @@ impl Health {
         }
         let nics = || world.nics.iter();
         let lost = nics().map(|nic| nic.outbox.lost).sum();
-        health
-            .counters
-            .insert("frames the rings had no room for", lost);
+        health.counters.insert(RINGS_FULL, lost);
         let unsummed = nics().map(|nic| nic.unsummed).sum();
         health
             .counters

@@ -1,8 +1,10 @@
-//! Bulk data in one direction: a window of equal segments per connection, kept full by the ACKs that come back.
+//! Bulk data in one direction: a window of equal segments per connection, kept full by the ACKs that come back as far as
+//! the receiver's window allows. Nothing is repeated and no closed window probed: on a path without loss, the update that
+//! opens one arrives.
 
-use millrace_base::PacketPool;
+use millrace_base::{PacketBuf, PacketPool};
 
-use super::header::{Say, Segment, Writer, segment_flags};
+use super::header::{Say, Segment, Writer, segment_flags, window_shift};
 use super::payload::{read_token, write_token};
 use super::server::segment_payload;
 use super::tuples::hash;
@@ -20,19 +22,48 @@ pub struct UploadConfig {
     pub service: (u32, u16),
     /// Bytes of payload in a segment; at least 16 and at most what the MTU leaves.
     pub segment_bytes: u32,
-    /// Segments on their way per connection, even.
+    /// Segments on their way per connection at most, even; fewer while the service's window holds fewer.
     pub window_segments: u32,
     /// Makes the sequence numbers.
     pub key: u64,
 }
 
-/// The sending end. Keeps four bytes per connection: what it has sent.
+/// The sending end. Keeps twelve bytes per connection: what it has sent, and what it may send.
 #[derive(Clone, Debug)]
 pub struct Upload {
     writer: Writer,
     config: UploadConfig,
-    sent: Box<[u32]>,
+    progress: Box<[Progress]>,
     counts: Counts,
+}
+
+/// How far a connection has come, in bytes of its stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Bytes sent.
+    sent: u32,
+    /// Where the window ends that the service offers.
+    edge: u32,
+    /// What the service's window fields are shifted by.
+    shift: u8,
+}
+
+impl Progress {
+    /// Takes note of the window that a segment offers. A service that takes back what it promised is not followed (RFC 9293
+    /// section 3.8.6, SHLD-14 forbids it): what it then drops is counted there.
+    fn hear(&mut self, frame: &impl PacketBuf, segment: &Segment, acked: u32) {
+        // The window of a SYN has no scale (RFC 7323 section 2.2).
+        let shift = if segment.has(SYN) {
+            self.shift = window_shift(frame, segment);
+            0
+        } else {
+            self.shift
+        };
+        let edge = acked.wrapping_add(u32::from(segment.window) << shift);
+        if edge.wrapping_sub(self.edge) < 1 << 31 {
+            self.edge = edge;
+        }
+    }
 }
 
 /// The receiving end: acknowledges every second segment, or every large frame, as Linux does.
@@ -56,7 +87,7 @@ impl Upload {
                 ..config
             },
             writer,
-            sent: vec![0; config.connections as usize].into(),
+            progress: vec![Progress::default(); config.connections as usize].into(),
             counts: Counts::default(),
         }
     }
@@ -111,7 +142,7 @@ impl Upload {
         let acked = segment.ack.wrapping_sub(iss).wrapping_sub(1);
         let is_opened = segment.has(SYN);
         self.counts.established += u64::from(is_opened);
-        let Some(sent) = self.sent.get_mut(index as usize) else {
+        let Some(progress) = self.progress.get_mut(index as usize) else {
             self.counts.unexpected += 1;
             return;
         };
@@ -120,21 +151,24 @@ impl Upload {
             window_segments,
             ..
         } = self.config;
-        let on_the_way = sent.wrapping_sub(acked);
+        let on_the_way = progress.sent.wrapping_sub(acked);
         let window = segment_bytes * window_segments;
         if on_the_way > window {
             // An ACK that is older than one we have seen, or of something never sent.
             self.counts.unexpected += 1;
             return;
         }
-        let mut say = segment.answer(ACK, iss.wrapping_add(1).wrapping_add(*sent), now_ms);
+        progress.hear(frame, &segment, acked);
+        let room = window.min(progress.edge.wrapping_sub(acked));
+        let seq = iss.wrapping_add(1).wrapping_add(progress.sent);
+        let mut say = segment.answer(ACK, seq, now_ms);
         if is_opened {
             let bare = self.writer.frame(&say, 0, pool, &mut self.counts, |_| {});
             bare.into_iter().for_each(&mut *out);
         }
         say.flags |= PSH;
-        for _ in 0..(window - on_the_way) / segment_bytes {
-            let end = sent.wrapping_add(segment_bytes);
+        for _ in 0..room.saturating_sub(on_the_way) / segment_bytes {
+            let end = progress.sent.wrapping_add(segment_bytes);
             let token = u64::from(index) << 32 | u64::from(end);
             let fill = |bytes: &mut [u8]| write_token(bytes, token);
             let bytes = segment_bytes as usize;
@@ -143,7 +177,7 @@ impl Upload {
             };
             out(data);
             say.seq = say.seq.wrapping_add(segment_bytes);
-            *sent = end;
+            progress.sent = end;
             self.counts.requests += 1;
         }
     }

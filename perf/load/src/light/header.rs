@@ -72,6 +72,8 @@ pub(super) struct Segment {
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) flags: u8,
+    /// The window field, not scaled.
+    pub(super) window: u16,
     /// The peer's timestamp; `None`: it sends none.
     pub(super) stamp: Option<u32>,
     /// Where the payload starts, and its bytes over the whole chain.
@@ -121,6 +123,7 @@ impl Segment {
             seq: word(38),
             ack: word(42),
             flags: head[47],
+            window: u16::from_be_bytes([head[48], head[49]]),
             stamp,
             payload_at,
             payload_len,
@@ -173,6 +176,13 @@ fn stamp_of(bytes: &[u8], header_len: usize) -> Option<u32> {
     TcpOptions::parse(options, true)
         .timestamps
         .map(|stamps| stamps.value)
+}
+
+/// What the sender of this SYN shifts its later window fields by; 0 without the option.
+pub(super) fn window_shift(frame: &impl PacketBuf, syn: &Segment) -> u8 {
+    let options = frame.bytes().get(OPTIONS_AT..syn.payload_at);
+    let options = TcpOptions::parse(options.unwrap_or_default(), true);
+    options.window_scale.unwrap_or(0)
 }
 
 /// Makes frames for one link.

@@ -13,9 +13,9 @@
 //!   progress = SEG.ACK - H - 1 <--          FIN behind the last one, if the server closes
 //! ```
 //!
-//! It is no TCP: nothing is retransmitted, windows are not watched, out-of-order segments are not put in order. On a path
-//! that loses frames it stands still and its counters say so; that is the point, because a rate counts only when nothing
-//! was lost. IPv4 only, without IP options. Bulk data, which needs a window, keeps four bytes a connection: [`Upload`].
+//! It is no TCP: nothing is retransmitted, out-of-order segments are not put in order, and windows are not watched but for
+//! bulk data, which keeps twelve bytes a connection for them: [`Upload`]. On a path that loses frames it stands still and
+//! its counters say so; that is the point, because a rate counts only when nothing was lost. IPv4 only, without IP options.
 
 mod bulk;
 mod client;

@@ -269,6 +269,46 @@ fn an_upload_keeps_its_window_full_and_arrives_whole() {
     assert_eq!(sink.bytes(), 99 * 4 * 8 * 1_448);
 }
 
+// RFC 9293 section 3.8.6: a balancer short of buffers offers less than the sender would like, and drops what lies beyond.
+#[test]
+fn an_upload_stays_inside_the_window_that_it_is_offered() {
+    const SEGMENT: u32 = 1_448;
+    let config = UploadConfig {
+        sources: SOURCES,
+        connections: 1,
+        service: SERVICE,
+        segment_bytes: SEGMENT,
+        window_segments: 8,
+        key: 3,
+    };
+    let mut upload = Upload::new(link(Checksums::Device), config);
+    let mut sink = UploadSink::new(link(Checksums::Device), SEGMENT, 4);
+    let mut pool = HeapPool::new(1_000, 2_048);
+    let mut forth = VecDeque::new();
+    upload.open(0, 1, &mut pool, &mut |frame| forth.push_back(frame));
+    // The SYN-ACK's field is not scaled, those of the ACK of two segments behind it are shifted by 7.
+    let mut answer = None;
+    let mut sent = Vec::new();
+    for field in [5_068u16, 10, 40, 0, 800] {
+        for frame in forth.drain(..) {
+            sink.handle(&frame, 1, &mut pool, &mut |frame| answer = Some(frame));
+        }
+        let frame = answer.as_mut().expect("an ACK");
+        let window = frame.bytes_mut().and_then(|bytes| bytes.get_mut(48..50));
+        let window = window.expect("a header");
+        window.copy_from_slice(&field.to_be_bytes());
+        let before = upload.counts().requests;
+        upload.handle(frame, 1, &mut pool, &mut |frame| {
+            if sent.is_empty() {
+                forth.push_back(frame);
+            }
+        });
+        sent.push(upload.counts().requests - before);
+    }
+    // 5,068 bytes; 1,280, which takes back nothing; 5,120; 0; more than the eight segments that are wanted.
+    assert_eq!(sent, [3, 0, 2, 0, 5]);
+}
+
 #[test]
 fn tokens_and_endpoints_read_back() {
     let mut bytes = [0; 16];

@@ -5,6 +5,7 @@ use millrace_load::light::{Upload, UploadConfig, UploadSink};
 
 use super::{STALL_ROUNDS, finish};
 use crate::args::Args;
+use crate::health::{Health, RINGS_FULL};
 use crate::plan::{SERVICE, SOURCES};
 use crate::report::Outcome;
 use crate::world::{Card, RING_FRAMES, World};
@@ -12,8 +13,7 @@ use crate::world::{Card, RING_FRAMES, World};
 /// Ethernet, IP and TCP headers with timestamps, and what a link adds to a frame (preamble, checksum, gap).
 const WIRE_OVERHEAD_BYTES: f64 = 66.0;
 const HEADERS_IN_MTU_BYTES: u32 = 52;
-/// The receive window of a connection whose receiver has not tuned it yet, bytes. A sender that watches no window stays
-/// below it, and where there are many connections, below what all of them together can have in the rings.
+/// Payload bytes on their way per connection at most: below the window of a receiver that has not tuned it yet.
 const WINDOW_BYTES: u32 = 60_000;
 
 /// Runs it.
@@ -25,11 +25,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         connections: args.connections,
         service: SERVICE,
         segment_bytes,
-        window_segments: (WINDOW_BYTES / segment_bytes)
-            .min(RING_FRAMES / 2 / args.connections.max(1))
-            .max(2)
-            / 2
-            * 2,
+        window_segments: window_segments(segment_bytes, args.connections),
         key: args.key,
     };
     let mut upload = Upload::new(world.link(0), config);
@@ -43,8 +39,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     let warm_up = u64::from(args.operations / 10);
     let total = u64::from(args.operations) + warm_up;
     let mut before = (world.health(), world.busy_turns);
-    // What waits for the backend's first ACK may be cut where the window of its SYN-ACK ends, which has no scale.
-    let mut cut_at_start = 0;
     let mut stalled = 0;
     loop {
         let moved = sink.counts().requests;
@@ -53,8 +47,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         world.measure(spent, fresh);
         if moved < warm_up && moved + fresh >= warm_up {
             world.restart_meter();
-            before = (world.health(), world.busy_turns);
-            cut_at_start = sink.counts().resegmented;
+            before = (lossless(world.health())?, world.busy_turns);
         }
         if moved + fresh >= total {
             break;
@@ -88,9 +81,24 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     } else {
         outcome.at_most("cycles", 400.0)
     };
-    let mut peers = [*upload.counts(), *sink.counts()];
-    peers[1].resegmented -= cut_at_start;
+    let peers = [*upload.counts(), *sink.counts()];
     Ok(finish(outcome, &world, (&before.0, before.1), &peers, &[]))
+}
+
+/// Nothing repeats a frame that was lost at the start: its connection would stand still, and the others be measured in its
+/// place.
+fn lossless(health: Health) -> Result<Health> {
+    match health.counter(RINGS_FULL) {
+        0 => Ok(health),
+        lost => bail!("{lost} {RINGS_FULL}"),
+    }
+}
+
+/// Segments on their way per connection, even: of all connections together no more than half of what a ring takes, the
+/// other half is for ACKs.
+fn window_segments(segment_bytes: u32, connections: u32) -> u32 {
+    let share = RING_FRAMES / 2 / connections.max(1);
+    (WINDOW_BYTES / segment_bytes).min(share).max(2) / 2 * 2
 }
 
 fn round(world: &mut World, upload: &mut Upload, sink: &mut UploadSink) -> u64 {
