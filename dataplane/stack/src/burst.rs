@@ -15,16 +15,17 @@
 //! wake-up, without merging anything.
 
 use arrayvec::ArrayVec;
-use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId};
+use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId, Slab};
 
 use crate::dispatch::{self, Parsed, Punt, TcpFrame};
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::limits::BURST_FRAMES_MAX;
-use crate::plain::parse_plain;
+use crate::plain::{parse_following, parse_plain};
 use crate::stack::Stack;
 use crate::stats::count;
-use crate::tcp::{Disposition, Env};
+use crate::table::Slot;
+use crate::tcp::{Connection, Disposition, Env, Tail};
 use crate::tcp_input::Arrived;
 use crate::verdict::DropReason;
 
@@ -33,21 +34,14 @@ use crate::verdict::DropReason;
 struct Located {
     header: TcpFrame,
     hash: FlowHash,
+    /// It belongs to whom the segment before it does.
+    follows: bool,
 }
 
 /// The segments of a burst and their frames, in order of arrival.
 struct Segments<B> {
     headers: ArrayVec<Located, BURST_FRAMES_MAX>,
     frames: ArrayVec<B, BURST_FRAMES_MAX>,
-}
-
-/// Segments of one connection, one behind the other.
-#[derive(Debug)]
-pub(crate) struct Run<'a> {
-    key: Key,
-    hash: FlowHash,
-    header: &'a TcpFrame,
-    acked_before: u64,
 }
 
 impl<P: PacketPool> Stack<P> {
@@ -99,12 +93,22 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
         punt: &mut impl FnMut(Punt<P::Buf>),
     ) -> bool {
-        while !segments.headers.is_full() {
+        let mut is_behind_plain = false;
+        let mut received = (0u64, 0u64);
+        let is_all = loop {
+            if segments.headers.is_full() {
+                break false;
+            }
             let Some(frame) = frames.next() else {
-                return true;
+                break true;
             };
-            count!(self.stats.frames_in);
-            count!(self.stats.bytes_in, frame.frame_len() as u64);
+            received.0 = received.0.wrapping_add(1);
+            received.1 = received.1.wrapping_add(frame.frame_len() as u64);
+            if is_behind_plain && let Some(located) = self.following(segments, &frame) {
+                segments.headers.push(located);
+                segments.frames.push(frame);
+                continue;
+            }
             let Self { network, stats, .. } = self;
             let interface = network.interfaces.get(port);
             let plain = interface.and_then(|port| parse_plain(&frame, port, stats));
@@ -116,14 +120,37 @@ impl<P: PacketPool> Stack<P> {
                 self.on_other_frame(now, parsed, frame, pool, punt);
                 continue;
             };
+            is_behind_plain = plain.is_some();
             let hash = self.flows.hash(&header.tuple);
             if let Some(line) = self.flows.line(hash) {
                 P::prefetch(line);
             }
-            segments.headers.push(Located { header, hash });
+            let follows = segments
+                .headers
+                .last()
+                .is_some_and(|last| last.hash == hash && last.header.tuple == header.tuple);
+            segments.headers.push(Located {
+                header,
+                hash,
+                follows,
+            });
             segments.frames.push(frame);
-        }
-        false
+        };
+        count!(self.stats.frames_in, received.0);
+        count!(self.stats.bytes_in, received.1);
+        is_all
+    }
+
+    /// A segment of the stream that the plain one before it belongs to.
+    #[inline]
+    fn following(&mut self, segments: &Segments<P::Buf>, frame: &P::Buf) -> Option<Located> {
+        let (last, first) = (segments.headers.last()?, segments.frames.last()?);
+        let header = parse_following(first, &last.header, frame, &mut self.stats)?;
+        Some(Located {
+            header,
+            hash: last.hash,
+            follows: true,
+        })
     }
 
     /// Pass 2. A burst of one has nothing to do meanwhile.
@@ -131,14 +158,11 @@ impl<P: PacketPool> Stack<P> {
         if headers.len() < 2 {
             return;
         }
-        let mut last = None;
-        for located in headers {
+        for located in headers.iter().filter(|located| !located.follows) {
             if let Some(Owner::Connection(index)) = self.flows.guess(located.hash)
-                && last != Some(index)
                 && let Some(place) = self.connections.place(index)
             {
                 P::prefetch(place);
-                last = Some(index);
             }
         }
     }
@@ -146,95 +170,53 @@ impl<P: PacketPool> Stack<P> {
     /// Pass 3.
     fn deliver(&mut self, now: Instant, segments: &mut Segments<P::Buf>, pool: &mut P) {
         let Segments { headers, frames } = segments;
-        let mut run: Option<Run<'_>> = None;
-        for (Located { header, hash, .. }, frame) in headers.iter().zip(frames.drain(..)) {
+        let mut frames = frames.drain(..);
+        let mut rest = headers.as_slice();
+        while let Some((first, behind)) = rest.split_first() {
+            let Located { header, hash, .. } = first;
+            let owner = self.find_owner(*hash, &header.tuple);
+            if let Some(Owner::Connection(index)) = owner {
+                let followers = behind.iter().take_while(|segment| segment.follows).count();
+                let run = rest.get(..=followers).unwrap_or(rest);
+                let taken = self.deliver_run(now, index, run, &mut frames, pool);
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
+            let Some(frame) = frames.next() else {
+                return;
+            };
             let arrived = Arrived {
                 now,
                 header,
                 hash: *hash,
                 frame,
             };
-            if run.as_ref().is_none_or(|run| !run.goes_on_with(&arrived)) {
-                if let Some(ended) = run.take() {
-                    self.end_run(now, &ended, Disposition::Continue);
-                }
-                let owner = self.find_owner(*hash, &header.tuple);
-                let Some(Owner::Connection(index)) = owner else {
-                    let outcome = self.on_other_segment(owner, arrived, pool);
-                    self.count_delivery(outcome);
-                    continue;
-                };
-                run = self.begin_run(index, *hash, header);
-            }
-            let Some(current) = &run else {
-                self.stats.drop(DropReason::Bug);
-                continue;
-            };
-            count!(self.stats.ip_in_delivers);
-            match self.continue_run(current, arrived, pool) {
-                Ok(Disposition::Continue) => count!(self.stats.frames_delivered),
-                Ok(ended) => {
-                    count!(self.stats.frames_delivered);
-                    self.end_run(now, current, ended);
-                    run = None;
-                }
+            match self.on_other_segment(owner, arrived, pool) {
+                Ok(()) => count!(self.stats.frames_delivered),
                 Err(reason) => self.stats.drop(reason),
             }
-        }
-        if let Some(ended) = run {
-            self.end_run(now, &ended, Disposition::Continue);
+            rest = behind;
         }
     }
 
-    fn count_delivery(&mut self, outcome: Result<(), DropReason>) {
-        match outcome {
-            Ok(()) => count!(self.stats.frames_delivered),
-            Err(reason) => self.stats.drop(reason),
-        }
-    }
-
-    pub(crate) fn begin_run<'a>(
-        &self,
-        index: u32,
-        hash: FlowHash,
-        header: &'a TcpFrame,
-    ) -> Option<Run<'a>> {
-        let key = self.connections.key_at(index)?;
-        let slot = self.connections.get(key)?;
-        Some(Run {
-            key,
-            hash,
-            header,
-            acked_before: slot.connection.bytes_acked(),
-        })
-    }
-
-    /// Gives a segment to the connection of a run.
-    #[inline]
-    pub(crate) fn continue_run(
+    /// Gives segments of one connection to it, one behind the other. Tells how many: at least one,
+    /// and not all when the connection has ended and the next may belong to somebody else.
+    fn deliver_run(
         &mut self,
-        run: &Run<'_>,
-        arrived: Arrived<'_, P::Buf>,
+        now: Instant,
+        index: u32,
+        run: &[Located],
+        frames: &mut impl Iterator<Item = P::Buf>,
         pool: &mut P,
-    ) -> Result<Disposition, DropReason> {
-        let stripped;
-        let arrived = if self.sheds_payload() && arrived.header.payload_len > 0 {
-            self.stats.drop(DropReason::PayloadShed);
-            stripped = arrived.header.without_payload();
-            Arrived {
-                header: &stripped,
-                ..arrived
-            }
-        } else {
-            arrived
+    ) -> usize {
+        let sheds_payload = self.sheds_payload();
+        let Some((key, slot)) = connection_at(&mut self.connections, index) else {
+            drop(frames.next());
+            self.stats.drop(DropReason::Bug);
+            return 1;
         };
-        let slot = self.connections.get_mut(run.key).ok_or(DropReason::Bug)?;
-        let Arrived {
-            now,
-            header,
-            hash,
-            frame,
-        } = arrived;
+        let connection = &mut slot.connection;
+        let acked_before = connection.bytes_acked();
         let mut env = Env {
             now,
             pool,
@@ -242,32 +224,74 @@ impl<P: PacketPool> Stack<P> {
             stats: &mut self.stats,
             tunables: &self.tunables,
         };
-        let frame = match slot.connection.try_predicted(&mut env, header, frame) {
-            Ok(outcome) => return Ok(outcome),
-            Err(frame) => frame,
-        };
-        let arrived = Arrived {
+        let mut tail = Tail::of(run.len());
+        let (mut outcome, mut looked_at, mut refused) = (Disposition::Continue, 0usize, 0usize);
+        for (Located { header, hash, .. }, frame) in run.iter().zip(frames) {
+            looked_at = looked_at.saturating_add(1);
+            let arrived = Arrived {
+                now,
+                header,
+                hash: *hash,
+                frame,
+            };
+            match take_segment(connection, &mut env, arrived, sheds_payload, &mut tail) {
+                Ok(Disposition::Continue) => {}
+                Ok(ended) => {
+                    outcome = ended;
+                    break;
+                }
+                Err(reason) => {
+                    env.stats.drop(reason);
+                    refused = refused.saturating_add(1);
+                }
+            }
+        }
+        connection.end_tail(&mut env, &mut tail);
+        count!(self.stats.ip_in_delivers, looked_at as u64);
+        let delivered = looked_at.saturating_sub(refused);
+        count!(self.stats.frames_delivered, delivered as u64);
+        self.end_run(now, key, acked_before, outcome);
+        looked_at
+    }
+
+    /// Gives one segment to its connection, for a caller that counts what became of it.
+    pub(crate) fn deliver_one(
+        &mut self,
+        index: u32,
+        arrived: Arrived<'_, P::Buf>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let now = arrived.now;
+        let sheds_payload = self.sheds_payload();
+        let slot = connection_at(&mut self.connections, index);
+        let (key, slot) = slot.ok_or(DropReason::Bug)?;
+        let connection = &mut slot.connection;
+        let acked_before = connection.bytes_acked();
+        let mut env = Env {
             now,
-            header,
-            hash,
-            frame,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
         };
-        let segment = arrived.into_segment()?;
-        Ok(slot.connection.handle_segment(&mut env, segment))
+        let mut tail = Tail::of(1);
+        let outcome = take_segment(connection, &mut env, arrived, sheds_payload, &mut tail)?;
+        self.end_run(now, key, acked_before, outcome);
+        Ok(())
     }
 
     /// What a run changed for everybody else.
-    pub(crate) fn end_run(&mut self, now: Instant, run: &Run<'_>, outcome: Disposition) {
-        let Some(slot) = self.connections.get(run.key) else {
+    fn end_run(&mut self, now: Instant, key: Key, acked_before: u64, outcome: Disposition) {
+        let Some(slot) = self.connections.get(key) else {
             return;
         };
         // behaviour: ARP-17
-        if slot.connection.bytes_acked() != run.acked_before {
+        if slot.connection.bytes_acked() != acked_before {
             self.network
                 .neighbors
                 .confirm(slot.meta.hop.neighbor(), now);
         }
-        self.settle(now, run.key, outcome);
+        self.settle(now, key, outcome);
     }
 
     #[cold]
@@ -297,9 +321,42 @@ impl<P: PacketPool> Stack<P> {
     }
 }
 
-impl Run<'_> {
-    #[inline]
-    fn goes_on_with<B>(&self, next: &Arrived<'_, B>) -> bool {
-        self.hash == next.hash && self.header.tuple == next.header.tuple
+fn connection_at(connections: &mut Slab<Slot>, index: u32) -> Option<(Key, &mut Slot)> {
+    let key = connections.key_at(index)?;
+    Some((key, connections.get_mut(key)?))
+}
+
+/// The short way, and where it does not lead, the long one.
+#[inline]
+fn take_segment<P: PacketPool>(
+    connection: &mut Connection,
+    env: &mut Env<'_, P>,
+    arrived: Arrived<'_, P::Buf>,
+    sheds_payload: bool,
+    tail: &mut Tail,
+) -> Result<Disposition, DropReason> {
+    let stripped;
+    let Arrived {
+        now,
+        mut header,
+        hash,
+        frame,
+    } = arrived;
+    if sheds_payload && header.payload_len > 0 {
+        env.stats.drop(DropReason::PayloadShed);
+        stripped = header.without_payload();
+        header = &stripped;
     }
+    let frame = match connection.try_predicted(env, header, frame, tail) {
+        Ok(outcome) => return Ok(outcome),
+        Err(frame) => frame,
+    };
+    let arrived = Arrived {
+        now,
+        header,
+        hash,
+        frame,
+    };
+    let segment = arrived.into_segment()?;
+    Ok(connection.handle_segment(env, segment))
 }

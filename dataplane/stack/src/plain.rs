@@ -5,10 +5,13 @@
 //! anything else, wrong ones included, goes the long way (`dispatch.rs`), which looks at everything
 //! in Linux's order and names what is wrong. What passes here would pass there, with the same
 //! result; a property test holds that.
+//!
+//! The next frame of a burst is most often the next of its stream: then only what differs between
+//! two segments is read (`parse_following`), under the same rule.
 
 use millrace_base::{Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, SeqNumber};
 use millrace_wire::tcp::checksum;
-use millrace_wire::{Checksum, TcpFlags, ethernet, ipv4, ipv6, protocol, tcp};
+use millrace_wire::{Checksum, TcpFlags, Timestamps, ethernet, ipv4, ipv6, protocol, tcp};
 
 use crate::dispatch::{Carried, TcpFrame, pieces};
 use crate::interface::Interface;
@@ -90,6 +93,117 @@ pub(crate) fn parse_plain<B: PacketBuf>(
         payload_at: packet.segment_at.wrapping_add(header_len) as u16,
         payload_len: payload_len as u32,
     })
+}
+
+/// Bytes 22..38 of an IPv4 frame without the header checksum, bytes 24 and 25.
+const V4_MASK: u128 = u128::from_ne_bytes([
+    255, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+]);
+/// Bytes of the timestamp option with its padding.
+const STAMPS: usize = 12;
+/// Header length and flags of a segment with nothing but ACK (and PSH), without options and with
+/// timestamps.
+const BARE: u16 = 0x5010;
+const STAMPED: u16 = 0x8010;
+
+/// A segment, if the frame is one of the stream of the plain frame `first`, which said `before`: only
+/// IP length, identification and checksum, sequence numbers, window, PSH, TCP checksum and timestamps
+/// may differ, and are read. Counts like `parse_plain`.
+#[inline]
+pub(crate) fn parse_following<B: PacketBuf>(
+    first: &B,
+    before: &TcpFrame,
+    frame: &B,
+    stats: &mut Stats,
+) -> Option<TcpFrame> {
+    let (bytes, meta) = (frame.bytes(), frame.rx_meta());
+    // A plain frame has its TCP header in one of two places.
+    let is_v4 = usize::from(before.options_at) == IPV4.wrapping_add(tcp::HEADER_BYTES);
+    let is_alike = if is_v4 {
+        is_alike_v4(first.bytes(), bytes)?
+    } else {
+        is_alike_v6(first.bytes(), bytes)?
+    };
+    let is_verified = meta.ip_checksum == ChecksumStatus::Good
+        && meta.l4_checksum == ChecksumStatus::Good
+        && meta.stripped_vlan.is_none();
+    if !is_alike || !is_verified {
+        return None;
+    }
+    let available = frame.frame_len().checked_sub(ETHERNET)?;
+    let (ip_len, segment_at) = if is_v4 {
+        (usize::from(short(bytes, 16)?), IPV4)
+    } else {
+        let payload_len = usize::from(short(bytes, 18)?);
+        (payload_len.wrapping_add(ipv6::HEADER_BYTES), IPV6)
+    };
+    let segment = bytes.get(segment_at..)?;
+    let header = segment.first_chunk::<{ tcp::HEADER_BYTES }>()?;
+    let (words, _) = header.as_chunks::<4>();
+    let [_, seq, ack, [k0, k1, w0, w1], _] = *words else {
+        return None;
+    };
+    let kind = u16::from_be_bytes([k0, k1]);
+    let (expected, header_len, carried) = match before.carried {
+        Carried::Timestamps(_) => {
+            let options = segment.get(tcp::HEADER_BYTES..tcp::HEADER_BYTES.wrapping_add(STAMPS))?;
+            let stamps = Timestamps::of_aligned(options)?;
+            (STAMPED, 32usize, Carried::Timestamps(stamps))
+        }
+        Carried::Nothing => (BARE, tcp::HEADER_BYTES, Carried::Nothing),
+        Carried::Options => return None,
+    };
+    let headers = segment_at.wrapping_sub(ETHERNET).wrapping_add(header_len);
+    let payload_len = ip_len.checked_sub(headers)?;
+    if kind & !TcpFlags::PSH.bits() != expected || ip_len > available {
+        return None;
+    }
+    count!(stats.ip_in_receives);
+    count!(stats.tcp_in_segs);
+    Some(TcpFrame {
+        tuple: before.tuple,
+        seq: SeqNumber::new(u32::from_be_bytes(seq)),
+        ack: SeqNumber::new(u32::from_be_bytes(ack)),
+        flags: TcpFlags::from_bits(kind),
+        window: u16::from_be_bytes([w0, w1]),
+        carried,
+        options_at: segment_at.wrapping_add(tcp::HEADER_BYTES) as u16,
+        payload_at: segment_at.wrapping_add(header_len) as u16,
+        payload_len: payload_len as u32,
+    })
+}
+
+/// Protocol, addresses and ports; then fragment fields, Ethernet header, version and traffic class.
+/// What differs most between flows is looked at first.
+#[inline]
+fn is_alike_v4(first: &[u8], frame: &[u8]) -> Option<bool> {
+    let differ = (wide(first, 22)? ^ wide(frame, 22)?) & V4_MASK;
+    Some(
+        differ == 0 && short(first, 20)? == short(frame, 20)? && wide(first, 0)? == wide(frame, 0)?,
+    )
+}
+
+/// Ports and addresses, next header, Ethernet header, version, traffic class and flow label.
+#[inline]
+fn is_alike_v6(first: &[u8], frame: &[u8]) -> Option<bool> {
+    Some(
+        wide(first, 42)? == wide(frame, 42)?
+            && wide(first, 30)? == wide(frame, 30)?
+            && wide(first, 20)? == wide(frame, 20)?
+            && short(first, 16)? == short(frame, 16)?
+            && wide(first, 0)? == wide(frame, 0)?,
+    )
+}
+
+/// Sixteen bytes, to be compared.
+#[inline]
+fn wide(bytes: &[u8], at: usize) -> Option<u128> {
+    Some(u128::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[inline]
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[inline]
@@ -222,6 +336,31 @@ mod tests {
         frame.to_vec()
     }
 
+    /// A frame whose checksums the device has verified.
+    fn verified(bytes: &[u8]) -> HeapBuf {
+        let mut frame = HeapBuf::from_frame(bytes);
+        frame.meta.ip_checksum = ChecksumStatus::Good;
+        frame.meta.l4_checksum = ChecksumStatus::Good;
+        frame
+    }
+
+    /// What the long way says of a frame, and what the look at the one `before` it says.
+    fn behind(before: &[u8], bytes: &[u8]) -> (Result<TcpFrame, String>, Option<TcpFrame>) {
+        let (interfaces, before, frame) = (interfaces(), verified(before), verified(bytes));
+        let port = PortId::new(0);
+        let mut stats = Stats::default();
+        let interface = interfaces.get(port).expect("set");
+        let header = parse_plain(&before, interface, &mut stats).expect("plain");
+        let alike = parse_following(&before, &header, &frame, &mut stats);
+        let long = match parse(&frame, port, &interfaces, &mut stats) {
+            Parsed::Tcp(header) => Ok(header),
+            other @ (Parsed::Icmp(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
+                Err(format!("{other:?}"))
+            }
+        };
+        (long, alike)
+    }
+
     /// What the long way and the short way say of a frame.
     fn both(bytes: &[u8]) -> (Result<TcpFrame, String>, Option<TcpFrame>) {
         let (interfaces, frame) = (interfaces(), HeapBuf::from_frame(bytes));
@@ -245,7 +384,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_next_segment_of_a_stream_is_read_like_the_long_way_reads_it() {
+        for v6 in [false, true] {
+            let before = segment(v6, true, 100);
+            let tcp_at = if v6 { 54 } else { 34 };
+            let mut next = segment(v6, true, 60);
+            for (at, byte) in [(5, 9), (9, 9), (14, 9), (27, 9), (31, 9)] {
+                next[tcp_at + at] ^= byte;
+            }
+            next[tcp_at + 13] ^= 0x08;
+            let (long, alike) = behind(&before, &next);
+            assert_eq!(long.ok(), alike, "{v6}");
+            assert_eq!(alike.map(|header| header.payload_len), Some(60));
+        }
+        let unverified = HeapBuf::from_frame(&segment(false, true, 10));
+        let before = verified(&segment(false, true, 10));
+        let mut stats = Stats::default();
+        let interfaces = interfaces();
+        let interface = interfaces.get(PortId::new(0)).expect("set");
+        let header = parse_plain(&before, interface, &mut stats).expect("plain");
+        let alike = parse_following(&before, &header, &unverified, &mut stats);
+        assert_eq!(alike, None);
+    }
+
     proptest! {
+        #[test]
+        fn whatever_the_bytes_are_what_looks_alike_is_what_the_long_way_says(
+            v6: bool,
+            payload in 0usize..40,
+            changes in prop::collection::vec((0usize..100, any::<u8>()), 0..3),
+            cut in prop_oneof![4 => Just(0usize), 1 => 0usize..90],
+            padding in 0usize..8,
+        ) {
+            let before = segment(v6, true, 20);
+            let mut bytes = segment(v6, true, payload);
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            bytes.extend(core::iter::repeat_n(0, padding));
+            for (at, byte) in changes {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            let (long, alike) = behind(&before, &bytes);
+            if let Some(alike) = alike {
+                prop_assert_eq!(long, Ok(alike));
+            }
+        }
+
         #[test]
         fn whatever_the_bytes_are_the_short_way_agrees_with_the_long_one_or_says_nothing(
             v6: bool,

@@ -92,7 +92,7 @@ impl<P: PacketPool> Stack<P> {
         match owner {
             Some(Owner::Connection(index)) => {
                 count!(self.stats.ip_in_delivers);
-                self.on_connection_segment(index, arrived, pool)
+                self.deliver_one(index, arrived, pool)
             }
             Some(Owner::Request(index)) => {
                 count!(self.stats.ip_in_delivers);
@@ -155,21 +155,6 @@ impl<P: PacketPool> Stack<P> {
         if !request.acked {
             self.send_syn_ack_again(now, index, None, pool);
         }
-    }
-
-    /// A segment of a connection that is not the next one of a run.
-    fn on_connection_segment(
-        &mut self,
-        index: u32,
-        arrived: Arrived<'_, P::Buf>,
-        pool: &mut P,
-    ) -> Result<(), DropReason> {
-        let (now, hash, header) = (arrived.now, arrived.hash, arrived.header);
-        let run = self.begin_run(index, hash, header);
-        let run = run.ok_or(DropReason::Bug)?;
-        let outcome = self.continue_run(&run, arrived, pool)?;
-        self.end_run(now, &run, outcome);
-        Ok(())
     }
 
     fn on_request_segment(
@@ -256,7 +241,7 @@ impl<P: PacketPool> Stack<P> {
         if begun.is_err() {
             self.flows.remove(hash, Owner::Request(index));
         }
-        self.on_connection_segment(begun?, arrived, pool)
+        self.deliver_one(begun?, arrived, pool)
     }
 
     /// Makes a connection of an agreed handshake; feed it the final ACK next. `hash` is the tuple's.
@@ -466,7 +451,7 @@ impl<P: PacketPool> Stack<P> {
             owner: None,
         };
         let begun = self.begin_passive(&begin, arrived.hash)?;
-        self.on_connection_segment(begun, arrived, pool)
+        self.deliver_one(begun, arrived, pool)
     }
 
     /// Answers a segment that belongs to nobody with a RST, unless it is one.

@@ -156,11 +156,9 @@ impl Connection {
     pub(super) fn schedule_ack(&mut self, now: Instant, tunables: &TcpTunables) {
         let unacked = self.window.nxt.bytes_since(self.window.acked);
         let mss = u32::from(self.ack.receive_mss());
-        // Two full segments, and the application keeps up (else the window update after its read
-        // will do).
-        let many =
-            unacked > mss && self.window.wanted(self.receive.bytes(), mss) >= self.window.size();
-        if many || self.ack.is_quick() || !self.reassembly.is_empty() {
+        // Linux also asks whether the window could be told to be larger, and else leaves it to the
+        // update after the application's read. Here the ACK leaves behind that read anyway.
+        if unacked > mss || self.ack.is_quick() || !self.reassembly.is_empty() {
             self.ack.send_now();
         } else if unacked > 0 && self.timers.delayed_ack.is_never() {
             let delay = tunables.tcp_delack_min_ms.min(tunables.tcp_delack_max_ms);

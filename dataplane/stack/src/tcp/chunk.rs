@@ -71,8 +71,8 @@ pub(crate) struct Chunks<B> {
     slots: Vec<Chunk<B>>,
     free: u32,
     used: usize,
-    /// Slots at the end that only splits may use.
-    reserve: usize,
+    /// Slots without those that only splits may use.
+    capacity: usize,
     /// What connections know of data that came before its turn, while there is some. As many as
     /// buffers: who holds none has nothing to remember.
     pub(crate) reorders: Shelf<Reorder>,
@@ -178,11 +178,11 @@ impl<B> Chunks<B> {
     /// A slab that takes `buffers` of them, and has `reserve` chunks more that only splits may use:
     /// what is queued can be cut to the peer's size and leave even when nothing more may come in.
     pub(crate) fn with_reserve(buffers: usize, reserve: usize) -> Self {
-        let capacity = buffers.saturating_add(reserve).min(NONE as usize);
-        let slots = (0..capacity)
+        let count = buffers.saturating_add(reserve).min(NONE as usize);
+        let slots = (0..count)
             .map(|index| {
                 let next = index.saturating_add(1);
-                let next = if next < capacity { next as u32 } else { NONE };
+                let next = if next < count { next as u32 } else { NONE };
                 Chunk {
                     next,
                     ..Chunk::VACANT
@@ -191,9 +191,9 @@ impl<B> Chunks<B> {
             .collect();
         Self {
             slots,
-            free: if capacity == 0 { NONE } else { 0 },
+            free: if count == 0 { NONE } else { 0 },
             used: 0,
-            reserve,
+            capacity: count.saturating_sub(reserve),
             reorders: Shelf::new(buffers),
             ledgers: Shelf::new(buffers),
             epochs: Shelf::new(buffers),
@@ -214,8 +214,7 @@ impl<B> Chunks<B> {
     /// Chunks that can still be taken.
     #[inline]
     pub(crate) fn available(&self) -> usize {
-        let slots = self.slots.len().saturating_sub(self.reserve);
-        slots.saturating_sub(self.used)
+        self.capacity.saturating_sub(self.used)
     }
 
     /// Whether more than half of what can be taken is (Linux: `tcp_under_memory_pressure`).
@@ -224,10 +223,19 @@ impl<B> Chunks<B> {
         self.available() < self.used
     }
 
+    /// Chunks that can be taken one after the other without `is_pressed` before the last of them.
+    #[inline]
+    pub(crate) fn room_before_pressed(&self) -> u32 {
+        let available = self.available();
+        if available == 0 || available < self.used {
+            return 0;
+        }
+        (available.saturating_sub(self.used) / 2).saturating_add(1) as u32
+    }
+
     /// Whether less than one of `share` of what can be taken is left.
     pub(crate) fn is_nearly_full(&self, share: usize) -> bool {
-        let slots = self.slots.len().saturating_sub(self.reserve);
-        self.available() < slots.checked_div(share).unwrap_or(0)
+        self.available() < self.capacity.checked_div(share).unwrap_or(0)
     }
 
     /// What one more queue may have of the last quarter, in chunks; `None` while more than that is
@@ -252,6 +260,72 @@ impl<B> Chunks<B> {
             return Err(buf);
         }
         self.take_any(buf, seq, offset, len)
+    }
+
+    /// Takes a chunk and puts it behind the last one of a queue; gives the buffer back when none is
+    /// free.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        queue: &mut ChunkQueue,
+        buf: B,
+        seq: SeqNumber,
+        offset: u16,
+        len: u16,
+    ) -> Result<(), B> {
+        let (index, before) = (self.free, queue.tail);
+        let slot = self.slots.get_mut(index as usize);
+        let is_free = self.used < self.capacity;
+        let Some(slot) = slot.filter(|_| is_free) else {
+            return Err(buf);
+        };
+        self.free = slot.next;
+        *slot = Chunk {
+            buf: Some(buf),
+            seq,
+            offset,
+            len,
+            prev: before,
+            ..Chunk::VACANT
+        };
+        self.used = self.used.saturating_add(1);
+        match self.slots.get_mut(before as usize) {
+            Some(before) => before.next = index,
+            None => queue.head = index,
+        }
+        queue.tail = index;
+        queue.bytes = queue.bytes.wrapping_add(u32::from(len));
+        queue.count = queue.count.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Puts all of `from` behind the last chunk of `to`; `change` sees each of them once. O(chunks
+    /// moved).
+    #[inline]
+    pub(crate) fn move_all(
+        &mut self,
+        from: ChunkQueue,
+        to: &mut ChunkQueue,
+        mut change: impl FnMut(&mut Chunk<B>),
+    ) {
+        let mut index = from.head;
+        while let Some(chunk) = self.slots.get_mut(index as usize) {
+            change(chunk);
+            index = chunk.next;
+        }
+        if from.is_empty() {
+            return;
+        }
+        if let Some(first) = self.slots.get_mut(from.head as usize) {
+            first.prev = to.tail;
+        }
+        match self.slots.get_mut(to.tail as usize) {
+            Some(last) => last.next = from.head,
+            None => to.head = from.head,
+        }
+        to.tail = from.tail;
+        to.bytes = to.bytes.wrapping_add(from.bytes);
+        to.count = to.count.wrapping_add(from.count);
     }
 
     /// Takes a chunk, from the reserve if need be.

@@ -201,7 +201,13 @@ impl Connection {
             };
         }
         self.look_at_memory(env.chunks);
-        to.look_at_memory(env.chunks);
+        let is_pressed = to.look_at_memory(env.chunks);
+        // While there is room in front of the last chunk, there is before each: all move at once.
+        let all = self.receive.bytes();
+        if !is_pressed && all <= to.send_room(env.tunables) {
+            to.send.push_all(env.chunks, self.receive.take_all());
+            spliced.bytes = all;
+        }
         while !self.receive.is_empty() {
             if to.send_room(env.tunables) == 0 {
                 to.send_was_full = true;

@@ -69,6 +69,7 @@ pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
 pub(crate) use handshake::Open;
 pub use info::FlowInfo;
+pub(crate) use predict::Tail;
 pub use ready::Ready;
 pub use recovery::Phase;
 pub use segment::CloseReason;

@@ -9,6 +9,9 @@
 //! Unlike Linux, another window than last time is no exception: an ACK that moves SND.UNA is no
 //! duplicate whatever its window, and the window of a peer that reads as it receives changes with
 //! every second segment.
+//!
+//! Behind one that was predicted, data of the same burst that continue it change next to nothing:
+//! such a segment is queued, and the rest is done once behind the last of them (`Tail`).
 
 use core::ops::ControlFlow;
 
@@ -23,16 +26,56 @@ use super::state::State;
 use crate::dispatch::{Carried, TcpFrame};
 use crate::verdict::DropReason;
 
+/// What a predicted segment with data says of those that follow it in the same burst, and what they
+/// leave to be done behind the last of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail {
+    /// More segments come behind the first.
+    is_wanted: bool,
+    /// Segments that may still be queued without another look at memory; 0 when nothing was
+    /// predicted.
+    room: u32,
+    /// The payload and the window field of the predicted segment.
+    payload_len: u32,
+    window: u16,
+    /// It carried a timestamp.
+    is_stamped: bool,
+    /// Payload queued behind it.
+    queued_bytes: u32,
+    /// Payload of the last segment.
+    last_len: u32,
+}
+
+impl Tail {
+    /// Of a run of so many segments.
+    #[inline]
+    pub(crate) fn of(segments: usize) -> Self {
+        Self {
+            is_wanted: segments > 1,
+            ..Self::default()
+        }
+    }
+}
+
 impl Connection {
     /// Takes a segment if it is one of the expected kind; gives its frame back otherwise, with
-    /// nothing changed.
+    /// nothing changed. `tail` is the burst's, a new one for each connection's run; `end_tail`
+    /// comes behind the last segment.
     #[inline]
     pub(crate) fn try_predicted<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         segment: &TcpFrame,
         frame: P::Buf,
+        tail: &mut Tail,
     ) -> Result<Disposition, P::Buf> {
+        if tail.room > 0 {
+            if self.continues(segment, &frame, tail) {
+                self.queue_following(env, segment, frame, tail);
+                return Ok(Disposition::Continue);
+            }
+            self.end_tail(env, tail);
+        }
         let Some(stamps) = self.predicts(segment) else {
             return Err(frame);
         };
@@ -51,7 +94,88 @@ impl Connection {
         if !is_whole || end.after(self.window.edge()) || !self.expects_data(env) {
             return Err(frame);
         }
-        Ok(self.take_expected(env, segment, stamps, Some(frame)))
+        let outcome = self.take_expected(env, segment, stamps, Some(frame));
+        if tail.is_wanted && outcome == Disposition::Continue {
+            *tail = Tail {
+                is_wanted: true,
+                room: self.straight_room(env),
+                payload_len: segment.payload_len,
+                window: segment.window,
+                is_stamped: stamps.is_some(),
+                queued_bytes: 0,
+                last_len: 0,
+            };
+        }
+        Ok(outcome)
+    }
+
+    /// Whether a segment is data and nothing else behind a predicted one: same window, same
+    /// acknowledgment, no more bytes.
+    #[inline]
+    fn continues<B: PacketBuf>(&self, segment: &TcpFrame, frame: &B, tail: &Tail) -> bool {
+        let is_stamp_expected = match segment.carried {
+            Carried::Timestamps(stamps) => tail.is_stamped && !self.timestamps.is_old(stamps.value),
+            Carried::Nothing => !tail.is_stamped,
+            Carried::Options => false,
+        };
+        let end = segment.seq.plus(segment.payload_len);
+        is_stamp_expected
+            && segment.seq == self.window.nxt
+            && segment.ack == self.una
+            && segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK
+            && segment.window == tail.window
+            && segment.payload_len > 0
+            && segment.payload_len <= tail.payload_len
+            && frame.frame_len() == frame.bytes().len()
+            && !end.after(self.window.edge())
+    }
+
+    /// TS.Recent stays: the segment lies behind the last ACK sent. What a full segment of the peer
+    /// is stays: this one is no longer.
+    #[inline]
+    fn queue_following<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &TcpFrame,
+        frame: P::Buf,
+        tail: &mut Tail,
+    ) {
+        let offset = frame.offset().saturating_add(segment.payload_at.into());
+        let (offset, len) = (offset as u16, segment.payload_len as u16);
+        if self
+            .receive
+            .append(env.chunks, frame, segment.seq, offset, len)
+            .is_err()
+        {
+            // `straight_room` saw a free one.
+            env.stats.drop(DropReason::Bug);
+            return;
+        }
+        self.window.nxt = segment.seq.plus(segment.payload_len);
+        tail.room = tail.room.saturating_sub(1);
+        tail.queued_bytes = tail.queued_bytes.saturating_add(segment.payload_len);
+        tail.last_len = segment.payload_len;
+    }
+
+    /// What the segments behind a predicted one have in common.
+    #[inline]
+    pub(crate) fn end_tail<P: PacketPool>(&mut self, env: &mut Env<'_, P>, tail: &mut Tail) {
+        let (queued_bytes, last_len) = (tail.queued_bytes, tail.last_len);
+        (tail.room, tail.queued_bytes) = (0, 0);
+        if queued_bytes == 0 {
+            return;
+        }
+        self.wl1 = self.window.nxt.minus(last_len);
+        self.bytes_received.add(queued_bytes);
+        self.schedule_ack(env.now, env.tunables);
+    }
+
+    /// How many segments could be queued one after the other, `expects_data` before each.
+    #[inline]
+    fn straight_room<P: PacketPool>(&self, env: &Env<'_, P>) -> u32 {
+        env.chunks
+            .room_before_pressed()
+            .min(self.receive.straight_room())
     }
 
     /// Whether the header is the expected one: its timestamps, `None` on a connection without.
@@ -84,12 +208,11 @@ impl Connection {
     /// Whether data that continues the stream can simply be queued.
     #[inline]
     fn expects_data<P: PacketPool>(&self, env: &Env<'_, P>) -> bool {
-        !env.chunks.is_pressed()
-            && env.chunks.available() > 0
+        env.chunks.room_before_pressed() > 0
+            && self.receive.straight_room() > 0
             && !self.orphan
             && !self.peer_fin_came
             && self.reassembly.is_empty()
-            && self.receive.has_room(env.chunks)
     }
 
     #[inline]
@@ -147,14 +270,17 @@ impl Connection {
         self.window.pressed = false;
         let offset = frame.offset().saturating_add(segment.payload_at.into());
         let (offset, len) = (offset as u16, segment.payload_len as u16);
-        let Ok(index) = env.chunks.take(frame, segment.seq, offset, len) else {
+        if self
+            .receive
+            .append(env.chunks, frame, segment.seq, offset, len)
+            .is_err()
+        {
             // `expects_data` saw a free one.
             env.stats.drop(DropReason::Bug);
             return;
-        };
+        }
         let advertised = self.advertised_mss();
         self.ack.measure(segment.payload_len, advertised, env.now);
-        self.receive.push(env.chunks, index);
         self.window.nxt = segment.seq.plus(segment.payload_len);
         self.bytes_received.add(segment.payload_len);
         self.ready |= Ready::READABLE;

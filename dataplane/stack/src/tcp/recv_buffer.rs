@@ -4,7 +4,7 @@
 //! takes chunks by reference (`Connection::splice_into`); the copying read exists for probes and
 //! tests and counts what it copies.
 
-use millrace_base::PacketBuf;
+use millrace_base::{PacketBuf, SeqNumber};
 
 use super::chunk::{ChunkQueue, Chunks};
 
@@ -63,6 +63,31 @@ impl ReceiveBuffer {
             RECEIVE_CHUNKS_MAX
         };
         self.queue.count() < most
+    }
+
+    /// Chunks that may still be queued while memory is not short.
+    #[inline]
+    pub(crate) fn straight_room(&self) -> u32 {
+        RECEIVE_CHUNKS_MAX.saturating_sub(self.queue.count())
+    }
+
+    /// Makes a chunk of a buffer and puts it at the end; gives the buffer back when none is free.
+    #[inline]
+    pub(crate) fn append<B>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        buf: B,
+        seq: SeqNumber,
+        offset: u16,
+        len: u16,
+    ) -> Result<(), B> {
+        chunks.append(&mut self.queue, buf, seq, offset, len)
+    }
+
+    /// The whole list, to be moved elsewhere; nothing is left.
+    #[inline]
+    pub(crate) fn take_all(&mut self) -> ChunkQueue {
+        core::mem::replace(&mut self.queue, ChunkQueue::EMPTY)
     }
 
     /// Puts a chunk that is in no list at the end.

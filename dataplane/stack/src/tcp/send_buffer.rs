@@ -96,6 +96,22 @@ impl SendBuffer {
         }
     }
 
+    /// Queues everything that another list has, as `push` would one by one. O(chunks).
+    #[inline]
+    pub(crate) fn push_all<B>(&mut self, chunks: &mut Chunks<B>, from: ChunkQueue) {
+        let mut end = self.end;
+        chunks.move_all(from, &mut self.queue, |chunk| {
+            chunk.seq = end;
+            chunk.flags = 0;
+            chunk.retransmissions = 0;
+            end = chunk.end();
+        });
+        self.end = end;
+        if self.unsent == NONE {
+            self.unsent = from.head();
+        }
+    }
+
     /// Makes `index` no longer than `len` bytes; the rest becomes the next chunk. `false` when no
     /// chunk is free.
     #[inline]

@@ -15,6 +15,7 @@ use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::handshake::{Handshake, Open};
 use super::info::FlowInfo;
+use super::predict::Tail;
 use super::segment::{Disposition, Env, Segment};
 use super::timewait::Inherited;
 use crate::dispatch::{Carried, TcpFrame};
@@ -348,6 +349,27 @@ impl Bench {
 
     /// The peer's segment arrives now.
     pub(crate) fn receive(&mut self, seg: Seg) -> Disposition {
+        self.receive_burst(vec![seg])
+    }
+
+    /// The peer's segments arrive in one burst; what the last one did, or the one that ended the
+    /// connection.
+    pub(crate) fn receive_burst(&mut self, burst: Vec<Seg>) -> Disposition {
+        let mut disposition = Disposition::Continue;
+        let mut tail = Tail::of(burst.len());
+        for seg in burst {
+            let segment = self.segment(seg);
+            disposition = self.take(segment, &mut tail);
+            if disposition != Disposition::Continue {
+                break;
+            }
+        }
+        let mut env = self.world.env(self.now);
+        self.connection.end_tail(&mut env, &mut tail);
+        self.note(disposition)
+    }
+
+    fn segment(&mut self, seg: Seg) -> Segment<HeapBuf> {
         let (irs, iss) = (self.irs.plus(1), self.iss.plus(1));
         let at = |base: SeqNumber, relative: i64| base.plus(relative as u32);
         let mut sack = SackBlocks::NONE;
@@ -356,7 +378,7 @@ impl Bench {
         }
         let payload = (!seg.payload.is_empty())
             .then(|| self.world.pool.receive(&seg.payload).expect("buffer"));
-        let segment = Segment {
+        Segment {
             seq: at(irs, seg.seq),
             ack: at(iss, seg.ack),
             flags: seg.flags,
@@ -371,13 +393,11 @@ impl Bench {
             },
             payload_len: seg.payload.len() as u32,
             payload,
-        };
-        let disposition = self.take(segment);
-        self.note(disposition)
+        }
     }
 
     /// The short way if it may and can, else the long one.
-    fn take(&mut self, mut segment: Segment<HeapBuf>) -> Disposition {
+    fn take(&mut self, mut segment: Segment<HeapBuf>, tail: &mut Tail) -> Disposition {
         let header = plain_header(&segment);
         let frame = segment.payload.take();
         let mut env = self.world.env(self.now);
@@ -386,7 +406,10 @@ impl Bench {
             return self.connection.handle_segment(&mut env, segment);
         };
         let frame = match self.predicts {
-            true => match self.connection.try_predicted(&mut env, &header, frame) {
+            true => match self
+                .connection
+                .try_predicted(&mut env, &header, frame, tail)
+            {
                 Ok(disposition) => {
                     self.predicted += 1;
                     return disposition;

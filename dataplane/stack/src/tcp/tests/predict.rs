@@ -3,30 +3,35 @@
 use proptest::prelude::*;
 
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
-use crate::tcp::testing::{Bench, ack, data};
+use crate::tcp::testing::{Bench, Seg, ack, data};
 use millrace_wire::TcpFlags;
 
 /// Something that happens to a connection.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Payload (none when `len` is 0) at an offset from what is expected next, acknowledging a
-    /// share in eighths of what is in flight (9 is beyond it).
-    Segment {
-        offset: i64,
-        len: usize,
-        acked: i64,
-        window: u16,
-        stamp: i32,
-        flags: TcpFlags,
-        sacked: bool,
-    },
+    Segment(Said),
+    /// Segments that arrive together, each where the one before it ended but for its offset.
+    Burst(Vec<Said>),
     Write(usize),
     Read,
     Send,
     Wait(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// Payload (none when `len` is 0) at an offset from what is expected next, acknowledging a share in
+/// eighths of what is in flight (9 is beyond it).
+#[derive(Clone, Debug)]
+struct Said {
+    offset: i64,
+    len: usize,
+    acked: i64,
+    window: u16,
+    stamp: i32,
+    flags: TcpFlags,
+    sacked: bool,
+}
+
+fn said(acked: impl Strategy<Value = i64>) -> impl Strategy<Value = Said> {
     let offset = prop_oneof![8 => Just(0), 1 => -1_500i64..0, 1 => 1i64..3_000];
     let len = prop_oneof![2 => Just(0usize), 2 => Just(1_000usize), 1 => 1usize..1_400];
     let window = prop_oneof![8 => Just(60_000u16), 1 => any::<u16>()];
@@ -37,13 +42,25 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(TcpFlags::ACK | TcpFlags::URG),
         1 => Just(TcpFlags::ACK | TcpFlags::FIN),
     ];
-    let sacked = prop_oneof![8 => Just(false), 1 => Just(true)];
+    let sacked = prop_oneof![20 => Just(false), 1 => Just(true)];
+    (offset, len, acked, window, stamp, flags, sacked).prop_map(
+        |(offset, len, acked, window, stamp, flags, sacked)| Said {
+            offset,
+            len,
+            acked,
+            window,
+            stamp,
+            flags,
+            sacked,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let acked = prop_oneof![9 => Just(0i64), 1 => 0i64..10];
     prop_oneof![
-        8 => (offset, len, 0i64..10, window, stamp, flags, sacked).prop_map(
-            |(offset, len, acked, window, stamp, flags, sacked)| Step::Segment {
-                offset, len, acked, window, stamp, flags, sacked,
-            }
-        ),
+        8 => said(0i64..10).prop_map(Step::Segment),
+        4 => prop::collection::vec(said(acked), 1..32).prop_map(Step::Burst),
         2 => (1usize..5_000).prop_map(Step::Write),
         1 => Just(Step::Read),
         3 => Just(Step::Send),
@@ -54,37 +71,44 @@ fn step() -> impl Strategy<Value = Step> {
 /// Does the step; returns what could be seen of it.
 fn act(bench: &mut Bench, step: &Step, clock: &mut u32) -> String {
     match step {
-        Step::Segment {
-            offset,
-            len,
-            acked,
-            window,
-            stamp,
-            flags,
-            sacked,
-        } => {
-            let base = i64::from(bench.connection.window.nxt.distance(bench.irs.plus(1)));
-            let una = i64::from(bench.connection.una.distance(bench.iss.plus(1)));
-            let flight = i64::from(bench.connection.nxt.bytes_since(bench.connection.una));
-            let seg = match len {
-                0 => ack(0).seq(base + offset),
-                len => data(base + offset, *len),
-            };
-            let seg = seg.ack(una + flight * acked / 8).window(*window);
-            *clock = clock.wrapping_add_signed(*stamp);
-            let seg = seg.stamps_if(bench.connection.timestamps.agreed, *clock, 5_000);
-            let seg = if *sacked {
-                seg.sack(&[(una + flight / 2, una + flight)])
-            } else {
-                seg
-            };
-            format!("{:?}", bench.receive(seg.flags(*flags)))
+        Step::Segment(said) => {
+            let seg = segment(bench, said, &mut 0, clock);
+            format!("{:?}", bench.receive(seg))
+        }
+        Step::Burst(burst) => {
+            let mut ahead = 0;
+            let segments = burst
+                .iter()
+                .map(|said| segment(bench, said, &mut ahead, clock))
+                .collect();
+            format!("{:?}", bench.receive_burst(segments))
         }
         Step::Write(len) => format!("{}", bench.write(*len)),
         Step::Read => format!("{}", bench.read().len()),
         Step::Send => format!("{:?}", bench.sent()),
         Step::Wait(millis) => format!("{:?}", bench.advance(*millis)),
     }
+}
+
+/// `ahead` is how far the burst has come before it, and then behind it.
+fn segment(bench: &Bench, said: &Said, ahead: &mut i64, clock: &mut u32) -> Seg {
+    let base = i64::from(bench.connection.window.nxt.distance(bench.irs.plus(1))) + *ahead;
+    let una = i64::from(bench.connection.una.distance(bench.iss.plus(1)));
+    let flight = i64::from(bench.connection.nxt.bytes_since(bench.connection.una));
+    let seg = match said.len {
+        0 => ack(0).seq(base + said.offset),
+        len => data(base + said.offset, len),
+    };
+    *ahead += said.offset + said.len as i64;
+    let seg = seg.ack(una + flight * said.acked / 8).window(said.window);
+    *clock = clock.wrapping_add_signed(said.stamp);
+    let seg = seg.stamps_if(bench.connection.timestamps.agreed, *clock, 5_000);
+    let seg = if said.sacked {
+        seg.sack(&[(una + flight / 2, una + flight)])
+    } else {
+        seg
+    };
+    seg.flags(said.flags)
 }
 
 fn bench(sack: bool, stamps: bool, predicts: bool) -> Bench {
@@ -119,6 +143,39 @@ proptest! {
         short.finish();
         long.finish();
     }
+}
+
+// What a burst leaves behind is what its segments would have left one by one, a timer at the edge of
+// the window included.
+#[test]
+fn a_burst_does_what_its_segments_do_one_by_one() {
+    let mut together = bench(true, true, true);
+    let mut alone = bench(true, true, true);
+    let mut place = 0;
+    for round in 0..30 {
+        let lens = [1_000, 1_000, 900, 1_000, 1_000];
+        let burst: Vec<Seg> = lens
+            .iter()
+            .map(|len| {
+                let seg = data(place, *len).stamps(8 + round, 5_000);
+                place += *len as i64;
+                seg
+            })
+            .collect();
+        for seg in burst.clone() {
+            alone.receive(seg);
+        }
+        together.receive_burst(burst);
+        let state = format!("{:?}", together.connection);
+        assert_eq!(state, format!("{:?}", alone.connection), "{round}");
+        assert_eq!(together.read(), alone.read());
+        if round % 3 == 2 {
+            assert_eq!(together.sent(), alone.sent());
+        }
+    }
+    assert!(together.predicted >= 100, "{} of 150", together.predicted);
+    together.finish();
+    alone.finish();
 }
 
 #[test]
