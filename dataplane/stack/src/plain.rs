@@ -99,6 +99,9 @@ pub(crate) fn parse_plain<B: PacketBuf>(
 const V4_MASK: u128 = u128::from_ne_bytes([
     255, 255, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
 ]);
+/// Headers up to the end of TCP's without options.
+const V4_HEAD: usize = IPV4 + tcp::HEADER_BYTES;
+const V6_HEAD: usize = IPV6 + tcp::HEADER_BYTES;
 /// Bytes of the timestamp option with its padding.
 const STAMPS: usize = 12;
 /// Header length and flags of a segment with nothing but ACK (and PSH), without options and with
@@ -116,25 +119,31 @@ pub(crate) fn parse_following<B: PacketBuf>(
     frame: &B,
     stats: &mut Stats,
 ) -> Option<TcpFrame> {
-    let (bytes, meta) = (frame.bytes(), frame.rx_meta());
+    let bytes = frame.bytes();
     // A plain frame has its TCP header in one of two places.
-    let is_v4 = usize::from(before.options_at) == IPV4.wrapping_add(tcp::HEADER_BYTES);
+    let is_v4 = usize::from(before.options_at) == V4_HEAD;
     let is_alike = if is_v4 {
-        is_alike_v4(first.bytes(), bytes)?
+        is_alike_v4(first.bytes().first_chunk()?, bytes.first_chunk()?)
     } else {
-        is_alike_v6(first.bytes(), bytes)?
+        is_alike_v6(first.bytes().first_chunk()?, bytes.first_chunk()?)
     };
+    if !is_alike {
+        return None;
+    }
+    let meta = frame.rx_meta();
     let is_verified = meta.ip_checksum == ChecksumStatus::Good
         && meta.l4_checksum == ChecksumStatus::Good
         && meta.stripped_vlan.is_none();
-    if !is_alike || !is_verified {
+    if !is_verified {
         return None;
     }
     let available = frame.frame_len().checked_sub(ETHERNET)?;
     let (ip_len, segment_at) = if is_v4 {
-        (usize::from(short(bytes, 16)?), IPV4)
+        let [.., high, low] = *bytes.first_chunk::<18>()?;
+        (usize::from(u16::from_be_bytes([high, low])), IPV4)
     } else {
-        let payload_len = usize::from(short(bytes, 18)?);
+        let [.., high, low] = *bytes.first_chunk::<20>()?;
+        let payload_len = usize::from(u16::from_be_bytes([high, low]));
         (payload_len.wrapping_add(ipv6::HEADER_BYTES), IPV6)
     };
     let segment = bytes.get(segment_at..)?;
@@ -176,34 +185,27 @@ pub(crate) fn parse_following<B: PacketBuf>(
 /// Protocol, addresses and ports; then fragment fields, Ethernet header, version and traffic class.
 /// What differs most between flows is looked at first.
 #[inline]
-fn is_alike_v4(first: &[u8], frame: &[u8]) -> Option<bool> {
-    let differ = (wide(first, 22)? ^ wide(frame, 22)?) & V4_MASK;
-    Some(
-        differ == 0 && short(first, 20)? == short(frame, 20)? && wide(first, 0)? == wide(frame, 0)?,
-    )
+fn is_alike_v4(first: &[u8; V4_HEAD], frame: &[u8; V4_HEAD]) -> bool {
+    (wide::<22>(first) ^ wide::<22>(frame)) & V4_MASK == 0
+        && [first[20], first[21]] == [frame[20], frame[21]]
+        && wide::<0>(first) == wide::<0>(frame)
 }
 
 /// Ports and addresses, next header, Ethernet header, version, traffic class and flow label.
 #[inline]
-fn is_alike_v6(first: &[u8], frame: &[u8]) -> Option<bool> {
-    Some(
-        wide(first, 42)? == wide(frame, 42)?
-            && wide(first, 30)? == wide(frame, 30)?
-            && wide(first, 20)? == wide(frame, 20)?
-            && short(first, 16)? == short(frame, 16)?
-            && wide(first, 0)? == wide(frame, 0)?,
-    )
+fn is_alike_v6(first: &[u8; V6_HEAD], frame: &[u8; V6_HEAD]) -> bool {
+    wide::<42>(first) == wide::<42>(frame)
+        && wide::<30>(first) == wide::<30>(frame)
+        && wide::<20>(first) == wide::<20>(frame)
+        && [first[16], first[17]] == [frame[16], frame[17]]
+        && wide::<0>(first) == wide::<0>(frame)
 }
 
-/// Sixteen bytes, to be compared.
+/// Sixteen bytes from `AT` on, to be compared.
 #[inline]
-fn wide(bytes: &[u8], at: usize) -> Option<u128> {
-    Some(u128::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-#[inline]
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+fn wide<const AT: usize>(head: &[u8]) -> u128 {
+    let bytes = head.get(AT..).and_then(|tail| tail.first_chunk());
+    bytes.map_or(0, |bytes| u128::from_ne_bytes(*bytes))
 }
 
 #[inline]

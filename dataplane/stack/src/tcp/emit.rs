@@ -13,7 +13,7 @@ use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 use super::connection::Connection;
 use super::recv_buffer::span;
 use super::segment::Env;
-use crate::path::{FrameOptions, Path, Span, write_around, write_headers};
+use crate::path::{FrameOptions, Path, Span, Stencil, write_around, write_headers};
 use crate::stats::count;
 use crate::verdict::DropReason;
 
@@ -50,6 +50,31 @@ impl Connection {
             self.on_ack_sent();
         }
         frame
+    }
+
+    /// The same headers as before in front of the next chunk, with another sequence number: in
+    /// place or not at all.
+    #[inline]
+    pub(super) fn emit_alike<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        index: u32,
+        stencil: &Stencil,
+        seq: SeqNumber,
+        flags: TcpFlags,
+    ) -> Option<P::Buf> {
+        let chunk = env.chunks.get_mut(index)?;
+        let payload = Span {
+            offset: usize::from(chunk.offset),
+            len: usize::from(chunk.len),
+        };
+        let buf = chunk.buf_mut()?;
+        if !stencil.write(buf, payload, seq, flags) {
+            return None;
+        }
+        let frame = buf.share()?;
+        self.on_ack_sent();
+        Some(frame)
     }
 
     /// Headers in the chunk's own headroom: no buffer, no copy. Only while nobody else holds the

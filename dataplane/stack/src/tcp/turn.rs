@@ -10,12 +10,12 @@ use core::ops::ControlFlow;
 use millrace_base::{PacketPool, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::NONE;
+use super::chunk::{Chunks, NONE};
 use super::connection::Connection;
 use super::emit::Run;
 use super::segment::Env;
 use super::state::State;
-use crate::path::Path;
+use crate::path::{Path, Stencil};
 use crate::stats::count;
 
 /// Chunks one frame may carry, whatever the device takes: 65,535 bytes in segments of 1,448.
@@ -31,11 +31,15 @@ pub(crate) enum Turn {
 }
 
 /// New data that left in one turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Sent {
     frames: u32,
     segments: u32,
     bytes: u32,
+    /// Bytes that the windows still take, if they have been looked at.
+    room: u32,
+    /// The headers of the first full segment, for those behind it.
+    stencil: Option<Stencil>,
 }
 
 impl Connection {
@@ -128,7 +132,8 @@ impl Connection {
         let mut sent = Sent::default();
         let mut header = None;
         let outcome = loop {
-            let Some(run) = self.next_run(env, path) else {
+            let run = self.next_full(env, path, &sent);
+            let Some(run) = run.or_else(|| self.next_run(env, path)) else {
                 break ControlFlow::Continue(());
             };
             let header = header.get_or_insert_with(|| {
@@ -143,7 +148,7 @@ impl Connection {
             }
         };
         if sent.frames > 0 {
-            self.on_new_sent(env, sent);
+            self.on_new_sent(env, &sent);
         }
         self.note_limit(env.chunks);
         outcome
@@ -160,7 +165,7 @@ impl Connection {
         let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
         let mut sent = Sent::default();
         let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;
-        self.on_new_sent(env, sent);
+        self.on_new_sent(env, &sent);
         self.note_limit(env.chunks);
         Some(frame)
     }
@@ -186,13 +191,27 @@ impl Connection {
             flags |= TcpFlags::FIN;
         }
         (header.seq, header.flags) = (self.nxt, flags);
-        let frame = self.emit_run(env, path, run, header)?;
+        let frame = sent
+            .stencil
+            .as_ref()
+            .filter(|_| run.count == 1)
+            .and_then(|stencil| self.emit_alike(env, run.first, stencil, header.seq, flags));
+        let frame = match frame {
+            Some(frame) => frame,
+            None => self.emit_run(env, path, run, header)?,
+        };
+        if sent.frames == 0 && !ends_queue && run.bytes == u32::from(self.mss) {
+            sent.room = self.new_data_room(env.chunks);
+            let (tuple, len) = (&self.tuple, run.bytes as usize);
+            sent.stencil = Stencil::of(&frame, len, path, tuple, header);
+        }
         let continued = run.segment_bytes == 0;
         for position in 0..run.count {
             self.send
                 .mark_sent(env.chunks, env.now, continued && position > 0);
         }
         self.nxt = self.nxt.plus(run.bytes).plus(u32::from(with_fin));
+        sent.room = sent.room.saturating_sub(run.bytes);
         sent.frames = sent.frames.saturating_add(1);
         sent.bytes = sent.bytes.saturating_add(run.bytes);
         let segments = if continued { 1 } else { run.count };
@@ -200,13 +219,39 @@ impl Connection {
         Some(frame)
     }
 
-    fn on_new_sent<P: PacketPool>(&mut self, env: &mut Env<'_, P>, sent: Sent) {
+    fn on_new_sent<P: PacketPool>(&mut self, env: &mut Env<'_, P>, sent: &Sent) {
         count!(env.stats.tcp_out_segs, u64::from(sent.segments));
         count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
         self.send.board.on_sent(env.chunks, sent.bytes);
         self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = Stamp::of(env.now);
         self.probe_pending = false;
+    }
+
+    /// Bytes of new data that both windows take, if it is full segments.
+    #[inline]
+    fn new_data_room<B>(&self, chunks: &Chunks<B>) -> u32 {
+        let flight = self.in_flight(chunks);
+        let cwnd = self.congestion.cwnd.saturating_sub(flight);
+        self.usable_window().min(cwnd)
+    }
+
+    /// The next chunk, if it is a full segment for which `next_run` would find room as it did for
+    /// the first of this turn: nothing has changed but what was sent since.
+    #[inline]
+    fn next_full<P: PacketPool>(&self, env: &Env<'_, P>, path: &Path, sent: &Sent) -> Option<Run> {
+        let mss = u32::from(self.mss);
+        if sent.room < mss || path.offloads.tso {
+            return None;
+        }
+        let first = self.send.unsent();
+        let chunk = env.chunks.get(first)?;
+        (chunk.len == self.mss).then_some(Run {
+            first,
+            count: 1,
+            bytes: mss,
+            segment_bytes: 0,
+        })
     }
 
     /// Which unsent chunks leave next; splits the last one where the limits cut it.
