@@ -1,6 +1,6 @@
 //! The words every other crate uses.
 //!
-//! Time, sequence numbers, addresses, identifiers, the packet-buffer contract and a bounded slab. Nothing here
+//! Time, sequence numbers, addresses, identifiers, the packet-buffer contract, a bounded slab and lists over its slots. Nothing here
 //! knows a protocol, reads a clock, starts a thread or touches a device; every other crate may name this one and
 //! this one names nobody.
 #![cfg_attr(not(test), no_std)]
@@ -25,6 +25,7 @@ mod buf;
 mod heap_buf;
 mod id;
 mod invariant;
+mod lists;
 mod rng;
 pub mod rss;
 mod seq;
@@ -35,6 +36,7 @@ pub use address::{Address, Endpoint, FlowTuple, MacAddress, Prefix};
 pub use buf::{ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload};
 pub use heap_buf::{HeapBuf, HeapPool};
 pub use id::{BackendId, LcoreIndex, ListenerId, PoolId, PortId, VlanId};
+pub use lists::Lists;
 pub use rng::Rng;
 pub use seq::SeqNumber;
 pub use slab::{Key, Slab};

@@ -2,89 +2,52 @@
 //!
 //! Because all entries of a list were given the same delay, the list is in order of its deadlines
 //! by construction: appending, removing and finding the earliest are O(1), and no timer wheel is
-//! needed. A slot waits in at most one list. Links are indices in one vector of fixed size, with a
-//! sentinel for each list behind the slots.
+//! needed. A slot waits in at most one list.
 
-use millrace_base::{Instant, invariant};
+use millrace_base::{Instant, Lists, invariant};
 
 /// What a slot waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
     /// The present attempt to reach a backend.
-    Connect,
+    Connect = 0,
     /// The next look at whether bytes still pass.
-    Idle,
+    Idle = 1,
 }
 
 const LISTS: usize = 2;
 
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    due: Instant,
-    previous: u32,
-    next: u32,
-}
-
-const _: () = assert!(core::mem::size_of::<Link>() == 16);
+const _: () = assert!(Lists::<Instant>::LINK_BYTES == 16);
 
 /// The waiting slots.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
-    links: Vec<Link>,
-    slots: u32,
+    lists: Lists<Instant>,
 }
 
 impl Deadlines {
     /// For slots `0 .. slots`.
     pub(crate) fn new(slots: usize) -> Self {
-        let mut links = Vec::with_capacity(slots.saturating_add(LISTS));
-        for index in 0..slots.saturating_add(LISTS) {
-            links.push(Link {
-                due: Instant::NEVER,
-                previous: index as u32,
-                next: index as u32,
-            });
-        }
         Self {
-            links,
-            slots: slots as u32,
+            lists: Lists::new(slots, LISTS),
         }
     }
 
     /// Puts a slot at the end of a list, taking it out of whatever list it is in. `due` must not
     /// lie before the list's last deadline: give every entry of a list the same delay.
     pub(crate) fn wait(&mut self, slot: u32, wait: Wait, due: Instant) {
-        if slot >= self.slots {
-            return;
-        }
-        self.stop(slot);
-        let sentinel = self.sentinel(wait);
-        let Some(last) = self.links.get(sentinel as usize).map(|link| link.previous) else {
-            return;
-        };
-        let in_order = last == sentinel
-            || self
-                .links
-                .get(last as usize)
-                .is_some_and(|link| link.due <= due);
-        invariant!(in_order, "a list has one delay");
-        self.join(last, slot);
-        self.join(slot, sentinel);
-        if let Some(link) = self.links.get_mut(slot as usize) {
-            link.due = due;
+        self.lists.remove(slot);
+        let last = self.lists.last(wait as u32);
+        let last_due = last.and_then(|last| self.lists.word(last));
+        let in_order = last_due.is_none_or(|last_due| last_due <= due);
+        if self.lists.push_with(wait as u32, slot, due) {
+            invariant!(in_order, "a list has one delay");
         }
     }
 
     /// Takes a slot out of its list; nothing happens when it is in none.
     pub(crate) fn stop(&mut self, slot: u32) {
-        if slot >= self.slots {
-            return;
-        }
-        let Some(&Link { previous, next, .. }) = self.links.get(slot as usize) else {
-            return;
-        };
-        self.join(previous, next);
-        self.join(slot, slot);
+        self.lists.remove(slot);
     }
 
     /// The slot of a list that is due first, if it is due at `now`. It stays in the list.
@@ -100,27 +63,8 @@ impl Deadlines {
     }
 
     fn first(&self, wait: Wait) -> Option<(u32, Instant)> {
-        let first = self.links.get(self.sentinel(wait) as usize)?.next;
-        if first >= self.slots {
-            return None;
-        }
-        self.links.get(first as usize).map(|link| (first, link.due))
-    }
-
-    fn sentinel(&self, wait: Wait) -> u32 {
-        match wait {
-            Wait::Connect => self.slots,
-            Wait::Idle => self.slots.saturating_add(1),
-        }
-    }
-
-    fn join(&mut self, left: u32, right: u32) {
-        if let Some(link) = self.links.get_mut(left as usize) {
-            link.next = right;
-        }
-        if let Some(link) = self.links.get_mut(right as usize) {
-            link.previous = left;
-        }
+        let first = self.lists.first(wait as u32)?;
+        self.lists.word(first).map(|due| (first, due))
     }
 }
 

@@ -68,7 +68,6 @@ mod icmp;
 mod interface;
 pub mod limits;
 mod listener;
-mod lists;
 mod neighbor;
 mod network;
 mod notices;

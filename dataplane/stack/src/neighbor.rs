@@ -6,7 +6,7 @@
 //! per neighbour, and tells through `poll_confirmation` that TCP made progress, so that control
 //! need not probe (RFC 4861 section 7.3.1).
 //!
-//! Connections that wait keep their data and wait in a list of their own (`lists.rs`); frames that
+//! Connections that wait keep their data and wait in a list of their own (`Stack::output`); frames that
 //! wait (stateless replies) are in `reply.rs`. If control never answers, an entry fails by itself
 //! after three requests.
 

@@ -4,7 +4,7 @@
 //! `icmp.rs`), frames out (`transmit.rs`), the application (`verbs.rs`). This one holds the tables,
 //! time and the control path's decisions.
 
-use millrace_base::{Address, Instant, Key, PacketPool, PortId, Slab};
+use millrace_base::{Address, Instant, Key, Lists, PacketPool, PortId, Slab};
 
 use crate::budget::Budget;
 use crate::flow_table::FlowTable;
@@ -15,7 +15,6 @@ use crate::limits::{
     WHEEL_STEPS_PER_ADVANCE_MAX,
 };
 use crate::listener::{Listener, Listeners};
-use crate::lists::Lists;
 use crate::neighbor::{NeighborRequest, NeighborUpdate, Resolution};
 use crate::network::Network;
 use crate::notices::Notices;

@@ -17,13 +17,12 @@
 //!
 //! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
 
-use millrace_base::{FlowTuple, Instant, Key, Nanos, SeqNumber, Slab};
+use millrace_base::{FlowTuple, Instant, Key, Lists, Nanos, SeqNumber, Slab};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use super::config::TcpTunables;
 use super::segment::{Segment, TimeWaitRecord};
 use crate::limits::INVALID_RATELIMIT_MS;
-use crate::lists::Lists;
 use crate::tuples::TupleChange;
 
 /// How long a record lives (`TCP_TIMEWAIT_LEN`).

@@ -1,33 +1,45 @@
-//! Intrusive lists of connections by slot number: who may transmit, who waits for a neighbour, who
-//! has an event.
+//! Intrusive lists of slot numbers: who waits for what, first come first served. With each number
+//! goes a word of the owner's (a deadline, say); usually there is none.
 //!
-//! A connection is in at most one list of one `Lists`. Lists are rings through a sentinel of their
-//! own, so removal needs not know which list a connection is in, and a whole list joins another by
-//! changing four links. Everything is O(1), and no list needs memory beyond `new`.
+//! A number is in at most one list of one `Lists`. Lists are rings through a sentinel of their own,
+//! so removal needs not know which list a number is in, and a whole list joins another by changing
+//! four links. Everything is O(1), and no list needs memory beyond `new`.
 
 use alloc::boxed::Box;
 
 /// `lists` rings over the numbers `0 .. capacity`.
 #[derive(Debug)]
-pub(crate) struct Lists {
+pub struct Lists<T = ()> {
     /// First the numbers, then the sentinels. A number that is in no list points at itself.
-    links: Box<[Link]>,
+    links: Box<[Link<T>]>,
     capacity: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Link {
+struct Link<T> {
+    word: T,
     next: u32,
     previous: u32,
 }
 
 impl Lists {
+    /// Appends `index` to a list; `false` and nothing changed when it is in a list already.
+    pub fn push(&mut self, list: u32, index: u32) -> bool {
+        self.push_with(list, index, ())
+    }
+}
+
+impl<T: Copy + Default> Lists<T> {
+    /// Bytes of one number.
+    pub const LINK_BYTES: usize = size_of::<Link<T>>();
+
     /// Lists `0 .. lists` over the numbers `0 .. capacity`, all empty.
-    pub(crate) fn new(capacity: usize, lists: usize) -> Self {
+    pub fn new(capacity: usize, lists: usize) -> Self {
         let links = 0..capacity.saturating_add(lists) as u32;
         Self {
             links: links
                 .map(|index| Link {
+                    word: T::default(),
                     next: index,
                     previous: index,
                 })
@@ -36,8 +48,9 @@ impl Lists {
         }
     }
 
-    /// Appends `index` to a list; `false` and nothing changed when it is in a list already.
-    pub(crate) fn push(&mut self, list: u32, index: u32) -> bool {
+    /// Appends `index` to a list with its word; `false` and nothing changed when it is in a list
+    /// already.
+    pub fn push_with(&mut self, list: u32, index: u32, word: T) -> bool {
         if index >= self.capacity || self.is_linked(index) {
             return false;
         }
@@ -45,24 +58,21 @@ impl Lists {
         let tail = self.previous(sentinel);
         self.join(tail, index);
         self.join(index, sentinel);
+        if let Some(link) = self.links.get_mut(index as usize) {
+            link.word = word;
+        }
         true
     }
 
     /// Takes the first number off a list.
-    pub(crate) fn pop(&mut self, list: u32) -> Option<u32> {
+    pub fn pop(&mut self, list: u32) -> Option<u32> {
         let head = self.first(list)?;
         self.remove(head);
         Some(head)
     }
 
-    /// The first number of a list.
-    pub(crate) fn first(&self, list: u32) -> Option<u32> {
-        let head = self.next(self.sentinel(list));
-        (head < self.capacity).then_some(head)
-    }
-
     /// Takes `index` out of its list, if it is in one.
-    pub(crate) fn remove(&mut self, index: u32) {
+    pub fn remove(&mut self, index: u32) {
         if index < self.capacity {
             let (previous, next) = (self.previous(index), self.next(index));
             self.join(previous, next);
@@ -71,7 +81,7 @@ impl Lists {
     }
 
     /// Moves all of list `from` behind all of list `to`.
-    pub(crate) fn append(&mut self, to: u32, from: u32) {
+    pub fn append(&mut self, to: u32, from: u32) {
         let (to, from) = (self.sentinel(to), self.sentinel(from));
         let (head, tail) = (self.next(from), self.previous(from));
         if head == from || to == from {
@@ -83,8 +93,25 @@ impl Lists {
         self.join(from, from);
     }
 
+    /// The first number of a list.
+    pub fn first(&self, list: u32) -> Option<u32> {
+        let head = self.next(self.sentinel(list));
+        (head < self.capacity).then_some(head)
+    }
+
+    /// The last number of a list.
+    pub fn last(&self, list: u32) -> Option<u32> {
+        let tail = self.previous(self.sentinel(list));
+        (tail < self.capacity).then_some(tail)
+    }
+
+    /// The word that `index` was appended with last.
+    pub fn word(&self, index: u32) -> Option<T> {
+        self.links.get(index as usize).map(|link| link.word)
+    }
+
     /// Whether `index` is in a list.
-    pub(crate) fn is_linked(&self, index: u32) -> bool {
+    pub fn is_linked(&self, index: u32) -> bool {
         self.next(index) != index
     }
 
