@@ -280,6 +280,11 @@ impl<P: PacketPool> Stack<P> {
         if core::mem::replace(&mut meta.established, established) != established {
             let change = if established { 1 } else { u64::MAX };
             count!(self.stats.tcp_curr_estab, change);
+            // The SYN's timer would go off in a second for nothing, when the connection has long
+            // left the cache.
+            if connection.next_deadline() == Instant::NEVER {
+                self.timers.cancel(key.index());
+            }
         }
         if meta.over && meta.orphan {
             self.free(key);

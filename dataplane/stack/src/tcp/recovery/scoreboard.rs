@@ -78,23 +78,20 @@ impl Scoreboard {
         if self.is_clear() {
             return sent;
         }
-        self.ledger(chunks).in_flight(sent)
+        self.count_in_flight(chunks, sent)
     }
 
     /// Bytes SACKed.
-    #[inline]
     pub(crate) fn sacked<B>(&self, chunks: &Chunks<B>) -> u32 {
         self.ledger(chunks).sacked
     }
 
     /// Segments SACKed.
-    #[inline]
     pub(crate) fn sacked_segments<B>(&self, chunks: &Chunks<B>) -> u32 {
         self.ledger(chunks).sacked_segments
     }
 
     /// Bytes lost, retransmitted or not.
-    #[inline]
     pub(crate) fn lost<B>(&self, chunks: &Chunks<B>) -> u32 {
         self.ledger(chunks).lost
     }
@@ -113,7 +110,7 @@ impl Scoreboard {
     /// Whether something lost waits for its retransmission.
     #[inline]
     pub(crate) fn has_pending<B>(&self, chunks: &Chunks<B>) -> bool {
-        !self.is_clear() && self.ledger(chunks).lost_pending != 0
+        !self.is_clear() && self.count_pending(chunks) != 0
     }
 
     /// A chunk was acknowledged and is about to be freed.
@@ -124,6 +121,17 @@ impl Scoreboard {
         }
     }
 
+    #[cold]
+    fn count_in_flight<B>(&self, chunks: &Chunks<B>, sent: u32) -> u32 {
+        self.ledger(chunks).in_flight(sent)
+    }
+
+    #[cold]
+    fn count_pending<B>(&self, chunks: &Chunks<B>) -> u32 {
+        self.ledger(chunks).lost_pending
+    }
+
+    #[cold]
     fn count_freed<B>(&mut self, chunks: &mut Chunks<B>, (index, flags, bytes): (u32, u8, u32)) {
         if chunks.get(index).is_none_or(|chunk| chunk.next() == NONE) {
             // The queue's last one: nothing is left to know anything about.
@@ -181,9 +189,14 @@ impl Scoreboard {
     /// Payload left, for the first time or again.
     #[inline]
     pub(crate) fn on_sent<B>(&self, chunks: &mut Chunks<B>, bytes: u32) {
-        if !self.is_clear()
-            && let Some(reduction) = self.reduction(chunks)
-        {
+        if !self.is_clear() {
+            self.count_sent(chunks, bytes);
+        }
+    }
+
+    #[cold]
+    fn count_sent<B>(&self, chunks: &mut Chunks<B>, bytes: u32) {
+        if let Some(reduction) = self.reduction(chunks) {
             reduction.sent = reduction.sent.saturating_add(bytes);
         }
     }
