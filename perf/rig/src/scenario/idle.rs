@@ -1,6 +1,7 @@
 //! Sessions that are open and say nothing, many of them, while a few wake up.
 
 use anyhow::{Result, bail};
+use millrace_abi::plan::{Demand, Plan};
 use millrace_base::Nanos;
 use millrace_load::light::Heard;
 
@@ -8,7 +9,9 @@ use super::memory;
 use super::sessions::{Bench, open_script};
 use crate::args::Args;
 use crate::meter::{Cost, Meter, Stages};
+use crate::plan;
 use crate::report::Outcome;
+use crate::world::mbuf_bytes;
 
 /// Sessions that wake up in a second.
 const WAKES_PER_SECOND: u32 = 1_000;
@@ -22,8 +25,16 @@ const ROUNDS_PER_WAKE_MAX: u32 = 1_000;
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     let sessions = args.connections.max(PARTS);
     let mut setup = args.setup();
-    setup.connections_max =
-        sessions.div_ceil(u32::from(setup.lcores)).saturating_mul(2) / 32 * 33 + 1_024;
+    let demand = Demand {
+        sessions: sessions.into(),
+        lcores: setup.lcores.into(),
+        ports: 2,
+        backends: plan::BACKENDS.into(),
+        mbufs: Some(setup.mbufs.into()),
+        mbuf_bytes: mbuf_bytes(&setup),
+    };
+    // What `millrace plan` says, and a little for few sessions, which a hash spreads less evenly.
+    setup.connections_max = u32::try_from(Plan::of(&demand).connections_max)? + 1_024;
     let mut bench = Bench::with(args, setup, open_script(args))?;
     bench.begin();
     let booted = memory::resident_bytes()?;
