@@ -478,6 +478,35 @@ impl<B> Chunks<B> {
 }
 
 impl<B: PacketBuf> Chunks<B> {
+    /// Copies the start of `data` behind the last chunk of this queue, which then has at most `len_max` bytes; tells how
+    /// many fitted. None where its buffer has another holder or no room.
+    pub(crate) fn grow_tail(&mut self, queue: &mut ChunkQueue, data: &[u8], len_max: u16) -> u16 {
+        let Some(chunk) = self.get_mut(queue.tail) else {
+            return 0;
+        };
+        let (end, len) = (chunk.offset.saturating_add(chunk.len), chunk.len);
+        let Some(count) = chunk.buf.as_mut().and_then(|buf| {
+            let room = buf.capacity().checked_sub(usize::from(end))?;
+            let count = data.len().min(room).min(len_max.checked_sub(len)?.into());
+            let offset = buf.offset();
+            let before = usize::from(end).checked_sub(offset)?;
+            // Bytes behind the chunk may be another's, or in a further segment.
+            if buf.bytes().len() != before || buf.frame_len() != before {
+                return None;
+            }
+            buf.set_span(offset, before.checked_add(count)?)
+                .then_some(())?;
+            let behind = buf.bytes_mut()?.get_mut(before..)?;
+            behind.copy_from_slice(data.get(..count)?);
+            u16::try_from(count).ok()
+        }) else {
+            return 0;
+        };
+        chunk.len = len.saturating_add(count);
+        queue.bytes = queue.bytes.wrapping_add(u32::from(count));
+        count
+    }
+
     /// Splits a chunk of this queue behind its first `at` bytes; the second part shares the buffer
     /// and inherits flags and times. `false` when it is not longer than that, no chunk is free or
     /// the buffer cannot be shared.

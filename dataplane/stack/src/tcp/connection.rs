@@ -6,7 +6,7 @@
 //! `output.rs`, time passes in `timeout.rs`; how it begins is in `handshake.rs`. Every verb takes
 //! what it needs of the world as `Env`.
 
-use millrace_base::{FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber, Stamp, invariant};
+use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber, Stamp, invariant};
 
 use super::ack::AckPolicy;
 use super::byte_count::ByteCount;
@@ -241,13 +241,13 @@ impl Connection {
             if rest.is_empty() {
                 break;
             }
-            let mut len = rest.len().min(room).min(usize::from(self.mss));
-            let Some(index) = copy_to_chunk(rest, &mut len, env) else {
+            let wanted = rest.get(..rest.len().min(room)).unwrap_or_default();
+            let copied = self.send.push_copy(env.chunks, env.pool, wanted, self.mss);
+            if copied == 0 {
                 self.send_was_full = true;
                 break;
-            };
-            self.send.push(env.chunks, index);
-            queued = queued.saturating_add(len);
+            }
+            queued = queued.saturating_add(copied);
         }
         count!(env.stats.payload_copied_bytes, queued as u64);
         self.update_retransmit_timer(env.now, env.tunables);
@@ -593,18 +593,4 @@ impl Connection {
         debug_assert!(board.is_consistent(chunks, self.send.queue()), "{self:?}");
         ordered && bounded && window && lost
     }
-}
-
-/// Copies the start of `data` into a fresh buffer and chunk; `len` is what is wanted, and then what
-/// fitted.
-fn copy_to_chunk<P: PacketPool>(data: &[u8], len: &mut usize, env: &mut Env<'_, P>) -> Option<u32> {
-    let mut buf = env.pool.alloc()?;
-    let offset = buf.offset();
-    *len = (*len).min(buf.capacity().saturating_sub(offset));
-    if *len == 0 || !buf.set_span(offset, *len) {
-        return None;
-    }
-    buf.bytes_mut()?.copy_from_slice(data.get(..*len)?);
-    let (offset, len) = (u16::try_from(offset).ok()?, u16::try_from(*len).ok()?);
-    env.chunks.take(buf, SeqNumber::new(0), offset, len).ok()
 }

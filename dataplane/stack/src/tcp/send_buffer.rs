@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The part before the mark is the retransmission queue, and the flags on its chunks are the
-//! scoreboard (`recovery/scoreboard.rs`). Nothing is ever copied here; acknowledged chunks return
-//! their buffers.
+//! scoreboard (`recovery/scoreboard.rs`). Nothing is copied here but what an application hands over
+//! as bytes; acknowledged chunks return their buffers.
 
-use millrace_base::{Instant, PacketBuf, SeqNumber};
+use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
 
 use super::chunk::{CONTINUED, Chunk, ChunkQueue, Chunks, EVER_RETRANSMITTED, NONE, SACKED};
 use super::recovery::scoreboard::Scoreboard;
@@ -112,6 +112,33 @@ impl SendBuffer {
         }
     }
 
+    /// Copies the start of `data` behind what is queued, and tells how many bytes; 0 when there is no
+    /// buffer. The last chunk is filled to a whole segment of `segment_bytes` first, if it was never
+    /// sent: a segment that begins in one chunk and ends in the next leaves as a chain, and so would
+    /// all that follow it.
+    pub(crate) fn push_copy<P: PacketPool>(
+        &mut self,
+        chunks: &mut Chunks<P::Buf>,
+        pool: &mut P,
+        data: &[u8],
+        segment_bytes: u16,
+    ) -> usize {
+        if self.unsent != NONE {
+            let grown = chunks.grow_tail(&mut self.queue, data, segment_bytes);
+            if grown > 0 {
+                self.end = self.end.plus(grown.into());
+                return grown.into();
+            }
+        }
+        let first = data.get(..data.len().min(segment_bytes.into()));
+        let copied = first.and_then(|bytes| copy_to_chunk(bytes, chunks, pool));
+        let Some((index, len)) = copied else {
+            return 0;
+        };
+        self.push(chunks, index);
+        len.into()
+    }
+
     /// Makes `index` no longer than `len` bytes; the rest becomes the next chunk. `false` when no
     /// chunk is free.
     #[inline]
@@ -193,4 +220,22 @@ impl Cleaned {
         }
         self.bytes = self.bytes.saturating_add(bytes);
     }
+}
+
+/// Copies the start of `data` into a fresh buffer and chunk; tells which, and how much fitted.
+fn copy_to_chunk<P: PacketPool>(
+    data: &[u8],
+    chunks: &mut Chunks<P::Buf>,
+    pool: &mut P,
+) -> Option<(u32, u16)> {
+    let mut buf = pool.alloc()?;
+    let offset = buf.offset();
+    let len = data.len().min(buf.capacity().checked_sub(offset)?);
+    if len == 0 || !buf.set_span(offset, len) {
+        return None;
+    }
+    buf.bytes_mut()?.copy_from_slice(data.get(..len)?);
+    let (offset, len) = (u16::try_from(offset).ok()?, u16::try_from(len).ok()?);
+    let index = chunks.take(buf, SeqNumber::new(0), offset, len).ok()?;
+    Some((index, len))
 }

@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use millrace_base::{
-    Address, ChecksumStatus, Endpoint, FlowTuple, HEADROOM_BYTES_DEFAULT, HeapBuf, HeapPool,
-    Instant, ListenerId, MacAddress, Nanos, PacketBuf, PacketPool, PortId, RxMeta,
+    Address, ChecksumStatus, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, ListenerId,
+    MacAddress, Nanos, PacketBuf, PacketPool, PortId, RxMeta, TxOffload,
 };
 use millrace_stack::{
     FlowId, Interface, ListenOptions, Listener, NeighborUpdate, Offloads, Prefixed, Ready, Stack,
     StackConfig, TcpTunables,
 };
 
-use crate::{CHUNK_BYTES, CONCURRENT, MESSAGE_BYTES, SERVICE_PORT, spent};
+use crate::{BUFFER_BYTES, CHUNK_BYTES, CONCURRENT, MESSAGE_BYTES, SERVICE_PORT, spent};
 
 const PORT: PortId = PortId::new(0);
+/// Frames that a device hands over at once.
+const BURST: usize = 32;
+/// Headers of a data segment with timestamps.
+const HEADER_BYTES: usize = 66;
 const STEP: Nanos = Nanos::from_micros(50);
 /// Turns without progress before a run is called stuck.
 const STILL_TURNS_MAX: u32 = 100_000;
@@ -30,6 +35,8 @@ struct Wire {
     next_port: u16,
     /// What a device says of the checksums of a frame it received.
     verdict: RxMeta,
+    /// Frames on their way; its memory is used again.
+    frames: Vec<HeapBuf>,
 }
 
 fn address(host: usize) -> Address {
@@ -51,7 +58,12 @@ impl Wire {
                 chunks_max: 8_192,
                 neighbors_max: 4,
                 secret: [number as u8; 32],
-                tcp: TcpTunables::default(),
+                tcp: TcpTunables {
+                    // Half of what is received may be unused parts of buffers.
+                    tcp_rmem: [2 * BUFFER_BYTES as u32; 2],
+                    tcp_wmem: [BUFFER_BYTES as u32; 2],
+                    ..TcpTunables::default()
+                },
             };
             let mut stack = Stack::new(config);
             let prefix = Prefixed {
@@ -93,6 +105,7 @@ impl Wire {
             now,
             hosts,
             next_port: 1_024,
+            frames: Vec::with_capacity(1_024),
             verdict: RxMeta {
                 ip_checksum: status,
                 l4_checksum: status,
@@ -113,42 +126,78 @@ impl Wire {
 
     /// What either end has to send arrives at the other; time passes.
     fn turn(&mut self) {
-        let [client, server] = &mut self.hosts;
-        carry(self.now, self.verdict, client, server);
-        carry(self.now, self.verdict, server, client);
+        for from in [0, 1] {
+            self.carry(from);
+        }
         self.now = self.now.after(STEP);
         for Host { stack, pool } in &mut self.hosts {
             stack.advance(self.now, pool);
         }
     }
-}
 
-fn carry(now: Instant, verdict: RxMeta, from: &mut Host, to: &mut Host) {
-    while let Some(transmit) = from.stack.poll_transmit(now, &mut from.pool) {
-        let mut frame = copy(&transmit.frame, &mut to.pool);
-        frame.meta = verdict;
-        let punt = to.stack.handle(now, PORT, frame, &mut to.pool);
-        assert!(punt.is_none(), "nobody here speaks anything but TCP");
+    /// What one end has to send arrives at the other, in bursts.
+    fn carry(&mut self, from: usize) {
+        let Self {
+            now,
+            hosts,
+            verdict,
+            frames,
+            ..
+        } = self;
+        let [client, server] = hosts;
+        let (from, to) = match from {
+            0 => (client, server),
+            _ => (server, client),
+        };
+        from.stack.transmit(*now, &mut from.pool, |transmit| {
+            frames.push(transmit.frame);
+            true
+        });
+        let Host { stack, pool } = to;
+        let mut on_wire = frames.drain(..).peekable();
+        while on_wire.peek().is_some() {
+            let burst: ArrayVec<HeapBuf, BURST> = on_wire
+                .by_ref()
+                .take(BURST)
+                .map(|frame| handed_over(frame, *verdict, pool))
+                .collect();
+            let punt = |_| panic!("nobody here speaks anything but TCP");
+            stack.handle_burst(*now, PORT, burst, pool, punt);
+        }
     }
 }
 
-/// A frame in a buffer of the receiver's pool.
-fn copy(frame: &HeapBuf, pool: &mut HeapPool) -> HeapBuf {
-    let mut buf = pool.alloc().expect("a buffer");
-    assert!(buf.set_span(HEADROOM_BYTES_DEFAULT, frame.frame_len()));
-    let mut rest = buf.bytes_mut().expect("a fresh buffer");
-    for piece in frame.segments() {
-        let (here, behind) = rest.split_at_mut(piece.len());
-        here.copy_from_slice(piece);
-        rest = behind;
-    }
-    buf
+/// A frame as its receiver gets it: the same memory, in handles of its own.
+///
+/// The sender keeps data for retransmission in the buffer that it sent, so the receiver must not move their bounds: what
+/// a device that splits headers off would deliver is built around them. No byte of payload is copied; smoltcp's frames,
+/// which it has copied out of its send buffer itself, are handed over as they are.
+fn handed_over(frame: HeapBuf, verdict: RxMeta, pool: &mut HeapPool) -> HeapBuf {
+    let mut arrived = if frame.is_unique() {
+        frame
+    } else {
+        split(&frame, pool)
+    };
+    arrived.meta = verdict;
+    arrived.offload = TxOffload::default();
+    arrived
+}
+
+/// The headers in a buffer of the receiver, and a view of the rest.
+fn split(frame: &HeapBuf, pool: &mut HeapPool) -> HeapBuf {
+    let bytes = frame.bytes();
+    let (headers, payload) = bytes.split_at(HEADER_BYTES.min(bytes.len()));
+    let mut arrived = pool.receive(headers).expect("a buffer");
+    let view = pool.view(frame, frame.offset() + headers.len(), payload.len());
+    arrived.append(view.expect("it fits")).expect("a fresh one");
+    arrived
 }
 
 /// Moves bytes from the client to the server.
 pub(crate) fn bulk(bytes: usize, offload: bool) -> Duration {
     let mut wire = Wire::new(offload);
     let flow = wire.connect();
+    wire.turn();
     let (data, mut buffer) = (vec![7; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let (mut sent, mut received, mut still) = (0, 0, 0);
     let began = spent();

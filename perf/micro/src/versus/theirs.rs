@@ -11,10 +11,8 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
-use crate::{CHUNK_BYTES, CONCURRENT, MESSAGE_BYTES, SERVICE_PORT, spent};
+use crate::{BUFFER_BYTES, CHUNK_BYTES, CONCURRENT, MESSAGE_BYTES, SERVICE_PORT, spent};
 
-/// A socket of a bulk transfer has buffers of four times the largest unscaled window.
-const BULK_BUFFER_BYTES: usize = 262_144;
 /// One of a short connection needs room for its message.
 const CHURN_BUFFER_BYTES: usize = 2_048;
 const STEP_MICROS: i64 = 50;
@@ -163,7 +161,7 @@ impl Wire {
 
 /// Moves bytes from the client to the server.
 pub(crate) fn bulk(bytes: usize, offload: bool) -> Duration {
-    let mut wire = Wire::new(1, BULK_BUFFER_BYTES, offload);
+    let mut wire = Wire::new(1, BUFFER_BYTES, offload);
     wire.open();
     let (data, mut buffer) = (vec![7; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let (mut sent, mut received, mut still) = (0, 0, 0);

@@ -26,6 +26,25 @@ fn ten_segments_leave_at_first_and_two_for_each_acknowledged_one() {
     bench.finish();
 }
 
+// Linux: tcp_sendmsg_locked fills the last skb of the write queue.
+#[test]
+fn what_is_written_in_pieces_leaves_in_whole_segments() {
+    let mut bench = Bench::established(true);
+    bench.write(10_000);
+    assert_eq!(bench.sent().len(), 10, "the window is full");
+    for _ in 0..8 {
+        bench.write(300);
+    }
+    bench.receive(ack(10_000));
+    let sent = bench.sent();
+    let lens: Vec<usize> = sent.iter().map(|seg| seg.payload.len()).collect();
+    assert_eq!(lens, [1_000, 1_000, 400]);
+    for (segment, from) in sent.iter().zip([10_000, 11_000, 12_000]) {
+        assert_eq!(segment.seq, from);
+    }
+    bench.finish();
+}
+
 // Linux: tcp_delack_timer_handler leaves ping-pong mode.
 #[test]
 fn a_conversation_in_which_no_answer_came_is_one_no_longer() {
