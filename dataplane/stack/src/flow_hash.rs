@@ -136,6 +136,7 @@ mod tests {
         ]
     }
 
+    // behaviour: HSH-10
     #[test]
     fn tuples_that_differ_little_spread_like_random_numbers() {
         // 60,000 balls in 6,000 bins: the fullest bin of a random function holds about 24.

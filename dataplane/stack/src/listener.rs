@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    // behaviour: A7-6
+    // behaviour: MUST-41, MUST-42, MUST-43, A7-6, HSH-8, X4-3
     #[test]
     fn the_most_specific_listener_is_found() {
         let mut listeners = Listeners::new([3; 16]);
@@ -257,6 +257,7 @@ mod tests {
         );
     }
 
+    // behaviour: LSN-2
     #[test]
     fn replacing_the_table_keeps_what_is_pending_and_forgets_the_rest() {
         let mut listeners = Listeners::new([3; 16]);

@@ -416,6 +416,7 @@ mod tests {
     }
 
     // MUST-2: the checksum covers a payload spread over odd-sized buffers of a chain.
+    // behaviour: A4-18, IPO-11, SND-12
     #[test]
     fn a_chained_frame_parses_back_with_a_right_checksum_in_both_families() {
         for v6 in [false, true] {
@@ -450,6 +451,7 @@ mod tests {
         }
     }
 
+    // behaviour: A3-16, SND-12
     #[test]
     fn an_offloaded_frame_carries_the_seed_and_the_request() {
         let offloads = Offloads {
@@ -496,6 +498,7 @@ mod tests {
         );
     }
 
+    // behaviour: NIC-21
     #[test]
     fn the_tag_of_a_port_is_in_the_frame_or_in_the_request_for_the_device() {
         for vlan_insert in [false, true] {
@@ -592,6 +595,7 @@ mod tests {
         assert!(Stencil::of(&summed, 500, &path, &tuple, &header).is_none());
     }
 
+    // behaviour: ARP-20
     #[test]
     fn a_shared_frame_or_one_without_headroom_is_refused() {
         let tuple = tuple(false);

@@ -226,6 +226,7 @@ mod tests {
     }
 
     proptest! {
+        // behaviour: RTE-5
         #[test]
         fn a_lookup_agrees_with_a_linear_search(
             prefixes in prop::collection::vec((any::<[u8; 2]>(), 0u8..=32), 0..60),

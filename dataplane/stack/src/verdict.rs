@@ -248,6 +248,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    // behaviour: X9-4
     #[test]
     fn every_reason_has_its_own_counter_and_its_place() {
         let counters: HashSet<&str> = DropReason::ALL

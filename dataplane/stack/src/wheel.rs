@@ -333,6 +333,7 @@ mod tests {
         fired
     }
 
+    // behaviour: TMR-4
     #[test]
     fn a_timer_fires_at_its_deadline_and_not_before() {
         let mut wheel = Wheel::new(2);

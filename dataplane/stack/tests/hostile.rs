@@ -246,6 +246,7 @@ fn random_bytes_are_dropped_and_counted() {
     assert_eq!(world.nodes[1].pool.live(), 0);
 }
 
+// behaviour: MUST-57, MUST-63, A6-7, IPI-3, IPI-4, RCV-2, RTE-13, SKB-14, X9-4
 #[test]
 fn each_broken_frame_is_counted_for_its_own_reason() {
     let syn = tcp_frame(&client_tuple(false), TcpFlags::SYN, 1, 0, b"");
@@ -301,6 +302,7 @@ fn each_broken_frame_is_counted_for_its_own_reason() {
 }
 
 // MUST-3: what the device says about the checksum is believed, either way.
+// behaviour: NIC-14, RCV-6, X1-4
 #[test]
 fn the_device_may_verify_the_checksum() {
     let mut frame = tcp_frame(&client_tuple(false), TcpFlags::SYN, 1, 0, b"");
@@ -321,6 +323,7 @@ fn the_device_may_verify_the_checksum() {
 }
 
 // RFC 9293 section 3.10.7.1. behaviour: A6-23
+// behaviour: HSH-20
 #[test]
 fn a_closed_port_resets_everything_but_a_reset() {
     for v6 in [false, true] {
@@ -361,7 +364,7 @@ fn resets_to_strays_are_limited() {
     assert_accounted(&world);
 }
 
-// behaviour: LSN-33 LSN-34 LSN-35 LSN-36
+// behaviour: A16-3, A16-4, A16-5, A16-6, LSN-33, LSN-34, LSN-35, LSN-36
 #[test]
 fn a_listener_answers_only_syns_and_refuses_stray_acks() {
     let mut world = server(false);
@@ -381,6 +384,7 @@ fn a_listener_answers_only_syns_and_refuses_stray_acks() {
 }
 
 // behaviour: LSN-22. Data in a SYN is not acknowledged.
+// behaviour: A10-6
 #[test]
 fn data_in_a_syn_is_left_to_come_again() {
     let mut world = server(false);
@@ -405,6 +409,7 @@ fn small_backlog(world: &mut World, backlog: u32) {
 }
 
 // RFC 4987 section 3.6. behaviour: LSN-8 LSN-11 A17-1 A17-7
+// behaviour: A18-11, A18-14, LSN-26, X4-12, X6-7, X8-20
 #[test]
 fn a_syn_flood_fills_the_queue_and_then_cookies_connect() {
     let mut world = server(false);
@@ -447,7 +452,7 @@ fn a_syn_flood_fills_the_queue_and_then_cookies_connect() {
     assert_accounted(&world);
 }
 
-// behaviour: LSN-10 A10-20 A18-15
+// behaviour: A10-20, A17-5, A18-15, LSN-10, X1-23, X4-11
 #[test]
 fn a_full_accept_backlog_drops_syns_until_somebody_accepts() {
     let mut world = server(false);
@@ -611,6 +616,7 @@ fn to_client(message: &Icmpv4Message<'_>) -> Vec<u8> {
 }
 
 // RFC 5461; RFC 5927 section 4.1
+// behaviour: MUST-54
 #[test]
 fn an_unreachable_ends_a_connect_only_when_it_quotes_the_syn() {
     let (mut world, flow, syn) = syn_sent();
@@ -662,7 +668,7 @@ fn a_connect_waits_for_its_neighbour_and_fails_with_it() {
     }
 }
 
-// behaviour: ARP-17 ARP-18
+// behaviour: A4-11, ARP-17, ARP-18, SND-48, X9-9
 #[test]
 fn progress_confirms_the_neighbour_and_a_new_mac_is_used_at_once() {
     let mut world = World::chain(1, 2);

@@ -54,7 +54,7 @@ fn assert_nothing_leaks(world: World) {
     }
 }
 
-// behaviour: LSN-7 LSN-23 LSN-25
+// behaviour: A12-27, A20-1, CCW-8, LSN-7, LSN-18, LSN-23, LSN-25, X1-5, X6-5, X6-6, X9-7
 #[test]
 fn a_client_connects_and_the_listener_is_named_once() {
     for v6 in [false, true] {
@@ -79,6 +79,7 @@ fn a_client_connects_and_the_listener_is_named_once() {
     }
 }
 
+// behaviour: LAY-1, SKB-16
 #[test]
 fn bytes_arrive_in_order_over_bad_links_in_both_families() {
     for seed in 0..6 {
@@ -107,7 +108,7 @@ fn bytes_arrive_in_order_over_bad_links_in_both_families() {
     }
 }
 
-// behaviour: A26-4 A26-27
+// behaviour: MUST-13, A26-1, A26-4, A26-27, STA-38
 #[test]
 fn who_closes_first_keeps_the_tuple_for_a_minute() {
     let (mut world, client, server) = connected(3, false, Faults::default());
@@ -137,6 +138,7 @@ fn who_closes_first_keeps_the_tuple_for_a_minute() {
 }
 
 // RFC 6191, Linux: tcp_tw_reuse.
+// behaviour: SHLD-4, A30-18, A30-19
 #[test]
 fn a_tuple_is_connected_again_after_a_second_in_time_wait() {
     let (mut world, client, server) = connected(3, false, Faults::default());
@@ -373,6 +375,7 @@ fn an_empty_pool_delays_data_and_loses_none() {
 }
 
 // `TRANSMIT_QUOTA_FRAMES`: a connection with much to send lets the others have their turn.
+// behaviour: QDS-5
 #[test]
 fn one_busy_connection_does_not_keep_others_waiting() {
     let (mut world, busy, _) = connected(5, false, Faults::default());

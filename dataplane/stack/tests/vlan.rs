@@ -43,6 +43,7 @@ fn arp(tag: Option<(EtherType, u16)>) -> Vec<u8> {
     frame
 }
 
+// behaviour: NIC-21
 #[test]
 fn a_connection_lives_in_the_vlan_of_its_ports_in_both_families() {
     for v6 in [false, true] {

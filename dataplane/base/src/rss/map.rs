@@ -186,6 +186,7 @@ mod tests {
         }
     }
 
+    // behaviour: NIC-19
     #[test]
     fn flows_spread_evenly_over_any_number_of_lcores() {
         for lcores in [1u16, 2, 3, 7, 16, 64] {

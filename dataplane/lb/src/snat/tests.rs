@@ -39,6 +39,7 @@ fn free(snat: &mut Snat, local: Endpoint, remote: Endpoint) {
     snat.on_tuple_change(TupleChange::Free(FlowTuple { local, remote }));
 }
 
+// behaviour: HSH-16
 #[test]
 fn addresses_alternate_and_a_port_is_reused_as_late_as_possible() {
     let mut snat = single(4);
@@ -90,6 +91,7 @@ fn nonsense_ranges_are_refused() {
 }
 
 // RFC 6056 section 3.3.3: the first port differs from pair to pair and from boot to boot.
+// behaviour: HSH-16
 #[test]
 fn ports_start_at_random_places() {
     let map = Arc::new(RssMap::single());

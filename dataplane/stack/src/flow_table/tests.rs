@@ -30,6 +30,7 @@ fn remove(table: &mut FlowTable, number: u32) -> bool {
     table.remove(table.hash(&tuple(number)), Owner::Connection(number))
 }
 
+// behaviour: HSH-11, HSH-13, X4-1
 #[test]
 fn a_full_table_refuses_and_only_the_owner_leaves() {
     let mut table = FlowTable::new(4, [1; 16]);
@@ -63,6 +64,7 @@ fn every_size_takes_as_many_as_it_says() {
     }
 }
 
+// behaviour: HSH-9
 #[test]
 fn an_entry_costs_eight_bytes_and_a_search_little_more_than_one_line() {
     const COUNT: u32 = 200_000;

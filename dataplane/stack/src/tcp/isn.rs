@@ -140,6 +140,7 @@ mod tests {
     }
 
     // MUST-8 behaviour: LSN-13
+    // behaviour: SHLD-1, A12-14, A18-4, CON-13
     #[test]
     fn one_tuple_advances_with_the_clock_and_another_starts_elsewhere() {
         let secrets = Secrets::new(&[7; 32]);
@@ -152,7 +153,7 @@ mod tests {
         assert_ne!(isn(&Secrets::new(&[8; 32]), &tuple(1), now), first);
     }
 
-    // behaviour: LSN-14
+    // behaviour: CON-14, LSN-14
     #[test]
     fn timestamps_of_one_tuple_share_an_offset_and_those_of_another_do_not() {
         let secrets = Secrets::new(&[7; 32]);

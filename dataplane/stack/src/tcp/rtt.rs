@@ -121,6 +121,7 @@ mod tests {
     }
 
     // RFC 6298 section 2.1 and Linux's TCP_TIMEOUT_INIT.
+    // behaviour: TMR-34
     #[test]
     fn the_timeout_is_one_second_before_the_first_sample_and_three_after_a_syn_loss() {
         let mut estimator = RttEstimator::default();
@@ -130,6 +131,7 @@ mod tests {
     }
 
     // Linux: __tcp_set_rto with rttvar floored at 200 ms.
+    // behaviour: TMR-35, X8-2
     #[test]
     fn a_steady_path_converges_to_its_round_trip_plus_the_floor() {
         let mut estimator = RttEstimator::default();
@@ -145,6 +147,7 @@ mod tests {
         );
     }
 
+    // behaviour: TMR-12
     #[test]
     fn backoff_doubles_up_to_two_minutes_and_ends_at_once() {
         let mut estimator = RttEstimator::default();

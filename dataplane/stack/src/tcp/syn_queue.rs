@@ -427,7 +427,7 @@ mod tests {
         }
     }
 
-    // behaviour: LSN-16 A13-6
+    // behaviour: A13-6, A13-7, LSN-16, X5-3
     #[test]
     fn a_syn_ack_is_sent_again_after_1_2_4_8_16_s_and_forgotten_after_63() {
         let (mut queue, index, tunables) = one();
@@ -451,6 +451,7 @@ mod tests {
     }
 
     // RFC 9293 section 3.10.7.4; each segment is judged on a fresh request.
+    // behaviour: A10-1, A10-8, A10-10, A10-14, STA-7
     #[test]
     fn segments_to_a_request_are_judged_in_the_order_of_tcp_check_req() {
         let judge = |flags, seq, ack, stamp, len| {
@@ -494,7 +495,7 @@ mod tests {
         assert_eq!(judge(500), RequestVerdict::SynAgain);
     }
 
-    // behaviour: A19-9 LSN-7
+    // behaviour: A4-14, A19-9, CCW-4, LSN-7
     #[test]
     fn a_syn_ack_answers_option_for_option_with_an_unscaled_window() {
         let tunables = TcpTunables::default();

@@ -233,6 +233,7 @@ mod tests {
     }
 
     // SHLD-14: the right edge never moves left, whatever waits for the application.
+    // behaviour: A5-2
     #[test]
     fn the_window_never_shrinks() {
         let mut window = window(7);
@@ -249,6 +250,7 @@ mod tests {
     }
 
     // MUST-39: no silly windows.
+    // behaviour: A5-6, RDV-20
     #[test]
     fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
         let mut window = window(7);
@@ -266,6 +268,7 @@ mod tests {
     }
 
     // Linux: tcp_rcv_space_adjust.
+    // behaviour: A11-19, RDV-17
     #[test]
     fn the_limit_follows_what_the_application_takes_per_round_trip() {
         const MAX: u32 = 3_145_728;
@@ -291,6 +294,7 @@ mod tests {
 
     // Linux: __tcp_select_window under tcp_under_memory_pressure. A promise is kept, a new one is
     // small, and a reader that keeps up is never locked out.
+    // behaviour: A5-12, CCW-12
     #[test]
     fn while_memory_is_short_only_a_few_segments_are_promised() {
         let mut window = window(7);
@@ -308,6 +312,7 @@ mod tests {
     }
 
     // RFC 7323 section 2.2.
+    // behaviour: A5-4
     #[test]
     fn without_scaling_the_window_stays_below_64_kib() {
         let mut window = window(0);

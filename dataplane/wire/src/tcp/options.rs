@@ -356,6 +356,7 @@ mod tests {
     }
 
     // The SYN of a Linux host: the layout that fingerprints know.
+    // behaviour: MUST-68, A4-6
     #[test]
     fn a_syn_has_the_layout_of_linux() {
         let options = TcpOptions {
@@ -404,6 +405,7 @@ mod tests {
 
     // MUST-6: unknown options are skipped by their length; known kinds with a wrong length
     // likewise.
+    // behaviour: MUST-64
     #[test]
     fn unknown_kinds_and_wrong_lengths_are_skipped() {
         let bytes = [254, 4, 9, 9, 2, 3, 1, 3, 4, 1, 1, 3, 3, 40, 0, 2, 4, 1, 1];

@@ -75,6 +75,7 @@ fn every_known_frame_is_described_in_the_words_of_tcpdump() {
 }
 
 // The option order and padding of Linux's tcp_options_write.
+// behaviour: A4-12, IPO-5, IPO-8, IPO-11, IPO-18, OPT-1, SND-38
 #[test]
 fn a_syn_of_linux_is_read_and_written_byte_for_byte() {
     let ip = IpRepr {
@@ -183,6 +184,7 @@ fn an_ack_with_two_sack_blocks_is_read_and_written_byte_for_byte() {
     check_tcp(&frames::SACK_V4, &ip, &ack, MAC_ONE, MAC_TWO);
 }
 
+// behaviour: ARP-13
 #[test]
 fn an_arp_request_is_read_and_written_byte_for_byte() {
     let bytes = frames::ARP_REQUEST.bytes();

@@ -160,6 +160,7 @@ fn segment(pool: &mut MbufPool, number: u32) -> Mbuf {
 }
 
 // 0 sessions split: whatever queue a segment comes by, one lcore gets all of its flow, in order.
+// behaviour: LSN-32, X9-8
 #[test]
 fn software_brings_every_segment_to_the_owner_of_its_flow() {
     let mut pool = wire("steer").pool;

@@ -80,7 +80,7 @@ fn an_unknown_neighbour_is_asked_for_three_times_a_second_apart_and_then_fails()
     assert_eq!(table.take_actions(), [solicit(key(1), None)]);
 }
 
-// behaviour: ARP-10
+// behaviour: ARP-10, ARP-14
 #[test]
 fn a_reachable_neighbour_is_probed_at_its_address_and_an_answer_brings_it_back() {
     let mut table = resolved();
@@ -106,6 +106,7 @@ fn a_reachable_neighbour_is_probed_at_its_address_and_an_answer_brings_it_back()
     assert_eq!(table.take_actions(), [], "lcores know this address already");
 }
 
+// behaviour: ARP-14, ARP-19
 #[test]
 fn a_neighbour_that_is_gone_fails_after_three_unicast_requests() {
     let mut table = resolved();

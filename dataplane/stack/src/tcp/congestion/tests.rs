@@ -28,6 +28,7 @@ fn round(congestion: &mut Congestion, epochs: &mut Shelf<Epoch>, now: Instant, r
 }
 
 // RFC 5681 section 3.1.
+// behaviour: MUST-19
 #[test]
 fn slow_start_doubles_each_round_trip_and_stops_at_the_threshold() {
     let mut epochs = Shelf::new(1);
@@ -41,6 +42,7 @@ fn slow_start_doubles_each_round_trip_and_stops_at_the_threshold() {
 }
 
 // RFC 5681 section 3.1 and 3.2.
+// behaviour: MUST-19, X8-18
 #[test]
 fn reno_grows_one_segment_a_round_trip_and_halves() {
     let mut epochs = Shelf::new(1);
@@ -57,6 +59,7 @@ fn reno_grows_one_segment_a_round_trip_and_halves() {
 
 // RFC 9438 section 5.1: after a loss at W_max, the window is back at W_max after K =
 // cbrt(W_max*0.3/0.4) seconds.
+// behaviour: MAY-18, A24-4, A24-12
 #[test]
 fn cubic_is_back_at_its_maximum_after_k_seconds_and_grows_beyond() {
     let mut epochs = Shelf::new(1);
@@ -86,6 +89,7 @@ fn cubic_is_back_at_its_maximum_after_k_seconds_and_grows_beyond() {
 }
 
 // RFC 9438 section 4.3: on a short path CUBIC is no slower than Reno.
+// behaviour: A24-15
 #[test]
 fn cubic_follows_reno_where_reno_is_faster() {
     let mut epochs = Shelf::new(1);
@@ -103,6 +107,7 @@ fn cubic_follows_reno_where_reno_is_faster() {
 }
 
 // RFC 7661; Linux: tcp_is_cwnd_limited.
+// behaviour: A3-49, SND-30
 #[test]
 fn a_window_that_is_not_used_does_not_grow() {
     let mut epochs = Shelf::new(1);

@@ -56,6 +56,7 @@ impl Bench {
 }
 
 // RFC 2018 section 4: the first block holds the segment that triggered the ACK.
+// behaviour: CCW-13, RCV-50, RCV-54
 #[test]
 fn the_latest_block_is_reported_first_and_neighbours_join() {
     let mut bench = Bench::new();
@@ -74,6 +75,7 @@ fn the_latest_block_is_reported_first_and_neighbours_join() {
 }
 
 // The stated overlap policy.
+// behaviour: RCV-51, RCV-53
 #[test]
 fn bytes_received_first_win() {
     let mut bench = Bench::new();
@@ -103,6 +105,7 @@ fn bytes_received_first_win() {
     );
 }
 
+// behaviour: RCV-48
 #[test]
 fn random_segments_behave_like_a_map_of_bytes_across_the_wrap() {
     for seed in 0..60u64 {

@@ -10,6 +10,7 @@ use millrace_wire::TcpFlags;
 const FIN_ACK: TcpFlags = TcpFlags::from_bits(0x11);
 
 // RFC 9293 section 3.6, case 1. behaviour: X6-10, X6-11, X6-13
+// behaviour: A16-15, A25-11, STA-10
 #[test]
 fn an_active_close_ends_in_time_wait_with_a_record() {
     let mut bench = Bench::established(true);
@@ -38,6 +39,7 @@ fn an_active_close_ends_in_time_wait_with_a_record() {
 }
 
 // RFC 9293 section 3.6, case 2. behaviour: A27-2, X6-9, X6-15
+// behaviour: A27-3, A27-6, ACK-11, RDV-9, STA-16
 #[test]
 fn a_passive_close_acknowledges_at_once_and_ends_without_time_wait() {
     let mut bench = Bench::established(true);
@@ -62,6 +64,7 @@ fn a_passive_close_acknowledges_at_once_and_ends_without_time_wait() {
 }
 
 // RFC 9293 section 3.6, case 3. behaviour: X6-12, X6-14, A16-19
+// behaviour: STA-15
 #[test]
 fn a_simultaneous_close_passes_through_closing() {
     let mut bench = Bench::established(true);
@@ -78,6 +81,7 @@ fn a_simultaneous_close_passes_through_closing() {
 }
 
 // RFC 9293 section 3.10.7.4, eighth. behaviour: A27-1
+// behaviour: STA-30
 #[test]
 fn a_fin_counts_only_when_everything_before_it_is_here() {
     let mut bench = Bench::established(true);
@@ -104,6 +108,7 @@ fn a_repeated_fin_is_acknowledged_again() {
 }
 
 // A lost FIN is sent again by the timer.
+// behaviour: ACK-13
 #[test]
 fn a_fin_without_an_answer_is_sent_again() {
     let mut bench = Bench::established(true);
@@ -124,6 +129,7 @@ fn a_fin_without_an_answer_is_sent_again() {
 }
 
 // RFC 2525 section 2.17. behaviour: A25-8
+// behaviour: SHLD-3, MAY-1, A25-9, STA-42, X1-25
 #[test]
 fn closing_with_unread_data_resets() {
     let mut bench = Bench::established(true);
@@ -142,6 +148,7 @@ fn closing_with_unread_data_resets() {
 }
 
 // RFC 1122 section 4.2.2.13. behaviour: A16-17
+// behaviour: STA-12
 #[test]
 fn data_for_an_orphan_resets() {
     let mut bench = Bench::established(true);
@@ -154,10 +161,12 @@ fn data_for_an_orphan_resets() {
         "{end:?}"
     );
     assert_eq!(bench.world.stats.dropped(DropReason::DataAfterClose), 1);
+    assert_eq!(bench.world.stats.tcp_abort_on_data, 1);
     bench.finish();
 }
 
 // behaviour: A25-15; Linux: tcp_fin_timeout 60.
+// behaviour: STA-13, STA-40, X2-18
 #[test]
 fn an_orphan_waits_a_minute_for_the_peers_fin() {
     let mut bench = Bench::established(true);
@@ -172,6 +181,7 @@ fn an_orphan_waits_a_minute_for_the_peers_fin() {
 }
 
 // Half-close: what a splice needs when one client has said everything (RFC 9293 section 3.6).
+// behaviour: A16-24, A25-1, STA-18, STA-26, X3-11
 #[test]
 fn after_shutdown_data_still_comes_in() {
     let mut bench = Bench::established(true);
@@ -206,6 +216,7 @@ fn unread_data_outlives_time_wait() {
 }
 
 // A balancer may have a whole request, FIN included, before the backend has answered the SYN.
+// behaviour: CON-28
 #[test]
 fn a_shutdown_before_the_handshake_is_done_follows_the_data() {
     let mut bench = Bench::connecting(Default::default());

@@ -3,10 +3,11 @@
 use crate::path::Offloads;
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::ready::Ready;
-use crate::tcp::testing::{Bench, ack, chains, data, pattern};
+use crate::tcp::testing::{Bench, Seg, ack, chains, data, pattern};
 use millrace_base::{HeapBuf, PacketBuf};
 use millrace_wire::TcpFlags;
 
+// behaviour: SHLD-28, A3-40, CCW-11, RCV-34, SND-21, SND-52, SOK-13
 #[test]
 fn ten_segments_leave_at_first_and_two_for_each_acknowledged_one() {
     let mut bench = Bench::established(true);
@@ -46,6 +47,7 @@ fn what_is_written_in_pieces_leaves_in_whole_segments() {
 }
 
 // Linux: tcp_delack_timer_handler leaves ping-pong mode.
+// behaviour: ACK-8, TMR-27
 #[test]
 fn a_conversation_in_which_no_answer_came_is_one_no_longer() {
     let mut bench = Bench::established(true);
@@ -63,6 +65,7 @@ fn a_conversation_in_which_no_answer_came_is_one_no_longer() {
 }
 
 // MUST-60, MUST-61.
+// behaviour: SND-16
 #[test]
 fn the_last_queued_segment_is_pushed() {
     let mut bench = Bench::established(true);
@@ -77,6 +80,7 @@ fn the_last_queued_segment_is_pushed() {
 }
 
 // MUST-17: Nagle is there for who wants it, and off by default here.
+// behaviour: SHLD-7, SND-23
 #[test]
 fn a_small_segment_waits_only_with_nagle() {
     let mut eager = Bench::established(true);
@@ -99,6 +103,7 @@ fn a_small_segment_waits_only_with_nagle() {
     patient.finish();
 }
 
+// behaviour: SHLD-31, MAY-13, RCV-39, RCV-43, RCV-48, RCV-54, RCV-56
 #[test]
 fn segments_in_any_order_are_read_in_order() {
     let mut bench = Bench::established(true);
@@ -119,6 +124,7 @@ fn segments_in_any_order_are_read_in_order() {
 }
 
 // RFC 2883 section 4.
+// behaviour: RCV-40
 #[test]
 fn a_duplicate_is_reported_once() {
     let mut bench = Bench::established(true);
@@ -137,6 +143,7 @@ fn a_duplicate_is_reported_once() {
 }
 
 // RFC 5681 section 4.2: without SACK every early segment shows as an ACK of its own.
+// behaviour: RCV-49, RCV-55
 #[test]
 fn without_sack_each_early_segment_draws_its_own_duplicate_ack() {
     let mut bench = Bench::established(false);
@@ -146,11 +153,14 @@ fn without_sack_each_early_segment_draws_its_own_duplicate_ack() {
     let sent = bench.sent();
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|seg| seg.ack == 0 && seg.sack.is_empty()));
+    let same = |seg: &Seg| seg.window == sent[0].window;
+    assert!(sent.iter().all(same), "a window that grows hides a duplicate");
     bench.finish();
 }
 
 // DESIGN.md decision 4: the receive queue of one becomes the send queue of the other, byte for
 // byte, by reference.
+// behaviour: A4-5, SKB-10, SND-32, SND-53
 #[test]
 fn a_splice_moves_chunks_and_copies_nothing() {
     for chained in [true, false] {
@@ -237,6 +247,7 @@ fn the_rests_of_larger_segments_are_gathered_into_full_ones() {
     to.finish();
 }
 
+// behaviour: A3-13, SND-8
 #[test]
 fn a_full_send_buffer_blocks_the_splice_and_tells_when_there_is_room() {
     let tunables = TcpTunables {
@@ -280,6 +291,7 @@ fn a_full_send_buffer_blocks_the_splice_and_tells_when_there_is_room() {
 }
 
 // One frame of many segments for a device that cuts it; every chunk in it is one segment.
+// behaviour: SND-45
 #[test]
 fn a_device_that_cuts_gets_frames_of_many_segments() {
     let mut from = Bench::established(true);
@@ -313,6 +325,7 @@ fn a_device_that_cuts_gets_frames_of_many_segments() {
 }
 
 // Exhaustion is a normal value: nothing is lost for ever, nothing panics.
+// behaviour: ACK-2
 #[test]
 fn without_free_chunks_or_buffers_data_waits() {
     let mut bench = Bench::established(true);

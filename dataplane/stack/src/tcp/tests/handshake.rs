@@ -17,6 +17,8 @@ fn syn_ack() -> crate::tcp::testing::Seg {
 }
 
 // RFC 9293 section 3.5, figure 6; SYN options as Linux sends them.
+// behaviour: MUST-14, SHLD-5, MAY-3, A4-6, A4-14, A14-8, A14-9, A14-13, CON-1, CON-25, CON-26
+// behaviour: CON-27, SND-34, SND-39, X6-3
 #[test]
 fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
     let mut bench = Bench::connecting(TcpTunables::default());
@@ -56,6 +58,7 @@ fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
 }
 
 // Linux: tcp_twsk_unique, tcp_rcv_synsent_state_process.
+// behaviour: A14-16
 #[test]
 fn an_open_over_a_time_wait_record_starts_beyond_it_and_rejects_its_segments() {
     let inherited = Inherited {
@@ -80,6 +83,7 @@ fn an_open_over_a_time_wait_record_starts_beyond_it_and_rejects_its_segments() {
 }
 
 // Linux 6.5: four linear timeouts, then doubling; tcp_syn_retries 6.
+// behaviour: MUST-22, A12-28, A30-20, CON-18, TMR-34
 #[test]
 fn a_syn_is_sent_again_ten_times_and_then_the_open_fails() {
     let mut bench = Bench::connecting(TcpTunables::default());
@@ -109,6 +113,7 @@ fn a_syn_is_sent_again_ten_times_and_then_the_open_fails() {
 }
 
 // RFC 9293 section 3.10.7.3. behaviour: A14-2, A14-4, A14-15
+// behaviour: A12-25
 #[test]
 fn in_syn_sent_only_a_reset_of_our_syn_counts() {
     let mut bench = Bench::connecting(TcpTunables::default());
@@ -140,6 +145,7 @@ fn in_syn_sent_only_a_reset_of_our_syn_counts() {
 }
 
 // MUST-10; RFC 9293 section 3.5, figure 7. behaviour: A14-17
+// behaviour: A14-7, A16-14, A19-1, CON-29, X6-4
 #[test]
 fn crossing_syns_open_one_connection() {
     let mut bench = Bench::connecting(TcpTunables::default());
@@ -163,6 +169,7 @@ fn crossing_syns_open_one_connection() {
     bench.finish();
 }
 
+// behaviour: A16-14
 #[test]
 fn a_passive_connection_is_told_once_and_may_start_with_data() {
     let mut bench = Bench::established(true);
@@ -174,6 +181,7 @@ fn a_passive_connection_is_told_once_and_may_start_with_data() {
 }
 
 // MUST-15, MUST-16; RFC 6691.
+// behaviour: A12-9, CON-10
 #[test]
 fn the_segment_size_is_the_smaller_of_path_and_peer_less_the_options() {
     let bench = Bench::established(true);
@@ -189,6 +197,7 @@ fn the_segment_size_is_the_smaller_of_path_and_peer_less_the_options() {
 }
 
 // RFC 7323 section 2.2: no scaling unless both ask; the window of a SYN is never scaled.
+// behaviour: A4-14, A14-7, SND-39
 #[test]
 fn windows_are_scaled_only_when_both_asked() {
     let mut bench = Bench::connecting(TcpTunables::default());

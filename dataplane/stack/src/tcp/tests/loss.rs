@@ -16,6 +16,7 @@ fn ten_in_flight(sack: bool) -> Bench {
 }
 
 // RFC 6675 section 5, RFC 6937.
+// behaviour: A21-7, A22-11, TMR-37, X8-1
 #[test]
 fn the_third_sack_retransmits_the_hole_at_once() {
     let mut bench = ten_in_flight(true);
@@ -58,6 +59,7 @@ fn two_holes_are_filled_without_touching_what_arrived() {
 }
 
 // RFC 6582.
+// behaviour: A22-7
 #[test]
 fn without_sack_three_duplicates_retransmit_and_partial_acks_go_on() {
     let mut bench = ten_in_flight(false);
@@ -98,6 +100,7 @@ fn window_updates_and_data_are_not_duplicate_acks() {
 }
 
 // RFC 6298 section 5, RFC 5681 section 3.1.
+// behaviour: MUST-19, A21-8, A21-11, A21-12, TMR-12, TMR-15, X8-30
 #[test]
 fn a_timeout_sends_one_segment_and_doubles() {
     let mut bench = ten_in_flight(true);
@@ -137,6 +140,7 @@ fn an_ack_of_a_retransmission_is_no_rtt_sample() {
 }
 
 // RFC 7323 section 4.1: with timestamps it is one.
+// behaviour: TMR-35
 #[test]
 fn an_echoed_timestamp_tells_which_transmission_was_answered() {
     let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());
@@ -154,6 +158,7 @@ fn an_echoed_timestamp_tells_which_transmission_was_answered() {
 }
 
 // MUST-20; Linux: tcp_retries2 15 is 924.6 s.
+// behaviour: SHLD-11, LAY-2, TMR-11
 #[test]
 fn an_established_connection_is_given_up_after_a_quarter_of_an_hour() {
     let mut bench = ten_in_flight(true);
@@ -191,6 +196,7 @@ fn a_user_timeout_gives_up_earlier() {
 }
 
 // RFC 2018 section 8.
+// behaviour: A22-4
 #[test]
 fn a_peer_that_takes_back_a_sack_gets_everything_again() {
     let mut bench = ten_in_flight(true);
@@ -209,6 +215,7 @@ fn a_peer_that_takes_back_a_sack_gets_everything_again() {
 }
 
 // RFC 1191, RFC 8201; Linux: tcp_simple_retransmit.
+// behaviour: SND-5, TMR-20
 #[test]
 fn a_smaller_path_mtu_sends_the_large_segments_again_in_small_ones() {
     let mut bench = ten_in_flight(true);

@@ -492,6 +492,7 @@ fn seeds() -> core::ops::Range<u64> {
     }
 }
 
+// behaviour: LAY-1
 #[test]
 fn every_byte_arrives_both_ways_whatever_the_link_does() {
     let mut total = [0u64; 9];

@@ -178,6 +178,7 @@ fn a_burst_does_what_its_segments_do_one_by_one() {
     alone.finish();
 }
 
+// behaviour: A8-8, RCV-25
 #[test]
 fn most_segments_of_a_transfer_are_predicted() {
     let mut bench = bench(true, true, true);

@@ -44,6 +44,7 @@ fn in_every_state() -> Vec<(State, Bench, i64)> {
 }
 
 // RFC 5961 section 3.2: exactly RCV.NXT.
+// behaviour: MUST-12
 #[test]
 fn an_exact_reset_ends_the_connection_in_every_state() {
     let mut states = Vec::new();
@@ -74,6 +75,7 @@ fn an_exact_reset_ends_the_connection_in_every_state() {
 }
 
 // RFC 5961 section 3.2: in the window but not exact.
+// behaviour: MAY-12, X8-3
 #[test]
 fn an_inexact_reset_draws_one_challenge_ack_per_half_second() {
     for (state, mut bench, nxt) in in_every_state() {
@@ -114,6 +116,7 @@ fn a_reset_with_the_number_of_the_fin_is_believed_after_the_fin() {
 }
 
 // RFC 5961 section 4.2.
+// behaviour: RCV-32
 #[test]
 fn a_syn_draws_a_challenge_ack_wherever_it_is() {
     for seq in [0, 100, -1, 1_000_000] {
@@ -129,6 +132,7 @@ fn a_syn_draws_a_challenge_ack_wherever_it_is() {
 
 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
 //= type=test
+// behaviour: STA-8
 #[test]
 fn an_ack_beyond_snd_nxt_draws_one_challenge_ack() {
     let mut bench = Bench::established(true);
@@ -146,6 +150,7 @@ fn an_ack_beyond_snd_nxt_draws_one_challenge_ack() {
 }
 
 // RFC 5961 section 5.2: the text of such a segment is not taken either.
+// behaviour: MAY-12
 #[test]
 fn an_ack_older_than_any_window_is_not_believed() {
     let mut bench = Bench::established(true);
@@ -158,6 +163,7 @@ fn an_ack_older_than_any_window_is_not_believed() {
 }
 
 // RFC 9293 section 3.10.7.4, fifth.
+// behaviour: A9-13, A16-9, STA-9
 #[test]
 fn a_segment_without_ack_is_dropped() {
     let mut bench = Bench::established(true);
@@ -168,6 +174,7 @@ fn a_segment_without_ack_is_dropped() {
 }
 
 // RFC 7323 section 5.3.
+// behaviour: RCV-27
 #[test]
 fn an_old_timestamp_is_rejected_and_answered() {
     let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());

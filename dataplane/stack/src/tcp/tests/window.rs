@@ -5,6 +5,7 @@ use crate::tcp::segment::{CloseReason, Disposition};
 use crate::tcp::testing::{Bench, ack, data};
 
 // MUST-36, MUST-37, SHLD-30; Linux: tcp_send_probe0.
+// behaviour: SHLD-29, SND-19, SND-31, TMR-30, X5-5, X8-31
 #[test]
 fn a_closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() {
     let mut bench = Bench::established(true);
@@ -56,6 +57,7 @@ fn a_peer_that_does_not_answer_probes_is_given_up() {
 }
 
 // MUST-38: no silly windows from us.
+// behaviour: SND-25
 #[test]
 fn a_window_too_small_for_a_segment_is_left_alone_until_the_probe() {
     let mut bench = Bench::established(true);
@@ -75,6 +77,7 @@ fn a_window_too_small_for_a_segment_is_left_alone_until_the_probe() {
 }
 
 // MUST-34: a peer may shrink its window; what is in flight stays.
+// behaviour: SHLD-15, A3-41, SND-22
 #[test]
 fn a_shrunken_window_stops_new_data_only() {
     let mut bench = Bench::established(true);
@@ -89,6 +92,7 @@ fn a_shrunken_window_stops_new_data_only() {
 }
 
 // Our own window: nothing beyond the promise is taken, and reading opens it again.
+// behaviour: MAY-8, A11-24, RDV-20, SKB-11
 #[test]
 fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
     let mut bench = Bench::established(true);
@@ -114,6 +118,7 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
 }
 
 // MUST-58, MUST-59, SHLD-19: one ACK for what a burst brought.
+// behaviour: SHLD-18, ACK-5, ACK-6, CCW-6
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once_and_a_single_one_after_40_ms() {
     let mut bench = Bench::established(true);
@@ -143,6 +148,7 @@ fn every_second_full_segment_is_acknowledged_at_once_and_a_single_one_after_40_m
     bench.finish();
 }
 
+// behaviour: MUST-58, A4-19, SND-42, STA-19
 #[test]
 fn an_ack_travels_with_data() {
     let mut bench = Bench::established(true);
@@ -154,6 +160,7 @@ fn an_ack_travels_with_data() {
 }
 
 // MUST-24 to MUST-29.
+// behaviour: SHLD-12, MAY-5, TMR-29, X5-11, X8-31
 #[test]
 fn keep_alive_probes_an_idle_peer_and_gives_up_after_nine() {
     let options = ConnectionOptions {

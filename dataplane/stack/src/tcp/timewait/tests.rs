@@ -54,7 +54,7 @@ fn one() -> (TimeWaits, u32) {
     (records, index)
 }
 
-// behaviour: A26-8 A26-20 A26-25
+// behaviour: A26-8, A26-20, A26-24, A26-25, STA-35
 #[test]
 fn a_retransmitted_fin_is_acknowledged_again_and_starts_the_minute_anew() {
     let (mut records, index) = one();
@@ -103,6 +103,7 @@ fn a_reset_at_rcv_nxt_ends_the_record_and_one_elsewhere_does_nothing() {
 }
 
 // RFC 6191 section 2. behaviour: A26-21
+// behaviour: MAY-2, A26-17
 #[test]
 fn only_a_syn_with_a_newer_timestamp_or_sequence_number_reopens() {
     let (mut records, index) = one();
@@ -129,6 +130,7 @@ fn only_a_syn_with_a_newer_timestamp_or_sequence_number_reopens() {
 }
 
 // Linux: tcp_twsk_unique.
+// behaviour: SHLD-4
 #[test]
 fn a_record_with_timestamps_gives_way_to_a_connect_after_a_second_of_rest() {
     let (mut records, index) = one();
@@ -158,6 +160,7 @@ fn a_record_with_timestamps_gives_way_to_a_connect_after_a_second_of_rest() {
     assert_eq!(records.inherit(index, at(59_000), &tunables), None);
 }
 
+// behaviour: A26-19, STA-37
 #[test]
 fn records_expire_in_the_order_of_their_last_refresh() {
     let (mut records, first) = one();
