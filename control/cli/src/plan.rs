@@ -110,8 +110,8 @@ pub(crate) fn write(args: &PlanArgs, json: bool, out: &mut impl Write) -> std::i
 /// What a configuration could not say.
 fn warnings(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
-    if plan.connections_max > 1 << 24 {
-        warnings.push("connections_max can be 16777216 at most: use more lcores".to_owned());
+    if plan.connections_max > 1 << 25 {
+        warnings.push("connections_max can be 33554432 at most: use more lcores".to_owned());
     }
     if plan.mbufs > 1 << 24 {
         warnings.push("mbufs can be 16777216 at most".to_owned());

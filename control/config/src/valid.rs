@@ -132,15 +132,23 @@ pub struct SnatAddress {
 pub struct Listener {
     /// Its name, unique among listeners.
     pub name: Name,
-    /// The virtual address.
+    /// The virtual address, or an unspecified one: any address of ours of that family.
     pub address: Address,
     /// Its TCP ports.
     pub ports: PortRange,
     /// Index of its pool in `Config::pools`.
     pub pool: usize,
     /// The port whose network the address is in and which answers for it; `None`: a router sends it
-    /// to us.
+    /// to us, or it is no single address.
     pub on_link: Option<PortId>,
+}
+
+impl Listener {
+    /// Whether it listens on this address of ours.
+    pub fn takes(&self, own: Address) -> bool {
+        let is_any = self.address.is_unspecified() && self.address.is_v4() == own.is_v4();
+        is_any || self.address == own
+    }
 }
 
 /// One `[[pool]]`.

@@ -88,6 +88,31 @@ fn a_vlan_has_a_number_that_a_vlan_can_have() {
     );
 }
 
+// The stack looks for a listener of any address when none of the address itself is there.
+#[test]
+fn a_listener_may_be_on_every_address_but_not_on_a_source_port() {
+    let with = |address: &str, ports: &str| {
+        let listener = format!(
+            "[[listener]]\nname = \"any\"\naddress = \"{address}\"\nports = \"{ports}\"\npool = \"web\"\n[[pool]]"
+        );
+        problems(&VALID.replacen("[[pool]]", &listener, 1))
+    };
+    assert_eq!(with("0.0.0.0", "80"), [], "the exact one is nearer");
+    assert_eq!(with("0.0.0.0", "1-1023"), []);
+    assert_eq!(with("::", "1-65535"), [], "no source address of the family");
+    let shown = |found: Vec<Problem>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        shown(with("0.0.0.0", "1000-1100")),
+        [
+            "f:35: listener \"any\" and [snat] both use port 1024 of 10.9.0.10\n  \
+          hint: use another source address, or source ports without the listener's"
+        ]
+    );
+    let twice = VALID.replace("address = \"10.8.0.100\"", "address = \"0.0.0.0\"");
+    let twice = twice.replace("8000-8010", "70-80");
+    assert_eq!(problems(&twice).len(), 1, "two of any address overlap");
+}
+
 #[test]
 fn the_base_of_these_cases_is_valid() {
     assert_eq!(problems(VALID), []);

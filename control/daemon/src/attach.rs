@@ -102,9 +102,20 @@ fn beat(region: &Region, lcore: usize) -> u64 {
         .map_or(0, |state| state.heartbeat_nanos)
 }
 
+impl AttachError {
+    /// Whether only an operator can help: the two processes do not fit together.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Open(error) if error.is_other_build())
+    }
+}
+
 impl std::fmt::Display for AttachError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Open(error) if self.is_for_good() => write!(
+                f,
+                "{error}; run dataplane and control of one build (its sessions go on meanwhile)"
+            ),
             Self::Open(error) => error.fmt(f),
             Self::Control(error) => error.fmt(f),
             Self::Dead => f.write_str("the region is left over from a dataplane that died"),

@@ -70,7 +70,8 @@ pub(crate) struct Control {
     next_attach: Instant,
     next_presence: Instant,
     next_heartbeat: Instant,
-    last_refusal: String,
+    /// Why there is no attachment; empty while there is one.
+    pub(crate) last_refusal: String,
 }
 
 impl Control {
@@ -222,7 +223,11 @@ impl Control {
                 // Said once, not ten times a second.
                 let refusal = error.to_string();
                 if refusal != self.last_refusal {
-                    tracing::warn!("waiting for the dataplane: {refusal}");
+                    if error.is_for_good() {
+                        tracing::error!("cannot control the dataplane: {refusal}");
+                    } else {
+                        tracing::warn!("waiting for the dataplane: {refusal}");
+                    }
                     self.last_refusal = refusal;
                 }
                 return;
@@ -271,7 +276,7 @@ impl Control {
             self.next_attach = now;
             self.silent_lcores.clear();
             if let Some((_, reply)) = self.listing.take() {
-                let _ = reply.send(no_dataplane());
+                let _ = reply.send(self.no_dataplane());
             }
             return;
         }
@@ -524,7 +529,7 @@ impl Control {
 
     fn begin_listing(&mut self, now: Instant, limit: u32, reply: Reply) {
         let Some(attachment) = &self.attachment else {
-            let _ = reply.send(no_dataplane());
+            let _ = reply.send(self.no_dataplane());
             return;
         };
         if self.listing.is_some() {
@@ -570,14 +575,6 @@ impl Control {
             }),
         }
     }
-}
-
-/// What is answered when only the dataplane could tell.
-pub(crate) fn no_dataplane() -> Outcome {
-    Outcome::Error(Failure {
-        kind: FailureKind::NoDataplane,
-        message: "the dataplane does not run, or control is not attached to it yet".to_owned(),
-    })
 }
 
 fn kind(punted: Punted) -> &'static str {

@@ -48,7 +48,7 @@ impl Control {
     /// Why the service is not healthy; empty when it is.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let Some(attachment) = &self.attachment else {
-            return vec!["no dataplane".to_owned()];
+            return vec![self.why_not_attached()];
         };
         let mut complaints = Vec::new();
         if let Err(busy) = attachment.handle.tables.check_adopted() {

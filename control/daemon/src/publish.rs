@@ -130,7 +130,9 @@ fn addresses(config: &Config, ports: &Ports, tables: &mut Tables) -> Result<(), 
             tables.push_address(record)?;
         }
     }
-    for listener in &config.listeners {
+    let single = config.listeners.iter();
+    let single = single.filter(|listener| !listener.address.is_unspecified());
+    for listener in single {
         if seen.insert(listener.address) {
             let port = listener.on_link.and_then(|port| port_of(ports, port));
             let host = host_length(listener.address);

@@ -3,17 +3,33 @@
 
 use millrace_abi::{BackendState, ConnectionRow, CounterKind, RssProof, TcpState};
 use millrace_api as api;
-use millrace_api::{Answer, Outcome, Status, Topic};
+use millrace_api::{Answer, Failure, FailureKind, Outcome, Status, Topic};
 use millrace_base::{BackendId, Instant, ListenerId, PortId, VlanId};
 
 use crate::attach::Attachment;
-use crate::control::{Control, no_dataplane};
+use crate::control::Control;
 use crate::health;
 
 /// What every counter of a drop reason begins with.
 pub(crate) const DROP_PREFIX: &str = "drop_";
 
 impl Control {
+    /// What is answered when only the dataplane could tell.
+    pub(crate) fn no_dataplane(&self) -> Outcome {
+        Outcome::Error(Failure {
+            kind: FailureKind::NoDataplane,
+            message: self.why_not_attached(),
+        })
+    }
+
+    /// Why nothing is known of a dataplane, in words.
+    pub(crate) fn why_not_attached(&self) -> String {
+        match self.last_refusal.as_str() {
+            "" => "control is not attached to a dataplane yet".to_owned(),
+            refusal => format!("control is not attached to a dataplane: {refusal}"),
+        }
+    }
+
     /// The rows of a topic.
     pub(crate) fn show(&mut self, now: Instant, topic: Topic) -> Outcome {
         if topic == Topic::Neighbors {
@@ -23,7 +39,7 @@ impl Control {
             return Outcome::Ok(Answer::Routes(self.route_rows()));
         }
         let Some(attachment) = &self.attachment else {
-            return no_dataplane();
+            return self.no_dataplane();
         };
         Outcome::Ok(match topic {
             Topic::Ports => Answer::Ports(self.port_rows(attachment)),

@@ -4,6 +4,7 @@ mod harness;
 
 use std::io::Write as _;
 use std::net::{IpAddr, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use harness::{Control, Dataplane, MAC, Place};
@@ -68,6 +69,73 @@ fn running(name: &str, lcores: u16) -> (Place, Dataplane, Control) {
     let control = place.control();
     dataplane.until("tables", |it| !it.adopted.is_empty());
     (place, dataplane, control)
+}
+
+#[test]
+fn a_listener_of_every_address_is_published_and_is_no_address_of_ours() {
+    let place = Place::new("any");
+    place.configure(|text| {
+        text.replace(
+            "address = \"10.8.0.100\"\nports = \"80\"",
+            "address = \"0.0.0.0\"\nports = \"80-90\"",
+        )
+    });
+    let mut dataplane = Dataplane::start(&place.directory, 1);
+    let control = place.control();
+    dataplane.until("tables", |it| !it.adopted.is_empty());
+    let tables = dataplane.tables();
+    let listener = &tables.listeners()[0];
+    assert_eq!(listener.address(), Address::UNSPECIFIED_V4);
+    assert_eq!((listener.port_first, listener.port_last), (80, 90));
+    assert_eq!(tables.addresses().len(), 3, "two of the port, one source");
+    let Answer::Listeners(rows) = control.answer(Request::Show(Topic::Listeners)) else {
+        panic!("not about listeners");
+    };
+    assert_eq!(rows[0].address, "0.0.0.0");
+    assert_eq!(rows[0].ports, "80-90");
+}
+
+// A control of another build waited in silence, and every question was answered with "does not run".
+#[test]
+fn a_dataplane_of_another_build_is_named_as_the_reason_until_it_is_replaced() {
+    /// Behind the magic number.
+    const VERSION_AT: u64 = 8;
+    let place = Place::new("build");
+    let mut dataplane = Dataplane::start(&place.directory, 1);
+    let region = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(place.directory.join("region"))
+        .expect("the region");
+    let mut ours = [0; 4];
+    region
+        .read_exact_at(&mut ours, VERSION_AT)
+        .expect("a header");
+    region
+        .write_all_at(&4_711u32.to_ne_bytes(), VERSION_AT)
+        .expect("written");
+    let control = place.control();
+    let mut message = String::new();
+    dataplane.until("a refusal", |_| {
+        let Outcome::Error(failure) = control.ask(Request::Show(Topic::Backends)) else {
+            panic!("attached to another build");
+        };
+        assert_eq!(failure.kind, FailureKind::NoDataplane);
+        message = failure.message;
+        message.contains("another build")
+    });
+    assert!(message.contains("version 4711"), "{message}");
+    assert!(
+        message.contains("run dataplane and control of one build"),
+        "{message}"
+    );
+    let (status, body) = place.get("/healthz");
+    assert!(
+        status.contains("503") && body.contains("another build"),
+        "{status} {body}"
+    );
+    region.write_all_at(&ours, VERSION_AT).expect("written");
+    dataplane.until("tables", |it| !it.adopted.is_empty());
 }
 
 #[test]

@@ -534,6 +534,14 @@ impl core::fmt::Display for CreateError {
 
 impl core::error::Error for CreateError {}
 
+impl OpenError {
+    /// Whether the dataplane may be well, but was built from other sources than we were: waiting does
+    /// not help.
+    pub fn is_other_build(&self) -> bool {
+        matches!(self, Self::OtherVersion { .. } | Self::OtherLayout { .. })
+    }
+}
+
 impl core::fmt::Display for OpenError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -543,7 +551,7 @@ impl core::fmt::Display for OpenError {
             Self::OtherVersion { found } => {
                 write!(
                     f,
-                    "the dataplane speaks version {found}, we speak {ABI_VERSION}"
+                    "the dataplane is another build: it speaks version {found}, we speak {ABI_VERSION}"
                 )
             }
             Self::OtherLayout { found } => write!(

@@ -4,8 +4,8 @@
 mod world;
 
 use millrace_abi::{Algorithm, BackendState, Event, ProbeOutcome};
-use millrace_base::{BackendId, Instant, Nanos};
-use world::{Faults, Outcome, Reply, Request, World, WorldOptions};
+use millrace_base::{Address, BackendId, Instant, Nanos};
+use world::{BALANCER, Faults, Outcome, Reply, Request, VIP, World, WorldOptions, address};
 
 const SECOND: Nanos = Nanos::from_secs(1);
 
@@ -47,6 +47,31 @@ fn two_hundred_sessions_alternate_over_two_backends_and_every_byte_arrives() {
     assert_eq!(counters.bytes_in, 200 * 3_009);
     assert_eq!(counters.bytes_out, 200 * 5_000);
     assert_eq!(world.lb.stack.stats().payload_spliced_bytes, 200 * 8_009);
+}
+
+// behaviour: A7-6
+#[test]
+fn a_listener_of_any_address_and_a_range_of_ports_takes_what_no_other_is_nearer_to() {
+    let mut world = World::new(&WorldOptions::default());
+    let any = [Address::UNSPECIFIED_V4, Address::UNSPECIFIED_V6];
+    let vip = address(VIP, false);
+    world.listen(&[(any[0], 80, 90), (any[1], 80, 90), (vip, 85, 85)]);
+    for (host, v6, port) in [
+        (VIP, false, 80),
+        (BALANCER, false, 90),
+        (BALANCER, true, 84),
+        (VIP, false, 85),
+    ] {
+        world.request_at(host, v6, port, Request::default());
+    }
+    world.finish_requests(secs(20));
+    assert_eq!(world.client.count(Outcome::Complete), 4);
+    // Nobody listens beyond the range.
+    world.request_at(VIP, false, 91, Request::default());
+    world.finish_requests(secs(20));
+    assert_eq!(world.client.count(Outcome::Complete), 4);
+    assert_eq!(world.sessions_by_listener(), [(7, 2), (8, 1), (9, 1)]);
+    world.assert_nothing_leaks();
 }
 
 #[test]

@@ -349,11 +349,11 @@ impl Check<'_> {
             let shared = snat
                 .addresses
                 .iter()
-                .any(|own| own.address == listener.address);
-            if let (true, Some(port)) = (shared, snat.ports.overlap(listener.ports)) {
+                .find(|own| listener.takes(own.address));
+            if let (Some(own), Some(port)) = (shared, snat.ports.overlap(listener.ports)) {
                 let message = format!(
                     "listener \"{}\" and [snat] both use port {port} of {}",
-                    listener.name, listener.address
+                    listener.name, own.address
                 );
                 let hint = "use another source address, or source ports without the listener's";
                 self.contradiction(&format!("listener[{index}].ports"), &message, hint);
@@ -372,6 +372,7 @@ impl Check<'_> {
             .iter()
             .flatten()
             .map(|listener| listener.address)
+            .filter(|address| !address.is_unspecified())
             .collect();
         virtual_addresses.sort();
         virtual_addresses.dedup();

@@ -182,8 +182,11 @@ impl Check<'_> {
             let address = listener.address.as_ref().and_then(|text| {
                 let path = format!("{path}.address");
                 let role = "a listener's address";
-                let address = self.host(&path, text, role)?;
-                let is_fine = self.no_reserved_host(&path, address, ports, role);
+                let address = self.address(&path, text)?;
+                // Any of our addresses of the family.
+                let is_fine = address.is_unspecified()
+                    || (self.usable(&path, address, role)
+                        && self.no_reserved_host(&path, address, ports, role));
                 is_fine.then_some(address)
             });
             let range = listener
@@ -201,7 +204,9 @@ impl Check<'_> {
                     address,
                     ports: range?,
                     pool: pool?,
-                    on_link: on_link_port(ports, address),
+                    on_link: (!address.is_unspecified())
+                        .then(|| on_link_port(ports, address))
+                        .flatten(),
                 })
             })();
             if let Some(listener) = &listener {

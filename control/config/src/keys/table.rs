@@ -314,7 +314,9 @@ pub const KEYS: &[Key] = &[
         "address",
         Kind::Text,
         "The virtual address. Inside a port's network it is answered for by ARP or \
-        neighbour discovery; otherwise a router must send it here.",
+        neighbour discovery; otherwise a router must send it here. \"0.0.0.0\" or \"::\" is every \
+        address of ours of that family: the ports', the virtual and the source addresses. The most \
+        specific listener gets the client: its address before any, a single port before a range.",
     )
     .required("\"10.8.0.100\""),
     key("listener[]", "ports", Kind::Ports, "TCP ports.").required("\"80\""),

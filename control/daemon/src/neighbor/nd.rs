@@ -6,16 +6,12 @@
 
 use millrace_base::{Address, MacAddress};
 use millrace_wire::icmpv6::{Icmpv6Message, Icmpv6View};
-use millrace_wire::nd::{ND_HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation};
-use millrace_wire::{EtherType, EthernetView, IpRepr, IpView, Malformed, ethernet, protocol};
+use millrace_wire::nd::{
+    ALL_NODES, NEIGHBOR_FRAME_BYTES_MAX, NdEnvelope, NeighborAdvertisement, NeighborSolicitation,
+};
+use millrace_wire::{EtherType, EthernetView, IpView, Malformed, protocol};
 
 use super::{Heard, Link, Punted, Reaction};
-
-/// `ff02::1`: all nodes on the link.
-const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-
-/// Room for the longest message we send: headers, a neighbour message and one link-layer option.
-const FRAME_BYTES_MAX: usize = 14 + 40 + 24 + 8;
 
 /// What an IPv6 frame means to us.
 pub(super) fn react(link: &Link, frame: &EthernetView<'_>) -> Result<Reaction, Punted> {
@@ -88,9 +84,13 @@ fn solicited(
         creates: true,
     });
     Ok(Reaction {
-        reply: frame_of(link, to, question.target, destination, |buffer| {
-            answer.emit(question.target, destination, buffer)
-        }),
+        reply: frame_of(
+            link,
+            to,
+            question.target,
+            destination,
+            |source, to, room| answer.emit(source, to, room),
+        ),
         news: heard.map(|heard| (ip.source(), heard)),
     })
 }
@@ -136,8 +136,8 @@ pub(super) fn solicitation(
         source_mac: Some(link.mac),
     };
     let to = to.unwrap_or(MacAddress::for_multicast(destination));
-    frame_of(link, to, source, destination, |buffer| {
-        question.emit(source, destination, buffer)
+    frame_of(link, to, source, destination, |source, to, room| {
+        question.emit(source, to, room)
     })
 }
 
@@ -151,8 +151,8 @@ pub(super) fn announcement(link: &Link, address: Address) -> Option<Vec<u8>> {
         override_cached: true,
     };
     let to = MacAddress::for_multicast(ALL_NODES);
-    frame_of(link, to, address, ALL_NODES, |buffer| {
-        news.emit(address, ALL_NODES, buffer)
+    frame_of(link, to, address, ALL_NODES, |source, to, room| {
+        news.emit(source, to, room)
     })
 }
 
@@ -161,24 +161,16 @@ fn frame_of(
     to: MacAddress,
     source: Address,
     destination: Address,
-    emit: impl FnOnce(&mut [u8]) -> Option<usize>,
+    emit: impl FnOnce(Address, Address, &mut [u8]) -> Option<usize>,
 ) -> Option<Vec<u8>> {
-    let mut frame = vec![0; FRAME_BYTES_MAX];
-    let ethernet = ethernet::emit(&mut frame, to, link.mac, EtherType::IPV6)?;
-    let mut ip = IpRepr {
+    let envelope = NdEnvelope {
+        to,
+        from: link.mac,
         source,
         destination,
-        protocol: protocol::ICMPV6,
-        hop_limit: ND_HOP_LIMIT,
-        traffic_class: 0,
-        dont_fragment: false,
-        identification: 0,
-        payload_len: 0,
     };
-    let header = ethernet + ip.header_len();
-    let length = emit(frame.get_mut(header..)?)?;
-    ip.payload_len = u16::try_from(length).ok()?;
-    ip.emit(frame.get_mut(ethernet..)?, false)?;
-    frame.truncate(header + length);
+    let mut frame = vec![0; NEIGHBOR_FRAME_BYTES_MAX];
+    let length = envelope.emit(&mut frame, emit)?;
+    frame.truncate(length);
     Some(frame)
 }

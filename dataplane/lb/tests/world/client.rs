@@ -83,7 +83,8 @@ impl Client {
     /// Connects and returns the request's number.
     pub(crate) fn start(&mut self, now: Instant, to: Endpoint, request: Request) -> usize {
         let number = self.exchanges.len();
-        let local = Endpoint::new(address(super::CLIENT, false), 10_000 + number as u16);
+        let source = address(super::CLIENT, !to.address.is_v4());
+        let local = Endpoint::new(source, 10_000 + number as u16);
         let tuple = FlowTuple { local, remote: to };
         let flow = self
             .node

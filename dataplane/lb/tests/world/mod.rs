@@ -162,6 +162,46 @@ impl World {
         self.adopt();
     }
 
+    /// Replaces the listeners, all of them of the first pool.
+    pub(crate) fn listen(&mut self, listeners: &[(Address, u16, u16)]) {
+        let mut fresh = self.network_tables();
+        for record in self.tables.pools() {
+            fresh.push_pool(*record).expect("room");
+        }
+        for record in self.tables.backends() {
+            fresh.push_backend(*record).expect("room");
+        }
+        for (id, (address, port_first, port_last)) in (7u16..).zip(listeners) {
+            let record = ListenerRecord {
+                name: "any".into(),
+                address: *address.octets(),
+                id,
+                port_first: *port_first,
+                port_last: *port_last,
+                ..Default::default()
+            };
+            fresh.push_listener(record).expect("room");
+        }
+        self.tables = fresh;
+        self.adopt();
+    }
+
+    /// Starts a request to any of our addresses and ports.
+    pub(crate) fn request_at(&mut self, host: u8, v6: bool, port: u16, request: Request) -> usize {
+        let target = Endpoint::new(address(host, v6), port);
+        self.client.start(self.now, target, request)
+    }
+
+    /// Sessions that each listener has had, in the order of their ids.
+    pub(crate) fn sessions_by_listener(&mut self) -> Vec<(u16, u64)> {
+        let mut rows = Vec::new();
+        self.balancer.write_counters(
+            |_, _| {},
+            |id, counters| rows.push((id.number(), counters.sessions_total)),
+        );
+        rows
+    }
+
     /// Publishes tables with our addresses, but without any listener, pool or backend.
     pub(crate) fn remove_services(&mut self) {
         self.tables = self.network_tables();
