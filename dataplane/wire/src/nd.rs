@@ -25,7 +25,7 @@ use crate::icmpv6::{
     self, ICMPV6_HEADER_BYTES, NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, ROUTER_ADVERTISEMENT,
     ROUTER_SOLICITATION,
 };
-use crate::{Malformed, u16_at, u32_at};
+use crate::{EtherType, IpRepr, Malformed, ethernet, ipv6, protocol, u16_at, u32_at};
 
 /// Bytes of a neighbour solicitation or advertisement in front of its options.
 pub const NEIGHBOR_BYTES: usize = 24;
@@ -36,6 +36,14 @@ pub const LINK_LAYER_OPTION_BYTES: usize = 8;
 /// The hop limit that every neighbour discovery message must arrive with: proof that no router
 /// has forwarded it (RFC 4861 section 7.1).
 pub const ND_HOP_LIMIT: u8 = 255;
+
+/// Bytes of the longest frame that an [`NdEnvelope`] holds a neighbour message in: with one link-layer
+/// address option.
+pub const NEIGHBOR_FRAME_BYTES_MAX: usize =
+    ethernet::HEADER_BYTES + ipv6::HEADER_BYTES + NEIGHBOR_BYTES + LINK_LAYER_OPTION_BYTES;
+
+/// `ff02::1`: all nodes on the link (RFC 4291 section 2.7.1).
+pub const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 const OPTION_TARGET_LINK_LAYER: u8 = 2;
@@ -142,6 +150,52 @@ pub struct PrefixInformation {
     pub valid_lifetime_s: u32,
     /// Seconds that addresses in it stay preferred; all ones is forever.
     pub preferred_lifetime_s: u32,
+}
+
+/// The frame around a message: between which machines, and between which addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NdEnvelope {
+    /// The Ethernet address it goes to.
+    pub to: MacAddress,
+    /// The Ethernet address it comes from.
+    pub from: MacAddress,
+    /// The IPv6 source.
+    pub source: Address,
+    /// The IPv6 destination.
+    pub destination: Address,
+}
+
+impl NdEnvelope {
+    /// Writes the frame around what `message` writes, which gets source, destination and the room there
+    /// is and tells its length, as the messages' own emitters do. Tells the bytes of the frame; `None` when
+    /// the buffer is too short.
+    pub fn emit(
+        &self,
+        buffer: &mut [u8],
+        message: impl FnOnce(Address, Address, &mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        let Self {
+            to,
+            from,
+            source,
+            destination,
+        } = *self;
+        let ip_at = ethernet::emit(buffer, to, from, EtherType::IPV6)?;
+        let message_at = ip_at.checked_add(ipv6::HEADER_BYTES)?;
+        let length = message(source, destination, buffer.get_mut(message_at..)?)?;
+        let ip = IpRepr {
+            source,
+            destination,
+            protocol: protocol::ICMPV6,
+            hop_limit: ND_HOP_LIMIT,
+            traffic_class: 0,
+            dont_fragment: false,
+            identification: 0,
+            payload_len: u16::try_from(length).ok()?,
+        };
+        ip.emit(buffer.get_mut(ip_at..)?, false)?;
+        message_at.checked_add(length)
+    }
 }
 
 impl NeighborSolicitation {

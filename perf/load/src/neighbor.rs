@@ -8,18 +8,17 @@ use arrayvec::ArrayVec;
 use millrace_base::{Address, MacAddress};
 use millrace_wire::arp::{ARP_BYTES, ArpOperation, ArpRepr};
 use millrace_wire::icmpv6::{Icmpv6Message, Icmpv6View};
-use millrace_wire::nd::{ND_HOP_LIMIT, NeighborAdvertisement, NeighborSolicitation};
-use millrace_wire::{EtherType, EthernetView, IpRepr, IpView, ethernet, protocol};
+use millrace_wire::nd::{
+    ALL_NODES, NEIGHBOR_FRAME_BYTES_MAX, NdEnvelope, NeighborAdvertisement, NeighborSolicitation,
+};
+use millrace_wire::{EtherType, EthernetView, IpView, ethernet, protocol};
 
-/// Room for the longest frame made here: headers, a neighbour message and one link-layer option.
-const FRAME_BYTES_MAX: usize = 14 + 40 + 24 + 8;
+/// Room for the longest frame made here.
+const FRAME_BYTES_MAX: usize = NEIGHBOR_FRAME_BYTES_MAX;
 /// The shortest Ethernet frame without its check sequence (IEEE 802.3 section 4A.4.2).
 const FRAME_BYTES_MIN: usize = 60;
 const _: () = assert!(ethernet::HEADER_BYTES + ARP_BYTES <= FRAME_BYTES_MIN);
 const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
-
-/// `ff02::1`: all nodes on the link.
-const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// A frame made here.
 pub type Frame = ArrayVec<u8, FRAME_BYTES_MAX>;
@@ -93,8 +92,8 @@ impl Link {
             source_mac: Some(self.mac),
         };
         let to = MacAddress::for_multicast(group);
-        self.nd_frame(to, source, group, |buffer| {
-            question.emit(source, group, buffer)
+        self.nd_frame(to, source, group, |source, group, room| {
+            question.emit(source, group, room)
         })
     }
 
@@ -168,8 +167,8 @@ impl Link {
         };
         let learns = source_mac.filter(|_| destination != ALL_NODES);
         Some(Reaction {
-            reply: self.nd_frame(to, target, destination, |buffer| {
-                answer.emit(target, destination, buffer)
+            reply: self.nd_frame(to, target, destination, |target, to, room| {
+                answer.emit(target, to, room)
             }),
             learnt: learns.map(|mac| (ip.source(), mac)),
         })
@@ -193,26 +192,18 @@ impl Link {
         to: MacAddress,
         source: Address,
         destination: Address,
-        emit: impl FnOnce(&mut [u8]) -> Option<usize>,
+        emit: impl FnOnce(Address, Address, &mut [u8]) -> Option<usize>,
     ) -> Option<Frame> {
-        let mut bytes = [0u8; FRAME_BYTES_MAX];
-        let ethernet = ethernet::emit(&mut bytes, to, self.mac, EtherType::IPV6)?;
-        let mut ip = IpRepr {
+        let envelope = NdEnvelope {
+            to,
+            from: self.mac,
             source,
             destination,
-            protocol: protocol::ICMPV6,
-            hop_limit: ND_HOP_LIMIT,
-            traffic_class: 0,
-            dont_fragment: false,
-            identification: 0,
-            payload_len: 0,
         };
-        let header = ethernet + ip.header_len();
-        let length = emit(bytes.get_mut(header..)?)?;
-        ip.payload_len = u16::try_from(length).ok()?;
-        ip.emit(bytes.get_mut(ethernet..)?, false)?;
+        let mut bytes = [0u8; FRAME_BYTES_MAX];
+        let length = envelope.emit(&mut bytes, emit)?;
         let mut frame = Frame::from(bytes);
-        frame.truncate(header + length);
+        frame.truncate(length);
         Some(frame)
     }
 }

@@ -178,21 +178,10 @@ impl Shape {
                 direction,
                 connections,
                 body_bytes,
-            } => {
-                let (bodies, name) = match direction {
-                    Direction::Up => ((Some(body_bytes), None), "bulk up"),
-                    Direction::Down => ((None, Some(body_bytes)), "bulk down"),
-                    Direction::Both => ((Some(body_bytes), Some(body_bytes)), "bulk both ways"),
-                };
-                Self {
-                    connections,
-                    // The next transfer is asked for before the last one ends.
-                    pipeline: 2,
-                    bodies,
-                    name,
-                    ..held
-                }
-            }
+            } => Self {
+                connections,
+                ..held.moving(direction, body_bytes)
+            },
             Workload::Idle {
                 connections,
                 open_rate,
@@ -204,6 +193,24 @@ impl Shape {
                 name: "idle connections, woken",
                 ..held
             },
+        }
+    }
+}
+
+impl Shape {
+    /// The same with bodies of this size to move.
+    fn moving(self, direction: Direction, body_bytes: u64) -> Self {
+        let (bodies, name) = match direction {
+            Direction::Up => ((Some(body_bytes), None), "bulk up"),
+            Direction::Down => ((None, Some(body_bytes)), "bulk down"),
+            Direction::Both => ((Some(body_bytes), Some(body_bytes)), "bulk both ways"),
+        };
+        Self {
+            // The next transfer is asked for before the last one ends.
+            pipeline: 2,
+            bodies,
+            name,
+            ..self
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Known answers and the validation rules of RFC 4861 sections 6.1 and 7.1.
 
 use super::*;
-use crate::icmpv6::Icmpv6Message;
+use crate::icmpv6::{Icmpv6Message, Icmpv6View};
+use crate::{EthernetView, IpView};
 
 const ASKER: Address = Address::v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 const TARGET: Address = Address::v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 const ASKER_MAC: MacAddress = MacAddress::new([2, 0, 0, 0, 0, 1]);
 const TARGET_MAC: MacAddress = MacAddress::new([2, 0, 0, 0, 0, 2]);
 
@@ -235,4 +235,38 @@ fn an_unsolicited_advertisement_to_everybody_does_not_claim_to_be_an_answer() {
         ..advertisement()
     };
     assert_eq!(unsolicited.validate(255, TARGET, ALL_NODES), Ok(()));
+}
+
+// RFC 4861 section 7.1.1: hop limit 255, a good checksum, and all of it inside the frame.
+#[test]
+fn an_enveloped_question_is_a_frame_that_its_receiver_accepts() {
+    let group = TARGET.solicited_node();
+    let envelope = NdEnvelope {
+        to: MacAddress::for_multicast(group),
+        from: ASKER_MAC,
+        source: ASKER,
+        destination: group,
+    };
+    let emit = |buffer: &mut [u8]| {
+        envelope.emit(buffer, |source, destination, room| {
+            solicitation().emit(source, destination, room)
+        })
+    };
+    let mut frame = [0; NEIGHBOR_FRAME_BYTES_MAX];
+    assert_eq!(emit(&mut frame), Some(frame.len()));
+    let ethernet = EthernetView::parse(&frame).expect("a frame");
+    assert_eq!(ethernet.source(), ASKER_MAC);
+    assert_eq!(ethernet.destination(), envelope.to);
+    let payload = ethernet.payload();
+    let ip = IpView::parse(ethernet.ether_type(), payload, payload.len());
+    let ip = ip.expect("IPv6").expect("a packet");
+    assert_eq!((ip.source(), ip.destination()), (ASKER, group));
+    assert_eq!(ip.hop_limit(), ND_HOP_LIMIT);
+    let icmp = Icmpv6View::parse(ip.payload()).expect("a message");
+    assert!(icmp.checksum_ok(ASKER, group));
+    let expected = Icmpv6Message::NeighborSolicitation(solicitation());
+    assert_eq!(icmp.message(), Ok(expected));
+    for short in 0..frame.len() {
+        assert_eq!(emit(&mut frame[..short]), None, "{short} bytes");
+    }
 }
