@@ -107,7 +107,9 @@ fn generate_bindings(cflags: &[String]) -> Result<(), Box<dyn Error>> {
         .allowlist_var("RTE_ETH_RETA_GROUP_SIZE")
         .allowlist_var("RTE_EPOLL_PER_THREAD")
         .allowlist_var("RTE_VER_(YEAR|MONTH)")
-        .opaque_type("rte_(eth_rxtx_callback|hash|mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)")
+        .opaque_type(
+            "rte_(eth_rxtx_callback|hash|mbuf|mempool|ring|device|intr_handle|pci_.*|tel_data)",
+        )
         .generate()?
         .write_to_file(out)?;
     Ok(())
