@@ -105,6 +105,17 @@ impl<T: Copy + Default> Lists<T> {
         (tail < self.capacity).then_some(tail)
     }
 
+    /// The number behind `index` in its list.
+    pub fn behind(&self, index: u32) -> Option<u32> {
+        let next = self.next(index);
+        (next < self.capacity).then_some(next)
+    }
+
+    /// The memory of a number, to be prefetched: nothing of it is read here.
+    pub fn place(&self, index: u32) -> Option<&impl Sized> {
+        self.links.get(index as usize)
+    }
+
     /// The word that `index` was appended with last.
     pub fn word(&self, index: u32) -> Option<T> {
         self.links.get(index as usize).map(|link| link.word)

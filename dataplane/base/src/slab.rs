@@ -108,6 +108,7 @@ impl<T> Slab<T> {
     }
 
     /// Stores a value; gives it back when the slab is full.
+    #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
         let index = self.free_head;
         let Some(slot) = self.slots.get_mut(index as usize) else {
@@ -145,7 +146,25 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Drops the value where it lies; `false` when the key finds none. For values that are large
+    /// and not wanted: `remove` moves them out.
+    pub fn discard(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key.index as usize) else {
+            return false;
+        };
+        if slot.generation != key.generation || matches!(slot.content, Content::Free(_)) {
+            return false;
+        }
+        // Generation 0 belongs to `Key::NONE`.
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        slot.content = Content::Free(self.free_head);
+        self.free_head = key.index;
+        self.len = self.len.saturating_sub(1);
+        true
+    }
+
     /// The value of this key.
+    #[inline]
     pub fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         if slot.generation == key.generation {
@@ -168,6 +187,7 @@ impl<T> Slab<T> {
     }
 
     /// The value of this key.
+    #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation {
@@ -188,6 +208,7 @@ impl<T> Slab<T> {
     }
 
     /// The present key of an occupied slot.
+    #[inline]
     pub fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
         slot.value().is_some().then_some(Key {
@@ -268,18 +289,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slab_behaves_like_a_map(operations in prop::collection::vec((any::<bool>(), 0usize..20), 0..200)) {
+        fn a_slab_behaves_like_a_map(operations in prop::collection::vec((0u8..4, 0usize..20), 0..200)) {
             let mut slab = Slab::new(8);
             let mut model: HashMap<Key, usize> = HashMap::new();
             let mut keys = Vec::new();
-            for (step, (insert, pick)) in operations.into_iter().enumerate() {
-                if insert {
+            for (step, (operation, pick)) in operations.into_iter().enumerate() {
+                if operation < 2 {
                     match slab.insert(step) {
                         Ok(key) => { prop_assert!(model.insert(key, step).is_none()); keys.push(key); }
                         Err(_) => prop_assert_eq!(model.len(), 8),
                     }
                 } else if let Some(key) = keys.get(pick % keys.len().max(1)) {
-                    prop_assert_eq!(slab.remove(*key), model.remove(key));
+                    if operation == 2 {
+                        prop_assert_eq!(slab.remove(*key), model.remove(key));
+                    } else {
+                        prop_assert_eq!(slab.discard(*key), model.remove(key).is_some());
+                    }
                 }
                 prop_assert_eq!(slab.len(), model.len());
                 for key in &keys {

@@ -109,19 +109,29 @@ impl Network {
         }
     }
 
+    /// The way that was found before, while no table has changed.
+    #[inline]
+    pub(crate) fn ready(&self, cache: &HopCache) -> Option<Path> {
+        let generation = self.routes.generation();
+        if cache.generation != generation {
+            return None;
+        }
+        let path = self.neighbors.path(cache.neighbor, generation)?;
+        Some(Path {
+            mtu: cache.mtu,
+            ..*path
+        })
+    }
+
     /// The way to `remote`. Asks control for the neighbour when it is not resolved.
     pub(crate) fn hop(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
-        let generation = self.routes.generation();
-        if cache.generation == generation {
-            if let Some(path) = self.neighbors.path(cache.neighbor, generation) {
-                return Hop::Ready(Path {
-                    mtu: cache.mtu,
-                    ..*path
-                });
-            }
-            if let Some(resolution) = self.neighbors.resolve(cache.neighbor, now) {
-                return self.hop_to(cache, resolution);
-            }
+        if let Some(path) = self.ready(cache) {
+            return Hop::Ready(path);
+        }
+        if cache.generation == self.routes.generation()
+            && let Some(resolution) = self.neighbors.resolve(cache.neighbor, now)
+        {
+            return self.hop_to(cache, resolution);
         }
         self.look_up(now, remote, cache)
     }
@@ -173,12 +183,8 @@ impl Network {
                 return Hop::NoRoute;
             };
             *cache = found;
-            let generation = found.generation;
-            if let Some(path) = self.neighbors.path(found.neighbor, generation) {
-                return Hop::Ready(Path {
-                    mtu: found.mtu,
-                    ..*path
-                });
+            if let Some(path) = self.ready(cache) {
+                return Hop::Ready(path);
             }
             if let Some(resolution) = self.neighbors.resolve(found.neighbor, now) {
                 return self.hop_to(cache, resolution);

@@ -40,6 +40,14 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// Asks for the memory that tells who owns a tuple, before it is read.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, hash: FlowHash) {
+        if let Some(line) = self.flows.line(hash) {
+            P::prefetch(line);
+        }
+    }
+
     /// Enters the owner of a tuple that nobody owns; `hash` is the tuple's.
     pub(crate) fn enter(
         &mut self,

@@ -206,6 +206,7 @@ impl<P: PacketPool> Stack<P> {
                 break;
             };
             self.leave_time_wait(gone);
+            self.look_ahead();
             count!(self.stats.tw);
         }
         for _ in 0..EXPIRIES_PER_ADVANCE_MAX {

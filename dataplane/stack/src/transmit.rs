@@ -171,7 +171,9 @@ impl<P: PacketPool> Stack<P> {
             self.output.remove(index);
             return true;
         };
-        let Some(path) = self.path_of(now, key) else {
+        let slot = self.connections.get_at(index);
+        let ready = slot.and_then(|slot| self.network.ready(&slot.meta.hop));
+        let Some(path) = ready.or_else(|| self.path_of(now, key)) else {
             return true;
         };
         let Some(slot) = self.connections.get_mut(key).filter(|slot| !slot.meta.over) else {
@@ -216,8 +218,8 @@ impl<P: PacketPool> Stack<P> {
         room
     }
 
-    /// The way to a connection's peer; `None` when there is none now, and the connection has left
-    /// the line.
+    /// The way to a connection's peer when the one it remembers does not hold; `None` when there is
+    /// none now, and the connection has left the line.
     fn path_of(&mut self, now: Instant, key: Key) -> Option<Path> {
         let slot = self.connections.get_mut(key)?;
         let remote = slot.connection.tuple().remote.address;

@@ -81,6 +81,9 @@ impl<P: PacketPool> Stack<P> {
         tuple: FlowTuple,
         user: u64,
     ) -> Result<FlowId, ConnectError> {
+        // Nobody has asked for this bucket before: it comes while the rest is looked at.
+        let hash = self.flows.hash(&tuple);
+        self.prefetch_bucket(hash);
         let (local, remote) = (tuple.local, tuple.remote);
         let families_differ = local.address.is_v4() != remote.address.is_v4();
         let interfaces = &self.network.interfaces;
@@ -104,7 +107,6 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
             options: ConnectionOptions::default(),
         };
-        let hash = self.flows.hash(&tuple);
         let record = match self.find_owner(hash, &tuple) {
             Some(Owner::TimeWait(index)) => Some(index),
             Some(Owner::Connection(_) | Owner::Request(_)) => {
@@ -126,14 +128,17 @@ impl<P: PacketPool> Stack<P> {
             .connections
             .insert(slot)
             .map_err(|_full| ConnectError::TableFull)?;
-        if let Some(index) = record {
-            // Whoever opens it knows that it is taken: nothing to tell.
-            self.time_waits.remove(index);
-            self.leave(&tuple, Owner::TimeWait(index));
-            count!(self.stats.tw_recycled);
-        }
         let owner = Owner::Connection(key.index());
-        if self.enter(hash, &tuple, owner).is_err() {
+        let entered = match record {
+            Some(index) => {
+                // Whoever opens it knows that it is taken: nothing to tell.
+                self.time_waits.remove(index);
+                count!(self.stats.tw_recycled);
+                self.flows.replace(hash, Owner::TimeWait(index), owner)
+            }
+            None => self.enter(hash, &tuple, owner).is_ok(),
+        };
+        if !entered {
             self.connections.remove(key);
             return Err(ConnectError::TableFull);
         }
@@ -343,6 +348,7 @@ impl<P: PacketPool> Stack<P> {
             && let Some(oldest) = self.time_waits.evict()
         {
             self.leave_time_wait(oldest);
+            self.look_ahead();
             count!(self.stats.tcp_time_wait_overflow);
         }
         let opened = self.is_opened(key);
@@ -386,6 +392,12 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// Asks for the memory of the TIME_WAIT records that go next.
+    pub(crate) fn look_ahead(&self) {
+        self.time_waits
+            .look_ahead::<P>(|tuple| self.prefetch_bucket(self.flows.hash(tuple)));
+    }
+
     /// The connection has ended: no timer, no output, no tuple; it stays for what the application
     /// has to read or to be told. `in_order` when both sides had closed.
     fn end(&mut self, key: Key, in_order: bool) {
@@ -403,8 +415,9 @@ impl<P: PacketPool> Stack<P> {
         self.timers.cancel(key.index());
         self.output.remove(key.index());
         self.news.remove(key.index());
-        if let Some(mut slot) = self.connections.remove(key) {
+        if let Some(slot) = self.connections.get_mut(key) {
             slot.connection.release(&mut self.chunks);
+            self.connections.discard(key);
         }
     }
 
