@@ -26,15 +26,12 @@ impl Sockets {
         if matches!(state, State::SynSent | State::SynReceived) {
             return Ok(0);
         }
-        let corked = self.get(id)?.corked.len() as u64;
         let bytes = match (request, self.info(id)) {
             (_, None) => 0,
             (SIOCINQ, Some(info)) => u64::from(info.unread_bytes),
             // A FIN that is queued counts as a byte, as its sequence number does.
-            (SIOCOUTQ, Some(info)) => {
-                u64::from(info.queued_bytes) + corked + u64::from(info.fin_queued)
-            }
-            (_, Some(info)) => u64::from(info.unsent_bytes) + corked,
+            (SIOCOUTQ, Some(info)) => self.queued(id) + u64::from(info.fin_queued),
+            (_, Some(_)) => self.unsent(id),
         };
         i32::try_from(bytes).map_err(|_| Errno::EOVERFLOW)
     }

@@ -37,7 +37,9 @@
 
 mod address;
 mod bind;
+mod buffers;
 mod call;
+mod chrono;
 mod close;
 mod config;
 mod connect;

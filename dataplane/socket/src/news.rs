@@ -94,6 +94,8 @@ impl Sockets {
         socket.corked.clear();
         socket.marks.clear();
         socket.written = 0;
+        socket.buffers.clear();
+        socket.chrono = crate::chrono::Chrono::default();
         if !socket.address_locked {
             socket.local.address = any;
         }
@@ -108,6 +110,8 @@ impl Sockets {
         let waiting: Vec<SocketId> = waiting.map(|(id, _)| *id).collect();
         let mut moved = false;
         for id in waiting {
+            self.free_buffers(id);
+            self.expand_send_buffer(id);
             if !self.has_write_space(id) {
                 continue;
             }

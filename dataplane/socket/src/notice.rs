@@ -10,8 +10,9 @@ use crate::address::Domain;
 use crate::call::{Control, ExtendedError, Received};
 use crate::errno::Errno;
 use crate::linux::{
-    IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND,
-    SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY, SOL_IP, SOL_IPV6,
+    IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE, MSG_TRUNC, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED,
+    SCM_TSTAMP_SND, SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY,
+    SOF_TIMESTAMPING_OPT_TSONLY, SOL_IP, SOL_IPV6,
 };
 use crate::socket::{ERROR_QUEUE_MAX, Socket};
 
@@ -126,17 +127,19 @@ impl Socket {
         if self.error_queue.len() >= ERROR_QUEUE_MAX {
             return;
         }
-        let v4 = self.domain == Domain::V4 || self.remote.is_some_and(|end| end.address.is_v4());
-        let (level, kind) = if v4 && self.domain == Domain::V4 {
+        let (level, kind) = if self.domain == Domain::V4 {
             (SOL_IP, IP_RECVERR)
         } else {
             (SOL_IPV6, IPV6_RECVERR)
         };
         control.push(Control::Error { level, kind, error });
+        // Linux loops a copy of the packet back with a time stamp, for which no caller has room.
+        let loops_packet = error.origin == SO_EE_ORIGIN_TIMESTAMPING as u8
+            && self.options.timestamping & SOF_TIMESTAMPING_OPT_TSONLY == 0;
         self.error_queue.push_back(Received {
             bytes: Vec::new(),
             count: 0,
-            flags: MSG_ERRQUEUE,
+            flags: MSG_ERRQUEUE | if loops_packet { MSG_TRUNC } else { 0 },
             address: None,
             control,
         });

@@ -22,7 +22,8 @@ pub(crate) struct Waiter {
     file: Option<FileId>,
     /// When it gives up.
     deadline: Instant,
-    /// It has done its first part: a `connect` has sent its SYN, a `close` its FIN.
+    /// It has done its first part: a `connect` has sent its SYN, a `close` its FIN, a send has found
+    /// no room.
     begun: bool,
     /// Bytes it has moved.
     done: usize,
@@ -281,8 +282,10 @@ impl Sockets {
                 }
                 self.end_connect(socket, last)
             }
-            Call::Send { data, flags, .. } => self.try_send(socket, data, *flags, done, last),
-            Call::Write { data, .. } => self.try_send(socket, data, 0, done, last),
+            Call::Send { data, flags, .. } => {
+                self.try_send(socket, data, *flags, (done, begun), last)
+            }
+            Call::Write { data, .. } => self.try_send(socket, data, 0, (done, begun), last),
             Call::Receive {
                 len,
                 control_len,

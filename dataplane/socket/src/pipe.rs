@@ -178,7 +178,7 @@ impl Sockets {
                     0
                 };
                 let mut done = 0;
-                let result = self.try_send(socket, &data, more, &mut done, true);
+                let result = self.try_send(socket, &data, more, (&mut done, &mut false), true);
                 if let Some(pipe) = self.pipes.get_mut(&pipe) {
                     pipe.bytes.drain(..done.min(pipe.bytes.len()));
                 }

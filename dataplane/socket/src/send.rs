@@ -1,8 +1,9 @@
-//! `send` in all its forms, the send buffer, and corks.
+//! `send` in all its forms, and corks.
 //!
-//! The stack takes bytes and cuts them into segments; here is how much it may take (`SO_SNDBUF`, as
-//! Linux counts it: payload and what an `sk_buff` costs), and what stays back under `TCP_CORK` and
-//! `MSG_MORE`: less than one segment, for 200 ms at most.
+//! The stack takes bytes and cuts them into segments; how many it may have is decided in `buffers`.
+//! What stays back here is less than one segment: under `TCP_CORK` until the cork is pulled, under
+//! `MSG_MORE` until the next send, or until a segment arrives, and never longer than a
+//! retransmission timeout with nothing in flight.
 
 use millrace_base::{Instant, Nanos};
 use millrace_stack::State;
@@ -10,25 +11,24 @@ use millrace_stack::State;
 use crate::call::Reply;
 use crate::errno::Errno;
 use crate::file::SocketId;
-use crate::linux::{MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
+use crate::linux::{MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
 use crate::notice::{Mark, Purpose};
 use crate::sockets::{Sockets, is_opening};
 
-/// What an `sk_buff` of a stream costs beside its payload (`SKB_TRUESIZE` of an empty one).
-const BUFFER_OVERHEAD: u64 = 1_280;
-/// How long a cork holds (Linux: one probe timeout, 200 ms at least).
-const CORK_MAX: Nanos = Nanos::from_millis(200);
+/// The shortest time a cork holds (`TCP_RTO_MIN`).
+const CORK_MIN: Nanos = Nanos::from_millis(200);
 
 impl Sockets {
-    /// One attempt at sending `data` from `done` on; `done` grows. `None` while there is no room and
-    /// there is time.
+    /// One attempt at sending `data` from `done` on; `done` grows. `blocked` says that the last
+    /// attempt ended for want of room: then there must be enough of it first. `None` while there is
+    /// no room and there is time.
     //= Linux: `tcp_sendmsg_locked`.
     pub(crate) fn try_send(
         &mut self,
         id: SocketId,
         data: &[u8],
         flags: i32,
-        done: &mut usize,
+        (done, blocked): (&mut usize, &mut bool),
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
         if flags & (MSG_OOB | MSG_FASTOPEN) != 0 {
@@ -39,21 +39,18 @@ impl Sockets {
             return last.then_some(Err(Errno::EAGAIN));
         }
         // behaviour: A3-10
-        let Ok(socket) = self.get(id) else {
-            return Some(Err(Errno::EBADF));
-        };
-        if socket.error.is_some() || socket.shut.send || !self.may_send(id) {
-            return Some(self.end_of_sending(id, *done));
+        if self.may_not_send(id) {
+            return Some(self.end_of_sending(id, flags, *done));
         }
-        let before = *done;
-        let rest = data.get(*done..).unwrap_or_default();
-        *done += self.push(id, rest, flags);
-        if *done > before || data.is_empty() {
-            self.mark_sent(id, flags, *done == data.len());
+        let must_wait = *blocked && !self.has_write_space(id);
+        if !must_wait {
+            self.push_all(id, data, flags, done);
         }
         if *done == data.len() {
+            self.mark_sent(id, flags, *done);
             return Some(Ok(Reply::Count(*done)));
         }
+        *blocked = true;
         if let Ok(socket) = self.get_mut(id) {
             socket.no_space = true;
         }
@@ -61,46 +58,10 @@ impl Sockets {
             return None;
         }
         if *done > 0 {
+            self.mark_sent(id, flags, *done);
             return Some(Ok(Reply::Count(*done)));
         }
         Some(Err(Errno::EAGAIN))
-    }
-
-    /// Bytes that may be handed over now, by Linux's account (`sk_stream_memory_free`, per
-    /// `sk_buff`).
-    pub(crate) fn send_room(&self, id: SocketId) -> u64 {
-        let Ok(socket) = self.get(id) else { return 0 };
-        let queued = self.queued_cost(id);
-        let limit = u64::from(socket.options.send_buffer);
-        if queued >= limit {
-            return 0;
-        }
-        // A buffer that is begun is filled up: the last one may go beyond the limit.
-        let goal = self.size_goal(id);
-        (limit - queued).div_ceil(goal + BUFFER_OVERHEAD) * goal
-    }
-
-    /// What the send queue costs (`sk_wmem_queued`).
-    pub(crate) fn queued_cost(&self, id: SocketId) -> u64 {
-        let corked = self.get(id).map_or(0, |socket| socket.corked.len()) as u64;
-        let queued = self.info(id).map_or(0, |info| u64::from(info.queued_bytes)) + corked;
-        queued + queued.div_ceil(self.size_goal(id)) * BUFFER_OVERHEAD
-    }
-
-    /// Whether `poll` says that there is room (`sk_stream_is_writeable`).
-    pub(crate) fn has_write_space(&self, id: SocketId) -> bool {
-        let Ok(socket) = self.get(id) else {
-            return false;
-        };
-        let queued = self.queued_cost(id);
-        let free = u64::from(socket.options.send_buffer).saturating_sub(queued);
-        let unsent = self.info(id).map_or(0, |info| info.unsent_bytes) as u64;
-        let unsent = unsent + socket.corked.len() as u64;
-        let low_water = match socket.options.notsent_lowat {
-            0 => self.sysctls.notsent_lowat(),
-            own => own,
-        };
-        free >= queued / 2 && unsent < u64::from(low_water)
     }
 
     /// The cork is pulled: what it held leaves.
@@ -112,7 +73,7 @@ impl Sockets {
             return;
         }
         let taken = self.hand_down(id, &held);
-        let again = self.now.after(CORK_MAX);
+        let again = self.now.after(CORK_MIN);
         if let Some(rest) = held.get(taken..).filter(|rest| !rest.is_empty())
             && let Ok(socket) = self.get_mut(id)
         {
@@ -124,13 +85,39 @@ impl Sockets {
 
     /// Pulls every cork that has held for too long.
     pub(crate) fn uncork_due(&mut self) {
-        let due = self
-            .sockets
-            .iter()
-            .filter(|(_, s)| s.uncork_at.is_due(self.now));
+        let now = self.now;
+        let due = self.sockets.iter().filter(|(_, s)| s.uncork_at.is_due(now));
         let due: Vec<SocketId> = due.map(|(id, _)| *id).collect();
         for id in due {
             self.uncork(id);
+        }
+    }
+
+    /// A segment has arrived: bytes that only `MSG_MORE` holds back go with whatever it sets off
+    /// (`tcp_data_snd_check` knows nothing of the flag).
+    pub(crate) fn release_held(&mut self) {
+        let held = self.sockets.iter().filter(|(_, socket)| {
+            let corked = !socket.corked.is_empty() && !socket.options.cork;
+            let info = socket.flow.and_then(|flow| self.stack.info(flow));
+            corked && info.is_some_and(|info| info.received_at.as_micros() == self.now.as_micros())
+        });
+        let held: Vec<SocketId> = held.map(|(id, _)| *id).collect();
+        for id in held {
+            self.uncork(id);
+        }
+    }
+
+    /// Corked bytes with nothing in flight wait for a timeout (`tcp_check_probe_timer`).
+    pub(crate) fn watch_corks(&mut self) {
+        let now = self.now;
+        for socket in self.sockets.values_mut() {
+            if socket.corked.is_empty() || socket.uncork_at != Instant::NEVER {
+                continue;
+            }
+            let info = socket.flow.and_then(|flow| self.stack.info(flow));
+            if let Some(info) = info.filter(|info| info.queued_bytes == 0) {
+                socket.uncork_at = now.after(info.rto.max(CORK_MIN));
+            }
         }
     }
 
@@ -140,38 +127,42 @@ impl Sockets {
         due.min().unwrap_or(Instant::NEVER)
     }
 
-    /// Lets the send buffer grow with the congestion window, unless `SO_SNDBUF` was set
-    /// (`tcp_sndbuf_expand`).
-    pub(crate) fn expand_send_buffer(&mut self, id: SocketId) {
-        let Some(info) = self.info(id) else { return };
-        let max = self.sysctls.wmem_max();
-        let Ok(socket) = self.get_mut(id) else { return };
-        if socket.options.send_buffer_locked {
-            return;
+    /// Writes buffer by buffer, as long as there is room; what is full leaves before the next one is
+    /// begun, so that what was sent makes room.
+    fn push_all(&mut self, id: SocketId, data: &[u8], flags: i32, done: &mut usize) {
+        // Each round takes at least a byte.
+        while let Some(rest) = data.get(*done..).filter(|rest| !rest.is_empty()) {
+            self.free_buffers(id);
+            self.expand_send_buffer(id);
+            let room = usize::try_from(self.write_room(id)).unwrap_or(usize::MAX);
+            let piece = rest.get(..room.min(rest.len())).unwrap_or_default();
+            let is_last = piece.len() == rest.len();
+            let taken = self.push(id, piece, is_last && flags & MSG_MORE != 0);
+            *done += taken;
+            if is_last && taken == piece.len() && flags & MSG_EOR != 0 {
+                self.end_record(id);
+            }
+            if taken == 0 || taken < piece.len() {
+                return;
+            }
+            if !is_last {
+                self.transmit();
+            }
         }
-        let mss = u64::from(info.mss.max(1));
-        let per_segment = (mss + 320 + 320).next_power_of_two() + 256;
-        let window = u64::from(info.cwnd_bytes).div_ceil(mss);
-        let wanted = per_segment * window.max(10) * 2;
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(max);
-        socket.options.send_buffer = socket.options.send_buffer.max(wanted);
     }
 
-    /// Takes as much of `data` as there is room for.
-    fn push(&mut self, id: SocketId, data: &[u8], flags: i32) -> usize {
-        self.expand_send_buffer(id);
-        let room = usize::try_from(self.send_room(id)).unwrap_or(usize::MAX);
-        let data = data.get(..room.min(data.len())).unwrap_or_default();
-        let Ok(socket) = self.get_mut(id) else {
-            return 0;
-        };
-        let holds = socket.options.cork || flags & MSG_MORE != 0;
-        let mut queued = core::mem::take(&mut socket.corked);
-        let before = queued.len();
-        queued.extend_from_slice(data);
+    /// Hands bytes down, except those that a cork or `more` holds back.
+    fn push(&mut self, id: SocketId, data: &[u8], more: bool) -> usize {
         let mss = self
             .info(id)
             .map_or(536, |info| usize::from(info.mss.max(1)));
+        let Ok(socket) = self.get_mut(id) else {
+            return 0;
+        };
+        let holds = socket.options.cork || more;
+        let mut queued = core::mem::take(&mut socket.corked);
+        let before = queued.len();
+        queued.extend_from_slice(data);
         let leaves = if holds {
             queued.len() - queued.len() % mss
         } else {
@@ -184,19 +175,15 @@ impl Sockets {
         } else {
             queued.len()
         };
-        let kept = queued.get(taken..kept_to).unwrap_or_default().to_vec();
-        let now = self.now;
+        let accepted = kept_to - before;
         let Ok(socket) = self.get_mut(id) else {
             return 0;
         };
-        if kept.is_empty() {
+        socket.corked = queued.get(taken..kept_to).unwrap_or_default().to_vec();
+        if socket.corked.is_empty() {
             socket.uncork_at = Instant::NEVER;
-        } else if socket.uncork_at == Instant::NEVER {
-            socket.uncork_at = now.after(CORK_MAX);
         }
-        socket.corked = kept;
-        let accepted = kept_to - before;
-        socket.written += accepted as u64;
+        self.note_written(id, accepted as u64);
         accepted
     }
 
@@ -210,9 +197,13 @@ impl Sockets {
         self.stack.send(self.now, flow, data, &mut self.pool)
     }
 
-    /// Whether the connection takes data (behaviour: A3-6).
-    fn may_send(&self, id: SocketId) -> bool {
-        matches!(self.state(id), State::Established | State::CloseWait)
+    /// Whether sending has ended: an error, our side shut, no connection (behaviour: A3-6 A3-10).
+    fn may_not_send(&self, id: SocketId) -> bool {
+        let open = matches!(self.state(id), State::Established | State::CloseWait);
+        let Ok(socket) = self.get(id) else {
+            return true;
+        };
+        socket.error.is_some() || socket.shut.send || !open
     }
 
     fn pending_error(&self, id: SocketId) -> Option<Errno> {
@@ -221,19 +212,23 @@ impl Sockets {
 
     /// What a send call returns when nothing more can be sent: what it sent, else the pending
     /// error, else `EPIPE` (`sk_stream_error`).
-    fn end_of_sending(&mut self, id: SocketId, done: usize) -> Result<Reply, Errno> {
+    fn end_of_sending(&mut self, id: SocketId, flags: i32, done: usize) -> Result<Reply, Errno> {
         if done > 0 {
+            self.mark_sent(id, flags, done);
             return Ok(Reply::Count(done));
         }
         let error = self.get_mut(id)?.take_error();
         Err(error.unwrap_or(Errno::EPIPE))
     }
 
-    /// Remembers who wants to know when these bytes have left or were acknowledged.
-    fn mark_sent(&mut self, id: SocketId, flags: i32, complete: bool) {
+    /// Remembers who wants to know when the bytes of a call have left or were acknowledged.
+    fn mark_sent(&mut self, id: SocketId, flags: i32, done: usize) {
         let Ok(socket) = self.get_mut(id) else { return };
+        if done == 0 {
+            return;
+        }
         let end = socket.written;
-        if flags & MSG_ZEROCOPY != 0 && socket.options.zerocopy && complete {
+        if flags & MSG_ZEROCOPY != 0 && socket.options.zerocopy {
             let number = socket.counters.zero_copies;
             socket.counters.zero_copies = number.wrapping_add(1);
             socket.marks.push_back(Mark {
@@ -241,9 +236,6 @@ impl Sockets {
                 purpose: Purpose::ZeroCopy,
                 number,
             });
-        }
-        if !complete {
-            return;
         }
         let number = socket
             .options
@@ -255,18 +247,5 @@ impl Sockets {
                 number,
             });
         }
-    }
-
-    /// Bytes that Linux puts into one `sk_buff` (`tcp_send_mss`): as many whole segments as fit
-    /// 64 KiB less headers, and half of the peer's largest window at most.
-    fn size_goal(&self, id: SocketId) -> u64 {
-        let Some(info) = self.info(id) else {
-            return 536;
-        };
-        let mss = u64::from(info.mss.max(1));
-        let most = (65_536 - 1 - 320)
-            .min(u64::from(info.snd_wnd.max(1)) / 2)
-            .max(mss);
-        most / mss * mss
     }
 }

@@ -36,6 +36,17 @@ pub(crate) struct Listening {
     pub(crate) queue: VecDeque<SocketId>,
 }
 
+/// A part of the byte stream that Linux would keep in one `sk_buff`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Buffer {
+    /// Bytes written before it.
+    pub(crate) start: u64,
+    /// Bytes written up to its end.
+    pub(crate) end: u64,
+    /// A record ends here (`MSG_EOR`): nothing is added.
+    pub(crate) ends_record: bool,
+}
+
 /// Which halves are shut.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Shut {
@@ -82,8 +93,12 @@ pub(crate) struct Socket {
     pub(crate) corked: Vec<u8>,
     /// When the corked bytes leave anyhow.
     pub(crate) uncork_at: Instant,
-    /// Bytes handed to the stack so far, corked ones included.
+    /// Bytes taken from the program so far, corked ones included.
     pub(crate) written: u64,
+    /// The bytes that are not acknowledged, as Linux would have them in `sk_buff`s.
+    pub(crate) buffers: VecDeque<Buffer>,
+    /// What held the connection up, and for how long.
+    pub(crate) chrono: crate::chrono::Chrono,
     /// Who waits for sent bytes to be acknowledged or to leave, oldest first.
     pub(crate) marks: VecDeque<crate::notice::Mark>,
     /// What the marks and `SO_ZEROCOPY` count.
@@ -112,6 +127,8 @@ impl Socket {
             corked: Vec::new(),
             uncork_at: Instant::NEVER,
             written: 0,
+            buffers: VecDeque::new(),
+            chrono: crate::chrono::Chrono::default(),
             marks: VecDeque::new(),
             counters: crate::notice::Counters::default(),
         }

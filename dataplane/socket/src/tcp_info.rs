@@ -3,7 +3,7 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.x. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up. Fields
 //! that the stack does not measure yet are 0: `ato_us`, `fackets`, `last_data_recv_ms`, `rcv_rtt_us`,
-//! the pacing and delivery rates, the counts of single segments, the three limited times, `delivered`,
+//! the pacing and delivery rates, the counts of single segments, `delivered`,
 //! `dsack_dups`, `reord_seen`, `rcv_ooopack`, `rehash` and what concerns Fast Open.
 
 use millrace_base::{Instant, Micros};
@@ -193,6 +193,13 @@ impl Sockets {
             told.rto = 1_000_000;
             return told;
         };
+        if let Some(socket) = self.sockets.get(&id) {
+            let reading = socket.chrono.read(self.now);
+            told.busy_time = reading.busy_us;
+            told.rwnd_limited = reading.window_limited_us;
+            told.sndbuf_limited = reading.buffer_limited_us;
+            told.notsent_bytes = u32::try_from(self.unsent(id)).unwrap_or(u32::MAX);
+        }
         self.tell_sender(&mut told, &info);
         self.tell_receiver(&mut told, &info);
         told
@@ -230,7 +237,6 @@ impl Sockets {
         told.snd_cwnd = info.cwnd_bytes / mss;
         told.total_retrans = info.retransmissions;
         told.bytes_acked = info.bytes_acked;
-        told.notsent_bytes = info.unsent_bytes;
         told.snd_wnd = info.snd_wnd;
     }
 

@@ -43,6 +43,7 @@ impl Sockets {
         let frame = HeapBuf::from_frame(&frame);
         // What the stack hands back is not TCP: nobody here wants it.
         self.stack.handle(self.now, PORT, frame, &mut self.pool);
+        self.release_held();
         self.settle();
     }
 
@@ -98,9 +99,11 @@ impl Sockets {
             moved |= self.tell_writable();
             moved |= self.retry_calls();
             if !moved {
-                return;
+                break;
             }
         }
+        self.watch_corks();
+        self.update_chronos();
     }
 
     /// Makes the stack's interface, its addresses and the way to everybody else.
@@ -139,7 +142,7 @@ impl Sockets {
     }
 
     /// Takes out every packet that may leave now.
-    fn transmit(&mut self) -> bool {
+    pub(crate) fn transmit(&mut self) -> bool {
         let mut moved = false;
         let Self {
             stack,

@@ -30,6 +30,10 @@ impl Sockets {
             TCP_NODELAY => {
                 options.nodelay = number != 0;
                 self.apply_options(id);
+                // Linux pushes what waits, corked or not.
+                if number != 0 {
+                    self.uncork(id);
+                }
             }
             // behaviour: OPT-8
             TCP_CORK => {

@@ -40,8 +40,10 @@ pub struct FlowInfo {
     pub cwnd_bytes: u32,
     /// Slow-start threshold in bytes; `u32::MAX` before the first loss.
     pub ssthresh_bytes: u32,
-    /// The peer's window in bytes.
+    /// The peer's window in bytes, and the largest it ever was.
     pub snd_wnd: u32,
+    /// See `snd_wnd`.
+    pub snd_wnd_max: u32,
     /// Our window in bytes.
     pub rcv_wnd: u32,
     /// Payload bytes of a full segment.
@@ -123,6 +125,7 @@ impl Connection {
             cwnd_bytes: self.congestion.cwnd,
             ssthresh_bytes: self.congestion.ssthresh,
             snd_wnd: self.snd_wnd,
+            snd_wnd_max: self.wnd_max,
             rcv_wnd: self.window.size(),
             mss: self.mss,
             advertised_mss: self.advertised_mss(),
