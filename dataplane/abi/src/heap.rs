@@ -9,8 +9,7 @@
 //! An allocation of `LARGE_BYTES` or more is a table. It gets a mapping of its own that begins on a
 //! huge-page boundary, the kernel is asked for huge pages (`MADV_HUGEPAGE`: works where
 //! `/sys/kernel/mm/transparent_hugepage/enabled` says `madvise` or `always`), and every page is
-//! touched at once by the calling thread; where the kernel found no huge page on the way, because its
-//! memory is full of cached files or in pieces, it is asked again. So the memory lies on the NUMA node of the CPU that asked
+//! touched at once by the calling thread. So the memory lies on the NUMA node of the CPU that asked
 //! for it, a machine that has too little of it says so at boot, and the packet path takes no page
 //! fault. Not `MAP_HUGETLB`: reserved pages belong to the packet buffers, which a device must reach.
 
@@ -27,10 +26,6 @@ pub const LARGE_BYTES: usize = 2 << 20;
 /// Mappings are whole pages; larger base pages (64 KiB on some arm64) divide this too.
 const PAGE_BYTES: usize = 64 << 10;
 const _: () = assert!(LARGE_BYTES.is_multiple_of(PAGE_BYTES));
-
-/// How often huge pages are asked for after the first touch. Each try costs what it copies, or some
-/// milliseconds of looking for a free one.
-const COLLAPSE_TRIES_MAX: u32 = 8;
 
 /// The system's allocator behind the guard.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,7 +111,6 @@ fn map_large(size: usize) -> Option<NonNull<u8>> {
         unmap(table, length);
         return None;
     }
-    collapse(table, length);
     LARGE_BYTES_HELD.fetch_add(length, Ordering::Relaxed);
     NonNull::new(table)
 }
@@ -136,23 +130,6 @@ fn touch(table: *mut u8, length: usize) -> bool {
         unsafe { table.add(offset).write_volatile(0) };
     }
     true
-}
-
-/// Replaces ordinary pages of the range by huge ones, as far as the kernel can make some free. It
-/// stops at the first it cannot; what that set free may do for the next try.
-///
-/// A table in pieces is slow in places: of ten million sessions, those whose connections lay in
-/// ordinary pages took a fifth more cycles to open.
-fn collapse(table: *mut u8, length: usize) {
-    for _ in 0..COLLAPSE_TRIES_MAX {
-        // SAFETY: the range is a mapping of ours; its contents stay the same.
-        let outcome = unsafe { libc::madvise(table.cast(), length, libc::MADV_COLLAPSE) };
-        // Done, or Linux before 6.1, which does not know the advice.
-        let error = std::io::Error::last_os_error().raw_os_error();
-        if outcome == 0 || error == Some(libc::EINVAL) {
-            return;
-        }
-    }
 }
 
 /// Gives back whole pages of a mapping of ours.
