@@ -1,6 +1,7 @@
 //! Loss: timeouts, duplicate ACKs, SACK, and giving up.
 
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
+use crate::tcp::recovery::Phase;
 use crate::tcp::segment::{CloseReason, Disposition};
 use crate::tcp::testing::{Bench, Seg, ack, data};
 
@@ -273,5 +274,23 @@ fn impossible_sack_blocks_are_ignored() {
             "{blocks:?}"
         );
     }
+    bench.finish();
+}
+
+// A ledger without a chunk could outnumber the places on the shelf: who has one has a buffer.
+#[test]
+fn the_ledger_goes_with_the_last_chunk_though_our_fin_is_still_out() {
+    let mut bench = Bench::established(true);
+    bench.write(5_000);
+    bench.shutdown();
+    assert_eq!(bench.sent().len(), 5);
+    bench.receive(ack(0).sack(&[(1_000, 4_000)]));
+    assert_eq!(seqs(&bench.sent()), [0]);
+    assert_eq!(bench.world.chunks.disordered(), 1);
+    bench.receive(ack(5_000));
+    assert_eq!(bench.info().phase, Phase::Recovery, "the FIN was in flight");
+    assert_eq!(bench.world.chunks.disordered(), 0);
+    bench.receive(ack(5_001));
+    assert_eq!(bench.info().phase, Phase::Open);
     bench.finish();
 }
