@@ -5,8 +5,8 @@ use millrace_base::Nanos;
 
 /// Sessions one lcore may be configured for.
 ///
-/// The user word of a flow carries the slot number in 30 bits; 2^24 sessions would already need 30
-/// GB of connections.
+/// The user word of a flow carries the slot number in 30 bits; 2^24 sessions are 2^25 connections,
+/// as many as a stack can hold, 13 GB of them.
 pub const SESSIONS_MAX: usize = 1 << 24;
 
 /// Probes one lcore may be configured to have under way.
