@@ -1,8 +1,9 @@
 //! `cargo xtask forward-check`: every mode of millrace-forward on every virtual device, a moment each.
 //!
-//! It asks whether a mode starts, runs, stops cleanly and accounts for every frame on a device, not how fast it is. Kernel
-//! devices get a veth in a namespace of their own; devices that need another process (memif, vhost and virtio-user)
-//! get a second forwarder that makes frames. Everything ends by its id and within its limit.
+//! It asks whether a mode starts, moves frames, stops cleanly and accounts for every frame on a device, not how fast it is.
+//! Frames come from the device itself (null, pcap), from a first burst that goes round and round (ring, a veth with both ends),
+//! or from a second forwarder that makes them (memif, vhost, af_xdp and tap). Kernel devices live in a namespace of their
+//! own. Everything ends by its id and within its limit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,8 +31,15 @@ const MODES: [&str; 10] = [
     "io", "mac", "macswap", "csum", "icmpecho", "5tswap", "rxonly", "txonly", "flowgen", "noisy",
 ];
 
-/// Seconds that each mode forwards.
-const DURATION: &str = "0.3";
+/// Seconds that each mode forwards, and how long it is tried once more when nothing came: machines that also compile take
+/// their time.
+const DURATIONS: [&str; 2] = ["0.3", "3"];
+/// The same with a peer: the two have to find each other first.
+const DURATIONS_WITH_PEER: [&str; 2] = ["1.5", "8"];
+/// How long what a peer needs may take to appear.
+const MADE_LIMIT: Duration = Duration::from_secs(20);
+/// Frames of the first bursts: two streams of 32.
+const FIRST_FRAMES: u64 = 64;
 /// EAL start and stop on a machine that is also compiling.
 const RUN_LIMIT: Duration = Duration::from_secs(40);
 
@@ -46,17 +54,34 @@ struct Device {
     kernel: bool,
     /// Whether the peer listens, and so must be there first.
     peer_first: bool,
+    /// What the device makes and the peer needs, where it does.
+    makes: Option<Made>,
+    /// Whether what one port sends comes in at the other, so that a first burst never ends.
+    circles: bool,
+}
+
+/// Something that is there only when a device has started.
+#[derive(Clone, Copy)]
+enum Made {
+    /// An interface of the kernel.
+    Interface(&'static str),
+    /// A socket in the folder of the run. A memif client that finds none does not try again by itself.
+    Socket(&'static str),
 }
 
 const DEVICES: [Device; 8] = [
     local("null", &["net_null0", "net_null1"]),
-    local("ring", &["net_ring0", "net_ring1"]),
+    Device {
+        circles: true,
+        ..local("ring", &["net_ring0", "net_ring1"])
+    },
     local(
         "pcap",
         &["net_pcap0,rx_pcap=FOLDER/frames.pcap,tx_pcap=/dev/null,infinite_rx=1"],
     ),
     Device {
         kernel: true,
+        circles: true,
         ..local(
             "af_packet",
             &[
@@ -67,6 +92,7 @@ const DEVICES: [Device; 8] = [
     },
     Device {
         kernel: true,
+        peer: Some("net_af_packet0,iface=f1,qdisc_bypass=1"),
         ..local(
             "af_xdp",
             // One end only: the driver refuses a second socket on the same pair.
@@ -75,10 +101,13 @@ const DEVICES: [Device; 8] = [
     },
     Device {
         kernel: true,
+        peer: Some("net_af_packet0,iface=ft0,qdisc_bypass=1"),
+        makes: Some(Made::Interface("ft0")),
         ..local("tap", &["net_tap0,iface=ft0", "net_tap1,iface=ft1"])
     },
     Device {
         peer: Some("net_memif0,role=client,socket=FOLDER/memif.sock,socket-abstract=no"),
+        makes: Some(Made::Socket("memif.sock")),
         ..local(
             "memif",
             &["net_memif0,role=server,socket=FOLDER/memif.sock,socket-abstract=no"],
@@ -101,6 +130,8 @@ const fn local(name: &'static str, ports: &'static [&'static str]) -> Device {
         peer: None,
         kernel: false,
         peer_first: false,
+        makes: None,
+        circles: false,
     }
 }
 
@@ -158,8 +189,15 @@ pub(crate) fn check(only: &[String]) -> Result<Vec<String>> {
         let mut words = Vec::new();
         for mode in MODES {
             interrupt::check()?;
-            match run_mode(&binary, device, mode, folder.path(), &namespace) {
-                Ok(frames) => words.push(format!("{mode} {frames}")),
+            let run = Run {
+                binary: &binary,
+                device,
+                mode,
+                folder: folder.path(),
+                namespace: &namespace,
+            };
+            match run.until_frames_move() {
+                Ok(frames) => words.push(format!("{mode} {}", frames.received + frames.sent)),
                 Err(error) => {
                     interrupt::check()?;
                     println!("FAIL {} {mode}: {error:#}", device.name);
@@ -185,97 +223,139 @@ fn build() -> Result<PathBuf> {
     Ok(paths::target().join("debug/millrace-forward"))
 }
 
-/// Runs one mode; returns the frames that it received or sent.
-fn run_mode(
-    binary: &Path,
-    device: &Device,
-    mode: &str,
-    folder: &Path,
-    namespace: &Namespace,
-) -> Result<u64> {
-    let expand = |port: &str| port.replace("FOLDER", &folder.display().to_string());
-    let command = |ports: &[&str], role: &str, rest: &[&str]| {
-        let mut command = if device.kernel {
-            machine::inside_unpinned(&namespace.0, binary)
+/// One mode on one device.
+struct Run<'a> {
+    binary: &'a Path,
+    device: &'a Device,
+    mode: &'a str,
+    folder: &'a Path,
+    namespace: &'a Namespace,
+}
+
+impl Run<'_> {
+    /// Runs the mode, once more and longer if nothing moved; what it received and sent.
+    fn until_frames_move(&self) -> Result<Frames> {
+        let durations = if self.device.peer.is_some() {
+            DURATIONS_WITH_PEER
         } else {
-            Command::new(binary)
+            DURATIONS
+        };
+        for seconds in durations {
+            let frames = self.once(seconds)?;
+            if frames.prove(self.mode) {
+                return Ok(frames);
+            }
+        }
+        bail!("no frame moved in {} seconds", durations[1])
+    }
+
+    fn once(&self, seconds: &str) -> Result<Frames> {
+        let device = self.device;
+        let mut peer = None;
+        if device.peer_first {
+            peer = self.start_peer()?;
+            interrupt::sleep(Duration::from_millis(700))?;
+        }
+        let mut forwarder = self.forwarder(seconds);
+        let mut run = Background::start("forward", &mut forwarder, self.folder)?;
+        if !device.peer_first {
+            if let Some(made) = device.makes {
+                self.wait_for(made, &mut run)?;
+            }
+            peer = self.start_peer()?;
+        }
+        let status = run.wait(RUN_LIMIT)?;
+        if let Some(peer) = peer {
+            peer.kill();
+        }
+        for socket in ["memif.sock", "vhost.sock"] {
+            let _ = std::fs::remove_file(self.folder.join(socket));
+        }
+        let said = run.log_text();
+        ensure!(status.success(), "{status}: {}", process::tail(&said, 5));
+        let sent_first = if device.circles { FIRST_FRAMES } else { 0 };
+        account(&said, self.mode, sent_first).with_context(|| process::tail(&said, 5))
+    }
+
+    /// The program under test.
+    fn forwarder(&self, seconds: &str) -> Command {
+        let topology = if self.device.ports.len() == 1 {
+            "loop"
+        } else {
+            "paired"
+        };
+        let mut rest = vec!["--mode", self.mode, "--port-topology", topology];
+        rest.extend(["--duration", seconds, "--json"]);
+        rest.extend(self.device.circles.then_some("--tx-first"));
+        self.command(self.device.ports, "forward", &rest)
+    }
+
+    /// The process that makes frames, if the device needs one.
+    fn start_peer(&self) -> Result<Option<Background>> {
+        let Some(peer) = self.device.peer else {
+            return Ok(None);
+        };
+        let mut generate = vec!["--mode", "flowgen", "--port-topology", "loop"];
+        generate.extend(["--duration", "30"]);
+        let mut command = self.command(&[peer], "peer", &generate);
+        Background::start("forward-peer", &mut command, self.folder).map(Some)
+    }
+
+    fn wait_for(&self, made: Made, run: &mut Background) -> Result<()> {
+        let (Made::Interface(name) | Made::Socket(name)) = made;
+        interrupt::wait_until(name, MADE_LIMIT, || {
+            run.check_alive().map_err(|error| format!("{error:#}"))?;
+            let is_there = match made {
+                Made::Socket(name) => self.folder.join(name).exists(),
+                // An interface that is down is not shown, one that is not there is an error.
+                Made::Interface(name) => {
+                    let show = format!("-n {} link show {name} up", self.namespace.0);
+                    ip(&show).is_ok_and(|text| text.contains(name))
+                }
+            };
+            is_there.then_some(()).ok_or_else(|| "not there".to_owned())
+        })
+    }
+
+    fn command(&self, ports: &[&str], role: &str, rest: &[&str]) -> Command {
+        let mut command = if self.device.kernel {
+            machine::inside_unpinned(&self.namespace.0, self.binary)
+        } else {
+            Command::new(self.binary)
         };
         for port in ports {
-            command.args(["--port", &expand(port)]);
+            let port = port.replace("FOLDER", &self.folder.display().to_string());
+            command.args(["--port", &port]);
         }
         let prefix = format!("mr-{}-{role}", std::process::id());
         command.args(["--file-prefix", &prefix]).args(rest);
         // Both on the last CPU: neither the machine's first nor two of them belong to a check.
         let cpu = machine::middle_cpu();
-        command.args([
-            "--lcores",
-            &format!("0@{cpu},1@{cpu}"),
-            "--nb-mbufs",
-            "4095",
-        ]);
+        command.args(["--lcores", &format!("0@{cpu},1@{cpu}")]);
+        command.args(["--nb-mbufs", "4095"]);
         // Descriptors in one piece of memory, as vhost and zero-copy devices want it.
         command.args(["--eal-arg=--single-file-segments"]);
         command
-    };
-    let start_peer = || -> Result<Option<Background>> {
-        let Some(peer) = device.peer else {
-            return Ok(None);
-        };
-        let generate = [
-            "--mode",
-            "flowgen",
-            "--port-topology",
-            "loop",
-            "--duration",
-            "30",
-        ];
-        let mut command = command(&[peer], "peer", &generate);
-        let peer = Background::start("forward-peer", &mut command, folder)?;
-        Ok(Some(peer))
-    };
-    let mut peer = None;
-    if device.peer_first {
-        peer = start_peer()?;
-        interrupt::sleep(Duration::from_millis(700))?;
     }
-    let topology = if device.ports.len() == 1 {
-        "loop"
-    } else {
-        "paired"
-    };
-    // A device with a peer needs time until the two have found each other.
-    let duration = if device.peer.is_some() {
-        "1.5"
-    } else {
-        DURATION
-    };
-    let mut rest = vec![
-        "--mode",
-        mode,
-        "--port-topology",
-        topology,
-        "--duration",
-        duration,
-        "--json",
-    ];
-    rest.extend((device.name == "ring").then_some("--tx-first"));
-    let mut forwarder = command(device.ports, "forward", &rest);
-    let mut run = Background::start("forward", &mut forwarder, folder)?;
-    if device.peer.is_some() && !device.peer_first {
-        peer = start_peer()?;
+}
+
+/// What was received and sent.
+struct Frames {
+    received: u64,
+    sent: u64,
+}
+
+impl Frames {
+    /// Whether the mode did on the device what it is for.
+    fn prove(&self, mode: &str) -> bool {
+        let (received, sent) = (self.received > 0, self.sent > 0);
+        match mode {
+            "txonly" => sent,
+            // What it does not answer it frees.
+            "rxonly" | "icmpecho" => received,
+            _ => received && sent,
+        }
     }
-    let status = run.wait(RUN_LIMIT)?;
-    if let Some(peer) = peer {
-        peer.kill();
-    }
-    for socket in ["memif.sock", "vhost.sock"] {
-        let _ = std::fs::remove_file(folder.join(socket));
-    }
-    let said = run.log_text();
-    ensure!(status.success(), "{status}: {}", process::tail(&said, 5));
-    // Two streams, a burst each.
-    let sent_first = if device.name == "ring" { 64 } else { 0 };
-    account(&said, mode, sent_first).with_context(|| process::tail(&said, 5))
 }
 
 /// What a port says at the end.
@@ -288,7 +368,7 @@ struct PortReport {
 }
 
 /// The frames of the last report; an error when one is unaccounted for.
-fn account(said: &str, mode: &str, sent_first: u64) -> Result<u64> {
+fn account(said: &str, mode: &str, sent_first: u64) -> Result<Frames> {
     let mut objects = said.lines().filter(|line| line.starts_with('{'));
     let last: Value = serde_json::from_str(objects.next_back().context("no report")?)?;
     let ports = last.get("ports");
@@ -304,7 +384,7 @@ fn account(said: &str, mode: &str, sent_first: u64) -> Result<u64> {
             "{received} frames came in and {ended} found an end"
         );
     }
-    Ok(received + sent)
+    Ok(Frames { received, sent })
 }
 
 #[cfg(test)]
@@ -319,9 +399,18 @@ mod tests {
                  \"absorbed\":{absorbed}}}]}}\n"
             )
         };
-        assert_eq!(account(&report(1), "io", 0).expect("all there"), 8);
+        let frames = account(&report(1), "io", 0).expect("all there");
+        assert_eq!((frames.received, frames.sent), (5, 3));
         assert!(account(&report(0), "io", 0).is_err());
         assert!(account(&report(0), "txonly", 0).is_ok());
         assert!(account("words\n", "io", 0).is_err());
+    }
+
+    #[test]
+    fn a_mode_is_proved_by_the_frames_that_it_is_for() {
+        let moved = |received, sent| Frames { received, sent };
+        assert!(!moved(0, 0).prove("io") && !moved(5, 0).prove("io") && moved(5, 5).prove("io"));
+        assert!(moved(5, 0).prove("rxonly") && !moved(0, 5).prove("rxonly"));
+        assert!(moved(0, 5).prove("txonly") && !moved(5, 0).prove("txonly"));
     }
 }
