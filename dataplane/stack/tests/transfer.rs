@@ -4,8 +4,8 @@ mod wire;
 
 use millrace_base::{FlowTuple, Instant, PacketPool as _};
 use millrace_stack::limits::TRANSMIT_QUOTA_FRAMES;
-use millrace_stack::{ConnectError, FlowId, Occupancy, Ready, State};
-use wire::{Faults, World, address, listener, pattern, tuple};
+use millrace_stack::{ConnectError, FlowId, Occupancy, Offloads, Ready, State};
+use wire::{Faults, World, address, interface, listener, mac, pattern, tuple};
 
 const PORT: u16 = 80;
 
@@ -299,6 +299,67 @@ fn a_balancer_splices_both_ways_and_copies_nothing() {
             }
             assert_nothing_leaks(chain.world);
         }
+    }
+}
+
+// A device that merges received segments (LRO) delivers up to 64 KB behind one header, in a chain of
+// buffers whose ends have nothing to do with those of segments. The backend takes 1,460 bytes.
+#[test]
+fn what_a_device_has_merged_is_spliced_and_cut_to_the_backends_segments() {
+    const FRAME_BYTES_MAX: usize = 14 + 1_500;
+    for (v6, buffer_bytes) in [(false, 2_048), (false, 1_000), (true, 2_048), (true, 333)] {
+        println!("v6 {v6} buffers of {buffer_bytes}");
+        let mut chain = spliced(11, v6, Faults::default());
+        chain.world.merges = Some((1, buffer_bytes));
+        chain.world.recorded = Some(Vec::new());
+        // The client sends such frames itself: no device cuts them on this link.
+        let mut uncut = interface(1, mac(0, 1), &[address(false, 0, 1), address(true, 0, 1)]);
+        uncut.offloads = Offloads {
+            tcp_checksum: true,
+            tso: true,
+            tso_bytes_max: 24_000,
+            segments_max: 32,
+            ..Offloads::default()
+        };
+        let now = chain.world.now;
+        chain.world.nodes[0].stack.set_interfaces(now, &[uncut]);
+        let data = pattern(600_000);
+        let (mut sent, mut got, mut shut) = (0, Vec::new(), false);
+        loop {
+            chain.balance(v6);
+            let (client, now) = (chain.client, chain.world.now);
+            if chain.world.ready(0, client).contains(Ready::CONNECTED) {
+                chain.world.send(0, client, &data, &mut sent);
+            }
+            if sent == data.len() && !shut {
+                shut = true;
+                chain.world.nodes[0].stack.shutdown(now, client);
+            }
+            let server = chain.server;
+            if server.is_some_and(|server| chain.world.receive(2, server, &mut got)) {
+                break;
+            }
+            let limit = Instant::from_millis(60_000);
+            assert!(chain.world.step(limit), "stuck: {}", chain.describe());
+        }
+        assert!(got == data, "the bytes differ");
+        let frames = chain.world.recorded.take().expect("recording");
+        let longest = frames.iter().map(Vec::len).max();
+        assert!(
+            longest > Some(20_000),
+            "{longest:?}: nothing large was received"
+        );
+        let to_server = |frame: &&Vec<u8>| frame.starts_with(mac(2, 0).octets());
+        let cut = frames.iter().filter(to_server).map(Vec::len).max();
+        assert_eq!(
+            cut,
+            Some(FRAME_BYTES_MAX),
+            "full segments, and no longer ones"
+        );
+        let stats = chain.world.nodes[1].stack.stats();
+        assert_eq!(stats.payload_copied_bytes, 0);
+        assert_eq!(stats.tcp_retrans_segs, 0);
+        assert_nothing_leaks(chain.world);
     }
 }
 

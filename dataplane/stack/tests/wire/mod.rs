@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use millrace_base::{
-    Address, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, ListenerId, MacAddress, Nanos,
-    PortId, Prefix, Rng,
+    Address, ChecksumStatus, Endpoint, FlowTuple, HeapBuf, HeapPool, Instant, ListenerId,
+    MacAddress, Nanos, PacketBuf, PortId, Prefix, Rng,
 };
 use millrace_stack::{
     Event, FlowId, Interface, ListenOptions, Listener, NeighborUpdate, Offloads, Prefixed, Punt,
@@ -45,6 +45,9 @@ pub(crate) struct World {
     sequence: u64,
     /// Every frame that was put on a link, when recording.
     pub(crate) recorded: Option<Vec<Vec<u8>>>,
+    /// A node whose devices merge segments (LRO), and the bytes of the buffers that they fill: what
+    /// they deliver is a chain whose checksums they have verified.
+    pub(crate) merges: Option<(usize, usize)>,
 }
 
 pub(crate) fn config(seed: u8) -> StackConfig {
@@ -132,6 +135,7 @@ impl World {
             rng: Rng::new(seed),
             sequence: 0,
             recorded: None,
+            merges: None,
         }
     }
 
@@ -198,8 +202,13 @@ impl World {
 
     /// Hands a frame to a node at once.
     pub(crate) fn deliver(&mut self, node: usize, port: PortId, bytes: &[u8]) {
+        let merged = self.merges.filter(|(merges, _)| *merges == node);
         let node = &mut self.nodes[node];
-        let Some(frame) = node.pool.receive(bytes) else {
+        let frame = match merged {
+            Some((_, buffer_bytes)) => merged_frame(&mut node.pool, bytes, buffer_bytes),
+            None => node.pool.receive(bytes),
+        };
+        let Some(frame) = frame else {
             return;
         };
         if let Some(punt) = node.stack.handle(self.now, port, frame, &mut node.pool) {
@@ -316,6 +325,18 @@ impl World {
                 .insert(key, (peer, PortId::new(peer_port), bytes.clone()));
         }
     }
+}
+
+/// A frame as a device delivers it that has merged segments.
+fn merged_frame(pool: &mut HeapPool, bytes: &[u8], buffer_bytes: usize) -> Option<HeapBuf> {
+    let mut pieces = bytes.chunks(buffer_bytes);
+    let mut frame = pool.receive(pieces.next()?)?;
+    for piece in pieces {
+        frame.append(pool.receive(piece)?).ok()?;
+    }
+    frame.meta.ip_checksum = ChecksumStatus::Good;
+    frame.meta.l4_checksum = ChecksumStatus::Good;
+    Some(frame)
 }
 
 /// A route to everything of a family through a gateway.
