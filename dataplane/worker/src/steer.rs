@@ -99,6 +99,7 @@ impl Steer {
         counters: &mut Counters,
     ) {
         let mut is_checked = false;
+        let mut last = None;
         for frame in burst.drain() {
             let is_trusted = (self.trusted >> (port.number() & 15)) & 1 == 1;
             let owner = if is_trusted && is_plain_tcp(frame.bytes()) {
@@ -110,7 +111,7 @@ impl Steer {
                     self.check(port, &frame, counters)
                 }
             } else {
-                self.owner(&frame)
+                self.owner_behind(&mut last, &frame)
             };
             if owner == self.me {
                 // As large as the burst it comes from: it never refuses.
@@ -204,6 +205,21 @@ impl Steer {
         }
     }
 
+    /// The owner of any frame; `last` is the last segment of the burst that was hashed, and its owner. Most often the next
+    /// frame is the next of its stream.
+    #[inline]
+    fn owner_behind(&self, last: &mut Option<(Stream, LcoreIndex)>, frame: &Mbuf) -> LcoreIndex {
+        let stream = Stream::of(frame.bytes());
+        if let (Some(stream), Some((before, owner))) = (&stream, &*last)
+            && stream == before
+        {
+            return *owner;
+        }
+        let owner = self.owner(frame);
+        *last = stream.map(|stream| (stream, owner));
+        owner
+    }
+
     /// The owner of any frame.
     fn owner(&self, frame: &Mbuf) -> LcoreIndex {
         match flow_of(frame.bytes(), frame.frame_len()) {
@@ -227,6 +243,42 @@ enum Flow {
     /// Neither.
     None,
 }
+
+/// Addresses and ports of a plain TCP segment as they stand in the frame, to be compared: segments with the same ones belong
+/// to one flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stream(u128, u128, u32);
+
+impl Stream {
+    /// Of an untagged TCP segment, in IPv4 that has no options and is no fragment or in IPv6 without extension headers.
+    #[inline]
+    fn of(bytes: &[u8]) -> Option<Self> {
+        const IP_AT: usize = 14;
+        let wide = |at: usize| {
+            bytes
+                .get(at..)?
+                .first_chunk()
+                .map(|bytes| u128::from_ne_bytes(*bytes))
+        };
+        if !is_plain_tcp(bytes) {
+            return None;
+        }
+        match *bytes.get(IP_AT)? {
+            // Addresses and ports are bytes 26..38; what stands in front of them differs.
+            0x45 => Some(Self(wide(22)? & ADDRESSES_AND_PORTS, 4, 0)),
+            version if version >> 4 == 6 => {
+                let ports = bytes.get(54..)?.first_chunk()?;
+                Some(Self(wide(22)?, wide(38)?, u32::from_ne_bytes(*ports)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The last twelve of sixteen bytes.
+const ADDRESSES_AND_PORTS: u128 = u128::from_ne_bytes([
+    0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+]);
 
 /// Whether this is an untagged TCP segment in IPv4 that is no fragment, or in IPv6 without extension headers: what every
 /// card hashes by ports.

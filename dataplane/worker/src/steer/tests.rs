@@ -130,3 +130,30 @@ fn what_is_cut_off_anywhere_finds_an_owner_and_no_panic() {
     }
     assert_eq!(flow(&[0xff; 60]), Flow::None);
 }
+
+// Who follows the same stream is not hashed again: the same bytes must mean the same flow.
+#[test]
+fn frames_of_one_stream_are_of_one_flow_and_other_frames_of_none() {
+    for is_v4 in [true, false] {
+        let whole = frame(is_v4, &packet(is_v4, protocol::TCP, &segment()));
+        let stream = Stream::of(&whole).expect("plain");
+        let ports_at = if is_v4 { 34 } else { 54 };
+        for at in 14..ports_at + 4 {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            if Stream::of(&other) == Some(stream) {
+                assert_eq!(flow(&other), flow(&whole), "{is_v4} byte {at}");
+            }
+        }
+        let mut other = whole.clone();
+        // The next segment: length and sequence number.
+        other[ports_at + 7] ^= 1;
+        other.push(7);
+        assert_eq!(Stream::of(&other), Some(stream));
+        for len in 0..ports_at + 4 {
+            assert_eq!(Stream::of(&whole[..len]), None, "{is_v4} cut at {len}");
+        }
+        let udp = frame(is_v4, &packet(is_v4, protocol::UDP, &segment()));
+        assert_eq!(Stream::of(&udp), None);
+    }
+}
