@@ -4,7 +4,7 @@
 use millrace_dpdk_sys as sys;
 
 /// Bytes of a cache line (`RTE_CACHE_LINE_SIZE` of x86 and most of Arm).
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 /// Lines fetched of one value: a connection with its slot. More than a core's outstanding misses would only wait.
 const LINES_MAX: usize = 8;
 

@@ -122,6 +122,17 @@ pub(crate) fn parse_following<B: PacketBuf>(
     let bytes = frame.bytes();
     // A plain frame has its TCP header in one of two places.
     let is_v4 = usize::from(before.options_at) == V4_HEAD;
+    let [a, b, c, d] = if is_v4 {
+        *bytes.get(IPV4..)?.first_chunk()?
+    } else {
+        *bytes.get(IPV6..)?.first_chunk()?
+    };
+    let FlowTuple { local, remote } = &before.tuple;
+    let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    if ports != (remote.port, local.port) {
+        // Most other flows end here.
+        return None;
+    }
     let is_alike = if is_v4 {
         is_alike_v4(first.bytes().first_chunk()?, bytes.first_chunk()?)
     } else {
@@ -182,8 +193,7 @@ pub(crate) fn parse_following<B: PacketBuf>(
     })
 }
 
-/// Protocol, addresses and ports; then fragment fields, Ethernet header, version and traffic class.
-/// What differs most between flows is looked at first.
+/// Protocol, addresses and ports; fragment fields, Ethernet header, version and traffic class.
 #[inline]
 fn is_alike_v4(first: &[u8; V4_HEAD], frame: &[u8; V4_HEAD]) -> bool {
     (wide::<22>(first) ^ wide::<22>(frame)) & V4_MASK == 0

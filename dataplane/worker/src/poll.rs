@@ -156,7 +156,7 @@ impl Lcore {
                 *bucket = bucket.wrapping_add(1);
             }
             for frame in self.burst.frames() {
-                frame.prefetch();
+                frame.prefetch_segment();
             }
             self.stopwatch.lap(Stage::Rx);
             if !self.steer.is_alone() {
@@ -182,7 +182,7 @@ impl Lcore {
             };
             received = received.saturating_add(batch.frames.len());
             for frame in &batch.frames {
-                frame.prefetch();
+                frame.prefetch_segment();
             }
             let Self { stack, pool, .. } = self;
             let mut punts = Burst::new();

@@ -126,7 +126,7 @@ impl Terminal {
         let start = cycles();
         let received = self.rx.burst(&mut self.burst);
         for frame in self.burst.frames() {
-            frame.prefetch();
+            frame.prefetch_segment();
         }
         let received_at = cycles();
         let now = self.now;
