@@ -38,6 +38,16 @@ impl<P: PacketPool> Stack<P> {
         )
     }
 
+    /// Gives a connection knobs of its own for as long as it lives. Asked are those that its timers,
+    /// its options and its reading look at: keep-alive, retries, buffer sizes; what a segment's way
+    /// through the stack looks at stays common.
+    pub fn set_own_tunables(&mut self, flow: FlowId, tunables: TcpTunables) {
+        let alive = self.connections.get(flow.key());
+        if alive.is_some_and(|slot| !slot.meta.orphan) {
+            self.own_tunables.insert(flow.index(), tunables);
+        }
+    }
+
     /// The knobs.
     pub const fn tunables(&self) -> &TcpTunables {
         &self.tunables

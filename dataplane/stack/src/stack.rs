@@ -4,6 +4,8 @@
 //! `icmp.rs`), frames out (`transmit.rs`), the application (`verbs.rs`). This one holds the tables,
 //! time and the control path's decisions.
 
+use alloc::collections::BTreeMap;
+
 use millrace_base::{Address, Instant, Key, Lists, PacketPool, PortId, Slab};
 
 use crate::budget::Budget;
@@ -110,6 +112,8 @@ pub struct Stack<P: PacketPool> {
     pub(crate) cookie_sent_at: Option<Instant>,
     pub(crate) secrets: Secrets,
     pub(crate) tunables: TcpTunables,
+    /// Knobs that single connections have for themselves (`face.rs`); none in a balancer.
+    pub(crate) own_tunables: BTreeMap<u32, TcpTunables>,
     pub(crate) shortage: Shortage,
     /// Connections that only we may open.
     pub(crate) connections_reserved: usize,
@@ -147,6 +151,7 @@ impl<P: PacketPool> Stack<P> {
             cookie_sent_at: None,
             secrets: Secrets::new(&config.secret),
             tunables: config.tcp,
+            own_tunables: BTreeMap::new(),
             shortage: Shortage::None,
             connections_reserved: 0,
             stats: Stats::default(),
@@ -306,7 +311,7 @@ impl<P: PacketPool> Stack<P> {
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: &self.tunables,
+            tunables: self.own_tunables.get(&index).unwrap_or(&self.tunables),
         });
         self.settle(now, key, disposition);
     }

@@ -13,7 +13,7 @@ use crate::table::{ConnectError, Event, Meta, Slot};
 use crate::tcp::timewait::Gone;
 use crate::tcp::{
     CloseReason, Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received,
-    Spliced, TimeWaitRecord,
+    Spliced, TcpTunables, TimeWaitRecord,
 };
 use crate::tuples::TupleChange;
 
@@ -81,6 +81,17 @@ impl<P: PacketPool> Stack<P> {
         tuple: FlowTuple,
         user: u64,
     ) -> Result<FlowId, ConnectError> {
+        self.connect_with(now, tuple, user, None)
+    }
+
+    /// The same with knobs of its own for as long as it lives; see `set_own_tunables`.
+    pub fn connect_with(
+        &mut self,
+        now: Instant,
+        tuple: FlowTuple,
+        user: u64,
+        own: Option<&TcpTunables>,
+    ) -> Result<FlowId, ConnectError> {
         // Nobody has asked for this bucket before: it comes while the rest is looked at.
         let hash = self.flows.hash(&tuple);
         self.prefetch_bucket(hash);
@@ -119,7 +130,8 @@ impl<P: PacketPool> Stack<P> {
         if record.is_some() && inherited.is_none() {
             return Err(ConnectError::AddressInUse);
         }
-        let connection = Connection::connect(&open, inherited, &self.tunables, now);
+        let tunables = own.unwrap_or(&self.tunables);
+        let connection = Connection::connect(&open, inherited, tunables, now);
         let slot = Slot {
             connection,
             meta: Meta::new(user, None, hop),
@@ -142,6 +154,9 @@ impl<P: PacketPool> Stack<P> {
             self.connections.remove(key);
             return Err(ConnectError::TableFull);
         }
+        if let Some(own) = own {
+            self.own_tunables.insert(key.index(), *own);
+        }
         self.settle(now, key, Disposition::Continue);
         Ok(FlowId::new(key))
     }
@@ -158,7 +173,9 @@ impl<P: PacketPool> Stack<P> {
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
         };
-        slot.connection.set_options(options, now, &self.tunables);
+        let own = self.own_tunables.get(&flow.index());
+        let tunables = own.unwrap_or(&self.tunables);
+        slot.connection.set_options(options, now, tunables);
         self.settle(now, flow.key(), Disposition::Continue);
     }
 
@@ -230,9 +247,17 @@ impl<P: PacketPool> Stack<P> {
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return Received::default();
         };
-        let received = slot
-            .connection
-            .receive_bytes(out, env!(self, now, &mut Self::no_pool()));
+        let own = self.own_tunables.get(&flow.index());
+        let received = slot.connection.receive_bytes(
+            out,
+            &mut Env {
+                now,
+                pool: &mut Self::no_pool(),
+                chunks: &mut self.chunks,
+                stats: &mut self.stats,
+                tunables: own.unwrap_or(&self.tunables),
+            },
+        );
         slot.meta.end_told |= received.end_of_stream;
         self.settle(now, flow.key(), Disposition::Continue);
         received
@@ -415,6 +440,9 @@ impl<P: PacketPool> Stack<P> {
         self.timers.cancel(key.index());
         self.output.remove(key.index());
         self.news.remove(key.index());
+        if !self.own_tunables.is_empty() {
+            self.own_tunables.remove(&key.index());
+        }
         if let Some(slot) = self.connections.get_mut(key) {
             slot.connection.release(&mut self.chunks);
             self.connections.discard(key);
