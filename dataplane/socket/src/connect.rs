@@ -110,14 +110,15 @@ impl Sockets {
         } else {
             self.connect_port(id, local, remote)?
         };
-        let flow =
-            self.stack
-                .connect(self.now, tuple(port), id.0)
-                .map_err(|error| match error {
-                    ConnectError::AddressInUse => Errno::EADDRNOTAVAIL,
-                    ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
-                    ConnectError::TableFull => Errno::ENOBUFS,
-                })?;
+        let own = self.get(id)?.options.own_tunables(self.sysctls.tunables());
+        let flow = self
+            .stack
+            .connect_with(self.now, tuple(port), id.0, own.as_ref())
+            .map_err(|error| match error {
+                ConnectError::AddressInUse => Errno::EADDRNOTAVAIL,
+                ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
+                ConnectError::TableFull => Errno::ENOBUFS,
+            })?;
         let socket = self.get_mut(id)?;
         socket.flow = Some(flow);
         socket.local = Endpoint::new(local, port);

@@ -26,8 +26,8 @@
 //! - Urgent data is part of the stream (`MSG_OOB` to send is `EOPNOTSUPP`, to receive `EINVAL`).
 //! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
 //! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `SO_RCVBUF`,
-//!   `TCP_MAXSEG`, `TCP_KEEPIDLE` and its kin, `TCP_SYNCNT`, `TCP_LINGER2`, `TCP_DEFER_ACCEPT`,
-//!   `TCP_WINDOW_CLAMP`, `TCP_QUICKACK`, `TCP_CONGESTION`, TOS, TTL and path-MTU policy.
+//!   `TCP_MAXSEG`, `TCP_LINGER2`, `TCP_DEFER_ACCEPT`, `TCP_WINDOW_CLAMP`, `TCP_QUICKACK`,
+//!   `TCP_CONGESTION`, TOS, TTL and path-MTU policy.
 //! - `MSG_EOR` is accepted, but later data may share a segment with the record's end.
 //! - A reset takes received data that was not read yet with it; Linux lets it be read first.
 //! - Signals: `SIGPIPE`, `SIGIO` and `SIGURG` are not sent; `interrupt` stands for a signal.
@@ -46,6 +46,7 @@ mod connect;
 mod epoll;
 mod errno;
 mod file;
+mod icmp;
 mod ioctl;
 pub mod linux;
 mod listen;

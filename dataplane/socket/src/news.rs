@@ -35,7 +35,7 @@ impl Sockets {
     /// News of a connection that has a socket.
     pub(crate) fn on_event(&mut self, id: SocketId, event: &Event) {
         let ready = event.ready;
-        let state = self.state(id);
+        let (state, reported) = (self.state(id), self.reported);
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
@@ -55,7 +55,14 @@ impl Sockets {
             socket.shut.receive = true;
             wakes.push(ANYTHING);
         }
-        if let Some(error) = error_of(ready, socket.done && !socket.shut.send) {
+        let half_closed = socket.done && !socket.shut.send;
+        let error = error_of(ready, half_closed).map(|error| match error {
+            // What ICMP said is more precise than what the stack can say.
+            Errno::EHOSTUNREACH | Errno::ECONNREFUSED => reported.unwrap_or(error),
+            Errno::ETIMEDOUT => socket.soft_error.map_or(error, |soft| soft.error),
+            _ => error,
+        });
+        if let Some(error) = error {
             socket.error = Some(error);
             wakes.push(EPOLLERR);
         }
@@ -69,6 +76,10 @@ impl Sockets {
             socket.flow = None;
         } else if state == State::Closed && !socket.shut.send {
             socket.shut = Shut::BOTH;
+        }
+        if ready.contains(Ready::CONNECTED) {
+            // Keep-alive runs by the socket's own times from now on.
+            self.apply_options(id);
         }
         for events in wakes {
             self.wake(id, events);

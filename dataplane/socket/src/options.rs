@@ -11,7 +11,7 @@ mod level_tcp;
 mod value;
 
 use millrace_base::{Instant, Nanos};
-use millrace_stack::ConnectionOptions;
+use millrace_stack::{ConnectionOptions, TcpTunables};
 
 use crate::errno::Errno;
 use crate::file::SocketId;
@@ -49,6 +49,13 @@ pub(crate) struct Options {
     pub(crate) nodelay: bool,
     pub(crate) cork: bool,
     pub(crate) user_timeout_ms: u32,
+    /// Seconds of silence before a probe, seconds between probes, and probes; 0 is "what the sysctl
+    /// says".
+    pub(crate) keep_idle: u32,
+    pub(crate) keep_interval: u32,
+    pub(crate) keep_count: u8,
+    /// SYNs sent again; 0 is "what the sysctl says".
+    pub(crate) syn_count: u8,
     /// 0 is "what the sysctl says".
     pub(crate) notsent_lowat: u32,
     pub(crate) inq: bool,
@@ -86,6 +93,10 @@ impl Options {
             nodelay: false,
             cork: false,
             user_timeout_ms: 0,
+            keep_idle: 0,
+            keep_interval: 0,
+            keep_count: 0,
+            syn_count: 0,
             notsent_lowat: 0,
             inq: false,
             v6only: false,
@@ -100,6 +111,20 @@ impl Options {
     /// time-stamp counters).
     pub(crate) fn inherited(&self) -> Self {
         self.clone()
+    }
+
+    /// The knobs of a connection that has its own; `None` when the host's will do.
+    pub(crate) fn own_tunables(&self, common: TcpTunables) -> Option<TcpTunables> {
+        let or = |own: u32, common: u32| if own == 0 { common } else { own };
+        let or_small = |own: u8, common: u8| if own == 0 { common } else { own };
+        let own = TcpTunables {
+            tcp_keepalive_time: or(self.keep_idle, common.tcp_keepalive_time),
+            tcp_keepalive_intvl: or(self.keep_interval, common.tcp_keepalive_intvl),
+            tcp_keepalive_probes: or_small(self.keep_count, common.tcp_keepalive_probes),
+            tcp_syn_retries: or_small(self.syn_count, common.tcp_syn_retries),
+            ..common
+        };
+        (own != common).then_some(own)
     }
 
     /// What a time-stamped send waits for.
@@ -184,7 +209,11 @@ impl Sockets {
             keepalive: socket.options.keepalive,
             user_timeout_ms: socket.options.user_timeout_ms,
         };
+        let own = socket.options.own_tunables(self.sysctls.tunables());
         if let Some(flow) = socket.flow {
+            if let Some(own) = own {
+                self.stack.set_own_tunables(flow, own);
+            }
             self.stack.set_options(self.now, flow, options);
         }
     }

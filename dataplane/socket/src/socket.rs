@@ -79,6 +79,8 @@ pub(crate) struct Socket {
     pub(crate) flow: Option<FlowId>,
     /// `sk_err`: reported once.
     pub(crate) error: Option<Errno>,
+    /// `sk_err_soft`: what ICMP said of a connection that goes on; the reason, should it time out.
+    pub(crate) soft_error: Option<crate::icmp::SoftError>,
     pub(crate) shut: Shut,
     /// The peer's FIN was received in order (`SOCK_DONE`).
     pub(crate) done: bool,
@@ -118,6 +120,7 @@ impl Socket {
             listening: None,
             flow: None,
             error: None,
+            soft_error: None,
             shut: Shut::default(),
             done: false,
             options,

@@ -46,6 +46,8 @@ pub struct Sockets {
     pub(crate) calls: Calls,
     pub(crate) rows: Rows,
     pub(crate) sysctls: Sysctls,
+    /// What the ICMP error that is being handled means.
+    pub(crate) reported: Option<Errno>,
     /// Chooses ephemeral ports.
     pub(crate) rng: Rng,
     /// Connections whose socket is closed while they still own their port.
@@ -79,6 +81,7 @@ impl Sockets {
             calls: Calls::default(),
             rows: Rows::default(),
             sysctls,
+            reported: None,
             rng: Rng::new(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
             remains: Vec::new(),
             next_id: 1,

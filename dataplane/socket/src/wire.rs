@@ -42,9 +42,12 @@ impl Sockets {
         frame.extend_from_slice(packet);
         let frame = HeapBuf::from_frame(&frame);
         // What the stack hands back is not TCP: nobody here wants it.
+        self.reported = self.note_icmp(packet);
         self.stack.handle(self.now, PORT, frame, &mut self.pool);
+        self.forget_soft_errors();
         self.release_held();
         self.settle();
+        self.reported = None;
     }
 
     /// The next packet that has left, and when it left.

@@ -208,7 +208,8 @@ fn the_last_byte_of_a_send_is_stamped_when_it_leaves_and_arrives() {
         | SOF_TIMESTAMPING_OPT_ID;
     pair.set(0, client, SOL_SOCKET, SO_TIMESTAMPING, flags)
         .expect("an option");
-    pair.set(0, client, SOL_TCP, TCP_NODELAY, 1).expect("an option");
+    pair.set(0, client, SOL_TCP, TCP_NODELAY, 1)
+        .expect("an option");
     let left = pair.now.as_nanos();
     pair.write(0, client, &pattern(2_000)).expect("room");
     pair.run(100);

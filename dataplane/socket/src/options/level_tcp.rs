@@ -13,6 +13,10 @@ use crate::sockets::{Sockets, is_opening};
 
 /// Bytes of the name of a congestion control (`TCP_CA_NAME_MAX`).
 const CONGESTION_NAME_BYTES: usize = 16;
+/// Seconds of keep-alive that may be asked for (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
+const KEEP_SECONDS_MAX: i32 = 32_767;
+/// Probes and SYNs that may be asked for (`MAX_TCP_KEEPCNT`, `MAX_TCP_SYNCNT`).
+const RETRIES_MAX: i32 = 127;
 /// The segment size of a connection that has not agreed on one (`TCP_MSS_DEFAULT`).
 const MSS_DEFAULT: i32 = 536;
 
@@ -51,6 +55,24 @@ impl Sockets {
                 options.notsent_lowat = number as u32;
                 let _ = self.tell_writable();
             }
+            // behaviour: OPT-13 OPT-14 OPT-15
+            TCP_KEEPIDLE => {
+                options.keep_idle = within(value, 1, KEEP_SECONDS_MAX)? as u32;
+                self.apply_options(id);
+            }
+            TCP_KEEPINTVL => {
+                options.keep_interval = within(value, 1, KEEP_SECONDS_MAX)? as u32;
+                self.apply_options(id);
+            }
+            TCP_KEEPCNT => {
+                options.keep_count = within(value, 1, RETRIES_MAX)? as u8;
+                self.apply_options(id);
+            }
+            // behaviour: OPT-11
+            TCP_SYNCNT => {
+                options.syn_count = within(value, 1, RETRIES_MAX)? as u8;
+                self.apply_options(id);
+            }
             // behaviour: OPT-29
             TCP_INQ => options.inq = within(value, 0, 1)? != 0,
             _ => return Err(Errno::ENOPROTOOPT),
@@ -60,8 +82,9 @@ impl Sockets {
 
     pub(super) fn tcp_option(&mut self, id: SocketId, name: i32) -> Result<Vec<u8>, Errno> {
         let info = self.info(id);
-        let tunables = self.sysctls.tunables();
         let options = &self.get(id)?.options;
+        let common = self.sysctls.tunables();
+        let tunables = options.own_tunables(common).unwrap_or(common);
         Ok(match name {
             TCP_NODELAY => of_flag(options.nodelay),
             TCP_CORK => of_flag(options.cork),
