@@ -13,7 +13,7 @@ pub const CONNECTION_BYTES: u64 = 348;
 /// Bytes of a half-open request's slot.
 pub const REQUEST_BYTES: u64 = 120;
 /// Bytes of a TIME_WAIT record's slot.
-pub const TIME_WAIT_BYTES: u64 = 104;
+pub const TIME_WAIT_BYTES: u64 = 84;
 /// Bytes of the flow table for each tuple it can hold.
 pub const TUPLE_BYTES: u64 = 8;
 /// Bytes of a timer: one for each connection and each half-open request.

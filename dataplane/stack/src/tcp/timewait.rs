@@ -17,7 +17,7 @@
 //!
 //! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
 
-use millrace_base::{FlowTuple, Instant, Key, Lists, Nanos, PacketPool, SeqNumber, Slab};
+use millrace_base::{FlowTuple, Instant, Key, Lists, Nanos, PacketPool, SeqNumber, Slab, Stamp};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use super::config::TcpTunables;
@@ -71,10 +71,13 @@ pub(crate) struct TimeWaits {
 #[derive(Debug)]
 struct Record {
     state: TimeWaitRecord,
-    expires: Instant,
-    answered: Option<Instant>,
+    expires: Stamp,
+    /// When a segment that had no business here was answered last; `NEVER` when none was.
+    answered: Stamp,
     telling: Telling,
 }
+
+const _: () = assert!(Slab::<Record>::SLOT_BYTES == 84);
 
 /// What the application is to be told about a record's tuple; also the number of its list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,8 +138,8 @@ impl TimeWaits {
         };
         let record = Record {
             state,
-            expires: now.after(TIMEWAIT_LEN),
-            answered: None,
+            expires: expiry(now),
+            answered: Stamp::NEVER,
             telling,
         };
         let key = self.records.insert(record).ok()?;
@@ -232,7 +235,7 @@ impl TimeWaits {
         if !refresh {
             return (verdict, None);
         }
-        record.expires = now.after(TIMEWAIT_LEN);
+        record.expires = expiry(now);
         let was_told = record.telling == Telling::Told;
         if was_told {
             record.telling = Telling::AtRest;
@@ -329,7 +332,7 @@ impl TimeWaits {
     fn front(&self, list: Telling) -> Option<(Instant, u32)> {
         let index = self.order.first(list as u32)?;
         let record = self.records.get(self.key(index)?)?;
-        Some((record.expires, index))
+        Some((record.expires.instant(), index))
     }
 
     fn key(&self, index: u32) -> Option<Key> {
@@ -340,7 +343,7 @@ impl TimeWaits {
 impl Record {
     /// Whether the last refresh is longer ago than `delay`.
     fn has_rested(&self, now: Instant, delay: Nanos) -> bool {
-        now.after(TIMEWAIT_LEN) > self.expires.after(delay)
+        now.after(TIMEWAIT_LEN) > self.expires.instant().after(delay)
     }
 
     /// What to do, and whether the record's time starts anew.
@@ -378,10 +381,10 @@ impl Record {
         // behaviour: A26-20 A26-24
         let refresh = paws_rejected || flags.ack();
         let ratelimit = Nanos::from_millis(INVALID_RATELIMIT_MS);
-        if self.answered.is_some_and(|at| now.since(at) < ratelimit) {
+        if !self.answered.is_never() && now.since(self.answered.instant()) < ratelimit {
             return (TimeWaitVerdict::Limited, refresh);
         }
-        self.answered = Some(now);
+        self.answered = Stamp::of(now);
         (TimeWaitVerdict::Acknowledge, refresh)
     }
 
@@ -407,6 +410,11 @@ impl TimeWaitRecord {
         let age = seconds(now).wrapping_sub(self.ts_recent_at);
         is_before(value, self.ts_recent) && age <= 24 * 86_400 && !(rst && age >= 60)
     }
+}
+
+/// When a record that was refreshed now is over.
+fn expiry(now: Instant) -> Stamp {
+    Stamp::not_before(now.after(TIMEWAIT_LEN))
 }
 
 /// Whether a timestamp comes before another one on their circle.

@@ -154,7 +154,10 @@ fn without_sack_each_early_segment_draws_its_own_duplicate_ack() {
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|seg| seg.ack == 0 && seg.sack.is_empty()));
     let same = |seg: &Seg| seg.window == sent[0].window;
-    assert!(sent.iter().all(same), "a window that grows hides a duplicate");
+    assert!(
+        sent.iter().all(same),
+        "a window that grows hides a duplicate"
+    );
     bench.finish();
 }
 
