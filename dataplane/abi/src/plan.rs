@@ -11,7 +11,7 @@ use crate::layout::region_bytes;
 /// Bytes of a connection's slot: the TCB with what the stack keeps beside it.
 pub const CONNECTION_BYTES: u64 = 348;
 /// Bytes of a half-open request's slot.
-pub const REQUEST_BYTES: u64 = 120;
+pub const REQUEST_BYTES: u64 = 136;
 /// Bytes of a TIME_WAIT record's slot.
 pub const TIME_WAIT_BYTES: u64 = 84;
 /// Bytes of the flow table for each tuple it can hold.
