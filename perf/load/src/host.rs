@@ -49,6 +49,13 @@ const MISSES: &[DropReason] = &[
     DropReason::HeadroomMissing,
 ];
 
+/// Neighbours learnt from one burst. A burst has few of them, and those it has no room for say
+/// where they are again.
+const NEWS_MAX: usize = 8;
+
+/// Who is where.
+pub type News = ArrayVec<(Address, MacAddress), NEWS_MAX>;
+
 /// What a host is made of.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -123,22 +130,35 @@ impl<P: PacketPool, E: Engine> Host<P, E> {
         }
     }
 
-    /// Takes a received frame. `Some` is news of a neighbour that other hosts of this link want to
-    /// hear, too ([`learn`](Self::learn)).
-    pub fn handle(
+    /// Takes the frames of a burst. What is returned is news of neighbours that other hosts of this
+    /// link want to hear, too ([`learn`](Self::learn)).
+    pub fn handle_burst(
         &mut self,
         now: Instant,
-        frame: P::Buf,
+        frames: impl IntoIterator<Item = P::Buf>,
         pool: &mut P,
-    ) -> Option<(Address, MacAddress)> {
-        let punt = self.stack.handle(now, PORT, frame, pool)?;
-        let reaction = self.link.react(punt.frame.bytes());
-        if let Some(reply) = reaction.reply {
-            self.outbox.push(reply);
+    ) -> News {
+        let mut news = News::new();
+        let Self {
+            stack,
+            link,
+            outbox,
+            ..
+        } = self;
+        stack.handle_burst(now, PORT, frames, pool, |punt| {
+            let reaction = link.react(punt.frame.bytes());
+            if let Some(reply) = reaction.reply {
+                outbox.push(reply);
+            }
+            if let Some(learnt) = reaction.learnt {
+                // Who is left out says it again with the next frame.
+                let _ = news.try_push(learnt);
+            }
+        });
+        for (address, mac) in &news {
+            self.learn(now, *address, *mac);
         }
-        let (address, mac) = reaction.learnt?;
-        self.learn(now, address, mac);
-        Some((address, mac))
+        news
     }
 
     /// Hears where a neighbour is.
@@ -160,17 +180,21 @@ impl<P: PacketPool, E: Engine> Host<P, E> {
         }
     }
 
-    /// The next frame to send; call until `None`.
-    pub fn poll_transmit(&mut self, now: Instant, pool: &mut P) -> Option<P::Buf> {
-        if !self.outbox.is_empty()
+    /// Hands every frame that may leave now to `take`, until it returns `false`: no room for
+    /// another.
+    pub fn transmit(&mut self, now: Instant, pool: &mut P, mut take: impl FnMut(P::Buf) -> bool) {
+        while !self.outbox.is_empty()
             && let Some(buf) = pool.alloc()
             && let Some(frame) = self.outbox.pop()
         {
-            return filled(buf, &frame);
+            if let Some(frame) = filled(buf, &frame)
+                && !take(frame)
+            {
+                return;
+            }
         }
         self.stack
-            .poll_transmit(now, pool)
-            .map(|transmit| transmit.frame)
+            .transmit(now, pool, |transmit| take(transmit.frame));
     }
 
     /// The engine.

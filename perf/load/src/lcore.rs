@@ -9,15 +9,15 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use millrace_base::{Instant, Nanos};
-use millrace_dpdk::{Burst, Clock, Mbuf, MbufPool, RxQueue, TxQueue, cycles};
+use millrace_dpdk::{Burst, Clock, MbufPool, RxQueue, TxQueue, cycles};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Sorted};
 use crate::host::Host;
 
-/// Frames taken from other lcores in one turn: as many as two bursts bring.
-const STEERED_PER_TURN_MAX: usize = 64;
+/// Bursts of frames taken from other lcores in one turn.
+const STEERED_BURSTS_PER_TURN_MAX: usize = 2;
 
 /// How long the last resets may take to leave.
 const FAREWELL_MAX: Nanos = Nanos::from_millis(500);
@@ -94,6 +94,8 @@ pub struct Lcore<E> {
 struct Loop<E> {
     lcore: Lcore<E>,
     received: Burst,
+    /// Those of them that are for this lcore.
+    ours: Burst,
     /// Frames the device has not taken yet.
     waiting: Burst,
     rate_bits: u64,
@@ -106,6 +108,7 @@ impl<E: Engine> Lcore<E> {
         let mut at_work = Loop {
             lcore: self,
             received: Burst::new(),
+            ours: Burst::new(),
             waiting: Burst::new(),
             rate_bits: 0,
             empty_turns: 0,
@@ -158,58 +161,75 @@ impl<E: Engine> Loop<E> {
         for frame in burst.frames() {
             frame.prefetch();
         }
+        let Self { lcore, ours, .. } = self;
         for frame in burst.drain() {
-            match self.lcore.exchange.sort(frame) {
-                Sorted::Ours(frame) => self.handle(now, frame),
+            match lcore.exchange.sort(frame) {
+                // It fits: no more are ours than came.
+                Sorted::Ours(frame) => drop(ours.try_push(frame)),
                 Sorted::Moved => {}
-                Sorted::Dropped => self.lcore.counters.steer_drops.add(1),
+                Sorted::Dropped => lcore.counters.steer_drops.add(1),
             }
         }
         self.received = burst;
-        for _ in 0..STEERED_PER_TURN_MAX {
-            let Some(frame) = self.lcore.exchange.take() else {
-                break;
-            };
-            received = received.saturating_add(1);
-            self.handle(now, frame);
+        self.handle_ours(now);
+        for _ in 0..STEERED_BURSTS_PER_TURN_MAX {
+            let Self { lcore, ours, .. } = self;
+            while !ours.is_full()
+                && let Some(frame) = lcore.exchange.take()
+            {
+                received = received.saturating_add(1);
+                drop(ours.try_push(frame));
+            }
+            self.handle_ours(now);
         }
         received > 0
     }
 
     #[inline]
-    fn handle(&mut self, now: Instant, frame: Mbuf) {
-        let lcore = &mut self.lcore;
-        if let Some((address, mac)) = lcore.host.handle(now, frame, &mut lcore.pool) {
+    fn handle_ours(&mut self, now: Instant) {
+        if self.ours.is_empty() {
+            return;
+        }
+        let Self { lcore, ours, .. } = self;
+        let news = lcore.host.handle_burst(now, ours.drain(), &mut lcore.pool);
+        for (address, mac) in news {
             lcore.exchange.tell(address, mac);
         }
     }
 
     fn transmit(&mut self, now: Instant) -> bool {
         let mut sent = false;
-        loop {
-            let lcore = &mut self.lcore;
-            while !self.waiting.is_full() {
-                let Some(frame) = lcore.host.poll_transmit(now, &mut lcore.pool) else {
-                    break;
-                };
-                // It fits: the burst is not full.
-                let _ = self.waiting.try_push(frame);
-            }
-            let offered = self.waiting.len();
-            if offered == 0 {
-                return sent;
-            }
-            let refused = lcore.tx.burst(&mut self.waiting).keep();
-            let left = self.waiting.len();
-            let taken = offered.saturating_sub(left).saturating_sub(refused);
-            lcore.counters.frames_out.add(taken as u64);
-            lcore.counters.transmit_refusals.add(refused as u64);
-            sent |= taken > 0;
-            // The device is full, or everything is out.
-            if left > 0 || offered < millrace_dpdk::BURST_FRAMES_MAX {
+        // What the device did not take last time goes first.
+        if !self.waiting.is_empty() {
+            sent |= self.flush();
+            if !self.waiting.is_empty() {
                 return sent;
             }
         }
+        let Self { lcore, waiting, .. } = self;
+        let Lcore {
+            host,
+            pool,
+            tx,
+            counters,
+            ..
+        } = lcore;
+        host.transmit(now, pool, |frame| {
+            // It fits: a full burst is offered at once, and what is left of it ends this.
+            drop(waiting.try_push(frame));
+            if !waiting.is_full() {
+                return true;
+            }
+            sent |= offer(tx, waiting, counters);
+            waiting.is_empty()
+        });
+        sent | self.flush()
+    }
+
+    /// Offers what waits to the device; tells whether it took any.
+    fn flush(&mut self) -> bool {
+        let Self { lcore, waiting, .. } = self;
+        !waiting.is_empty() && offer(&mut lcore.tx, waiting, &lcore.counters)
     }
 
     fn look_at_rate(&mut self) {
@@ -251,4 +271,15 @@ impl<E: Engine> Loop<E> {
         }
         self.lcore.host.report(now);
     }
+}
+
+/// Offers a burst to the device, which keeps what it takes; tells whether that was any.
+fn offer(tx: &mut TxQueue, waiting: &mut Burst, counters: &Counters) -> bool {
+    let offered = waiting.len();
+    let refused = tx.burst(waiting).keep();
+    let left = waiting.len();
+    let taken = offered.saturating_sub(left).saturating_sub(refused);
+    counters.frames_out.add(taken as u64);
+    counters.transmit_refusals.add(refused as u64);
+    taken > 0
 }

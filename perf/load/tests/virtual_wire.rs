@@ -118,12 +118,10 @@ impl<E: Engine> End<E> {
     }
 
     fn turn(&mut self, now: Instant) {
-        while let Some((at, _)) = self.incoming.front()
-            && at.is_due(now)
-            && let Some((_, frame)) = self.incoming.pop_front()
-        {
-            self.host.handle(now, frame, &mut self.pool);
-        }
+        let is_due = |(at, _): &mut (Instant, HeapBuf)| at.is_due(now);
+        let incoming = &mut self.incoming;
+        let arrived = core::iter::from_fn(|| Some(incoming.pop_front_if(is_due)?.1));
+        self.host.handle_burst(now, arrived, &mut self.pool);
         self.host.turn(now, &mut self.pool);
     }
 }
@@ -173,32 +171,29 @@ impl World {
         while !end.is_due(self.now) {
             self.now = self.now.after(STEP);
             self.client.turn(self.now);
-            while let Some(frame) = self
-                .client
-                .host
-                .poll_transmit(self.now, &mut self.client.pool)
-            {
-                if self.lose > 0 && frame.frame_len() > ACK_BYTES_MAX {
-                    self.lose -= 1;
-                    continue;
+            let (now, End { host, pool, .. }) = (self.now, &mut self.client);
+            let (lose, incoming) = (&mut self.lose, &mut self.sink.incoming);
+            host.transmit(now, pool, |frame| {
+                if *lose > 0 && frame.frame_len() > ACK_BYTES_MAX {
+                    *lose -= 1;
+                    return true;
                 }
                 let frame = HeapBuf::from_frame(&frame.to_vec());
-                self.sink.incoming.push_back((self.now.after(DELAY), frame));
-            }
+                incoming.push_back((now.after(DELAY), frame));
+                true
+            });
             if !self.stalled_until.is_due(self.now) {
                 continue;
             }
             self.sink.turn(self.now);
-            for _ in 0..FRAMES_PER_STEP {
-                let sink = &mut self.sink;
-                let Some(frame) = sink.host.poll_transmit(self.now, &mut sink.pool) else {
-                    break;
-                };
+            let (End { host, pool, .. }, incoming) = (&mut self.sink, &mut self.client.incoming);
+            let mut left = FRAMES_PER_STEP;
+            host.transmit(now, pool, |frame| {
                 let frame = HeapBuf::from_frame(&frame.to_vec());
-                self.client
-                    .incoming
-                    .push_back((self.now.after(DELAY), frame));
-            }
+                incoming.push_back((now.after(DELAY), frame));
+                left -= 1;
+                left > 0
+            });
         }
     }
 

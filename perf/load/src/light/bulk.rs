@@ -123,15 +123,9 @@ impl Upload {
         pool: &mut P,
         out: &mut impl FnMut(P::Buf),
     ) {
-        self.counts.frames_in += 1;
-        let Some(segment) = Segment::parse(frame) else {
-            self.counts.unexpected += 1;
+        let Some(segment) = self.writer.receive(frame, &mut self.counts) else {
             return;
         };
-        if !self.writer.believes(frame, &segment) {
-            self.counts.bad_checksums += 1;
-            return;
-        }
         let (address, port) = segment.destination;
         let index = self.config.sources.index(address, port);
         if segment.has(RST) {
@@ -214,15 +208,9 @@ impl UploadSink {
         pool: &mut P,
         out: &mut impl FnMut(P::Buf),
     ) {
-        self.counts.frames_in += 1;
-        let Some(segment) = Segment::parse(frame) else {
-            self.counts.unexpected += 1;
+        let Some(segment) = self.writer.receive(frame, &mut self.counts) else {
             return;
         };
-        if !self.writer.believes(frame, &segment) {
-            self.counts.bad_checksums += 1;
-            return;
-        }
         if segment.has(RST) {
             self.counts.resets += 1;
             return;

@@ -126,15 +126,9 @@ impl Client {
         pool: &mut P,
         out: &mut impl FnMut(P::Buf),
     ) -> Heard {
-        self.counts.frames_in += 1;
-        let Some(segment) = Segment::parse(frame) else {
-            self.counts.unexpected += 1;
+        let Some(segment) = self.writer.receive(frame, &mut self.counts) else {
             return Heard::Nothing;
         };
-        if !self.writer.believes(frame, &segment) {
-            self.counts.bad_checksums += 1;
-            return Heard::Nothing;
-        }
         if segment.source != self.service {
             self.counts.unexpected += 1;
             return Heard::Nothing;

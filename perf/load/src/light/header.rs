@@ -309,9 +309,24 @@ impl Writer {
         Some(frame)
     }
 
+    /// What a received frame says; `None` when it is counted as no segment, or as a wrong one.
+    #[inline]
+    pub(super) fn receive(&self, frame: &impl PacketBuf, counts: &mut Counts) -> Option<Segment> {
+        counts.frames_in += 1;
+        let Some(segment) = Segment::parse(frame) else {
+            counts.unexpected += 1;
+            return None;
+        };
+        if !self.believes(frame, &segment) {
+            counts.bad_checksums += 1;
+            return None;
+        }
+        Some(segment)
+    }
+
     /// Whether the checksums of a received frame are right, or nobody's business.
     #[inline]
-    pub(super) fn believes(&self, frame: &impl PacketBuf, segment: &Segment) -> bool {
+    fn believes(&self, frame: &impl PacketBuf, segment: &Segment) -> bool {
         self.link.checksums == Checksums::Device || verify(frame, segment).unwrap_or(false)
     }
 }

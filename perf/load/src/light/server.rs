@@ -36,15 +36,9 @@ impl Server {
         pool: &mut P,
         out: &mut impl FnMut(P::Buf),
     ) {
-        self.counts.frames_in += 1;
-        let Some(segment) = Segment::parse(frame) else {
-            self.counts.unexpected += 1;
+        let Some(segment) = self.writer.receive(frame, &mut self.counts) else {
             return;
         };
-        if !self.writer.believes(frame, &segment) {
-            self.counts.bad_checksums += 1;
-            return;
-        }
         if segment.has(RST) {
             self.counts.resets += 1;
             return;
