@@ -32,6 +32,80 @@ pub(crate) enum RoleArgs {
     Client(Box<ClientArgs>),
     /// Accepts connections and answers.
     Sink(Box<SinkArgs>),
+    /// Either end without a stack: costs a tenth of it, so that it is never the bottleneck.
+    ///
+    /// Nothing is kept per connection, nothing repeated, no window watched, no order restored: on a
+    /// path that loses frames connections stay under way for ever, and the counters say so; a rate
+    /// counts only without errors. IPv4 without options, one request and one answer in a segment
+    /// each, one lcore, a closed loop, no latencies. Both ends must be told the same sizes, and who
+    /// closes. Requests carry a token that the answer must repeat, which only the other end of this
+    /// command does; between the two may be anything that terminates or forwards TCP.
+    Light(Box<LightArgs>),
+}
+
+/// Either end without a stack.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LightArgs {
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// An IPv4 address of ours for which ARP is answered, again for each. Those of a client are known
+    /// without.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub(crate) address: Vec<Address>,
+    /// Our Ethernet address; default the device's.
+    #[arg(long, value_name = "MAC", value_parser = parse_mac)]
+    pub(crate) mac: Option<MacAddress>,
+    /// The Ethernet address of whoever is on the link: nobody is asked.
+    #[arg(long, value_name = "MAC", value_parser = parse_mac)]
+    pub(crate) peer_mac: MacAddress,
+    /// Bytes of the largest IP packet.
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u16).range(576..=9_000))]
+    pub(crate) mtu: u16,
+    /// Bytes of a request, HTTP's own among them; at least 57.
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(57..=1_400))]
+    pub(crate) request_bytes: u16,
+    /// Bytes of an answer, HTTP's own among them; at least 56.
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(56..=1_400))]
+    pub(crate) response_bytes: u16,
+    /// Requests on each connection, one after the other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) requests: u32,
+    /// The client closes; otherwise the server does, right behind its last answer.
+    #[arg(long)]
+    pub(crate) client_closes: bool,
+    /// Seconds to run; default until a signal comes (INT, TERM).
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<f64>,
+    /// No line per second.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Fail (exit code 3) when there was an error, or a connection stayed under way.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(subcommand)]
+    pub(crate) role: LightRole,
+}
+
+/// Which end of the light mode.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LightRole {
+    /// Opens, asks and closes.
+    Client {
+        /// Where to connect to.
+        #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_endpoint)]
+        target: Endpoint,
+        /// Source addresses, first and last; routed to us, or in our subnet.
+        #[arg(long, value_name = "FIRST-LAST", value_parser = parse_range)]
+        sources: AddressRange,
+        /// Source ports of each address, first and last.
+        #[arg(long, value_name = "FIRST-LAST", default_value = "1024-65023", value_parser = parse_ports)]
+        ports: (u16, u16),
+        /// Connections under way.
+        #[arg(long, default_value_t = 256)]
+        concurrency: u32,
+    },
+    /// Answers on every address and port that frames are sent to.
+    Server,
 }
 
 /// The device and the lcores.

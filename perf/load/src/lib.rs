@@ -32,4 +32,5 @@ pub mod print;
 pub mod ring;
 pub mod schedule;
 pub mod search;
+pub mod station;
 pub mod tuples;

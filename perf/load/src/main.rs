@@ -2,6 +2,7 @@
 
 mod args;
 mod plan;
+mod station_command;
 mod watch;
 
 use std::error::Error;
@@ -14,8 +15,9 @@ use millrace_dpdk::{Eal, EalArgs};
 use millrace_load::engine::{Client, Sink};
 use millrace_load::generator::Generator;
 use millrace_load::search::{Search, Trial};
+use millrace_load::station::StationConfig;
 
-use crate::args::{Args, ClientArgs, RoleArgs, SinkArgs};
+use crate::args::{Args, ClientArgs, LightArgs, RoleArgs, SinkArgs};
 use crate::plan::{ClientPlan, SinkPlan};
 use crate::watch::Watch;
 
@@ -39,6 +41,10 @@ fn main() -> ExitCode {
         },
         RoleArgs::Sink(args) => match SinkPlan::new(args) {
             Ok(plan) => run_sink(args, plan),
+            Err(mistake) => return usage(&mistake),
+        },
+        RoleArgs::Light(args) => match station_command::config(args) {
+            Ok(config) => run_light(args, &config),
             Err(mistake) => return usage(&mistake),
         },
     };
@@ -88,6 +94,11 @@ fn run_sink(args: &SinkArgs, plan: SinkPlan) -> Result<bool, Box<dyn Error>> {
     let mut watch = Watch::new(generator, &args.report, "sink".to_owned(), leave)?;
     watch.measure(args.report.warmup, args.report.seconds)?;
     watch.finish()
+}
+
+fn run_light(args: &LightArgs, config: &StationConfig) -> Result<bool, Box<dyn Error>> {
+    let (eal, leave) = start_eal(&args.device.eal())?;
+    station_command::run(eal, args, config, &leave)
 }
 
 /// Starts EAL, and turns signals into a flag.

@@ -13,7 +13,9 @@ use millrace_load::exchange::Role;
 use millrace_load::generator::{Generator, Setup};
 use millrace_load::host::HostConfig;
 use millrace_load::lcore::Idle;
+use millrace_load::light::{Closer, Payload, Script, Sources};
 use millrace_load::message::Message;
+use millrace_load::station::{Station, StationConfig, StationRole};
 use millrace_load::tuples::TupleSpace;
 use millrace_stack::{ListenOptions, Listener, Offloads, Prefixed, StackConfig, TcpTunables};
 
@@ -176,4 +178,67 @@ fn lcores_share_a_device_and_both_ends_count_the_same() {
     assert_eq!(client.responses, sink.responses);
     assert_eq!(client.bytes_in, sink.bytes_out);
     assert_eq!(client.bytes_out, sink.bytes_in);
+}
+
+// The light mode over a shared memory that copies, both ends on one CPU.
+#[test]
+fn light_stations_open_and_close_connections_without_an_error() {
+    let (eal, _alone) = eal();
+    let socket = std::env::temp_dir().join(format!("millrace-light-{}", std::process::id()));
+    let socket = socket.to_str().expect("UTF-8").to_owned();
+    let (near, far) = ("net_memif2", "net_memif3");
+    eal.plug(&Vdev::memif(far, &socket, true)).expect("plugs");
+    eal.plug(&Vdev::memif(near, &socket, false)).expect("plugs");
+    let mac = |number| MacAddress::new([2, 0, 0, 0, 0, number]);
+    let station = |device: &str, number: u8, role: StationRole| StationConfig {
+        device: device.to_owned(),
+        rx_descriptors: 256,
+        tx_descriptors: 256,
+        buffers: 4_095,
+        buffer_bytes: 2_176,
+        mac: Some(mac(number)),
+        peer_mac: mac(3 - number),
+        mtu: 1_500,
+        offloads: false,
+        addresses: Vec::new(),
+        script: Script {
+            request: Payload::http_request(100),
+            response: Payload::http_response(200),
+            requests: 3,
+            asks_at_once: true,
+            closer: Closer::Server,
+        },
+        role,
+    };
+    let role = StationRole::Client {
+        sources: Sources {
+            first_address: 0xc000_0201,
+            first_port: 1_024,
+            ports: 60_000,
+        },
+        endpoints: 60_000,
+        service: (0xc000_0202, 80),
+        concurrency: 16,
+    };
+    let lcores = eal.worker_lcores();
+    let server = Station::start(eal, lcores[0], &station(far, 2, StationRole::Server));
+    let server = server.expect("the server starts");
+    let client = Station::start(eal, lcores[1], &station(near, 1, role));
+    let client = client.expect("the client starts");
+    let began = Instant::now();
+    while client.done().closed < 500 && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    client.wind_down();
+    while client.done().under_way > 0 && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (client, server) = (client.stop(), server.stop());
+    drop(std::fs::remove_file(&socket));
+    let (client, server) = (client.expect("no panic"), server.expect("no panic"));
+    assert!(client.closed >= 500, "{client:?} {server:?}");
+    assert_eq!((client.errors, server.errors), (0, 0));
+    assert_eq!((client.under_way, client.closed), (0, server.closed));
+    assert_eq!(client.responses, 3 * client.closed);
+    assert_eq!(server.responses, client.responses);
 }
