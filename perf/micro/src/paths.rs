@@ -9,7 +9,7 @@ use millrace_stack::{FlowId, FrameOptions, Path as FramePath, Transmit, write_he
 use millrace_wire::{Checksum, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use crate::gate::measured;
-use crate::host::{PORT, offloads};
+use crate::host::{Host, PORT, offloads};
 use crate::world::{STEP, World};
 
 /// One hot path.
@@ -217,33 +217,50 @@ fn counted_turn(world: &mut World, received: Vec<HeapBuf>, sent: &mut Sent, coun
     }
 }
 
+/// What the peers have sent arrives, and the balancer answers into `sent`.
+fn counted_exchange(world: &mut World, sent: &mut Sent, counts: bool) {
+    let frames = world.peers_send();
+    let received = world.arrive(&frames);
+    counted_turn(world, received, sent, counts);
+}
+
+/// What the balancer has sent arrives, and time passes.
+fn deliver(world: &mut World, sent: &mut Sent) {
+    world.deliver(sent);
+    sent.clear();
+    world.step(STEP);
+}
+
+/// A burst of units in each round, of which the first only warms up; returns how many counted.
+fn in_rounds(
+    world: &mut World,
+    rounds: usize,
+    mut round: impl FnMut(&mut World, &mut Sent, bool),
+) -> usize {
+    let mut sent = Sent::with_capacity(SENT_MAX);
+    for number in 0..=rounds {
+        round(world, &mut sent, number > 0);
+    }
+    rounds * BURST
+}
+
 /// SYNs in bursts, and their answers.
 fn syn() -> usize {
-    const ROUNDS: usize = 4;
-    let (mut world, mut sent) = (World::new(), Sent::with_capacity(SENT_MAX));
-    let mut units = 0;
-    for round in 0..=ROUNDS {
+    in_rounds(&mut World::new(), 4, |world, sent, counts| {
         for _ in 0..BURST {
             world.connect();
         }
-        let frames = world.client.frames(world.now);
-        assert_eq!(frames.len(), BURST, "a SYN each");
-        let received = world.arrive(&frames);
-        counted_turn(&mut world, received, &mut sent, round > 0);
+        counted_exchange(world, sent, counts);
         assert_eq!(sent.len(), BURST, "a SYN-ACK each");
         sent.clear();
-        units += if round == 0 { 0 } else { BURST };
         world.step(STEP);
-    }
-    units
+    })
 }
 
 /// Whole sessions, a burst of them at a time.
 fn session() -> usize {
-    const ROUNDS: usize = 4;
-    let (mut world, mut sent) = (World::new(), Sent::with_capacity(SENT_MAX));
-    let mut units = 0;
-    for round in 0..=ROUNDS {
+    let mut world = World::new();
+    let units = in_rounds(&mut world, 4, |world, sent, counts| {
         for _ in 0..BURST {
             world.connect();
         }
@@ -252,54 +269,40 @@ fn session() -> usize {
         // The last turns take the last ACKs of the closes.
         let mut closing = 4;
         while open > 0 || closing > 0 {
-            let frames = world.peers_send();
-            let received = world.arrive(&frames);
-            counted_turn(&mut world, received, &mut sent, round > 0);
-            world.deliver(&sent);
-            sent.clear();
-            world.step(STEP);
+            counted_exchange(world, sent, counts);
+            deliver(world, sent);
             open -= world.serve(&[2; 100], &[1; 1_000]);
             closing -= usize::from(open == 0);
             turns_left -= 1;
             assert!(turns_left > 0, "sessions do not end");
         }
-        units += if round == 0 { 0 } else { BURST };
         world.step(Nanos::from_millis(100));
-    }
+    });
     assert_eq!(world.balancer.counters().sessions_active, 0, "all ended");
     units
 }
 
 /// Keep-alive: one request and one reply in turn on each of 32 sessions.
 fn request() -> usize {
-    const ROUNDS: usize = 16;
-    let (mut world, mut sent) = (World::new(), Sent::with_capacity(SENT_MAX));
+    let mut world = World::new();
     let flows: Vec<FlowId> = (0..BURST).map(|_| world.open()).collect();
-    let mut units = 0;
-    for round in 0..=ROUNDS {
-        let mut replies = 0;
+    in_rounds(&mut world, 16, |world, sent, counts| {
         for flow in &flows {
-            let client = &mut world.client;
-            let bytes = client
-                .stack
-                .send(world.now, *flow, &[2; 100], &mut client.pool);
+            let now = world.now;
+            let Host { stack, pool, .. } = &mut world.client;
+            let bytes = stack.send(now, *flow, &[2; 100], pool);
             assert_eq!(bytes, 100, "room for the request");
         }
+        let mut replies = 0;
         for _ in 0..4 {
-            let frames = world.peers_send();
-            let received = world.arrive(&frames);
-            counted_turn(&mut world, received, &mut sent, round > 0);
-            world.deliver(&sent);
-            sent.clear();
-            world.step(STEP);
-            replies += answer(&mut world);
+            counted_exchange(world, sent, counts);
+            deliver(world, sent);
+            replies += answer(world);
         }
         assert_eq!(replies, BURST, "every request is answered");
-        units += if round == 0 { 0 } else { BURST };
         world.step(Nanos::from_millis(100));
         world.settle();
-    }
-    units
+    })
 }
 
 /// The server answers each request with as many bytes; returns how many answers the client has.

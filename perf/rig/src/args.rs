@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Bytes of a response.
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     pub(crate) response_bytes: usize,
+    /// What newcomers cannot have in `shed`.
+    #[arg(long, value_enum, default_value_t = Shortage::Slots)]
+    pub(crate) short_of: Shortage,
     /// The client closes first.
     #[arg(long)]
     pub(crate) client_closes: bool,
@@ -75,6 +78,15 @@ pub(crate) struct Args {
     /// What the peers' sequence numbers are made from.
     #[arg(long, value_name = "N", default_value_t = 0x6d69_6c6c_7261_6365)]
     pub(crate) key: u64,
+}
+
+/// What runs short.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// Connections.
+    Slots,
+    /// Packet buffers: all but a sixteenth are held, as by readers that do not read.
+    Buffers,
 }
 
 /// What can be measured.

@@ -90,6 +90,13 @@ impl Health {
         self.counters.get(name).copied().unwrap_or(0)
     }
 
+    /// The sum of the counters whose names begin so.
+    pub(crate) fn counters_from(&self, start: &str) -> u64 {
+        let named = self.counters.iter();
+        let named = named.filter(|(name, _)| name.starts_with(start));
+        named.map(|(_, value)| *value).sum()
+    }
+
     /// Payload bytes that the CPU copied.
     pub(crate) fn copied_bytes(&self) -> u64 {
         self.counter("payload_copied_bytes")
