@@ -38,6 +38,7 @@ fn drain(pool: Mempool) -> Vec<Mbuf> {
     core::iter::from_fn(|| pool.alloc()).collect()
 }
 
+// behaviour: NIC-5
 #[test]
 fn every_mbuf_is_handed_out_once_and_comes_back() {
     let pool = cached(COUNT as u32);

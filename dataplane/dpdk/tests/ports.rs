@@ -161,6 +161,7 @@ fn receiving_fills_only_the_room_there_is() {
     assert_eq!(pool.available(), pool.count());
 }
 
+// behaviour: QDS-9
 #[test]
 fn frames_a_full_ring_does_not_take_come_back_in_order() {
     // net_ring's own ring holds 1024 - 1 frames.
@@ -249,6 +250,7 @@ fn a_sink_takes_everything_and_gives_the_buffers_back() {
     assert_eq!(pool.available(), pool.count());
 }
 
+// behaviour: NIC-3
 #[test]
 fn extended_counters_have_names_and_move() {
     let pool = pool(255);
@@ -466,6 +468,7 @@ fn impossible_numbers_of_queues_are_refused_with_the_limits() {
     }
 }
 
+// behaviour: NIC-11
 #[test]
 fn a_port_has_one_owner_at_a_time_and_can_be_had_again() {
     let pool = pool(63);

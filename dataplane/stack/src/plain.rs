@@ -387,6 +387,7 @@ mod tests {
         (long, parse_plain(&frame, interface, &mut Stats::default()))
     }
 
+    // behaviour: X8-4
     #[test]
     fn a_plain_segment_is_read_like_the_long_way_reads_it() {
         for (v6, stamped) in [(false, false), (false, true), (true, false), (true, true)] {

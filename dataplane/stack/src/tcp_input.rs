@@ -152,9 +152,7 @@ impl<P: PacketPool> Stack<P> {
         if first && let Some(pending) = self.listeners.pending_mut(listener) {
             pending.young = pending.young.saturating_sub(1);
         }
-        if !request.acked {
-            self.send_syn_ack_again(now, index, None, pool);
-        }
+        self.send_syn_ack_again(now, index, None, pool);
     }
 
     fn on_request_segment(
@@ -219,13 +217,11 @@ impl<P: PacketPool> Stack<P> {
         let request = self.requests.get(index).ok_or(DropReason::Bug)?;
         let listener = request.half_open.listener;
         if self.is_backlog_full(listener) || self.is_full_for_clients() {
-            // behaviour: A10-20
+            // behaviour: A10-20. The SYN-ACK goes on being sent, so that a client that has nothing
+            // to say repeats its ACK when there may be room (Linux: syn_ack_recalc).
             count!(self.stats.listen_overflows);
             count!(self.stats.listen_drops);
             self.stats.drop(DropReason::RequestOverflow);
-            if let Some(request) = self.requests.get_mut(index) {
-                request.acked = true;
-            }
             return Ok(());
         }
         let request = self.take_request(index).ok_or(DropReason::Bug)?;

@@ -668,7 +668,7 @@ fn a_connect_waits_for_its_neighbour_and_fails_with_it() {
     }
 }
 
-// behaviour: A4-11, ARP-17, ARP-18, SND-48, X9-9
+// behaviour: A4-11, ARP-8, ARP-17, ARP-18, SND-48, X9-9
 #[test]
 fn progress_confirms_the_neighbour_and_a_new_mac_is_used_at_once() {
     let mut world = World::chain(1, 2);

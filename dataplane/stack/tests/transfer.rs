@@ -108,7 +108,7 @@ fn bytes_arrive_in_order_over_bad_links_in_both_families() {
     }
 }
 
-// behaviour: MUST-13, A26-1, A26-4, A26-27, STA-38
+// behaviour: MUST-13, A26-1, A26-4, A26-27, STA-38, TMR-6
 #[test]
 fn who_closes_first_keeps_the_tuple_for_a_minute() {
     let (mut world, client, server) = connected(3, false, Faults::default());
@@ -409,6 +409,7 @@ fn a_reader_that_stops_stops_the_sender_through_the_balancer() {
 }
 
 // A pool that runs empty stalls connections but loses nothing: they go on when buffers return.
+// behaviour: SKB-5
 #[test]
 fn an_empty_pool_delays_data_and_loses_none() {
     let (mut world, client, server) = connected(4, false, Faults::default());

@@ -277,7 +277,6 @@ impl Connection {
         });
         if old {
             self.note_duplicate(segment, env);
-            count!(env.stats.delayed_ack_lost);
         }
         self.ack.enter_quick_mode();
         self.ack.send_now();
@@ -442,6 +441,11 @@ impl Connection {
 
     /// A duplicate to report by D-SACK (RFC 2883; Linux: `tcp_dsack_set`).
     fn note_duplicate<P: PacketPool>(&mut self, segment: &Segment<P::Buf>, env: &mut Env<'_, P>) {
+        if segment.len() > 0 && segment.seq.before(self.window.nxt) {
+            // The peer has lost our last ACK: tell the next ones at once (Linux: tcp_send_dupack).
+            count!(env.stats.delayed_ack_lost);
+            self.ack.enter_quick_mode();
+        }
         let end = segment.end().earliest(self.window.nxt);
         let useful = self.sack_permitted && env.tunables.tcp_dsack && segment.payload_len > 0;
         if useful && segment.seq.before(end) {

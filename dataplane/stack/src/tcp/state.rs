@@ -150,7 +150,7 @@ mod tests {
     use super::State::*;
 
     // RFC 9293 section 3.3.2, figure 5: every way to close ends where the figure says.
-    // behaviour: STA-27
+    // behaviour: STA-27, STA-41
     #[test]
     fn closing_follows_the_figure() {
         assert_eq!(
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(SynSent.after_close(), Closed);
     }
 
-    // behaviour: A27-2, STA-27, STA-29
+    // behaviour: A27-2, STA-27, STA-29, STA-41
     #[test]
     fn a_second_fin_or_close_changes_nothing() {
         for state in [CloseWait, Closing, LastAck, TimeWait] {

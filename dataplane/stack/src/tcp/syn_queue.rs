@@ -55,9 +55,6 @@ pub(crate) struct Request {
     pub(crate) retransmissions: u8,
     /// Expiries of the timer.
     pub(crate) timeouts: u8,
-    /// The final ACK came but found the accept backlog full: retransmission pauses (`acked` in
-    /// Linux).
-    pub(crate) acked: bool,
     answered: Option<Instant>,
     deadline: Instant,
 }
@@ -131,7 +128,6 @@ impl SynQueue {
             recent_at: now,
             retransmissions: 0,
             timeouts: 0,
-            acked: false,
             answered: None,
             deadline,
         };
@@ -451,7 +447,7 @@ mod tests {
     }
 
     // RFC 9293 section 3.10.7.4; each segment is judged on a fresh request.
-    // behaviour: A10-1, A10-8, A10-10, A10-14, STA-7
+    // behaviour: A10-1, A10-8, A10-10, A10-14, STA-7, X8-4
     #[test]
     fn segments_to_a_request_are_judged_in_the_order_of_tcp_check_req() {
         let judge = |flags, seq, ack, stamp, len| {

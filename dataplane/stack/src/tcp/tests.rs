@@ -8,5 +8,7 @@ mod layout;
 mod loss;
 mod lossy;
 mod predict;
+mod receiving;
 mod resets;
+mod sending;
 mod window;

@@ -109,6 +109,7 @@ mod tests {
     use super::*;
 
     // RFC 7323 section 5.3, across the wrap of the peer's clock.
+    // behaviour: X8-4
     #[test]
     fn an_older_value_is_rejected_across_the_wrap() {
         let mut stamps = Timestamps::new(0);

@@ -213,7 +213,7 @@ proptest! {
     }
 
     // MUST-4 to MUST-7 of RFC 9293: options of any combination that fits survive.
-    // behaviour: OPT-2
+    // behaviour: OPT-1, OPT-2
     #[test]
     fn tcp_segments_return(
         repr in segment(),

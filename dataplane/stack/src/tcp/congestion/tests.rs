@@ -28,7 +28,7 @@ fn round(congestion: &mut Congestion, epochs: &mut Shelf<Epoch>, now: Instant, r
 }
 
 // RFC 5681 section 3.1.
-// behaviour: MUST-19
+// behaviour: MUST-19, X8-13
 #[test]
 fn slow_start_doubles_each_round_trip_and_stops_at_the_threshold() {
     let mut epochs = Shelf::new(1);
@@ -107,7 +107,7 @@ fn cubic_follows_reno_where_reno_is_faster() {
 }
 
 // RFC 7661; Linux: tcp_is_cwnd_limited.
-// behaviour: A3-49, SND-30
+// behaviour: A3-49, SND-30, X8-13
 #[test]
 fn a_window_that_is_not_used_does_not_grow() {
     let mut epochs = Shelf::new(1);

@@ -106,6 +106,7 @@ mod tests {
     use super::*;
 
     // RFC 6937 section 3: the window glides down to ssthresh while half of it is delivered.
+    // behaviour: X8-13
     #[test]
     fn half_of_what_arrives_may_leave_until_the_threshold_is_reached() {
         let mut reduction = Reduction::new(20_000);

@@ -26,6 +26,12 @@ impl Connection {
             let started = env.now.as_nanos().saturating_sub(rto.as_nanos());
             self.recovery.stalled_since = Stamp::of(Instant::from_nanos(started));
         }
+        if self.snd_wnd == 0 && self.state.is_synchronized() {
+            // A peer that shrank its window to nothing but answers is alive, and stays so when it
+            // opens the window again (SHLD-17; Linux: tcp_rtx_probe0_timed_out).
+            let since = self.recovery.stalled_since.instant();
+            self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
+        }
         if self.has_timed_out(env.now, env.tunables) {
             count!(env.stats.tcp_abort_on_timeout);
             // Linux sends no RST here: the peer does not answer anyway.
@@ -88,15 +94,7 @@ impl Connection {
     /// that `tcp_retries2` doublings from the smallest timeout would take (Linux:
     /// `retransmits_timed_out`).
     fn has_timed_out(&self, now: Instant, tunables: &TcpTunables) -> bool {
-        // A peer that shrank its window to nothing but answers is alive (SHLD-17; Linux:
-        // tcp_rtx_probe0_timed_out).
-        let since = if self.snd_wnd == 0 && self.state.is_synchronized() {
-            let answered = self.received_at.instant();
-            self.recovery.stalled_since.instant().max(answered)
-        } else {
-            self.recovery.stalled_since.instant()
-        };
-        let stalled = now.since(since);
+        let stalled = now.since(self.recovery.stalled_since.instant());
         if self.options.user_timeout_ms > 0 && self.state.is_synchronized() {
             return stalled.as_millis() >= u64::from(self.options.user_timeout_ms);
         }

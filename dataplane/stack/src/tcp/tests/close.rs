@@ -10,7 +10,7 @@ use millrace_wire::TcpFlags;
 const FIN_ACK: TcpFlags = TcpFlags::from_bits(0x11);
 
 // RFC 9293 section 3.6, case 1. behaviour: X6-10, X6-11, X6-13
-// behaviour: A16-15, A25-11, STA-10
+// behaviour: A16-15, A25-11, ACK-3, STA-10
 #[test]
 fn an_active_close_ends_in_time_wait_with_a_record() {
     let mut bench = Bench::established(true);
@@ -148,7 +148,7 @@ fn closing_with_unread_data_resets() {
 }
 
 // RFC 1122 section 4.2.2.13. behaviour: A16-17
-// behaviour: STA-12
+// behaviour: A25-3, STA-12
 #[test]
 fn data_for_an_orphan_resets() {
     let mut bench = Bench::established(true);

@@ -47,7 +47,7 @@ fn what_is_written_in_pieces_leaves_in_whole_segments() {
 }
 
 // Linux: tcp_delack_timer_handler leaves ping-pong mode.
-// behaviour: ACK-8, TMR-27
+// behaviour: ACK-8, X8-7
 #[test]
 fn a_conversation_in_which_no_answer_came_is_one_no_longer() {
     let mut bench = Bench::established(true);

@@ -197,7 +197,7 @@ fn the_segment_size_is_the_smaller_of_path_and_peer_less_the_options() {
 }
 
 // RFC 7323 section 2.2: no scaling unless both ask; the window of a SYN is never scaled.
-// behaviour: A4-14, A14-7, SND-39
+// behaviour: A4-14, A5-1, A14-7, SND-39
 #[test]
 fn windows_are_scaled_only_when_both_asked() {
     let mut bench = Bench::connecting(TcpTunables::default());

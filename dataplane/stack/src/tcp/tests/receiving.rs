@@ -1,0 +1,212 @@
+//! What is taken, what is not, and what is told to the peer about it.
+
+use crate::tcp::ready::Ready;
+use crate::tcp::segment::{CloseReason, Disposition};
+use crate::tcp::state::State;
+use crate::tcp::testing::{Bench, ack, data};
+use crate::verdict::DropReason;
+use millrace_wire::TcpFlags;
+
+/// A bench whose window is closed; returns what comes next as well.
+fn closed_window() -> (Bench, i64) {
+    let mut bench = Bench::established(true);
+    let mut at = 0;
+    for _ in 0..200 {
+        let room = i64::from(bench.info().rcv_wnd).min(1_000);
+        bench.receive(data(at, room.max(1) as usize));
+        let told = bench.sent();
+        at = told.last().map_or(at, |seg| seg.ack);
+        if told.last().is_some_and(|seg| seg.window == 0) {
+            return (bench, at);
+        }
+        bench.advance(40);
+        let told = bench.sent();
+        at = told.last().map_or(at, |seg| seg.ack);
+        if told.last().is_some_and(|seg| seg.window == 0) {
+            return (bench, at);
+        }
+    }
+    panic!("the window never closed");
+}
+
+// behaviour: A9-16, RCV-36, RCV-61
+#[test]
+fn the_next_bytes_are_told_to_the_reader_and_acknowledged() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 100));
+    assert_eq!(bench.connection.take_ready(), Ready::READABLE);
+    assert_eq!(bench.sent()[0].ack, 100);
+    assert_eq!(bench.read(), data(0, 100).payload);
+    bench.finish();
+}
+
+// RFC 2883 section 4.2. behaviour: RCV-42
+#[test]
+fn of_a_segment_that_overlaps_only_the_new_part_is_taken_and_the_old_reported() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 1_000));
+    bench.sent();
+    bench.receive(data(500, 1_000));
+    let told = bench.sent();
+    assert_eq!(
+        (told[0].ack, &told[0].sack[..]),
+        (1_500, &[(500, 1_000)][..])
+    );
+    assert_eq!(bench.read(), data(0, 1_500).payload);
+    bench.finish();
+}
+
+// RFC 9293 section 3.10.7.4, first; Linux: tcp_oow_rate_limited. behaviour: RCV-28
+#[test]
+fn what_lies_outside_the_window_draws_one_duplicate_ack_in_half_a_second() {
+    let mut bench = Bench::established(true);
+    for _ in 0..3 {
+        bench.receive(ack(0).seq(70_000));
+    }
+    let told = bench.sent();
+    assert_eq!((told.len(), told[0].ack), (1, 0));
+    assert_eq!(bench.world.stats.tcp_ack_skipped_seq, 2);
+    assert_eq!(bench.world.stats.dropped(DropReason::OutOfWindow), 3);
+    bench.advance(500);
+    bench.receive(ack(0).seq(70_000).rst());
+    assert_eq!(bench.sent(), [], "a RST draws nothing");
+    bench.receive(ack(0).seq(70_000).flags(TcpFlags::SYN));
+    assert_eq!(bench.sent().len(), 1, "a SYN draws a challenge");
+    assert_eq!(bench.world.stats.tcp_challenge_ack, 1);
+    bench.finish();
+}
+
+// RFC 5961 section 3.2; Linux: tcp_validate_incoming. behaviour: RCV-29
+#[test]
+fn a_reset_right_behind_the_last_sacked_byte_is_believed() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(1_000, 1_000));
+    bench.sent();
+    assert_eq!(
+        bench.receive(ack(0).seq(1_500).rst()),
+        Disposition::Continue
+    );
+    assert!(bench.sent()[0].is_ack_only(), "a challenge");
+    let end = bench.receive(ack(0).seq(2_000).rst());
+    assert_eq!(end, Disposition::Closed(CloseReason::Reset, None));
+    bench.finish();
+}
+
+// behaviour: RCV-41
+#[test]
+fn data_at_the_right_edge_is_dropped_and_answered_at_once() {
+    let mut bench = Bench::established(true);
+    let edge = i64::from(bench.info().rcv_wnd);
+    bench.receive(data(edge, 10));
+    let told = bench.sent();
+    assert_eq!(
+        (told.len(), told[0].ack, &told[0].sack[..]),
+        (1, 0, &[][..])
+    );
+    assert_eq!(bench.world.stats.dropped(DropReason::OutOfWindow), 1);
+    bench.finish();
+}
+
+// behaviour: A5-5, RCV-37, X1-11, X1-12
+#[test]
+fn a_probe_of_a_closed_window_is_answered_at_once_and_its_byte_not_taken() {
+    let (mut bench, at) = closed_window();
+    let unread = bench.info().unread_bytes;
+    assert_eq!(bench.world.stats.tcp_to_zero_window_adv, 1);
+    bench.receive(data(at, 1));
+    let told = bench.sent();
+    assert_eq!((told.len(), told[0].ack, told[0].window), (1, at, 0));
+    assert_eq!(bench.info().unread_bytes, unread);
+    assert_eq!(bench.world.stats.tcp_from_zero_window_adv, 0);
+    bench.read();
+    assert!(bench.sent()[0].window > 30_000);
+    assert_eq!(bench.world.stats.tcp_from_zero_window_adv, 1);
+    bench.finish();
+}
+
+// RFC 9293 section 3.10.7.4, first: valid RSTs are heard. behaviour: RCV-29
+#[test]
+fn a_reset_is_heard_through_a_closed_window() {
+    let (mut bench, at) = closed_window();
+    let end = bench.receive(ack(0).seq(at).rst());
+    assert_eq!(end, Disposition::Closed(CloseReason::Reset, None));
+    bench.finish();
+}
+
+// RFC 9293 section 3.10.7.4: SND.WL1 and SND.WL2. behaviour: RCV-35
+#[test]
+fn an_old_segment_does_not_change_the_send_window() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 100).window(40_000));
+    bench.receive(data(100, 100).window(50_000));
+    bench.receive(ack(0).seq(50).window(7));
+    assert_eq!(bench.info().snd_wnd, 50_000);
+    bench.receive(ack(0).seq(200).window(9));
+    assert_eq!(bench.info().snd_wnd, 9);
+    bench.finish();
+}
+
+// RFC 9293 section 3.10.7.4, seventh: nothing comes behind a FIN. behaviour: A16-22, STA-17
+#[test]
+fn behind_a_fin_nothing_is_taken_and_what_is_old_is_acknowledged_again() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 10).fin());
+    bench.sent();
+    bench.receive(data(11, 100));
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.world.stats.dropped(DropReason::StateIgnored), 1);
+    bench.receive(data(0, 10).fin());
+    assert_eq!(bench.sent()[0].ack, 11);
+    assert_eq!(bench.read().len(), 10);
+    assert!(bench.connection.is_at_end());
+    bench.finish();
+}
+
+// behaviour: RDV-21
+#[test]
+fn after_the_fin_no_window_is_told_any_more() {
+    let mut bench = Bench::established(true);
+    let mut at = 0;
+    while bench.info().unread_bytes < 50_000 {
+        bench.receive(data(at, 1_000));
+        at += 1_000;
+        bench.sent();
+    }
+    bench.receive(ack(0).seq(at).fin());
+    assert_eq!(bench.sent().last().map(|seg| seg.ack), Some(at + 1));
+    assert_eq!(bench.read().len() as i64, at);
+    assert_eq!(bench.sent(), []);
+    bench.finish();
+}
+
+// Linux: tcp_data_queue enters quick-ACK mode. behaviour: ACK-7
+#[test]
+fn after_a_duplicate_acks_are_not_delayed() {
+    let mut bench = Bench::established(true);
+    for step in 0..17 {
+        bench.receive(data(step * 1_000, 1_000));
+        bench.read();
+        bench.advance(50);
+        bench.sent();
+    }
+    bench.receive(data(17_000, 1_000));
+    bench.read();
+    assert_eq!(bench.sent(), [], "delayed");
+    bench.receive(data(0, 1_000));
+    assert_eq!(bench.sent().len(), 1);
+    bench.receive(data(18_000, 1_000));
+    assert_eq!(bench.sent().len(), 1, "quick");
+    bench.finish();
+}
+
+// RFC 2525 section 2.17: a FIN is no data. behaviour: A25-5
+#[test]
+fn closing_with_nothing_unread_but_a_fin_is_no_reset() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).fin());
+    bench.sent();
+    assert_eq!(bench.close(), Disposition::Continue);
+    assert_eq!(bench.connection.state(), State::LastAck);
+    assert!(bench.sent()[0].flags.fin());
+    bench.finish();
+}

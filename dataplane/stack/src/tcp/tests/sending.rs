@@ -1,0 +1,280 @@
+//! What leaves and how: sizes, pushes, Nagle, what is counted, and the peer's window.
+
+use crate::tcp::config::{ConnectionOptions, TcpTunables};
+use crate::tcp::ready::Ready;
+use crate::tcp::state::State;
+use crate::tcp::testing::{Bench, Seg, ack, data, pattern};
+use millrace_base::Instant;
+use millrace_wire::TcpFlags;
+
+fn patient() -> Bench {
+    let options = ConnectionOptions {
+        nodelay: false,
+        ..ConnectionOptions::default()
+    };
+    Bench::established_with(true, TcpTunables::default(), options, None)
+}
+
+fn shapes(sent: &[Seg]) -> Vec<(i64, i64)> {
+    sent.iter().map(|seg| (seg.seq, seg.len())).collect()
+}
+
+fn pushes(sent: &[Seg]) -> Vec<bool> {
+    let is_pushed = |seg: &Seg| seg.flags.contains(TcpFlags::PSH);
+    sent.iter().map(is_pushed).collect()
+}
+
+// behaviour: SHLD-27, MAY-16, A3-12, A3-19, SND-1, SND-6, SND-14
+#[test]
+fn small_writes_that_have_to_wait_leave_as_one_segment_with_one_push() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
+    for _ in 0..3 {
+        assert_eq!(bench.write(100), 100, "nobody waits for an ACK");
+        assert_eq!(bench.sent(), []);
+    }
+    bench.receive(ack(0).window(60_000));
+    let sent = bench.sent();
+    assert_eq!((shapes(&sent), pushes(&sent)), (vec![(0, 300)], vec![true]));
+    bench.finish();
+}
+
+// behaviour: A3-17, A3-20, SND-2, SND-9, SND-10, SND-13
+#[test]
+fn writes_of_odd_sizes_leave_as_one_stream_byte_for_byte() {
+    let mut bench = Bench::established(true);
+    let mut stream = Vec::new();
+    let sizes = [1, 4_095, 4_097, 65_537, 3].into_iter();
+    for size in sizes.chain(std::iter::repeat_n(1, 200)) {
+        let (mut written, mut rounds) = (0, 0);
+        while written < size {
+            written += bench.write(size - written);
+            for seg in bench.sent() {
+                assert_eq!(seg.seq, stream.len() as i64, "numbers count bytes");
+                stream.extend(seg.payload);
+            }
+            bench.receive(ack(stream.len() as i64));
+            rounds += 1;
+            assert!(rounds < 1_000, "the buffer never empties");
+        }
+    }
+    while let Some(seg) = bench.poll() {
+        stream.extend(seg.payload);
+        bench.receive(ack(stream.len() as i64));
+    }
+    let expected: Vec<u8> = (0..73_933).map(pattern).collect();
+    assert!(stream == expected, "{} bytes", stream.len());
+    bench.finish();
+}
+
+// behaviour: A25-21, ACK-13
+#[test]
+fn a_fin_takes_what_nagle_holds_with_it() {
+    let mut bench = patient();
+    bench.write(100);
+    bench.sent();
+    bench.write(100);
+    assert_eq!(bench.sent(), []);
+    bench.shutdown();
+    let sent = bench.sent();
+    assert_eq!(shapes(&sent), [(100, 100)]);
+    assert!(sent[0].flags.fin());
+    bench.finish();
+}
+
+// behaviour: A25-12, X6-10
+#[test]
+fn the_state_changes_when_a_fin_is_queued_not_when_it_is_sent() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
+    bench.write(10);
+    bench.shutdown();
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.connection.state(), State::FinWait1);
+    bench.receive(ack(0).window(1_000));
+    assert!(bench.sent()[0].flags.fin());
+    bench.finish();
+}
+
+// behaviour: A3-44, SND-26, SND-27
+#[test]
+fn a_segment_that_is_split_keeps_its_bytes_and_its_fin_at_the_end() {
+    let mut bench = Bench::established(true);
+    bench.write(1_000);
+    bench.shutdown();
+    let whole = bench.sent();
+    assert!(whole.len() == 1 && whole[0].flags.fin());
+    bench.path.mtu = 640;
+    let parts = bench.sent();
+    assert_eq!(shapes(&parts), [(0, 600), (600, 400)]);
+    assert_eq!(
+        parts.iter().map(|seg| seg.flags.fin()).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!(pushes(&parts), [false, true]);
+    let bytes: Vec<u8> = parts.into_iter().flat_map(|seg| seg.payload).collect();
+    assert_eq!(bytes, whole[0].payload);
+    bench.finish();
+}
+
+// behaviour: A4-21, SND-28, SND-44, TMR-8
+#[test]
+fn a_retransmission_counts_as_one_and_the_timer_runs_while_anything_is_in_flight() {
+    let mut bench = Bench::established(true);
+    assert_eq!(bench.connection.next_deadline(), Instant::NEVER);
+    bench.write(2_500);
+    bench.sent();
+    let stats = &bench.world.stats;
+    assert_eq!((stats.tcp_out_segs, stats.tcp_orig_data_sent), (3, 3));
+    let due = bench.connection.next_deadline();
+    assert_eq!(due.since(bench.now).as_millis(), 300);
+    bench.advance(400);
+    assert_eq!(bench.sent().len(), 1);
+    let stats = &bench.world.stats;
+    assert_eq!((stats.tcp_out_segs, stats.tcp_orig_data_sent), (3, 3));
+    assert_eq!(
+        (stats.tcp_retrans_segs, bench.info().retransmissions),
+        (1, 1)
+    );
+    bench.receive(ack(2_500));
+    assert_eq!(bench.connection.next_deadline(), Instant::NEVER);
+    bench.finish();
+}
+
+// MUST-35; RFC 9293 section 3.8.6.1: a peer may take its window back to nothing. As long as it
+// answers it is not given up, for what lies beyond the edge is no failure.
+// behaviour: SHLD-17, TMR-9
+#[test]
+fn a_window_that_shrinks_to_zero_under_data_in_flight_is_probed_while_the_peer_answers() {
+    let mut bench = Bench::established(true);
+    bench.write(5_000);
+    assert_eq!(bench.sent().len(), 5);
+    bench.receive(ack(1_000).window(0));
+    for round in 0..40 {
+        bench.advance(200_000);
+        assert!(!bench.sent().is_empty(), "round {round}");
+        bench.receive(ack(1_000).window(0));
+        assert!(bench.ended.is_none(), "round {round}");
+    }
+    bench.receive(ack(1_000).window(60_000));
+    bench.advance(200_000);
+    let again = bench.sent();
+    assert_eq!(again.first().map(|seg| seg.seq), Some(1_000));
+    bench.finish();
+}
+
+// MUST-1; RFC 9293 section 3.8.6.
+#[test]
+fn a_window_above_32_767_is_a_large_one_and_not_a_negative_one() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(65_535));
+    let mut acked = 0;
+    let mut largest = 0;
+    for _ in 0..12 {
+        bench.write(200_000);
+        let end = bench.sent().last().map_or(acked, |seg| seg.seq + seg.len());
+        largest = largest.max(end - acked);
+        acked = end;
+        bench.receive(ack(acked).window(65_535));
+    }
+    assert!((32_768..=65_535).contains(&largest), "{largest}");
+    bench.finish();
+}
+
+// Linux: tcp_acceptable_seq. behaviour: A15-4, ACK-4
+#[test]
+fn an_ack_stays_inside_a_window_that_was_shrunk() {
+    let mut bench = Bench::established(true);
+    bench.write(5_000);
+    bench.sent();
+    bench.receive(ack(1_000).window(500));
+    bench.receive(data(0, 10).ack(1_000).window(500));
+    let sent = bench.sent();
+    let told = sent.iter().find(|seg| seg.is_ack_only()).expect("an ACK");
+    assert_eq!((told.seq, told.ack), (1_500, 10));
+    bench.finish();
+}
+
+// Linux: `tcp_reordering`. behaviour: CCW-10, TUN-4
+#[test]
+fn a_path_said_to_reorder_more_is_given_more_time() {
+    let tunables = TcpTunables {
+        tcp_reordering: 5,
+        ..TcpTunables::default()
+    };
+    let options = ConnectionOptions::default();
+    let mut bench = Bench::established_with(true, tunables, options, None);
+    bench.write(20_000);
+    bench.sent();
+    for end in [2_000, 3_000, 4_000, 5_000] {
+        bench.receive(ack(0).sack(&[(1_000, end)]));
+        assert!(bench.sent().iter().all(|seg| seg.seq > 0), "at {end}");
+    }
+    bench.receive(ack(0).sack(&[(1_000, 6_000)]));
+    assert_eq!(bench.sent()[0].seq, 0);
+    bench.finish();
+}
+
+// behaviour: SOK-12
+#[test]
+fn a_connection_starts_with_ten_segments_no_threshold_and_one_second() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    let info = bench.info();
+    assert_eq!(info.state, State::SynSent);
+    assert_eq!(info.ssthresh_bytes, u32::MAX);
+    assert_eq!(info.cwnd_bytes, 10 * u32::from(info.mss));
+    assert_eq!((info.srtt, info.retransmissions), (None, 0));
+    let rto = bench.connection.rto(&bench.world.tunables);
+    assert_eq!(rto.as_millis(), 1_000);
+    assert!(bench.connection.take_ready() == Ready::NONE);
+    assert!(bench.poll().is_some());
+    bench.finish();
+}
+
+// MUST-11: a passive opener goes back to LISTEN (a row of the half-open table that is gone), an
+// active one to CLOSED, and its owner is told that the peer refused.
+#[test]
+fn a_reset_of_crossing_syns_refuses_the_open() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    bench.receive(ack(0).seq(-1).flags(TcpFlags::SYN));
+    assert_eq!(bench.connection.state(), State::SynReceived);
+    bench.sent();
+    bench.receive(ack(0).rst());
+    let ready = bench.connection.take_ready();
+    assert!(ready.contains(Ready::REFUSED | Ready::CLOSED), "{ready:?}");
+    bench.finish();
+}
+
+// behaviour: A14-5
+#[test]
+fn an_ack_of_our_syn_without_a_syn_is_dropped() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    bench.receive(ack(0));
+    assert_eq!(bench.connection.state(), State::SynSent);
+    assert_eq!(bench.sent(), []);
+    bench.finish();
+}
+
+// Linux: PAWSActiveRejected. behaviour: A14-3, X1-19
+#[test]
+fn a_syn_ack_that_echoes_a_time_at_which_no_syn_left_is_reset() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    let syn = bench.poll().expect("SYN");
+    let sent_at = syn.stamps.expect("timestamps").0;
+    bench.advance(50);
+    let mut answer = ack(0).seq(-1).flags(TcpFlags::SYN | TcpFlags::ACK);
+    answer.mss = Some(1_460);
+    for echo in [sent_at - 1_000, sent_at + 1_000] {
+        let verdict = bench.receive(answer.clone().stamps(7, echo));
+        assert!(
+            matches!(verdict, crate::tcp::segment::Disposition::Reset(_)),
+            "{verdict:?}"
+        );
+    }
+    assert_eq!(bench.world.stats.paws_active, 2);
+    bench.receive(answer.stamps(7, sent_at));
+    assert_eq!(bench.connection.state(), State::Established);
+    bench.finish();
+}

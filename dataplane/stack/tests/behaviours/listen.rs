@@ -1,0 +1,195 @@
+//! Half-open requests: what ends them, what answers them, and who finds them.
+
+use millrace_stack::{DropReason, TcpTunables};
+use millrace_wire::TcpFlags;
+
+use crate::peer::{ACK, Peer, RST, SYN};
+use crate::wire::config;
+
+// RFC 9293 section 3.10.7.4, first and second: back to LISTEN.
+// behaviour: MUST-11, A10-13, A10-21, X1-6, X1-21
+#[test]
+fn a_reset_in_the_window_ends_a_request_and_the_port_goes_on_listening() {
+    let mut peer = Peer::new(10);
+    peer.syn(100);
+    assert!(peer.send(RST, 90_000_000, 0, b"").is_empty(), "elsewhere");
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 1);
+    assert!(peer.send(RST, 101, 0, b"").is_empty());
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+    let stats = peer.stats();
+    assert_eq!((stats.tcp_attempt_fails, stats.embryonic_rsts), (1, 1));
+    peer.open();
+}
+
+// behaviour: A10-21
+#[test]
+fn a_syn_in_the_window_ends_a_request_and_is_reset() {
+    let mut peer = Peer::new(10);
+    peer.syn(100);
+    let answers = peer.send(SYN, 105, 0, b"");
+    assert!(answers.len() == 1 && answers[0].flags.rst());
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+    assert_eq!(peer.stats().embryonic_rsts, 1);
+}
+
+// Linux: tcp_oow_rate_limited. behaviour: A10-4, X1-7, X1-15, X1-22
+#[test]
+fn a_syn_that_comes_again_is_answered_again_and_counted() {
+    let mut peer = Peer::new(10);
+    let first = peer.syn(100);
+    assert_eq!(peer.syn(100), first, "the same request");
+    assert!(peer.send(SYN, 100, 0, b"").is_empty(), "twice a second");
+    let stats = peer.stats();
+    assert_eq!(stats.tcp_ack_skipped_syn_recv, 1);
+    assert_eq!((stats.tcp_retrans_segs, stats.tcp_syn_retrans), (1, 1));
+}
+
+// Linux: tcp_synack_retries. behaviour: A10-23, A13-2, X1-7, X2-10
+#[test]
+fn as_many_syn_acks_are_sent_again_as_the_knob_says() {
+    let mut config = config(2);
+    config.tcp.tcp_synack_retries = 2;
+    let mut peer = Peer::with(10, config);
+    peer.syn(100);
+    let sent = peer.wait(20_000);
+    let seconds: Vec<u64> = sent.iter().map(|(ms, _)| ms / 1_000).collect();
+    assert_eq!(seconds, [1, 3]);
+    assert_eq!(peer.stats().tcp_retrans_segs, 2);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+}
+
+// Linux: syn_ack_recalc. A client that has nothing to say would never learn of its loss else.
+// behaviour: A10-17, A10-20, A32-3
+#[test]
+fn an_ack_that_found_the_backlog_full_is_asked_for_again_and_then_opens() {
+    let mut peer = Peer::new(2);
+    peer.accepts = false;
+    let mut late = Vec::new();
+    for pair in [[1, 2], [3, 4]] {
+        let mut acks = Vec::new();
+        for port in pair {
+            peer.tuple.local.port = port;
+            let nxt = peer.syn(100).wrapping_add(1);
+            acks.push(peer.frame(ACK, 101, nxt, b""));
+        }
+        for ack in acks {
+            assert!(peer.put(&ack).is_empty());
+            late = ack;
+        }
+    }
+    assert_eq!(peer.stats().dropped(DropReason::RequestOverflow), 1);
+    assert_eq!(peer.stats().listen_overflows, 1);
+    let asked = peer.wait(1_500);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].1.flags, SYN | ACK);
+    peer.accepts = true;
+    peer.answers();
+    assert_eq!(peer.accepted(), 3);
+    assert!(peer.put(&late).is_empty());
+    assert_eq!(peer.accepted(), 4);
+}
+
+// behaviour: A7-2, A7-3, HSH-12, RCV-8, RCV-12
+#[test]
+fn a_segment_finds_its_connection_before_any_listener_and_by_all_four_numbers() {
+    let mut peer = Peer::new(10);
+    let (_, nxt) = peer.open();
+    let answers = peer.send(SYN, 101, 0, b"");
+    assert!(answers.len() == 1 && !answers[0].flags.syn(), "a challenge");
+    assert_eq!(answers[0].seq.value(), nxt);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+    peer.tuple.local.port += 1;
+    peer.syn(101);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 1);
+}
+
+// behaviour: LAY-23
+#[test]
+fn one_stack_does_not_know_the_ports_of_another() {
+    let mut peer = Peer::new(10);
+    peer.syn(100);
+    let mut other = Peer::new(10);
+    other.world.nodes[1].stack.set_listeners(&[]);
+    let answers = other.send(SYN, 100, 0, b"");
+    assert_eq!(answers[0].flags, RST | ACK);
+}
+
+// Leaks would show here: requests, cookies and connections of one storm.
+// behaviour: A18-16, LSN-17
+#[test]
+fn nothing_is_left_of_a_storm_of_syns() {
+    let mut peer = Peer::new(20);
+    for port in 1..1_000 {
+        peer.tuple.local.port = port;
+        peer.send(SYN, u32::from(port), 0, b"");
+    }
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 20);
+    peer.wait(70_000);
+    let node = &peer.world.nodes[1];
+    assert_eq!(node.stack.occupancy(), millrace_stack::Occupancy::default());
+    assert_eq!(node.pool.live(), 0);
+}
+
+// behaviour: A10-3, X1-18
+#[test]
+fn a_final_ack_with_an_old_timestamp_is_answered_and_counted() {
+    let mut peer = Peer::new(10);
+    peer.timestamp = Some(1_000);
+    let nxt = peer.syn(100).wrapping_add(1);
+    peer.timestamp = Some(999);
+    let answers = peer.send(ACK, 101, nxt, b"");
+    assert!(answers.len() == 1 && answers[0].flags == ACK);
+    assert_eq!((peer.stats().paws_estab, peer.accepted()), (1, 0));
+    peer.timestamp = Some(1_000);
+    assert!(peer.send(ACK, 101, nxt, b"").is_empty());
+    assert_eq!(peer.accepted(), 1);
+}
+
+// behaviour: A10-19, A16-12, STA-6
+#[test]
+fn an_accepted_connection_knows_its_round_trip_its_sizes_and_the_peers_window() {
+    let mut peer = Peer::new(10);
+    peer.timestamp = Some(7);
+    let nxt = peer.syn(100).wrapping_add(1);
+    peer.wait(80);
+    assert_eq!(peer.send(ACK, 101, nxt, b"first")[0].ack.value(), 106);
+    let flow = peer.world.accepted(1).expect("accepted");
+    let info = peer.world.nodes[1].stack.info(flow).expect("alive");
+    assert_eq!(info.state.name(), "ESTAB");
+    assert_eq!(info.srtt.map(|srtt| srtt.as_micros()), Some(80_000));
+    assert_eq!((info.mss, info.snd_wnd), (988, 60_000));
+    assert_eq!((info.unread_bytes, info.cwnd_bytes), (5, 9_880));
+    assert!(info.timestamps && !info.sack_permitted);
+}
+
+// RFC 2873, and Linux: precedence is no reason for a reset. RFC 9293 section 3.9.1: IP options that
+// nobody understands are ignored. behaviour: MUST-50, RCV-31
+#[test]
+fn precedence_and_unknown_ip_options_do_not_matter() {
+    let mut peer = Peer::new(10);
+    let mut frame = peer.frame(SYN, 100, 0, b"");
+    frame[15] = 0xe0;
+    assert!(peer.put_verified(&frame)[0].flags.syn());
+    peer.tuple.local.port += 1;
+    let mut frame = peer.frame(SYN, 100, 0, b"");
+    // Router alert, a kind nobody has assigned, and the end.
+    let options = [148, 4, 0, 0, 0x9e, 3, 7, 0];
+    frame.splice(34..34, options);
+    frame[14] = 0x47;
+    let len = u16::from_be_bytes([frame[16], frame[17]]) + 8;
+    frame[16..18].copy_from_slice(&len.to_be_bytes());
+    assert!(peer.put_verified(&frame)[0].flags.syn());
+}
+
+// The knobs as Linux has them.
+#[test]
+fn a_request_is_given_up_after_63_seconds_unless_told_otherwise() {
+    assert_eq!(TcpTunables::default().tcp_synack_retries, 5);
+    let mut peer = Peer::new(10);
+    peer.syn(100);
+    assert_eq!(peer.wait(62_000).len(), 5);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 1);
+    peer.wait(2_000);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+    assert!(peer.send(TcpFlags::ACK, 101, 1, b"")[0].flags.rst());
+}

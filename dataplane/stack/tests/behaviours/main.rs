@@ -1,0 +1,10 @@
+//! Rows of the reference's behaviour that need a whole stack: what a server answers to frames, what
+//! it counts, and what routes and ICMP do to a connection.
+
+mod icmp;
+mod listen;
+mod peer;
+mod segments;
+mod time_wait;
+#[path = "../wire/mod.rs"]
+mod wire;
