@@ -26,7 +26,7 @@
 //! # Reading order
 //!
 //! `lexer`, `ast`, `parser` (the language), `code` and `shell` (the two languages within), `kernel`
-//! (what a script runs against), `runner` (how).
+//! (what a script runs against), `host` (the stack as that), `runner` (how).
 //!
 //! # What it does not do
 //!
@@ -42,6 +42,7 @@ mod ast;
 mod code;
 mod failure;
 mod fault;
+mod host;
 mod kernel;
 mod lexer;
 mod packet;
@@ -57,6 +58,7 @@ mod variant;
 
 pub use failure::{Failure, RunError};
 pub use fault::{Position, ScriptError};
+pub use host::Host;
 pub use kernel::{
     Address, Applied, Call, Control, Departure, EpollEvent, Kernel, Network, Outcome, Output,
     Piece, PollEntry, Progress, Room, Setting, Ticket,

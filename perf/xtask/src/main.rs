@@ -18,6 +18,7 @@ mod micro;
 mod paths;
 mod process;
 mod qnic;
+mod script;
 mod setup;
 mod test;
 
@@ -54,6 +55,8 @@ enum Task {
     Qnic(qnic::QnicArguments),
     /// Rows of the reference's behaviour: held by a test, not applicable, open.
     Behaviours(behaviours::BehavioursArguments),
+    /// Play packetdrill scripts against the stack, in virtual time.
+    Script(script::ScriptArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
     Tidy,
     /// Check the container files without a container engine.
@@ -94,6 +97,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Micro(arguments) => micro::run(&arguments),
         Task::Qnic(arguments) => qnic::run(&arguments),
         Task::Behaviours(arguments) => behaviours::run(&arguments).map(|()| true),
+        Task::Script(arguments) => script::run_all(&arguments),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),
         Task::Relay(arguments) => e2e::relay::run(&arguments).map(|()| true),

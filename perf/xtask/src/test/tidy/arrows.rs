@@ -42,7 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("millrace-forward", &["base", "wire", "stack", "dpdk"]),
     ("millrace-load", &["base", "wire", "stack", "dpdk"]),
     ("millrace-report", &[]),
-    ("xtask", &["report"]),
+    ("xtask", &["report", "script"]),
     // It measures the real lcore beside a generator: decision 0006.
     (
         "millrace-rig",

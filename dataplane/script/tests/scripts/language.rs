@@ -1,36 +1,10 @@
 //! The parser against whole scripts: own samples, and the public suite where it is at hand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::folders::{below_manifest, public, scripts};
 use millrace_script::{Script, Variant};
-
-/// Names the folder of the public scripts. They are not part of this repository (their licence is
-/// another); beside it, `shared/packetdrill/scripts` is looked at.
-const FOLDER: &str = "MILLRACE_PACKETDRILL";
-
-fn public_folder() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        return Some(PathBuf::from(folder));
-    }
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/packetdrill/scripts");
-    beside.is_dir().then_some(beside)
-}
-
-/// All scripts below a folder, sorted.
-fn scripts(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(scripts(&path));
-        } else if path.extension().is_some_and(|extension| extension == "pkt") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
 
 fn errors(paths: &[PathBuf]) -> Vec<String> {
     let mut errors = Vec::new();
@@ -50,10 +24,7 @@ fn errors(paths: &[PathBuf]) -> Vec<String> {
 
 #[test]
 fn every_public_script_is_read_in_every_variant() {
-    let Some(folder) = public_folder() else {
-        eprintln!("SKIPPED: no public scripts; name their folder in {FOLDER}");
-        return;
-    };
+    let Some(folder) = public() else { return };
     let paths = scripts(&folder);
     assert!(
         paths.len() >= 90,
@@ -67,7 +38,7 @@ fn every_public_script_is_read_in_every_variant() {
 
 #[test]
 fn every_own_sample_is_read_in_every_variant() {
-    let paths = scripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples"));
+    let paths = scripts(&below_manifest("tests/samples"));
     assert!(!paths.is_empty());
     let errors = errors(&paths);
     assert!(errors.is_empty(), "{}", errors.join("\n"));

@@ -1,0 +1,105 @@
+//! Tunables, the link's properties, and questions.
+
+use millrace_socket::SocketAddress;
+
+use super::Host;
+use crate::kernel::{Applied, Setting};
+
+const SOL_SOCKET: i32 = 1;
+const SO_ACCEPTCONN: i32 = 30;
+
+impl Host {
+    pub(super) fn set(&mut self, setting: &Setting) -> Applied {
+        match setting {
+            Setting::Tunable { name, value, .. } => match self.sockets.set_sysctl(name, value) {
+                Ok(()) => Applied::Yes,
+                Err(error) => Applied::No(format!("{name}={value}: {error:?}")),
+            },
+            Setting::ModuleParameter { module, name, .. } => {
+                Applied::No(format!("the stack has no parameter {name} of {module}"))
+            }
+            Setting::Discipline(name) if name.starts_with("pfifo") => Applied::Yes,
+            Setting::Discipline(name) => Applied::No(format!(
+                "the link has no queueing discipline `{name}`: nothing is paced"
+            )),
+            // Nothing is learned about peers, so there is nothing to forget.
+            Setting::FlushMetrics => Applied::Yes,
+            Setting::Route {
+                advertised_mss,
+                mtu,
+                is_mtu_locked,
+                initial_window,
+            } => {
+                let is_default = advertised_mss.is_none()
+                    && mtu.is_none()
+                    && !is_mtu_locked
+                    && initial_window.is_none();
+                yes_or(
+                    is_default,
+                    "the stack's routes have no advmss, no locked MTU and no initcwnd",
+                )
+            }
+            Setting::Offload { feature, is_on } => {
+                let is_known = matches!(feature.as_str(), "tso" | "gso" | "gro");
+                yes_or(
+                    is_known && !is_on,
+                    "the link takes packets as the wire has them",
+                )
+            }
+            Setting::WriteFile { path, bytes } => {
+                self.files.write(path, *bytes);
+                Applied::Yes
+            }
+            Setting::RemoveFile(path) => {
+                self.files.remove(path);
+                Applied::Yes
+            }
+            Setting::HasListener(port) => {
+                yes_or(self.has_listener(*port), "no socket listens there")
+            }
+            Setting::MarkCounters => {
+                let marks = &mut self.marks;
+                self.sockets.netstat(|name, value| {
+                    marks.insert(name, value);
+                });
+                Applied::Yes
+            }
+            Setting::HasGrown(name) => self.has_grown(name),
+        }
+    }
+
+    fn has_listener(&mut self, port: u16) -> bool {
+        /// Scripts open a handful of descriptors.
+        const FDS_MAX: i32 = 1_024;
+        (0..FDS_MAX).any(|fd| {
+            let listens = self
+                .sockets
+                .getsockopt(self.now, fd, SOL_SOCKET, SO_ACCEPTCONN, 4);
+            let address = self.sockets.getsockname(fd);
+            listens.is_ok_and(|value| value.first() == Some(&1))
+                && address.is_ok_and(|address: SocketAddress| address.port() == port)
+        })
+    }
+
+    fn has_grown(&mut self, wanted: &str) -> Applied {
+        let mut found = None;
+        self.sockets.netstat(|name, value| {
+            if name == wanted {
+                found = Some((name, value));
+            }
+        });
+        let Some((name, value)) = found else {
+            return Applied::No(format!("the stack has no counter `{wanted}`"));
+        };
+        let before = self.marks.insert(name, value).unwrap_or(0);
+        yes_or(value > before, &format!("`{wanted}` has not grown"))
+    }
+}
+
+fn yes_or(holds: bool, why: &str) -> Applied {
+    if holds {
+        Applied::Yes
+    } else {
+        Applied::No(why.to_owned())
+    }
+}

@@ -1,0 +1,5 @@
+//! Whole scripts: read by the parser, and played against the stack.
+
+mod folders;
+mod language;
+mod stack;
