@@ -112,15 +112,19 @@ impl<P: PacketPool> Stack<P> {
             let Self { network, stats, .. } = self;
             let interface = network.interfaces.get(port);
             let plain = interface.and_then(|port| parse_plain(&frame, port, stats));
-            let parsed = match plain {
-                Some(header) => Parsed::Tcp(header),
-                None => dispatch::parse(&frame, port, &network.interfaces, stats),
-            };
-            let Parsed::Tcp(header) = parsed else {
-                self.on_other_frame(now, parsed, frame, pool, punt);
-                continue;
-            };
             is_behind_plain = plain.is_some();
+            // No detour of a plain header through `Parsed`: what is copied right after it was
+            // written, in larger pieces, waits for the writes.
+            let header = match plain {
+                Some(header) => header,
+                None => match dispatch::parse(&frame, port, &network.interfaces, stats) {
+                    Parsed::Tcp(header) => header,
+                    other @ (Parsed::Icmp(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
+                        self.on_other_frame(now, other, frame, pool, punt);
+                        continue;
+                    }
+                },
+            };
             let hash = self.flows.hash(&header.tuple);
             if let Some(line) = self.flows.line(hash) {
                 P::prefetch(line);

@@ -123,6 +123,17 @@ impl Network {
         })
     }
 
+    /// The same where it lies, for a route with the MTU that the neighbour's path was made for.
+    #[inline]
+    pub(crate) fn kept(&self, cache: &HopCache) -> Option<&Path> {
+        let generation = self.routes.generation();
+        if cache.generation != generation {
+            return None;
+        }
+        let path = self.neighbors.path(cache.neighbor, generation)?;
+        (path.mtu == cache.mtu).then_some(path)
+    }
+
     /// The way to `remote`. Asks control for the neighbour when it is not resolved.
     pub(crate) fn hop(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
         if let Some(path) = self.ready(cache) {

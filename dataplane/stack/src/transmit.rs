@@ -172,9 +172,17 @@ impl<P: PacketPool> Stack<P> {
             return true;
         };
         let slot = self.connections.get_at(index);
-        let ready = slot.and_then(|slot| self.network.ready(&slot.meta.hop));
-        let Some(path) = ready.or_else(|| self.path_of(now, key)) else {
-            return true;
+        let known = slot.and_then(|slot| self.network.kept(&slot.meta.hop));
+        let found;
+        let path = match known {
+            Some(path) => path,
+            None => {
+                let Some(path) = self.path_of(now, key) else {
+                    return true;
+                };
+                found = path;
+                &found
+            }
         };
         let Some(slot) = self.connections.get_mut(key).filter(|slot| !slot.meta.over) else {
             self.output.remove(index);
@@ -190,7 +198,7 @@ impl<P: PacketPool> Stack<P> {
             tunables: &self.tunables,
         };
         let port = path.port;
-        let turn = slot.connection.transmit(&mut env, &path, &mut |frame| {
+        let turn = slot.connection.transmit(&mut env, path, &mut |frame| {
             frames = frames.wrapping_add(1);
             let len = frame.frame_len();
             bytes = bytes.wrapping_add(len as u64);

@@ -6,6 +6,7 @@
 use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
 use crate::flow::{FlowId, Owner};
+use crate::flow_hash::FlowHash;
 use crate::limits::BUFFER_RETRY_MS;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -118,28 +119,22 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
             options: ConnectionOptions::default(),
         };
-        let record = match self.find_owner(hash, &tuple) {
-            Some(Owner::TimeWait(index)) => Some(index),
-            Some(Owner::Connection(_) | Owner::Request(_)) => {
-                return Err(ConnectError::AddressInUse);
-            }
-            None => None,
-        };
-        let inherited =
-            record.and_then(|index| self.time_waits.inherit(index, now, &self.tunables));
-        if record.is_some() && inherited.is_none() {
-            return Err(ConnectError::AddressInUse);
-        }
         let tunables = own.unwrap_or(&self.tunables);
-        let connection = Connection::connect(&open, inherited, tunables, now);
         let slot = Slot {
-            connection,
+            connection: Connection::connect(&open, None, tunables, now),
             meta: Meta::new(user, None, hop),
         };
         let key = self
             .connections
             .insert(slot)
             .map_err(|_full| ConnectError::TableFull)?;
+        let record = match self.give_way(now, key, hash, &open, own) {
+            Ok(record) => record,
+            Err(taken) => {
+                self.connections.discard(key);
+                return Err(taken);
+            }
+        };
         let owner = Owner::Connection(key.index());
         let entered = match record {
             Some(index) => {
@@ -159,6 +154,32 @@ impl<P: PacketPool> Stack<P> {
         }
         self.settle(now, key, Disposition::Continue);
         Ok(FlowId::new(key))
+    }
+
+    /// Looks who has the tuple of a connection that begins: nobody, or a TIME_WAIT record, from which
+    /// the connection takes over what it must. An error: somebody who stays.
+    fn give_way(
+        &mut self,
+        now: Instant,
+        key: Key,
+        hash: FlowHash,
+        open: &Open,
+        own: Option<&TcpTunables>,
+    ) -> Result<Option<u32>, ConnectError> {
+        let index = match self.find_owner(hash, &open.tuple) {
+            None => return Ok(None),
+            Some(Owner::TimeWait(index)) => index,
+            Some(Owner::Connection(_) | Owner::Request(_)) => {
+                return Err(ConnectError::AddressInUse);
+            }
+        };
+        let inherited = self.time_waits.inherit(index, now, &self.tunables);
+        let inherited = inherited.ok_or(ConnectError::AddressInUse)?;
+        let tunables = own.unwrap_or(&self.tunables);
+        if let Some(slot) = self.connections.get_mut(key) {
+            slot.connection = Connection::connect(open, Some(inherited), tunables, now);
+        }
+        Ok(Some(index))
     }
 
     /// Sets the number that events of this connection carry.
