@@ -53,8 +53,9 @@ impl Sockets {
         if self.has_memory(id, 1) { goal } else { 0 }
     }
 
-    /// Takes note of `count` bytes written, which `write_room` allowed.
-    pub(crate) fn note_written(&mut self, id: SocketId, count: u64) {
+    /// Takes note of `count` bytes written, which `write_room` allowed. The `first` of a call take the
+    /// PSH mark off the buffer they are added to (behaviour: A3-19).
+    pub(crate) fn note_written(&mut self, id: SocketId, count: u64, first: bool) {
         let goal = self.size_goal(id);
         let sent = self.sent(id);
         let Ok(socket) = self.get_mut(id) else { return };
@@ -65,6 +66,9 @@ impl Sockets {
             let held = last.end - last.start.max(sent.min(last.end));
             if held > 0 && held + count <= goal && !last.ends_record {
                 last.end = end;
+                if first {
+                    socket.outbox.pushes.remove(&start);
+                }
                 return;
             }
         }
@@ -73,15 +77,6 @@ impl Sockets {
             end,
             ends_record: false,
         });
-    }
-
-    /// A record ends with what was written last.
-    pub(crate) fn end_record(&mut self, id: SocketId) {
-        if let Ok(socket) = self.get_mut(id)
-            && let Some(last) = socket.buffers.back_mut()
-        {
-            last.ends_record = true;
-        }
     }
 
     /// Whether `poll` says that there is room: a third of the buffer (`sk_stream_is_writeable`).

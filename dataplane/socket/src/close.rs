@@ -127,7 +127,7 @@ impl Sockets {
                         let span = Nanos::from_millis(u64::from(seconds) * 1_000);
                         return Some((id, self.now.after(span)));
                     }
-                    Some(_) | None => self.uncork(id),
+                    Some(_) | None => self.feed_all(id),
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Sockets {
 
     /// A FIN after everything written.
     fn shut_sending(&mut self, id: SocketId) {
-        self.uncork(id);
+        self.feed_all(id);
         let Ok(socket) = self.get_mut(id) else { return };
         socket.shut.send = true;
         if let Some(flow) = socket.flow {

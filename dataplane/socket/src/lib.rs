@@ -19,7 +19,7 @@
 //!
 //! `sockets` (the object and the wire), `file` (descriptors), `socket` (one socket), then one file
 //! per call: `bind`, `listen`, `connect`, `send`, `receive`, `close`, `options`, `poll`, `epoll`,
-//! `pipe`. `call` says what blocks, and `pending` how.
+//! `pipe`. What of a send leaves when is in `buffers`, `outbox` and `push`. `call` says what blocks, and `pending` how.
 //! # What it does not do
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback.
@@ -28,7 +28,6 @@
 //! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `SO_RCVBUF`,
 //!   `TCP_MAXSEG`, `TCP_LINGER2`, `TCP_DEFER_ACCEPT`, `TCP_WINDOW_CLAMP`, `TCP_QUICKACK`,
 //!   `TCP_CONGESTION`, TOS, TTL and path-MTU policy.
-//! - `MSG_EOR` is accepted, but later data may share a segment with the record's end.
 //! - A reset takes received data that was not read yet with it; Linux lets it be read first.
 //! - Signals: `SIGPIPE`, `SIGIO` and `SIGURG` are not sent; `interrupt` stands for a signal.
 //! - Knobs without a mechanism are kept and change nothing: the rows of `KEPT` in `sysctl.rs`. So
@@ -53,9 +52,11 @@ mod listen;
 mod news;
 mod notice;
 mod options;
+mod outbox;
 mod pending;
 mod pipe;
 mod poll;
+mod push;
 mod receive;
 mod send;
 mod socket;

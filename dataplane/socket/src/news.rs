@@ -102,7 +102,7 @@ impl Sockets {
         socket.remote = None;
         socket.shut = Shut::default();
         socket.done = false;
-        socket.corked.clear();
+        socket.outbox = crate::outbox::Outbox::default();
         socket.marks.clear();
         socket.written = 0;
         socket.buffers.clear();

@@ -205,7 +205,8 @@ impl Sockets {
     pub(crate) fn apply_options(&mut self, id: SocketId) {
         let Ok(socket) = self.get(id) else { return };
         let options = ConnectionOptions {
-            nodelay: socket.options.nodelay,
+            // Small segments are held back here (`outbox`), by Linux's rule.
+            nodelay: true,
             keepalive: socket.options.keepalive,
             user_timeout_ms: socket.options.user_timeout_ms,
         };

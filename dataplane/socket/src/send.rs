@@ -1,11 +1,8 @@
-//! `send` in all its forms, and corks.
+//! `send` in all its forms.
 //!
-//! The stack takes bytes and cuts them into segments; how many it may have is decided in `buffers`.
-//! What stays back here is less than one segment: under `TCP_CORK` until the cork is pulled, under
-//! `MSG_MORE` until the next send, or until a segment arrives, and never longer than a
-//! retransmission timeout with nothing in flight.
+//! How much a program may write is decided in `buffers`, what of it leaves at once in `outbox`, and
+//! which segment carries PSH in `push`.
 
-use millrace_base::{Instant, Nanos};
 use millrace_stack::State;
 
 use crate::call::Reply;
@@ -14,9 +11,6 @@ use crate::file::SocketId;
 use crate::linux::{MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
 use crate::notice::{Mark, Purpose};
 use crate::sockets::{Sockets, is_opening};
-
-/// The shortest time a cork holds (`TCP_RTO_MIN`).
-const CORK_MIN: Nanos = Nanos::from_millis(200);
 
 impl Sockets {
     /// One attempt at sending `data` from `done` on; `done` grows. `blocked` says that the last
@@ -64,137 +58,48 @@ impl Sockets {
         Some(Err(Errno::EAGAIN))
     }
 
-    /// The cork is pulled: what it held leaves.
-    pub(crate) fn uncork(&mut self, id: SocketId) {
-        let Ok(socket) = self.get_mut(id) else { return };
-        socket.uncork_at = Instant::NEVER;
-        let held = core::mem::take(&mut socket.corked);
-        if held.is_empty() {
-            return;
-        }
-        let taken = self.hand_down(id, &held);
-        let again = self.now.after(CORK_MIN);
-        if let Some(rest) = held.get(taken..).filter(|rest| !rest.is_empty())
-            && let Ok(socket) = self.get_mut(id)
-        {
-            // No buffer is free: again soon.
-            socket.corked = rest.to_vec();
-            socket.uncork_at = again;
-        }
-    }
-
-    /// Pulls every cork that has held for too long.
-    pub(crate) fn uncork_due(&mut self) {
-        let now = self.now;
-        let due = self.sockets.iter().filter(|(_, s)| s.uncork_at.is_due(now));
-        let due: Vec<SocketId> = due.map(|(id, _)| *id).collect();
-        for id in due {
-            self.uncork(id);
-        }
-    }
-
-    /// A segment has arrived: bytes that only `MSG_MORE` holds back go with whatever it sets off
-    /// (`tcp_data_snd_check` knows nothing of the flag).
-    pub(crate) fn release_held(&mut self) {
-        let held = self.sockets.iter().filter(|(_, socket)| {
-            let corked = !socket.corked.is_empty() && !socket.options.cork;
-            let info = socket.flow.and_then(|flow| self.stack.info(flow));
-            corked && info.is_some_and(|info| info.received_at.as_micros() == self.now.as_micros())
-        });
-        let held: Vec<SocketId> = held.map(|(id, _)| *id).collect();
-        for id in held {
-            self.uncork(id);
-        }
-    }
-
-    /// Corked bytes with nothing in flight wait for a timeout (`tcp_check_probe_timer`).
-    pub(crate) fn watch_corks(&mut self) {
-        let now = self.now;
-        for socket in self.sockets.values_mut() {
-            if socket.corked.is_empty() || socket.uncork_at != Instant::NEVER {
-                continue;
-            }
-            let info = socket.flow.and_then(|flow| self.stack.info(flow));
-            if let Some(info) = info.filter(|info| info.queued_bytes == 0) {
-                socket.uncork_at = now.after(info.rto.max(CORK_MIN));
-            }
-        }
-    }
-
-    /// When the next cork gives.
-    pub(crate) fn next_uncork(&self) -> Instant {
-        let due = self.sockets.values().map(|socket| socket.uncork_at);
-        due.min().unwrap_or(Instant::NEVER)
-    }
-
     /// Writes buffer by buffer, as long as there is room; what is full leaves before the next one is
     /// begun, so that what was sent makes room.
     fn push_all(&mut self, id: SocketId, data: &[u8], flags: i32, done: &mut usize) {
+        let begin = *done;
         // Each round takes at least a byte.
         while let Some(rest) = data.get(*done..).filter(|rest| !rest.is_empty()) {
             self.free_buffers(id);
             self.expand_send_buffer(id);
             let room = usize::try_from(self.write_room(id)).unwrap_or(usize::MAX);
             let piece = rest.get(..room.min(rest.len())).unwrap_or_default();
-            let is_last = piece.len() == rest.len();
-            let taken = self.push(id, piece, is_last && flags & MSG_MORE != 0);
-            *done += taken;
-            if is_last && taken == piece.len() && flags & MSG_EOR != 0 {
-                self.end_record(id);
+            if piece.is_empty() {
+                break;
             }
-            if taken == 0 || taken < piece.len() {
-                return;
+            self.note_written(id, piece.len() as u64, *done == 0);
+            if let Ok(socket) = self.get_mut(id) {
+                socket.outbox.held.extend(piece);
+                socket.outbox.more = flags & MSG_MORE != 0;
             }
-            if !is_last {
+            *done += piece.len();
+            if *done < data.len() {
+                if self.must_push(id) {
+                    self.mark_push(id);
+                }
+                self.feed(id, false);
                 self.transmit();
             }
         }
-    }
-
-    /// Hands bytes down, except those that a cork or `more` holds back.
-    fn push(&mut self, id: SocketId, data: &[u8], more: bool) -> usize {
-        let mss = self
-            .info(id)
-            .map_or(536, |info| usize::from(info.mss.max(1)));
-        let Ok(socket) = self.get_mut(id) else {
-            return 0;
-        };
-        let holds = socket.options.cork || more;
-        let mut queued = core::mem::take(&mut socket.corked);
-        let before = queued.len();
-        queued.extend_from_slice(data);
-        let leaves = if holds {
-            queued.len() - queued.len() % mss
-        } else {
-            queued.len()
-        };
-        let taken = self.hand_down(id, queued.get(..leaves).unwrap_or_default());
-        let kept_to = if taken < leaves {
-            // No buffer is free: what the program has not been told of goes back to it.
-            before.max(taken)
-        } else {
-            queued.len()
-        };
-        let accepted = kept_to - before;
-        let Ok(socket) = self.get_mut(id) else {
-            return 0;
-        };
-        socket.corked = queued.get(taken..kept_to).unwrap_or_default().to_vec();
-        if socket.corked.is_empty() {
-            socket.uncork_at = Instant::NEVER;
+        if *done == begin {
+            return;
         }
-        self.note_written(id, accepted as u64);
-        accepted
-    }
-
-    fn hand_down(&mut self, id: SocketId, data: &[u8]) -> usize {
-        let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) else {
-            return 0;
-        };
-        if data.is_empty() {
-            return 0;
+        let complete = *done == data.len();
+        if !complete {
+            // There is no room: what there is leaves, promise or not (behaviour: A3-24).
+            self.end_more(id);
         }
-        self.stack.send(self.now, flow, data, &mut self.pool)
+        if flags & MSG_MORE == 0 || !complete || self.must_push(id) {
+            self.mark_push(id);
+        }
+        if complete && flags & MSG_EOR != 0 {
+            self.end_record(id);
+        }
+        self.feed(id, !complete);
     }
 
     /// Whether sending has ended: an error, our side shut, no connection (behaviour: A3-6 A3-10).

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use millrace_base::{Endpoint, Instant};
+use millrace_base::Endpoint;
 use millrace_stack::FlowId;
 
 use crate::address::Domain;
@@ -14,6 +14,7 @@ use crate::epoll::Watch;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::options::Options;
+use crate::outbox::Outbox;
 
 /// Entries of an error queue that wait to be read (Linux bounds them by receive memory).
 pub(crate) const ERROR_QUEUE_MAX: usize = 1_024;
@@ -91,10 +92,8 @@ pub(crate) struct Socket {
     pub(crate) watches: Vec<Watch>,
     /// Somebody was told that there is no room to send (`SOCK_NOSPACE`).
     pub(crate) no_space: bool,
-    /// Bytes that a cork or `MSG_MORE` holds back: less than one segment.
-    pub(crate) corked: Vec<u8>,
-    /// When the corked bytes leave anyhow.
-    pub(crate) uncork_at: Instant,
+    /// What waits here before the stack gets it, and why.
+    pub(crate) outbox: Outbox,
     /// Bytes taken from the program so far, corked ones included.
     pub(crate) written: u64,
     /// The bytes that are not acknowledged, as Linux would have them in `sk_buff`s.
@@ -127,8 +126,7 @@ impl Socket {
             error_queue: VecDeque::new(),
             watches: Vec::new(),
             no_space: false,
-            corked: Vec::new(),
-            uncork_at: Instant::NEVER,
+            outbox: Outbox::default(),
             written: 0,
             buffers: VecDeque::new(),
             chrono: crate::chrono::Chrono::default(),

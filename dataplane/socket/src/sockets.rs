@@ -39,6 +39,8 @@ pub struct Sockets {
     pub(crate) now: Instant,
     /// Packets that have left, oldest first.
     pub(crate) left: VecDeque<(Instant, Vec<u8>)>,
+    /// Of these, how many have the PSH bits that Linux would give them.
+    pub(crate) finished: usize,
     pub(crate) files: Files,
     pub(crate) sockets: BTreeMap<SocketId, Socket>,
     pub(crate) epolls: BTreeMap<EpollId, Epoll>,
@@ -74,6 +76,7 @@ impl Sockets {
             pool: HeapPool::new(BUFFERS_MAX * 2, BUFFER_BYTES),
             now: Instant::ZERO,
             left: VecDeque::new(),
+            finished: 0,
             files: Files::new(config.fd_first, config.fds_max),
             sockets: BTreeMap::new(),
             epolls: BTreeMap::new(),

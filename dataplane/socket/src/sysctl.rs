@@ -143,6 +143,11 @@ impl Sysctls {
         self.wmem_max
     }
 
+    /// A kept knob that is a number.
+    pub(crate) fn number_of(&self, name: &str) -> Option<u64> {
+        self.kept.get(name)?.trim().parse().ok()
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         let flag = |on: bool| u32::from(on).to_string();
         let three = |[a, b, c]: [u32; 3]| format!("{a}\t{b}\t{c}");

@@ -45,13 +45,14 @@ impl Sockets {
         self.reported = self.note_icmp(packet);
         self.stack.handle(self.now, PORT, frame, &mut self.pool);
         self.forget_soft_errors();
-        self.release_held();
+        self.note_arrival();
         self.settle();
         self.reported = None;
     }
 
     /// The next packet that has left, and when it left.
     pub fn packet_out(&mut self) -> Option<(Instant, Vec<u8>)> {
+        self.finished = self.finished.saturating_sub(1);
         self.left.pop_front()
     }
 
@@ -63,7 +64,7 @@ impl Sockets {
             .stack
             .next_deadline()
             .min(self.calls.next_deadline())
-            .min(self.next_uncork());
+            .min(self.next_release());
         if deadline == Instant::NEVER {
             return deadline;
         }
@@ -84,7 +85,7 @@ impl Sockets {
                 break;
             }
         }
-        self.uncork_due();
+        self.release_due();
         self.settle();
     }
 
@@ -98,6 +99,7 @@ impl Sockets {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.transmit();
             moved |= self.take_news();
+            moved |= self.feed_outboxes();
             moved |= self.fulfil_marks();
             moved |= self.tell_writable();
             moved |= self.retry_calls();
@@ -105,8 +107,9 @@ impl Sockets {
                 break;
             }
         }
-        self.watch_corks();
+        self.watch_outboxes();
         self.update_chronos();
+        self.set_push_bits();
     }
 
     /// Makes the stack's interface, its addresses and the way to everybody else.

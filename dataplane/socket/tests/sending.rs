@@ -311,3 +311,55 @@ fn a_pipe_holds_so_much_and_tells_of_its_ends() {
     pair.close(0, reader).expect("open");
     assert_eq!(pair.write(0, writer, b"x"), Err(Errno::EPIPE));
 }
+
+/// Whether the segments with data that host 0 sent behind packet `from` carry PSH.
+fn pushes(pair: &Pair, from: usize) -> Vec<bool> {
+    let sent = pair.seen.iter().skip(from).filter(|(host, _)| *host == 0);
+    let data = sent.filter(|(_, packet)| payload(packet) > 0);
+    data.map(|(_, packet)| pair::is_push(packet)).collect()
+}
+
+// behaviour: OPT-39 A3-21
+#[test]
+fn a_record_never_shares_a_segment_with_the_next() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.nonblocking(Family::V4, 80);
+    pair.set(0, client, SOL_TCP, TCP_NODELAY, 1)
+        .expect("an option");
+    let mss = pair.get(0, client, SOL_TCP, 2).expect("a size") as usize;
+    let start = pair.seen.len();
+    let record = millrace_socket::linux::MSG_EOR;
+    pair.write(0, client, &pattern(12 * mss)).expect("room");
+    pair.send(0, client, &pattern(400), record).expect("room");
+    pair.send(0, client, &pattern(100), record).expect("room");
+    pair.write(0, client, &pattern(mss)).expect("room");
+    pair.run(200);
+    let sent = sizes(&pair, start);
+    assert_eq!(sent[..12], [mss; 12]);
+    assert_eq!(sent[12..], [400, 100, mss]);
+    assert_eq!(
+        pair.read(1, server, 99_999).map(|bytes| bytes.len()),
+        Ok(13 * mss + 500)
+    );
+}
+
+// behaviour: A3-28 A3-30
+#[test]
+fn a_send_ends_with_a_push_and_more_to_come_does_not() {
+    let mut pair = Pair::new();
+    let (client, _server) = pair.nonblocking(Family::V4, 80);
+    pair.set(0, client, SOL_TCP, TCP_NODELAY, 1)
+        .expect("an option");
+    let mss = pair.get(0, client, SOL_TCP, 2).expect("a size") as usize;
+    let start = pair.seen.len();
+    pair.send(0, client, &pattern(mss), MSG_MORE).expect("room");
+    pair.run(50);
+    pair.send(0, client, &pattern(mss), 0).expect("room");
+    pair.run(50);
+    assert_eq!(pushes(&pair, start), [false, true]);
+    // At this rate two segments make one packet, which has the bit on its last one.
+    pair.send(0, client, &pattern(3 * mss), MSG_MORE)
+        .expect("room");
+    pair.run(50);
+    assert_eq!(pushes(&pair, start)[2..], [false, true, false]);
+}

@@ -34,16 +34,17 @@ impl Sockets {
             TCP_NODELAY => {
                 options.nodelay = number != 0;
                 self.apply_options(id);
-                // Linux pushes what waits, corked or not.
+                // Linux pushes what waits, corked or not (`TCP_NAGLE_PUSH`).
                 if number != 0 {
-                    self.uncork(id);
+                    self.feed(id, true);
                 }
             }
             // behaviour: OPT-8
             TCP_CORK => {
                 options.cork = number != 0;
                 if number == 0 {
-                    self.uncork(id);
+                    self.end_more(id);
+                    self.feed(id, false);
                 }
             }
             // behaviour: OPT-28

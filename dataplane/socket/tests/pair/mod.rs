@@ -369,3 +369,20 @@ pub(crate) fn payload(packet: &[u8]) -> usize {
     };
     total - tcp - usize::from(packet[tcp + 12] >> 4) * 4
 }
+
+/// Whether a packet has the PSH bit; its checksum is looked at too.
+pub(crate) fn is_push(packet: &[u8]) -> bool {
+    assert_eq!(packet[0] >> 4, 4, "IPv4 only");
+    let mut sum = packet[12..20].chunks(2).map(word).sum::<u32>() + 6;
+    sum += (packet.len() - 20) as u32;
+    sum += packet[20..].chunks(2).map(word).sum::<u32>();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    assert_eq!(sum, 0xffff, "a wrong checksum");
+    packet[20 + 13] & 8 != 0
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from(bytes[0]) << 8 | u32::from(bytes.get(1).copied().unwrap_or(0))
+}

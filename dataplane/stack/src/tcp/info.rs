@@ -1,7 +1,7 @@
 //! Looking at a connection without changing it: the core of Linux's `TCP_INFO`, the tuple, and what
 //! waits to be read.
 
-use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf};
+use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 
 use super::chunk::Chunks;
 use super::config::TcpTunables;
@@ -17,6 +17,8 @@ pub struct FlowInfo {
     pub tuple: FlowTuple,
     /// The state.
     pub state: State,
+    /// SND.UNA.
+    pub snd_una: SeqNumber,
     /// Payload bytes received in order.
     pub bytes_received: u64,
     /// Payload bytes the peer has acknowledged.
@@ -113,6 +115,7 @@ impl Connection {
         FlowInfo {
             tuple: self.tuple,
             state: self.state,
+            snd_una: self.una,
             bytes_received: self.bytes_received.value(),
             bytes_acked: self.bytes_acked.value(),
             unread_bytes: self.receive.bytes(),
