@@ -447,7 +447,7 @@ mod tests {
     }
 
     // RFC 9293 section 3.10.7.4; each segment is judged on a fresh request.
-    // behaviour: A10-1, A10-8, A10-10, A10-14, STA-7, X8-4
+    // behaviour: A10-1, A10-8, A10-10, A10-14, A16-11, STA-7, X8-4
     #[test]
     fn segments_to_a_request_are_judged_in_the_order_of_tcp_check_req() {
         let judge = |flags, seq, ack, stamp, len| {

@@ -109,7 +109,7 @@ fn one_segment_is_counted_once_by_every_layer_that_it_passes() {
     assert_eq!(names.len(), 4, "under Linux's names: {names:?}");
 }
 
-// behaviour: A6-9, A8-5, LAY-3, RCV-3, RCV-4, RCV-5, X1-1, X1-3, X1-4
+// behaviour: A6-9, A8-5, A9-8, LAY-3, RCV-3, RCV-4, RCV-5, X1-1, X1-3, X1-4
 #[test]
 fn a_damaged_segment_is_counted_and_answered_by_nothing() {
     let mut peer = Peer::new(10);
@@ -263,4 +263,20 @@ fn who_has_closed_hears_nothing_more() {
     assert_eq!(peer.world.nodes[1].events.len(), before);
     assert_eq!(peer.world.nodes[1].stack.info(flow), None);
     assert!(peer.world.ready(1, flow).contains(Ready::ACCEPTED));
+}
+
+// A stamp that was damaged must not be remembered: PAWS would refuse everything that follows.
+// behaviour: A9-6
+#[test]
+fn the_stamp_of_a_damaged_segment_is_not_remembered() {
+    let mut peer = Peer::new(10);
+    peer.timestamp = Some(1_000);
+    let (_, nxt) = peer.open();
+    peer.timestamp = Some(900_000);
+    let mut damaged = peer.frame(ACK, 101, nxt, b"hello");
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    assert!(peer.put(&damaged).is_empty());
+    peer.timestamp = Some(1_001);
+    assert_eq!(peer.send(ACK, 101, nxt, b"hello")[0].ack.value(), 106);
 }

@@ -17,7 +17,7 @@ fn ten_in_flight(sack: bool) -> Bench {
 }
 
 // RFC 6675 section 5, RFC 6937.
-// behaviour: A21-7, A22-11, TMR-37, X8-1
+// behaviour: A21-7, A22-2, A22-11, TMR-37, X8-1
 #[test]
 fn the_third_sack_retransmits_the_hole_at_once() {
     let mut bench = ten_in_flight(true);
@@ -60,7 +60,7 @@ fn two_holes_are_filled_without_touching_what_arrived() {
 }
 
 // RFC 6582.
-// behaviour: A22-7
+// behaviour: A22-2, A22-7
 #[test]
 fn without_sack_three_duplicates_retransmit_and_partial_acks_go_on() {
     let mut bench = ten_in_flight(false);

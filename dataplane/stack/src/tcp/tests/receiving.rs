@@ -1,11 +1,13 @@
 //! What is taken, what is not, and what is told to the peer about it.
 
+use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::ready::Ready;
-use crate::tcp::segment::{CloseReason, Disposition};
+use crate::tcp::segment::{CloseReason, Disposition, Segment};
 use crate::tcp::state::State;
-use crate::tcp::testing::{Bench, ack, data};
+use crate::tcp::testing::{Bench, Seg, ack, data};
 use crate::verdict::DropReason;
-use millrace_wire::TcpFlags;
+use millrace_base::{HeapBuf, SeqNumber};
+use millrace_wire::{TcpFlags, TcpOptions};
 
 /// A bench whose window is closed; returns what comes next as well.
 fn closed_window() -> (Bench, i64) {
@@ -208,5 +210,61 @@ fn closing_with_nothing_unread_but_a_fin_is_no_reset() {
     assert_eq!(bench.close(), Disposition::Continue);
     assert_eq!(bench.connection.state(), State::LastAck);
     assert!(bench.sent()[0].flags.fin());
+    bench.finish();
+}
+
+// behaviour: RCV-7
+#[test]
+fn a_segment_ends_behind_its_syn_its_bytes_and_its_fin() {
+    let end = |flags: TcpFlags, payload_len| {
+        let segment: Segment<HeapBuf> = Segment {
+            seq: SeqNumber::new(u32::MAX),
+            ack: SeqNumber::new(0),
+            flags,
+            window: 0,
+            options: TcpOptions::default(),
+            payload: None,
+            payload_len,
+        };
+        segment.end().distance(segment.seq)
+    };
+    let (syn, fin) = (TcpFlags::SYN, TcpFlags::FIN);
+    assert_eq!(end(TcpFlags::ACK, 0), 0);
+    assert_eq!((end(syn, 0), end(fin, 0), end(syn | fin, 0)), (1, 1, 2));
+    assert_eq!((end(syn, 5), end(fin, 5), end(syn | fin, 5)), (6, 6, 7));
+}
+
+// behaviour: A8-7, A9-4, A9-5, RCV-24
+#[test]
+fn only_the_expected_segment_is_predicted_and_prediction_comes_back() {
+    let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());
+    let mut bench = Bench::established_with(true, tunables, options, Some(100));
+    let mut is_predicted = |seg: Seg| {
+        let before = bench.predicted;
+        bench.receive(seg);
+        bench.sent();
+        bench.read();
+        bench.predicted > before
+    };
+    assert!(is_predicted(data(0, 1_000).stamps(100, 5_000)));
+    assert!(is_predicted(data(1_000, 1_000).stamps(101, 5_000)));
+    assert!(
+        !is_predicted(data(2_000, 10).stamps(99, 5_000)),
+        "old stamp"
+    );
+    assert!(!is_predicted(data(2_500, 500).stamps(101, 5_000)), "early");
+    let behind_a_hole = data(2_000, 100).stamps(101, 5_000);
+    assert!(!is_predicted(behind_a_hole), "a hole is left");
+    let filling = data(2_100, 400).stamps(101, 5_000);
+    assert!(!is_predicted(filling), "a hole is filled");
+    assert!(is_predicted(data(3_000, 1_000).stamps(101, 5_000)), "again");
+    assert!(!is_predicted(data(4_000, 10).ack(9).stamps(101, 5_000)));
+    let sacked = data(4_000, 1_000).sack(&[(0, 1)]).stamps(101, 5_000);
+    assert!(!is_predicted(sacked), "an option");
+    let urgent = TcpFlags::ACK | TcpFlags::URG;
+    assert!(!is_predicted(
+        data(5_000, 9).flags(urgent).stamps(101, 5_000)
+    ));
+    assert!(!is_predicted(data(5_009, 9).fin().stamps(101, 5_000)));
     bench.finish();
 }

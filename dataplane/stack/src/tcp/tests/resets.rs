@@ -132,7 +132,7 @@ fn a_syn_draws_a_challenge_ack_wherever_it_is() {
 
 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
 //= type=test
-// behaviour: STA-8
+// behaviour: A16-11, STA-8
 #[test]
 fn an_ack_beyond_snd_nxt_draws_one_challenge_ack() {
     let mut bench = Bench::established(true);

@@ -2,6 +2,7 @@
 
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::ready::Ready;
+use crate::tcp::recovery::Phase;
 use crate::tcp::state::State;
 use crate::tcp::testing::{Bench, Seg, ack, data, pattern};
 use millrace_base::Instant;
@@ -276,5 +277,68 @@ fn a_syn_ack_that_echoes_a_time_at_which_no_syn_left_is_reset() {
     assert_eq!(bench.world.stats.paws_active, 2);
     bench.receive(answer.stamps(7, sent_at));
     assert_eq!(bench.connection.state(), State::Established);
+    bench.finish();
+}
+
+// behaviour: OPT-4, A21-4, A21-14, A22-8
+#[test]
+fn what_is_sacked_lost_and_sent_again_is_told_byte_by_byte() {
+    let mut bench = Bench::established(true);
+    bench.write(10_000);
+    bench.sent();
+    assert_eq!(bench.info().phase, Phase::Open);
+    bench.receive(ack(0).sack(&[(1_000, 4_000)]));
+    let marks = |bench: &Bench| {
+        let info = bench.info();
+        (info.sacked_bytes, info.lost_bytes, info.retransmitted_bytes)
+    };
+    assert_eq!(marks(&bench), (3_000, 1_000, 0));
+    assert_eq!(bench.sent()[0].seq, 0);
+    assert_eq!(marks(&bench), (3_000, 1_000, 1_000));
+    assert_eq!(bench.info().phase, Phase::Recovery);
+    bench.advance(10_000);
+    assert_eq!(bench.info().phase, Phase::Loss);
+    bench.sent();
+    bench.receive(ack(5_000));
+    assert_eq!(
+        bench.info().phase,
+        Phase::Loss,
+        "until all that was sent is acknowledged"
+    );
+    bench.sent();
+    bench.receive(ack(10_000));
+    assert_eq!(bench.info().phase, Phase::Open);
+    assert_eq!(marks(&bench), (0, 0, 0));
+    bench.finish();
+}
+
+// behaviour: SKB-12
+#[test]
+fn what_is_queued_is_charged_until_it_is_acknowledged() {
+    let mut bench = Bench::established(true);
+    bench.write(3_000);
+    assert_eq!(bench.info().queued_bytes, 3_000);
+    bench.sent();
+    assert_eq!(bench.info().queued_bytes, 3_000);
+    bench.receive(ack(1_000));
+    assert_eq!(bench.info().queued_bytes, 2_000);
+    bench.receive(ack(3_000));
+    assert_eq!(bench.info().queued_bytes, 0);
+    bench.finish();
+}
+
+// Linux: tcp_orphan_retries, where 0 means 8. behaviour: A25-22
+#[test]
+fn a_fin_of_an_orphan_is_tried_hard_and_given_up() {
+    let mut bench = Bench::established(true);
+    bench.close();
+    assert!(bench.sent()[0].flags.fin());
+    let mut again = 0;
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        again += bench.sent().iter().filter(|seg| seg.flags.fin()).count();
+        assert!(again < 20);
+    }
+    assert_eq!(again, 8);
     bench.finish();
 }

@@ -5,7 +5,7 @@ use crate::tcp::segment::{CloseReason, Disposition};
 use crate::tcp::testing::{Bench, ack, data};
 
 // MUST-36, MUST-37, SHLD-30; Linux: tcp_send_probe0.
-// behaviour: SHLD-29, SND-19, SND-31, TMR-30, X5-5, X8-31
+// behaviour: SHLD-29, A3-34, SND-19, SND-31, TMR-30, X5-5, X8-31
 #[test]
 fn a_closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() {
     let mut bench = Bench::established(true);
