@@ -176,15 +176,22 @@ impl Mbuf {
         prefetch::line(self.bytes().as_ptr());
     }
 
-    /// The same for a TCP segment that may be sent on: its headers end in the second line of the bytes, and the struct's
-    /// second line is written when it leaves.
+    /// Asks the CPU to fetch what a burst of TCP segments that may be sent on is read and written at: both lines of each
+    /// struct (the first says where the bytes are, the second is written when the frame leaves), then two of the bytes (a
+    /// segment's timestamps end in the second).
     #[inline]
-    pub fn prefetch_segment(&self) {
+    pub fn prefetch_segments(frames: &[Self]) {
         let second = prefetch::LINE_BYTES;
-        prefetch::line(self.as_ptr().cast::<u8>().wrapping_add(second));
-        let start = self.bytes().as_ptr();
-        prefetch::line(start);
-        prefetch::line(start.wrapping_add(second));
+        for frame in frames {
+            let start = frame.as_ptr().cast::<u8>();
+            prefetch::line(start);
+            prefetch::line(start.wrapping_add(second));
+        }
+        for frame in frames {
+            let start = frame.bytes().as_ptr();
+            prefetch::line(start);
+            prefetch::line(start.wrapping_add(second));
+        }
     }
 
     #[inline]
@@ -219,6 +226,25 @@ impl Mbuf {
         // SAFETY: nobody else refers to the struct, and `&mut self` is the only borrow of the only
         // handle.
         Some(unsafe { self.0.as_mut() })
+    }
+
+    /// Another handle to a chain. Out of line: nearly every frame is in one piece.
+    #[cold]
+    #[inline(never)]
+    fn share_chain(&self) -> Option<Self> {
+        for (held, segment) in self.raw_segments().enumerate() {
+            // SAFETY: we hold a reference to every segment of the chain.
+            if unsafe { try_hold(segment.as_ptr()) } {
+                continue;
+            }
+            for segment in self.raw_segments().take(held) {
+                // SAFETY: takes back what was added above; our own reference keeps the count above
+                // zero.
+                unsafe { (*segment.as_ptr()).refcnt.fetch_sub(1, Ordering::AcqRel) };
+            }
+            return None;
+        }
+        Some(Self(self.0))
     }
 
     fn raw_segments(&self) -> impl Iterator<Item = NonNull<sys::mr_mbuf>> + use<> {
@@ -422,19 +448,7 @@ impl PacketBuf for Mbuf {
             // SAFETY: we hold a reference.
             return unsafe { try_hold(self.as_ptr()) }.then_some(Self(self.0));
         }
-        for (held, segment) in self.raw_segments().enumerate() {
-            // SAFETY: we hold a reference to every segment of the chain.
-            if unsafe { try_hold(segment.as_ptr()) } {
-                continue;
-            }
-            for segment in self.raw_segments().take(held) {
-                // SAFETY: takes back what was added above; our own reference keeps the count above
-                // zero.
-                unsafe { (*segment.as_ptr()).refcnt.fetch_sub(1, Ordering::AcqRel) };
-            }
-            return None;
-        }
-        Some(Self(self.0))
+        self.share_chain()
     }
 
     #[inline]

@@ -155,9 +155,7 @@ impl Lcore {
             if let Some(bucket) = self.state.rx_bursts.get_mut(burst_bucket(count)) {
                 *bucket = bucket.wrapping_add(1);
             }
-            for frame in self.burst.frames() {
-                frame.prefetch_segment();
-            }
+            Mbuf::prefetch_segments(self.burst.frames());
             self.stopwatch.lap(Stage::Rx);
             if !self.steer.is_alone() {
                 let Self { burst, ours, .. } = self;
@@ -181,9 +179,7 @@ impl Lcore {
                 break;
             };
             received = received.saturating_add(batch.frames.len());
-            for frame in &batch.frames {
-                frame.prefetch_segment();
-            }
+            Mbuf::prefetch_segments(&batch.frames);
             let Self { stack, pool, .. } = self;
             let mut punts = Burst::new();
             stack.handle_burst(now, batch.port, batch.frames, pool, keep_in(&mut punts));

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use millrace_abi::heap;
 use millrace_base::{Address, Instant, ListenerId, Nanos};
 use millrace_dpdk::{
-    Burst, Clock, MbufPool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue, cycles,
+    Burst, Clock, Mbuf, MbufPool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue, cycles,
 };
 use millrace_load::light::{Link, Payload};
 use millrace_stack::{
@@ -125,9 +125,7 @@ impl Terminal {
         heap::seal_thread(heap::OnAllocation::Count);
         let start = cycles();
         let received = self.rx.burst(&mut self.burst);
-        for frame in self.burst.frames() {
-            frame.prefetch_segment();
-        }
+        Mbuf::prefetch_segments(self.burst.frames());
         let received_at = cycles();
         let now = self.now;
         let Self {
