@@ -233,7 +233,7 @@ mod tests {
     }
 
     // SHLD-14: the right edge never moves left, whatever waits for the application.
-    // behaviour: A5-2
+    // behaviour: A5-2, A5-3
     #[test]
     fn the_window_never_shrinks() {
         let mut window = window(7);

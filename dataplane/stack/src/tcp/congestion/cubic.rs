@@ -217,4 +217,31 @@ mod tests {
             "aims below the last maximum of 800,000"
         );
     }
+
+    // RFC 9438 section 4.2. K = cbrt(300 / 0.4) = 9.0856 s. behaviour: A24-4, A24-10
+    #[test]
+    fn an_epoch_aims_at_the_last_maximum_or_starts_from_where_it_is() {
+        let below = Epoch::new(Instant::ZERO, 700_000, 1_000, 1_000_000);
+        assert_eq!((below.origin, below.k_ms), (1_000_000, 9_085));
+        let above = Epoch::new(Instant::ZERO, 700_000, 1_000, 600_000);
+        assert_eq!((above.origin, above.k_ms), (700_000, 0));
+        assert_eq!(below.window_at(9_085, 1_000), 1_000_000);
+        let start = below.window_at(0, 1_000);
+        assert!((699_900..700_200).contains(&start), "{start}");
+    }
+
+    // RFC 9438 section 4.4; Linux: a count of 2 at least. behaviour: A24-16
+    #[test]
+    fn a_window_opens_by_half_of_itself_in_a_round_trip_at_most() {
+        let mut epoch = Epoch::new(Instant::ZERO, 100_000, 1_000, 0);
+        let acked = Acked {
+            bytes: 1_000,
+            srtt: None,
+            now: Instant::from_millis(100_000),
+        };
+        let opened: u32 = (0..100)
+            .map(|_| epoch.growth(acked, 100_000, 1_000, 0))
+            .sum();
+        assert_eq!(opened, 50_000);
+    }
 }
