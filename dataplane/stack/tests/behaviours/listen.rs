@@ -193,3 +193,55 @@ fn a_request_is_given_up_after_63_seconds_unless_told_otherwise() {
     assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
     assert!(peer.send(TcpFlags::ACK, 101, 1, b"")[0].flags.rst());
 }
+
+// behaviour: A10-26, A18-17, LSN-6, X6-6
+#[test]
+fn the_final_ack_turns_a_request_into_a_connection_in_the_same_place() {
+    let mut peer = Peer::new(10);
+    let kinds = |peer: &Peer| {
+        let occupancy = peer.world.nodes[1].stack.occupancy();
+        (occupancy.half_open, occupancy.connections, occupancy.tuples)
+    };
+    let nxt = peer.syn(100).wrapping_add(1);
+    assert_eq!(kinds(&peer), (1, 0, 1));
+    peer.send(ACK, 101, nxt, b"");
+    assert_eq!(kinds(&peer), (0, 1, 1));
+}
+
+// behaviour: A18-12, LSN-15
+#[test]
+fn a_syn_from_where_no_way_leads_back_is_dropped_and_counted() {
+    let mut peer = Peer::new(10);
+    peer.tuple.local.address = millrace_base::Address::v4([192, 0, 2, 7]);
+    assert!(peer.send(SYN, 100, 0, b"").is_empty());
+    let stats = peer.stats();
+    assert_eq!(
+        (stats.listen_drops, stats.dropped(DropReason::NoRouteBack)),
+        (1, 1)
+    );
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+}
+
+// behaviour: A33-1, X4-11
+#[test]
+fn connections_are_told_of_in_the_order_of_their_last_acks() {
+    let mut peer = Peer::new(10);
+    let mut acks = Vec::new();
+    for port in [5, 3, 9] {
+        peer.tuple.local.port = port;
+        let nxt = peer.syn(100).wrapping_add(1);
+        acks.push(peer.frame(ACK, 101, nxt, b""));
+    }
+    peer.accepts = false;
+    for ack in [2, 0, 1] {
+        peer.put(&acks[ack]);
+    }
+    peer.accepts = true;
+    peer.answers();
+    let events = &peer.world.nodes[1].events;
+    let ports = events.iter().map(|event| {
+        let info = peer.world.nodes[1].stack.info(event.flow);
+        info.expect("alive").tuple.remote.port
+    });
+    assert_eq!(ports.collect::<Vec<_>>(), [9, 5, 3]);
+}

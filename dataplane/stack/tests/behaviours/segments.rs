@@ -280,3 +280,21 @@ fn the_stamp_of_a_damaged_segment_is_not_remembered() {
     peer.timestamp = Some(1_001);
     assert_eq!(peer.send(ACK, 101, nxt, b"hello")[0].ack.value(), 106);
 }
+
+// behaviour: IPI-8, LAY-9
+#[test]
+fn a_packet_goes_to_the_protocol_that_its_header_names() {
+    let mut peer = Peer::new(10);
+    for (protocol, delivered) in [(6, true), (17, false), (132, false), (200, false)] {
+        let mut frame = peer.frame(SYN, 100, 0, b"");
+        frame[23] = protocol;
+        let mut buf = millrace_base::HeapBuf::from_frame(&frame);
+        buf.meta.ip_checksum = millrace_base::ChecksumStatus::Good;
+        let node = &mut peer.world.nodes[1];
+        let port = crate::peer::PORT;
+        let punt = node.stack.handle(peer.world.now, port, buf, &mut node.pool);
+        assert_eq!(punt.is_none(), delivered, "{protocol}");
+        assert_eq!(peer.answers().len(), usize::from(delivered));
+    }
+    assert_eq!(peer.stats().ip_in_unknown_protos, 3);
+}

@@ -268,3 +268,13 @@ fn only_the_expected_segment_is_predicted_and_prediction_comes_back() {
     assert!(!is_predicted(data(5_009, 9).fin().stamps(101, 5_000)));
     bench.finish();
 }
+
+// SHLD-2; RFC 9293 section 3.5.3: a RST may say in words why.
+#[test]
+fn a_reset_with_data_is_a_reset() {
+    let mut bench = Bench::established(true);
+    let end = bench.receive(data(0, 10).rst());
+    assert_eq!(end, Disposition::Closed(CloseReason::Reset, None));
+    assert_eq!(bench.info().unread_bytes, 0);
+    bench.finish();
+}

@@ -144,7 +144,7 @@ fn a_retransmission_counts_as_one_and_the_timer_runs_while_anything_is_in_flight
 
 // MUST-35; RFC 9293 section 3.8.6.1: a peer may take its window back to nothing. As long as it
 // answers it is not given up, for what lies beyond the edge is no failure.
-// behaviour: SHLD-17, TMR-9
+// behaviour: SHLD-16, SHLD-17, MAY-7, TMR-9
 #[test]
 fn a_window_that_shrinks_to_zero_under_data_in_flight_is_probed_while_the_peer_answers() {
     let mut bench = Bench::established(true);
