@@ -269,3 +269,35 @@ fn neighbours_of_a_network_that_went_away_are_removed() {
     assert_eq!(table.take_actions(), [tell(key(1), NeighborState::Remove)]);
     assert_eq!(table.rows().count(), 0);
 }
+
+// Linux: net.ipv4.neigh.*, whose defaults `[neighbor]` has. behaviour: TUN-13
+#[test]
+fn the_knobs_set_how_often_and_how_long_is_asked() {
+    assert_eq!((GC_THRESH_MIN, GC_THRESH_MAX), (128, 1_024));
+    let timings = Timings {
+        base_reachable_ms: 10_000,
+        delay_first_probe: Nanos::from_secs(1),
+        retrans: Nanos::from_millis(250),
+        ucast_solicit: 1,
+        mcast_solicit: 2,
+    };
+    let mut table = Table::new(timings, 1);
+    table.need(at(0), key(1));
+    for now in [249, 250, 499] {
+        table.advance(at(now));
+    }
+    assert_eq!(table.take_actions(), vec![solicit(key(1), None); 2]);
+    table.advance(at(500));
+    assert_eq!(table.take_actions(), [tell(key(1), NeighborState::Failed)]);
+    table.need(at(1_000), key(2));
+    table.hear(at(1_001), key(2), answer(MAC_A));
+    table.advance(at(6_000));
+    assert_eq!(state(&table, key(2)), Some(State::Reachable));
+    table.advance(at(16_002));
+    assert_eq!(state(&table, key(2)), Some(State::Delay));
+    table.take_actions();
+    table.advance(at(17_002));
+    assert_eq!(table.take_actions(), [solicit(key(2), Some(MAC_A))]);
+    table.advance(at(17_252));
+    assert_eq!(table.take_actions(), [tell(key(2), NeighborState::Failed)]);
+}
