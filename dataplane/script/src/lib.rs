@@ -23,6 +23,13 @@
 //! call in its result, its error, what it wrote, and when a blocking one (`+0...0.2`) returns.
 //! Packets that nobody expected fail the script at its end, see [`Leftovers`].
 //!
+//! # Whose packet it is
+//!
+//! One connection is under test at a time: that of the socket made last, or of the peer that came
+//! last. A packet that names its ports (`< 1001 > 8080 S 0:0(0) win 1000`) is of the connection
+//! with these ports, and puts it under test; a SYN from new ports begins one. A packet that leaves
+//! for a connection that is not under test is not looked at.
+//!
 //! # Reading order
 //!
 //! `lexer`, `ast`, `parser` (the language), `code` and `shell` (the two languages within), `kernel`

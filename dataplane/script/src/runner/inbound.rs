@@ -22,7 +22,7 @@ impl Runner<'_> {
     }
 
     fn segment(&mut self, ip: &IpFields, line: &TcpLine, at: Position) -> Result<Vec<u8>, Stop> {
-        self.begin_passive(line);
+        self.select_inbound(line);
         let scaled = self.settings.echoes_are_scaled;
         let Some(connection) = self.connection() else {
             return Err(Stop::script(at, "no socket is under test yet"));
@@ -65,21 +65,47 @@ impl Runner<'_> {
         packet::emit(&segment).map_err(|message| Stop::script(at, message))
     }
 
-    /// A packet for a listening socket is the first of another connection.
-    fn begin_passive(&mut self, line: &TcpLine) {
-        let is_listening = self
-            .connection()
-            .is_none_or(|c| c.stage == Stage::Listening);
-        if !is_listening {
-            return;
+    /// Puts the connection that a packet is for under test. A packet for a listening socket is the
+    /// first of another connection, and so is a SYN from ports that no connection has.
+    fn select_inbound(&mut self, line: &TcpLine) {
+        if let Some((source, destination)) = line.ports {
+            if self.select(destination, source) {
+                return;
+            }
+            if line.flags & flag::SYN != 0 {
+                return self.begin_passive(source, destination, line.seq);
+            }
         }
+        if self
+            .connection()
+            .is_none_or(|connection| connection.stage == Stage::Listening)
+        {
+            let port = self.peer_port;
+            self.peer_port = port.checked_add(1).unwrap_or(1_024);
+            self.begin_passive(port, self.settings.bind_port, line.seq);
+        }
+    }
+
+    fn begin_passive(&mut self, from: u16, to: u16, isn: u32) {
         let mut connection = Connection::new(Stage::PeerCame, None);
-        connection.remote = Some((self.settings.network.remote, self.peer_port));
-        connection.local = Some((self.settings.network.local, self.settings.bind_port));
-        connection.remote_isn = line.seq;
-        self.peer_port = self.peer_port.checked_add(1).unwrap_or(1_024);
+        connection.remote = Some((self.settings.network.remote, from));
+        connection.local = Some((self.settings.network.local, to));
+        connection.remote_isn = isn;
         self.current = Some(self.connections.len());
         self.connections.push(connection);
+    }
+
+    /// Puts the connection with these ports under test; `false` when there is none.
+    pub(super) fn select(&mut self, local: u16, remote: u16) -> bool {
+        let has = |end: Option<(std::net::IpAddr, u16)>, port: u16| {
+            end.is_some_and(|(_, known)| known == port)
+        };
+        let found = self
+            .connections
+            .iter()
+            .rposition(|known| has(known.local, local) && has(known.remote, remote));
+        self.current = found.or(self.current);
+        found.is_some()
     }
 
     fn icmp(&mut self, ip: &IpFields, line: &IcmpLine, at: Position) -> Result<Vec<u8>, Stop> {

@@ -34,6 +34,9 @@ impl Runner<'_> {
         let Body::Tcp(line) = &packet.body else {
             return Err(Stop::script(schedule.at, "only TCP can be expected"));
         };
+        if let Some((source, destination)) = line.ports {
+            self.select(source, destination);
+        }
         let Some(connection) = self.connection() else {
             return Err(Stop::script(schedule.at, "no socket is under test yet"));
         };
@@ -149,16 +152,30 @@ impl Runner<'_> {
         };
         let limit = schedule.to + schedule.tolerance + wait;
         loop {
-            while let Some(departure) = self.departed.pop_front() {
-                if let Some(seen) = self.take(&departure, schedule.at)? {
-                    return Ok(Some(seen));
-                }
+            if let Some(seen) = self.find(schedule.at)? {
+                return Ok(Some(seen));
             }
+            let count = self.departed.len();
             if self.now() >= limit {
                 return Ok(None);
             }
-            self.step_until(limit, |runner| !runner.departed.is_empty())?;
+            self.step_until(limit, |runner| runner.departed.len() > count)?;
         }
+    }
+
+    /// The first packet that is the connection's. The others stay: their connection may be under
+    /// test again.
+    fn find(&mut self, at: Position) -> Result<Option<Seen>, Stop> {
+        for index in 0..self.departed.len() {
+            let Some(departure) = self.departed.get(index).cloned() else {
+                break;
+            };
+            if let Some(seen) = self.take(&departure, at)? {
+                self.departed.remove(index);
+                return Ok(Some(seen));
+            }
+        }
+        Ok(None)
     }
 
     /// The packet, if it is the connection's. Those of other connections, which earlier lines of
@@ -170,10 +187,11 @@ impl Runner<'_> {
         let Some(segment) = packet::parse(&departure.packet).map_err(broken)? else {
             return Ok(None);
         };
+        let is_known = self.connections.iter().any(|known| known.owns(&segment));
         let Some(connection) = self.connection() else {
             return Ok(None);
         };
-        if connection.is_first_syn(&segment) {
+        if !is_known && connection.is_first_syn(&segment) {
             connection.local = Some((segment.source, segment.source_port));
             connection.live_local_isn = segment.seq;
             connection.knows_local_isn = true;
@@ -225,15 +243,13 @@ impl Runner<'_> {
     /// What left and was not expected by the end of the script.
     pub(super) fn collect_leftovers(&mut self, leftovers: Leftovers) -> Result<(), Stop> {
         let at = self.last.map_or(Position::default(), |(event, _)| event.at);
-        while let Some(departure) = self.departed.pop_front() {
-            if let Some(Seen { mut segment, at }) = self.take(&departure, at)? {
-                if let Some(connection) = self.connection() {
-                    connection.to_script(&mut segment);
-                    connection.translate_timestamp(&mut segment);
-                }
-                self.leftovers
-                    .push(format!("> {segment}  (at {} s)", seconds(at)));
+        while let Some(Seen { mut segment, at }) = self.find(at)? {
+            if let Some(connection) = self.connection() {
+                connection.to_script(&mut segment);
+                connection.translate_timestamp(&mut segment);
             }
+            self.leftovers
+                .push(format!("> {segment}  (at {} s)", seconds(at)));
         }
         if self.leftovers.is_empty() || leftovers == Leftovers::Allow {
             return Ok(());
