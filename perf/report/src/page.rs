@@ -219,7 +219,7 @@ mod tests {
             }],
             ..Results::default()
         };
-        let text = page(&[scenario.clone()], &results);
+        let text = page(std::slice::from_ref(&scenario), &results);
         for line in [
             "| fast enough | ≥ 100 1/s | 250 1/s | met |",
             "| | millrace | haproxy |",

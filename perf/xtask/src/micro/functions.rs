@@ -71,7 +71,7 @@ fn shortened(name: &str) -> String {
     let kept = words.len().saturating_sub(2);
     let kept = words.get(kept..).unwrap_or_default().join("::");
     // A method of a trait for a type is nothing but brackets up to its own name.
-    if words.len() < 2 {
+    if words.len() < 2 && name.starts_with('<') {
         let of = name.trim_start_matches(['<', '&']);
         let of = of.split([' ', '<', '>']).next().unwrap_or_default();
         let of = of.rsplit("::").next().unwrap_or_default();
