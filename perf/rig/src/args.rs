@@ -149,6 +149,9 @@ impl Args {
         if self.lcores > 1 {
             add(&format!("{} lcores", self.lcores));
         }
+        if let Some(rate) = self.rate {
+            add(&format!("{rate} requests a second"));
+        }
         name
     }
 
