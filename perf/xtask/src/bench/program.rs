@@ -127,12 +127,26 @@ pub(super) fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
     let path = build(package, binary)?;
     let limit = Duration::from_secs(*limit_seconds);
     let times = bench.seconds(*repeat);
-    for arguments in runs {
-        let run = |_| run_once(&path, arguments, limit);
-        match (0..times).map(run).collect::<Result<Vec<_>>>() {
-            Ok(all) => {
+    // Round by round: the machine's slow spells last for seconds, and would meet all repetitions of one that followed each
+    // other.
+    let mut all: Vec<Result<Vec<Vec<Row>>>> = runs.iter().map(|_| Ok(Vec::new())).collect();
+    for _ in 0..times {
+        for (arguments, kept) in runs.iter().zip(&mut all) {
+            interrupt::check()?;
+            if let Ok(rounds) = kept {
+                match run_once(&path, arguments, limit) {
+                    Ok(rows) => rounds.push(rows),
+                    Err(error) => *kept = Err(error),
+                }
+            }
+        }
+    }
+    for (arguments, kept) in runs.iter().zip(all) {
+        interrupt::check()?;
+        match kept {
+            Ok(rounds) => {
                 let command = format!("{binary} {}", arguments.join(" "));
-                for row in least_disturbed(all) {
+                for row in least_disturbed(rounds) {
                     bench.record(Row {
                         scenario: scenario.name.clone(),
                         command: command.trim_end().to_owned(),
@@ -141,7 +155,6 @@ pub(super) fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
                 }
             }
             Err(error) => {
-                interrupt::check()?;
                 let what = format!("{}, {}", scenario.name, arguments.join(" "));
                 bench.skip(what, &error);
             }
