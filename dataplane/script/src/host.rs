@@ -1,7 +1,8 @@
 //! The stack under test: [`Kernel`] over the project's own sockets.
 //!
 //! What the stack lacks is refused here with its reason, so that a script fails at the line that
-//! asks for it. Files exist only for `sendfile`.
+//! asks for it. Files exist only for `sendfile`. `--mss` has no effect: the stack takes a merged
+//! packet as one segment, and nobody tells it what the device had merged.
 
 mod answers;
 mod files;
