@@ -132,7 +132,15 @@ impl Host {
                 flags,
                 to,
                 ..
-            } => self.send(*fd, pieces, *flags, *to),
+            } => match apart(pieces) {
+                Some(pieces) => self.begin(socket::Call::SendMessage {
+                    fd: *fd,
+                    pieces,
+                    flags: *flags,
+                    address: to.map(socket_address),
+                }),
+                None => Progress::Done(answers::failure(Errno::EFAULT)),
+            },
             Call::Splice {
                 from,
                 to,
@@ -419,6 +427,14 @@ fn all(rooms: &[Room]) -> usize {
 fn length(rooms: &[Room]) -> Option<usize> {
     let is_faulty = rooms.iter().any(|room| room.is_null && room.bytes > 0);
     (!is_faulty).then(|| all(rooms))
+}
+
+/// The pieces; `None` when one is nowhere.
+fn apart(pieces: &[Piece]) -> Option<Vec<Vec<u8>>> {
+    let apart = pieces
+        .iter()
+        .map(|piece| bytes(std::slice::from_ref(piece)));
+    apart.collect()
 }
 
 /// All pieces in one; `None` when one is nowhere.

@@ -64,12 +64,24 @@ pub enum Call {
         /// `MSG_*`.
         flags: i32,
     },
-    /// `send`, `sendto`, `sendmsg`. Replies `Count`.
+    /// `send`, `sendto`. Replies `Count`.
     Send {
         /// A socket.
         fd: i32,
         /// What to send; all pieces in one.
         data: Vec<u8>,
+        /// `MSG_*`.
+        flags: i32,
+        /// `msg_name`.
+        address: Option<SocketAddress>,
+    },
+    /// `sendmsg` with its pieces apart: what `Send` does, and a zero-copy send shows how many there
+    /// were. Replies `Count`.
+    SendMessage {
+        /// A socket.
+        fd: i32,
+        /// What to send.
+        pieces: Vec<Vec<u8>>,
         /// `MSG_*`.
         flags: i32,
         /// `msg_name`.

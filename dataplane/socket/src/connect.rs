@@ -124,8 +124,10 @@ impl Sockets {
         socket.local = Endpoint::new(local, port);
         socket.remote = Some(remote);
         socket.association = Association::Connecting;
+        let tuple = tuple(port);
         socket.shut = crate::socket::Shut::default();
         socket.done = false;
+        self.flows.insert(tuple, id);
         self.apply_options(id);
         Ok(())
     }

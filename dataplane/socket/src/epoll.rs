@@ -153,7 +153,7 @@ impl Sockets {
     }
 
     /// One attempt at `epoll_wait`.
-    //= Linux: `ep_send_events`.
+    // Linux: `ep_send_events`.
     pub(crate) fn try_epoll_wait(
         &mut self,
         epoll: EpollId,

@@ -3,14 +3,24 @@
 //! The stack decides whether an error counts (it must quote something in flight) and whether it ends
 //! the connection; it does not keep which error it was. Here its number is looked up before the
 //! stack sees the packet. An error that ends nothing is remembered as the reason should the
-//! connection time out, until the peer acknowledges something.
+//! connection time out, until the peer acknowledges something; with `IP_RECVERR` the program hears of
+//! it at once, and of one that ends an attempt to connect more exactly.
 //!
 //! Linux: `icmp_err_convert`, `icmpv6_err_convert`, `tcp_v4_err`, `tcp_v6_err`.
 
-use millrace_base::{Address, Endpoint};
+use millrace_base::{Address, Endpoint, SeqNumber};
+use millrace_stack::FlowInfo;
 
+use crate::address::{Domain, SocketAddress};
+use crate::call::{Control, ExtendedError, Received};
 use crate::errno::Errno;
-use crate::sockets::Sockets;
+use crate::file::SocketId;
+use crate::linux::{
+    EPOLLERR, IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6,
+    SOL_IP, SOL_IPV6,
+};
+use crate::socket::{ERROR_QUEUE_MAX, Socket};
+use crate::sockets::{Sockets, is_opening};
 
 /// Bytes of an ICMP header.
 const HEADER_BYTES: usize = 8;
@@ -18,12 +28,17 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
 
-/// An ICMP error: what it means, and the ends of the segment it quotes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An ICMP error: what it means, and the segment it quotes.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Report {
     error: Errno,
+    kind: u8,
+    code: u8,
     local: Endpoint,
     remote: Endpoint,
+    seq: u32,
+    /// The quoted TCP header, as much as there is of it.
+    quoted: Vec<u8>,
 }
 
 /// What ICMP said of a connection that goes on.
@@ -35,27 +50,45 @@ pub(crate) struct SoftError {
 }
 
 impl Sockets {
-    /// What a packet means that is an ICMP error about TCP.
+    /// What a packet means that is an ICMP error about TCP. The connection that it is about takes
+    /// note, if the segment that it quotes is in flight.
     pub(crate) fn note_icmp(&mut self, packet: &[u8]) -> Option<Errno> {
         let report = match packet.first().map(|byte| byte >> 4)? {
             4 => report_v4(packet)?,
             6 => report_v6(packet)?,
             _ => return None,
         };
-        let about = self.sockets.iter().find(|(_, socket)| {
-            socket.flow.is_some()
-                && socket.local == report.local
-                && socket.remote == Some(report.remote)
-        });
-        let about = about.map(|(id, _)| *id);
-        if let Some(id) = about {
-            let acked = self.info(id).map_or(0, |info| info.bytes_acked);
-            if let Ok(socket) = self.get_mut(id) {
-                let error = report.error;
-                socket.soft_error = Some(SoftError { error, acked });
-            }
+        let error = report.error;
+        let about = self.connected(report.local, report.remote);
+        if let Some(id) = about
+            && let Some(info) = self.info(id)
+            && is_in_flight(&info, report.seq)
+        {
+            self.report(id, report, &info);
         }
-        Some(report.error)
+        Some(error)
+    }
+
+    fn report(&mut self, id: SocketId, report: Report, info: &FlowInfo) {
+        let opening = is_opening(info.state);
+        let Ok(socket) = self.get_mut(id) else { return };
+        let error = report.error;
+        let wanted = match socket.domain {
+            Domain::V4 => socket.options.recverr,
+            Domain::V6 => socket.options.recverr_v6,
+        };
+        if !wanted {
+            let acked = info.bytes_acked;
+            socket.soft_error = Some(SoftError { error, acked });
+            return;
+        }
+        if opening {
+            socket.push_report(report);
+        } else {
+            // The connection goes on, but the program hears of it at once.
+            socket.error = Some(error);
+        }
+        self.wake(id, EPOLLERR);
     }
 
     /// Forgets what ICMP said of connections that have gone on since.
@@ -70,6 +103,46 @@ impl Sockets {
             }
         }
     }
+}
+
+impl Socket {
+    /// An entry of the error queue (`ip_icmp_error`).
+    fn push_report(&mut self, report: Report) {
+        if self.error_queue.len() >= ERROR_QUEUE_MAX {
+            return;
+        }
+        let origin = if report.local.address.is_v4() {
+            SO_EE_ORIGIN_ICMP
+        } else {
+            SO_EE_ORIGIN_ICMP6
+        };
+        let (level, kind) = match self.domain {
+            Domain::V4 => (SOL_IP, IP_RECVERR),
+            Domain::V6 => (SOL_IPV6, IPV6_RECVERR),
+        };
+        let error = ExtendedError {
+            errno: report.error.number() as u32,
+            origin: origin as u8,
+            kind: report.kind,
+            code: report.code,
+            info: 0,
+            data: 0,
+        };
+        self.error_queue.push_back(Received {
+            count: report.quoted.len(),
+            bytes: report.quoted,
+            flags: MSG_ERRQUEUE,
+            address: Some(SocketAddress::of(report.remote, self.domain)),
+            control: vec![Control::Error { level, kind, error }],
+        });
+    }
+}
+
+/// Whether a sequence number is of something sent and not acknowledged (RFC 5927 section 4.1).
+fn is_in_flight(info: &FlowInfo, seq: u32) -> bool {
+    let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
+    let distance = SeqNumber::new(seq).distance(info.snd_una);
+    u32::try_from(distance).is_ok_and(|distance| distance <= sent.saturating_add(1))
 }
 
 fn report_v4(packet: &[u8]) -> Option<Report> {
@@ -87,8 +160,12 @@ fn report_v4(packet: &[u8]) -> Option<Report> {
     let ports = usize::from(quoted.first()? & 0xf) * 4;
     Some(Report {
         error,
+        kind,
+        code,
         local: Endpoint::new(address(12)?, port(quoted, ports)?),
         remote: Endpoint::new(address(16)?, port(quoted, ports + 2)?),
+        seq: seq(quoted, ports)?,
+        quoted: quoted.get(ports..)?.to_vec(),
     })
 }
 
@@ -105,9 +182,19 @@ fn report_v6(packet: &[u8]) -> Option<Report> {
     let address = |at: usize| Some(Address::v6(quoted.get(at..at + 16)?.try_into().ok()?));
     Some(Report {
         error,
+        kind,
+        code,
         local: Endpoint::new(address(8)?, port(quoted, 40)?),
         remote: Endpoint::new(address(24)?, port(quoted, 42)?),
+        seq: seq(quoted, 40)?,
+        quoted: quoted.get(40..)?.to_vec(),
     })
+}
+
+/// The sequence number of a TCP header that begins at `tcp`.
+fn seq(quoted: &[u8], tcp: usize) -> Option<u32> {
+    let bytes = quoted.get(tcp + 4..tcp + 8)?.try_into().ok()?;
+    Some(u32::from_be_bytes(bytes))
 }
 
 fn port(quoted: &[u8], at: usize) -> Option<u16> {
@@ -179,7 +266,7 @@ mod tests {
         packet.extend([3, 3, 0, 0, 0, 0, 0, 0, 0x45]);
         packet.resize(28 + 9, 0);
         packet.push(TCP);
-        packet.resize(28 + 24, 0);
+        packet.resize(28 + 28, 0);
         assert!(report_v4(&packet).is_some());
         for len in 0..packet.len() {
             assert_eq!(report_v4(&packet[..len]), None, "{len}");

@@ -17,8 +17,7 @@ impl Sockets {
             return Err(Errno::ENOTTY);
         }
         if request == SIOCATMARK {
-            // Urgent data is in the stream, never apart from it.
-            return Ok(0);
+            return Ok(i32::from(self.urgent_ahead(id) == Some(0)));
         }
         if state == State::Listen {
             return Err(Errno::EINVAL);
@@ -27,8 +26,15 @@ impl Sockets {
             return Ok(0);
         }
         let bytes = match (request, self.info(id)) {
+            (SIOCINQ, None) => self.unread(id) as u64,
             (_, None) => 0,
-            (SIOCINQ, Some(info)) => u64::from(info.unread_bytes),
+            // Up to the urgent byte, as a read would go.
+            (SIOCINQ, Some(_)) => {
+                let unread = self.unread(id) as u64;
+                let inline = self.get(id)?.options.oob_inline;
+                let ahead = self.urgent_ahead(id).filter(|_| !inline);
+                ahead.map_or(unread, |ahead| ahead.min(unread))
+            }
             // A FIN that is queued counts as a byte, as its sequence number does.
             (SIOCOUTQ, Some(info)) => self.queued(id) + u64::from(info.fin_queued),
             (_, Some(_)) => self.unsent(id),

@@ -19,16 +19,21 @@
 //!
 //! `sockets` (the object and the wire), `file` (descriptors), `socket` (one socket), then one file
 //! per call: `bind`, `listen`, `connect`, `send`, `receive`, `close`, `options`, `poll`, `epoll`,
-//! `pipe`. What of a send leaves when is in `buffers`, `outbox` and `push`. `call` says what blocks, and `pending` how.
+//! `pipe`. What of a send leaves when is in `buffers`, `outbox` and `push`. `call` says what blocks,
+//! and `pending` how.
+//!
 //! # What it does not do
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback.
-//! - Urgent data is part of the stream (`MSG_OOB` to send is `EOPNOTSUPP`, to receive `EINVAL`).
 //! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
-//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `SO_RCVBUF`,
-//!   `TCP_MAXSEG`, `TCP_LINGER2`, `TCP_DEFER_ACCEPT`, `TCP_WINDOW_CLAMP`, `TCP_QUICKACK`,
-//!   `TCP_CONGESTION`, TOS, TTL and path-MTU policy.
-//! - A reset takes received data that was not read yet with it; Linux lets it be read first.
+//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `TCP_LINGER2`,
+//!   `TCP_QUICKACK`, and `TCP_CONGESTION` of a listener or a living connection.
+//! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the
+//!   host's, more than was offered is taken when it comes, and a window that they have closed opens
+//!   with the peer's next probe.
+//! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
+//!   `close` goes without.
+//! - A timeout takes received data that was not read yet with it; Linux lets it be read first.
 //! - Signals: `SIGPIPE`, `SIGIO` and `SIGURG` are not sent; `interrupt` stands for a signal.
 //! - Knobs without a mechanism are kept and change nothing: the rows of `KEPT` in `sysctl.rs`. So
 //!   are the fields of `TCP_INFO` that `tcp_info.rs` names.
@@ -42,9 +47,12 @@ mod chrono;
 mod close;
 mod config;
 mod connect;
+mod deferred;
+mod dress;
 mod epoll;
 mod errno;
 mod file;
+mod header;
 mod icmp;
 mod ioctl;
 pub mod linux;
@@ -63,6 +71,8 @@ mod socket;
 mod sockets;
 mod sysctl;
 mod tcp_info;
+mod traffic;
+mod urgent;
 mod wire;
 
 pub use address::{Domain, SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES, SocketAddress};

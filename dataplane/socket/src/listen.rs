@@ -11,6 +11,7 @@ use millrace_stack::{Event, ListenOptions, Listener, State, limits::LISTENERS_MA
 
 use crate::address::SocketAddress;
 use crate::call::Reply;
+use crate::deferred::Deferred;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{SOCK_CLOEXEC, SOCK_NONBLOCK};
@@ -56,6 +57,8 @@ impl Sockets {
             return Ok(());
         }
         let port = socket.local.port;
+        // Only who opens a connection chooses its congestion control.
+        socket.options.congestion = None;
         socket.listening = Some(Listening {
             backlog,
             ..Listening::default()
@@ -113,25 +116,43 @@ impl Sockets {
         child.local = info.tuple.local;
         child.remote = Some(info.tuple.remote);
         child.flow = Some(event.flow);
+        // The segment that completed the handshake.
+        child.traffic.segments_in = 1;
+        child.receive_base = self.take_receive_base(&info.tuple);
+        child.saved_syn = self.syns.remove(&info.tuple);
         let id = self.add_socket(child);
+        self.flows.insert(info.tuple, id);
         self.stack.set_user(event.flow, id.0);
         self.apply_options(id);
         self.expand_send_buffer(id);
         self.on_event(id, event);
-        let parent = listener.and_then(|id| self.sockets.get_mut(&id));
-        if let Some(listening) = parent.and_then(|parent| parent.listening.as_mut()) {
-            listening.queue.push_back(id);
-        }
         if let Some(listener) = listener {
-            self.wake(listener, DATA_READY);
+            self.enqueue(listener, id);
         }
+    }
+
+    /// A connection joins the accept queue, or waits beside it.
+    fn enqueue(&mut self, listener: SocketId, child: SocketId) {
+        let deferral = self.deferral(listener, child);
+        let parent = self.sockets.get_mut(&listener);
+        let Some(listening) = parent.and_then(|parent| parent.listening.as_mut()) else {
+            return;
+        };
+        if let Some(until) = deferral {
+            listening.deferred.push(Deferred { child, until });
+            return;
+        }
+        listening.queue.push_back(child);
+        self.wake(listener, DATA_READY);
     }
 
     /// The socket listens no more: what waits in its queue is reset (behaviour: STA-22 STA-39).
     pub(crate) fn stop_listening(&mut self, id: SocketId) {
         let listening = self.sockets.get_mut(&id).and_then(|s| s.listening.take());
         self.publish_rows();
-        for child in listening.into_iter().flat_map(|listening| listening.queue) {
+        let Some(listening) = listening else { return };
+        let deferred = listening.deferred.iter().map(|one| one.child);
+        for child in listening.queue.iter().copied().chain(deferred) {
             if let Some(flow) = self.let_go(child) {
                 self.stack.abort(self.now, flow);
             }

@@ -1,12 +1,13 @@
 //! What the stack tells of its connections, turned into what Linux does to a socket: its error, its
 //! shut halves, and who is woken.
 
+use millrace_base::FlowTuple;
 use millrace_stack::{Event, FlowId, Ready, State};
 
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{EPOLLERR, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM};
-use crate::socket::{Association, Shut};
+use crate::socket::{Association, Shut, Socket};
 use crate::sockets::Sockets;
 
 /// Events of a wake-up that may mean anything (`sk_state_change` passes no key).
@@ -73,13 +74,18 @@ impl Sockets {
             wakes.push(ANYTHING);
         }
         if over {
+            let tuple = tuple_of(socket);
             socket.flow = None;
+            if let Some(tuple) = tuple {
+                self.flows.remove(&tuple);
+            }
         } else if state == State::Closed && !socket.shut.send {
             socket.shut = Shut::BOTH;
         }
         if ready.contains(Ready::CONNECTED) {
             // Keep-alive runs by the socket's own times from now on.
             self.apply_options(id);
+            self.expand_send_buffer(id);
         }
         for events in wakes {
             self.wake(id, events);
@@ -88,7 +94,12 @@ impl Sockets {
 
     /// The connection of a socket is gone, or is somebody else's business from now on.
     pub(crate) fn let_go(&mut self, id: SocketId) -> Option<FlowId> {
-        self.sockets.get_mut(&id)?.flow.take()
+        let socket = self.sockets.get_mut(&id)?;
+        let flow = socket.flow.take()?;
+        if let Some(tuple) = tuple_of(socket) {
+            self.flows.remove(&tuple);
+        }
+        Some(flow)
     }
 
     /// A connection attempt has failed or was given up: the socket may be used again (the end of
@@ -105,6 +116,14 @@ impl Sockets {
         socket.outbox = crate::outbox::Outbox::default();
         socket.marks.clear();
         socket.written = 0;
+        socket.traffic = crate::traffic::Traffic::default();
+        socket.saved.clear();
+        socket.window_edge = None;
+        socket.saved_syn = None;
+        socket.urgent = None;
+        socket.urgent_end = 0;
+        socket.receive_base = None;
+        socket.soft_error = None;
         socket.buffers.clear();
         socket.chrono = crate::chrono::Chrono::default();
         if !socket.address_locked {
@@ -166,9 +185,16 @@ impl Sockets {
     }
 }
 
+fn tuple_of(socket: &Socket) -> Option<FlowTuple> {
+    Some(FlowTuple {
+        local: socket.local,
+        remote: socket.remote?,
+    })
+}
+
 /// The error that ended a connection. `half_closed`: the peer had closed its side, and ours was
 /// open.
-//= Linux: `tcp_reset`, `tcp_write_err`.
+// Linux: `tcp_reset`, `tcp_write_err`.
 fn error_of(ready: Ready, half_closed: bool) -> Option<Errno> {
     if ready.contains(Ready::REFUSED) {
         Some(Errno::ECONNREFUSED)

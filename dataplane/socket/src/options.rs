@@ -11,13 +11,14 @@ mod level_tcp;
 mod value;
 
 use millrace_base::{Instant, Nanos};
-use millrace_stack::{ConnectionOptions, TcpTunables};
+use millrace_stack::{CongestionControl, ConnectionOptions, TcpTunables};
 
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
+    IP_PMTUDISC_WANT, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
     SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
+    TCP_SAVED_SYN,
 };
 use crate::notice::Purpose;
 use crate::sockets::Sockets;
@@ -37,6 +38,8 @@ pub(crate) struct Options {
     /// Seconds that `close` waits; `None` when it does not.
     pub(crate) linger: Option<u32>,
     pub(crate) receive_buffer: u32,
+    /// `SO_RCVBUF` was set: the window no longer grows beyond half of it.
+    pub(crate) receive_buffer_locked: bool,
     pub(crate) send_buffer: u32,
     /// `SO_SNDBUF` was set: the buffer no longer grows by itself.
     pub(crate) send_buffer_locked: bool,
@@ -44,6 +47,7 @@ pub(crate) struct Options {
     pub(crate) receive_timeout: Option<Nanos>,
     pub(crate) send_timeout: Option<Nanos>,
     pub(crate) zerocopy: bool,
+    pub(crate) oob_inline: bool,
     pub(crate) timestamping: i32,
     // SOL_TCP
     pub(crate) nodelay: bool,
@@ -54,12 +58,31 @@ pub(crate) struct Options {
     pub(crate) keep_idle: u32,
     pub(crate) keep_interval: u32,
     pub(crate) keep_count: u8,
+    /// `TCP_CONGESTION`; `None` is "what the sysctl says".
+    pub(crate) congestion: Option<CongestionControl>,
     /// SYNs sent again; 0 is "what the sysctl says".
     pub(crate) syn_count: u8,
     /// 0 is "what the sysctl says".
     pub(crate) notsent_lowat: u32,
     pub(crate) inq: bool,
+    /// Timeouts to wait for data before a connection is handed out.
+    pub(crate) defer_accept: u8,
+    pub(crate) save_syn: u8,
+    /// The largest window to offer; 0 is "any".
+    pub(crate) window_clamp: u32,
+    /// `TCP_MAXSEG`; 0 is "what the path allows".
+    pub(crate) user_mss: u16,
     // SOL_IP, SOL_IPV6
+    pub(crate) tos: u8,
+    pub(crate) ttl: Option<u8>,
+    pub(crate) min_ttl: u8,
+    pub(crate) recverr: bool,
+    pub(crate) recverr_v6: bool,
+    /// `IP_PMTUDISC_*`
+    pub(crate) mtu_discover: i32,
+    pub(crate) traffic_class: u8,
+    pub(crate) hops: Option<u8>,
+    pub(crate) min_hops: u8,
     pub(crate) v6only: bool,
     pub(crate) freebind: bool,
     pub(crate) transparent: bool,
@@ -83,12 +106,14 @@ impl Options {
             mark: 0,
             linger: None,
             receive_buffer,
+            receive_buffer_locked: false,
             send_buffer,
             send_buffer_locked: false,
             receive_low_water: 1,
             receive_timeout: None,
             send_timeout: None,
             zerocopy: false,
+            oob_inline: false,
             timestamping: 0,
             nodelay: false,
             cork: false,
@@ -96,9 +121,23 @@ impl Options {
             keep_idle: 0,
             keep_interval: 0,
             keep_count: 0,
+            congestion: None,
             syn_count: 0,
             notsent_lowat: 0,
             inq: false,
+            defer_accept: 0,
+            save_syn: 0,
+            window_clamp: 0,
+            user_mss: 0,
+            tos: 0,
+            ttl: None,
+            min_ttl: 0,
+            recverr: false,
+            recverr_v6: false,
+            mtu_discover: IP_PMTUDISC_WANT,
+            traffic_class: 0,
+            hops: None,
+            min_hops: 0,
             v6only: false,
             freebind: false,
             transparent: false,
@@ -121,10 +160,26 @@ impl Options {
             tcp_keepalive_time: or(self.keep_idle, common.tcp_keepalive_time),
             tcp_keepalive_intvl: or(self.keep_interval, common.tcp_keepalive_intvl),
             tcp_keepalive_probes: or_small(self.keep_count, common.tcp_keepalive_probes),
+            tcp_congestion_control: self.congestion.unwrap_or(common.tcp_congestion_control),
             tcp_syn_retries: or_small(self.syn_count, common.tcp_syn_retries),
             ..common
         };
         (own != common).then_some(own)
+    }
+
+    /// The largest window to offer with so many bytes unread: half of a receive buffer that was set
+    /// is for data, the other half pays for overhead (`tcp_adv_win_scale` 1); and never more than
+    /// `TCP_WINDOW_CLAMP`.
+    pub(crate) fn window_limit(&self, unread: u32) -> u32 {
+        let space = if self.receive_buffer_locked {
+            (self.receive_buffer / 2).saturating_sub(unread)
+        } else {
+            u32::MAX
+        };
+        match self.window_clamp {
+            0 => space,
+            clamp => space.min(clamp),
+        }
     }
 
     /// What a time-stamped send waits for.
@@ -190,6 +245,9 @@ impl Sockets {
     ) -> Result<Vec<u8>, Errno> {
         self.step_to(now);
         let id = self.files.socket(fd)?;
+        if level == SOL_TCP && name == TCP_SAVED_SYN {
+            return self.saved_syn(id, len);
+        }
         let mut value = match level {
             SOL_SOCKET => self.socket_option(id, name)?,
             SOL_TCP => self.tcp_option(id, name)?,

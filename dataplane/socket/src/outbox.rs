@@ -133,15 +133,17 @@ impl Sockets {
             ..
         } = self;
         for socket in sockets.values_mut() {
+            let info = socket.flow.and_then(|flow| stack.info(flow));
             let outbox = &mut socket.outbox;
-            if outbox.held.is_empty() {
-                outbox.release_at = Instant::NEVER;
-            } else if outbox.release_at == Instant::NEVER {
-                let info = socket.flow.and_then(|flow| stack.info(flow));
-                if let Some(info) = info.filter(|info| info.queued_bytes == 0) {
-                    outbox.release_at = now.after(info.rto.max(HOLD_MIN));
+            let waiting = info.filter(|info| info.queued_bytes == 0 && !outbox.held.is_empty());
+            outbox.release_at = match waiting {
+                // What is in flight has a timer of its own, and its ACK looks at the outbox.
+                None => Instant::NEVER,
+                Some(info) if outbox.release_at == Instant::NEVER => {
+                    now.after(info.rto.max(HOLD_MIN))
                 }
-            }
+                Some(_) => outbox.release_at,
+            };
         }
     }
 
@@ -190,7 +192,8 @@ impl Sockets {
         let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
         let small_in_flight = sent > 0 && info.bytes_acked < outbox.small_end;
         let nagle = !socket.options.nodelay && small_in_flight;
-        let held = info.unsent_bytes > 0 || socket.options.cork || outbox.more || nagle;
+        let waits = socket.options.cork || outbox.more || nagle;
+        let held = info.unsent_bytes > 0 || (waits && !socket.is_urgent(info.bytes_acked));
         (!held).then_some(piece)
     }
 

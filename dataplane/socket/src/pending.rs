@@ -158,6 +158,7 @@ impl Sockets {
             | Call::Write { fd, .. }
             | Call::Receive { fd, .. }
             | Call::Send { fd, .. }
+            | Call::SendMessage { fd, .. }
             | Call::EpollWait { fd, .. } => *fd,
             Call::Splice { from, to, .. } => {
                 self.files.find(*to)?;
@@ -173,7 +174,9 @@ impl Sockets {
     /// When a call on this file gives up.
     fn patience(&self, call: &Call, file: &File) -> Result<Instant, Errno> {
         let own = match call {
-            Call::Receive { flags, .. } | Call::Send { flags, .. } => flags & MSG_DONTWAIT != 0,
+            Call::Receive { flags, .. }
+            | Call::Send { flags, .. }
+            | Call::SendMessage { flags, .. } => flags & MSG_DONTWAIT != 0,
             Call::Splice { to, flags, .. } => {
                 flags & SPLICE_F_NONBLOCK != 0 || self.files.find(*to)?.1.is_nonblocking()
             }
@@ -194,7 +197,10 @@ impl Sockets {
         let options = &self.get(socket)?.options;
         // behaviour: OPT-23
         let timeout = match call {
-            Call::Connect { .. } | Call::Write { .. } | Call::Send { .. } => options.send_timeout,
+            Call::Connect { .. }
+            | Call::Write { .. }
+            | Call::Send { .. }
+            | Call::SendMessage { .. } => options.send_timeout,
             Call::Accept { .. }
             | Call::Read { .. }
             | Call::Receive { .. }
@@ -284,6 +290,9 @@ impl Sockets {
             }
             Call::Send { data, flags, .. } => {
                 self.try_send(socket, data, *flags, (done, begun), last)
+            }
+            Call::SendMessage { pieces, flags, .. } => {
+                self.try_send_pieces(socket, pieces, *flags, (done, begun), last)
             }
             Call::Write { data, .. } => self.try_send(socket, data, 0, (done, begun), last),
             Call::Receive {

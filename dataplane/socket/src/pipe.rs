@@ -154,6 +154,14 @@ impl Sockets {
                     Ok(0) => return last.then_some(Err(Errno::EAGAIN)),
                     Ok(room) => room,
                 };
+                // An urgent byte stops a splice; it is not skipped (`tcp_read_sock`).
+                if self.urgent_ahead(socket) == Some(0) && self.unread(socket) > 0 {
+                    return Some(if last {
+                        Err(Errno::EAGAIN)
+                    } else {
+                        Ok(Reply::Count(0))
+                    });
+                }
                 let wanted = Wanted {
                     len: len.min(room),
                     control_len: 0,

@@ -8,8 +8,8 @@ use crate::call::{PollFd, Reply};
 use crate::errno::Errno;
 use crate::file::{Kind, SocketId};
 use crate::linux::{
-    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM, POLLERR, POLLHUP,
-    POLLNVAL,
+    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM, POLLERR,
+    POLLHUP, POLLNVAL,
 };
 use crate::sockets::Sockets;
 
@@ -56,6 +56,7 @@ impl Sockets {
     fn socket_ready(&mut self, id: SocketId) -> u32 {
         let state = self.state(id);
         let (unread, room) = (self.unread(id), self.has_write_space(id));
+        let at_mark = self.urgent_ahead(id) == Some(0);
         let Some(socket) = self.sockets.get_mut(&id) else {
             return POLLNVAL;
         };
@@ -74,13 +75,18 @@ impl Sockets {
             ready |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
         }
         if !matches!(state, State::SynSent | State::SynReceived) {
-            if unread >= socket.options.receive_low_water.max(1) as usize {
+            // An urgent byte at the front is not for an ordinary read.
+            let skipped = usize::from(at_mark && !socket.options.oob_inline);
+            if unread >= socket.options.receive_low_water.max(1) as usize + skipped {
                 ready |= EPOLLIN | EPOLLRDNORM;
             }
             if socket.shut.send || room || state == State::Closed {
                 ready |= EPOLLOUT | EPOLLWRNORM;
             } else {
                 socket.no_space = true;
+            }
+            if socket.has_urgent_byte() {
+                ready |= EPOLLPRI;
             }
         }
         if socket.error.is_some() || !socket.error_queue.is_empty() {

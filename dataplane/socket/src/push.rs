@@ -7,18 +7,13 @@
 //! sends segment by segment and sets the bit when its queue is empty; here it is set anew in what
 //! leaves.
 
-use millrace_base::{Address, Endpoint, FlowTuple, Micros, SeqNumber};
+use millrace_base::{Micros, SeqNumber};
 use millrace_stack::FlowInfo;
 
 use crate::file::SocketId;
+use crate::header::{FLAGS_AT, Header, PSH};
 use crate::sockets::Sockets;
 
-/// The bit in the header's second word of flags.
-const PSH: u8 = 8;
-/// Where the flags and the checksum are in a TCP header.
-const FLAGS_AT: usize = 13;
-const CHECKSUM_AT: usize = 16;
-const TCP: u8 = 6;
 /// The largest packet that is cut (`GSO_LEGACY_MAX_SIZE`).
 const PACKET_BYTES_MAX: u64 = 65_536;
 /// Milliseconds of data in one packet, as a shift of the rate per second (`sk_pacing_shift`).
@@ -26,13 +21,11 @@ const PACING_SHIFT: u32 = 10;
 /// Doubles the size for every so many microseconds less of round trip (`tcp_tso_rtt_log`).
 const RTT_SHIFT: u32 = 9;
 
-/// A segment with data that has left.
+/// A segment of a connection that has left.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     /// Where it is in the queue of packets.
     index: usize,
-    /// Where its TCP header begins.
-    tcp: usize,
     socket: SocketId,
     /// Bytes written before it and up to its end.
     start: u64,
@@ -65,11 +58,19 @@ impl Sockets {
         socket.written > socket.outbox.pushed_to + u64::from(info.snd_wnd_max / 2)
     }
 
-    /// Gives every packet that has left since the last time the PSH bit that it would have.
-    pub(crate) fn set_push_bits(&mut self) {
+    /// Gives every packet that has left since the last time the looks and the bits of its socket.
+    pub(crate) fn finish_packets(&mut self) {
         let mut open: Option<Packet> = None;
         for index in self.finished..self.left.len() {
+            self.dress(index);
             let segment = self.segment_at(index);
+            if let Some(segment) = &segment {
+                self.count_out(segment.socket, segment.end - segment.start);
+                self.put_urgent(index, segment.socket, segment.start);
+                self.clamp_window(index, segment.socket);
+            }
+            // Only data is cut and pushed.
+            let segment = segment.filter(|segment| segment.end > segment.start);
             let grows = match (&open, &segment) {
                 (Some(packet), Some(next)) => self.joins(packet, next),
                 _ => false,
@@ -160,31 +161,20 @@ impl Sockets {
         }
     }
 
-    /// What has left at a place of the queue, when it is a segment with data of a socket.
-    fn segment_at(&self, index: usize) -> Option<Segment> {
+    /// What has left at a place of the queue, when it is a segment of a connection.
+    fn segment_at(&mut self, index: usize) -> Option<Segment> {
         let (_, packet) = self.left.get(index)?;
-        let (tuple, tcp, total) = tuple_of(packet)?;
-        let header = usize::from(packet.get(tcp + 12)? >> 4) * 4;
-        let bytes = total.checked_sub(tcp + header)?;
-        if bytes == 0 {
-            return None;
-        }
-        let mut sockets = self.sockets.iter();
-        let (id, _) = sockets.find(|(_, socket)| {
-            socket.flow.is_some()
-                && socket.local == tuple.local
-                && socket.remote == Some(tuple.remote)
-        })?;
-        let info = self.info(*id)?;
-        let field = packet.get(tcp + 4..tcp + 8)?.try_into().ok()?;
-        let distance = SeqNumber::new(u32::from_be_bytes(field)).distance(info.snd_una);
+        let header = Header::of(packet)?;
+        self.note_receive_base(&header);
+        let id = self.connected(header.source, header.destination)?;
+        let info = self.info(id)?;
+        let distance = SeqNumber::new(header.seq).distance(info.snd_una);
         let start = info.bytes_acked.checked_add_signed(i64::from(distance))?;
         Some(Segment {
             index,
-            tcp,
-            socket: *id,
+            socket: id,
             start,
-            end: start + bytes as u64,
+            end: start + header.bytes() as u64,
         })
     }
 
@@ -192,27 +182,15 @@ impl Sockets {
         let Some((_, packet)) = self.left.get_mut(segment.index) else {
             return;
         };
-        let Some(header) = packet.get_mut(segment.tcp..) else {
+        let Some(header) = Header::of(packet) else {
             return;
         };
-        let Some(flags) = header.get_mut(FLAGS_AT) else {
-            return;
+        let flags = if on {
+            header.flags | PSH
+        } else {
+            header.flags & !PSH
         };
-        let before = *flags;
-        *flags = if on { before | PSH } else { before & !PSH };
-        let (old, new) = (u16::from(before), u16::from(*flags));
-        let Some(field) = header.get_mut(CHECKSUM_AT..CHECKSUM_AT + 2) else {
-            return;
-        };
-        // RFC 1624, equation 3; the flags are the low byte of their word.
-        let sum = field
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        let mut sum = (!sum & 0xffff) + u32::from(!old) + u32::from(new);
-        while sum >> 16 != 0 {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        field.copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        header.rewrite(packet, FLAGS_AT, &[flags]);
     }
 
     /// Marks that were acknowledged are of no use any more.
@@ -227,27 +205,4 @@ impl Sockets {
             socket.outbox.pushes = socket.outbox.pushes.split_off(&acked);
         }
     }
-}
-
-/// The ends of a TCP packet that left (`local` is ours), where its TCP header begins, and where the
-/// packet ends.
-fn tuple_of(packet: &[u8]) -> Option<(FlowTuple, usize, usize)> {
-    let word = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
-    let (source, destination, tcp, total) = match packet.first()? >> 4 {
-        4 if *packet.get(9)? == TCP => {
-            let address = |at: usize| Some(Address::v4(packet.get(at..at + 4)?.try_into().ok()?));
-            let header = usize::from(packet.first()? & 0xf) * 4;
-            (address(12)?, address(16)?, header, usize::from(word(2)?))
-        }
-        6 if *packet.get(6)? == TCP => {
-            let address = |at: usize| Some(Address::v6(packet.get(at..at + 16)?.try_into().ok()?));
-            (address(8)?, address(24)?, 40, 40 + usize::from(word(4)?))
-        }
-        _ => return None,
-    };
-    let tuple = FlowTuple {
-        local: Endpoint::new(source, word(tcp)?),
-        remote: Endpoint::new(destination, word(tcp + 2)?),
-    };
-    Some((tuple, tcp, total))
 }

@@ -33,13 +33,13 @@ impl Sockets {
     ) -> Option<Result<Reply, Errno>> {
         let flags = wanted.flags;
         if flags & MSG_ERRQUEUE != 0 {
-            return Some(self.receive_error(id, wanted.control_len));
+            return Some(self.receive_error(id, wanted));
         }
         if self.state(id) == State::Listen {
             return Some(Err(Errno::ENOTCONN));
         }
         if flags & MSG_OOB != 0 {
-            return Some(self.receive_urgent(id));
+            return Some(self.receive_urgent(id, wanted.len, flags));
         }
         let peek = flags & MSG_PEEK != 0;
         let unread = self.unread(id);
@@ -83,27 +83,77 @@ impl Sockets {
 
     /// Bytes that wait to be read.
     pub(crate) fn unread(&self, id: SocketId) -> usize {
-        self.info(id).map_or(0, |info| info.unread_bytes as usize)
+        let saved = self.get(id).map_or(0, |socket| socket.saved.len());
+        saved + self.info(id).map_or(0, |info| info.unread_bytes as usize)
     }
 
-    /// Takes, or only looks at, up to `room` bytes.
-    fn take(&mut self, id: SocketId, room: usize, peek: bool, got: &mut Vec<u8>) {
+    /// A segment is about to end the connection: what was not read yet stays readable, as in Linux
+    /// (behaviour: RDV-11), where the stack would throw it away.
+    pub(crate) fn save_unread(&mut self, id: SocketId) {
+        let unread = self.info(id).map_or(0, |info| info.unread_bytes as usize);
+        let mut bytes = vec![0; unread];
         let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) else {
             return;
         };
-        let count = room.min(self.unread(id));
+        let received = self.stack.receive(self.now, flow, &mut bytes).bytes;
+        bytes.truncate(received);
+        if let Ok(socket) = self.get_mut(id) {
+            socket.saved.extend(bytes);
+        }
+    }
+
+    /// Takes, or only looks at, up to `room` bytes. Stops before an urgent byte; begins behind it,
+    /// unless it is to be read in line (behaviour: OPT-24).
+    fn take(&mut self, id: SocketId, room: usize, peek: bool, got: &mut Vec<u8>) {
+        let inline = self.get(id).is_ok_and(|socket| socket.options.oob_inline);
+        let (mut count, mut skip) = (room.min(self.unread(id)), 0);
+        match self.urgent_ahead(id) {
+            Some(0) if !got.is_empty() => return,
+            Some(0) if !inline => skip = 1,
+            Some(ahead) if ahead > 0 => {
+                count = count.min(usize::try_from(ahead).unwrap_or(usize::MAX));
+            }
+            Some(_) | None => {}
+        }
         if count == 0 {
             return;
         }
-        let start = got.len();
-        got.resize(start + count, 0);
-        let out = got.get_mut(start..).unwrap_or_default();
-        let bytes = if peek {
-            self.stack.peek(flow, 0, out)
-        } else {
-            self.stack.receive(self.now, flow, out).bytes
+        if peek {
+            self.look(id, skip, count, got);
+            return;
+        }
+        self.pull(id, skip, &mut Vec::new());
+        self.pull(id, count, got);
+        self.forget_urgent(id);
+    }
+
+    /// Puts `count` bytes that begin `skip` bytes ahead behind `got` and leaves them.
+    fn look(&mut self, id: SocketId, skip: usize, count: usize, got: &mut Vec<u8>) {
+        let Ok(socket) = self.get(id) else { return };
+        let (flow, saved) = (socket.flow, socket.saved.len());
+        got.extend(socket.saved.iter().skip(skip).take(count));
+        let rest = count.saturating_sub(saved.saturating_sub(skip));
+        let Some(flow) = flow.filter(|_| rest > 0) else {
+            return;
         };
-        got.truncate(start + bytes);
+        let mut bytes = vec![0; rest];
+        let ahead = skip.saturating_sub(saved);
+        let seen = self.stack.peek(flow, ahead, &mut bytes);
+        got.extend(bytes.into_iter().take(seen));
+    }
+
+    /// Takes up to `count` bytes off the front and puts them behind `got`.
+    pub(crate) fn pull(&mut self, id: SocketId, count: usize, got: &mut Vec<u8>) {
+        let Ok(socket) = self.get_mut(id) else { return };
+        let saved = count.min(socket.saved.len());
+        got.extend(socket.saved.drain(..saved));
+        let rest = count - saved;
+        let Some(flow) = socket.flow.filter(|_| rest > 0) else {
+            return;
+        };
+        let mut bytes = vec![0; rest];
+        let received = self.stack.receive(self.now, flow, &mut bytes).bytes;
+        got.extend(bytes.into_iter().take(received));
     }
 
     /// The program knows now that the stream has ended: the stack may forget the connection.
@@ -142,7 +192,7 @@ impl Sockets {
     }
 
     /// behaviour: OPT-44
-    fn receive_error(&mut self, id: SocketId, control_len: usize) -> Result<Reply, Errno> {
+    fn receive_error(&mut self, id: SocketId, wanted: Wanted) -> Result<Reply, Errno> {
         let socket = self.get_mut(id)?;
         let Some(entry) = socket.error_queue.pop_front() else {
             return Err(Errno::EAGAIN);
@@ -151,20 +201,15 @@ impl Sockets {
             control: Vec::new(),
             ..entry.clone()
         };
+        if received.bytes.len() > wanted.len {
+            received.bytes.truncate(wanted.len);
+            received.count = wanted.len;
+            received.flags |= MSG_TRUNC;
+        }
         for control in entry.control {
-            put_control(&mut received, control_len, control);
+            put_control(&mut received, wanted.control_len, control);
         }
         Ok(Reply::Received(received))
-    }
-
-    /// Urgent data is part of the stream here (see the crate's limitations): there never is any
-    /// apart (`tcp_recv_urg`).
-    fn receive_urgent(&self, id: SocketId) -> Result<Reply, Errno> {
-        let socket = self.get(id)?;
-        if self.state(id) == State::Closed && !socket.done {
-            return Err(Errno::ENOTCONN);
-        }
-        Err(Errno::EINVAL)
     }
 }
 

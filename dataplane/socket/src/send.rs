@@ -12,11 +12,14 @@ use crate::linux::{MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
 use crate::notice::{Mark, Purpose};
 use crate::sockets::{Sockets, is_opening};
 
+/// Pieces of one zero-copy buffer (`MAX_SKB_FRAGS`).
+const PIECES_MAX: usize = 17;
+
 impl Sockets {
     /// One attempt at sending `data` from `done` on; `done` grows. `blocked` says that the last
     /// attempt ended for want of room: then there must be enough of it first. `None` while there is
     /// no room and there is time.
-    //= Linux: `tcp_sendmsg_locked`.
+    // Linux: `tcp_sendmsg_locked`.
     pub(crate) fn try_send(
         &mut self,
         id: SocketId,
@@ -25,7 +28,7 @@ impl Sockets {
         (done, blocked): (&mut usize, &mut bool),
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
-        if flags & (MSG_OOB | MSG_FASTOPEN) != 0 {
+        if flags & MSG_FASTOPEN != 0 {
             return Some(Err(Errno::EOPNOTSUPP));
         }
         // behaviour: A3-6
@@ -56,6 +59,42 @@ impl Sockets {
             return Some(Ok(Reply::Count(*done)));
         }
         Some(Err(Errno::EAGAIN))
+    }
+
+    /// The same for a message in pieces. A zero-copy buffer has room for so many pieces, whatever
+    /// their size: the next one begins another buffer (behaviour: A3-18).
+    pub(crate) fn try_send_pieces(
+        &mut self,
+        id: SocketId,
+        pieces: &[Vec<u8>],
+        flags: i32,
+        (done, blocked): (&mut usize, &mut bool),
+        last: bool,
+    ) -> Option<Result<Reply, Errno>> {
+        let data = pieces.concat();
+        let zerocopy =
+            flags & MSG_ZEROCOPY != 0 && self.get(id).is_ok_and(|socket| socket.options.zerocopy);
+        if zerocopy && *done == 0 && !self.may_not_send(id) {
+            let filled = pieces.iter().filter(|piece| !piece.is_empty());
+            let sizes: Vec<usize> = filled.map(Vec::len).collect();
+            let buffers = sizes
+                .chunks(PIECES_MAX)
+                .map(|sizes| sizes.iter().sum::<usize>());
+            let buffers: Vec<usize> = buffers.collect();
+            let Some((_, whole)) = buffers.split_last() else {
+                return self.try_send(id, &data, flags, (done, blocked), last);
+            };
+            for bytes in whole {
+                let end = *done + bytes;
+                let piece = data.get(..end).unwrap_or_default();
+                self.push_all(id, piece, flags & !MSG_MORE, done);
+                if *done < end {
+                    break;
+                }
+                self.end_record(id);
+            }
+        }
+        self.try_send(id, &data, flags, (done, blocked), last)
     }
 
     /// Writes buffer by buffer, as long as there is room; what is full leaves before the next one is
@@ -98,6 +137,12 @@ impl Sockets {
         }
         if complete && flags & MSG_EOR != 0 {
             self.end_record(id);
+        }
+        if flags & MSG_OOB != 0
+            && let Ok(socket) = self.get_mut(id)
+        {
+            // behaviour: OPT-33
+            socket.urgent_end = socket.written;
         }
         self.feed(id, !complete);
     }

@@ -5,16 +5,19 @@
 
 use std::collections::VecDeque;
 
-use millrace_base::Endpoint;
+use millrace_base::{Endpoint, SeqNumber};
 use millrace_stack::FlowId;
 
 use crate::address::Domain;
 use crate::call::Received;
+use crate::deferred::Deferred;
 use crate::epoll::Watch;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::options::Options;
 use crate::outbox::Outbox;
+use crate::traffic::Traffic;
+use crate::urgent::{ReceiveBase, Urgent};
 
 /// Entries of an error queue that wait to be read (Linux bounds them by receive memory).
 pub(crate) const ERROR_QUEUE_MAX: usize = 1_024;
@@ -35,6 +38,8 @@ pub(crate) struct Listening {
     pub(crate) backlog: u32,
     /// Completed connections, oldest first (the accept queue).
     pub(crate) queue: VecDeque<SocketId>,
+    /// Completed connections that wait for data first.
+    pub(crate) deferred: Vec<Deferred>,
 }
 
 /// A part of the byte stream that Linux would keep in one `sk_buff`.
@@ -98,6 +103,19 @@ pub(crate) struct Socket {
     pub(crate) written: u64,
     /// The bytes that are not acknowledged, as Linux would have them in `sk_buff`s.
     pub(crate) buffers: VecDeque<Buffer>,
+    /// The peer's urgent byte, and where ours is: bytes written up to behind it.
+    pub(crate) urgent: Option<Urgent>,
+    pub(crate) urgent_end: u64,
+    /// What the peer's sequence numbers mean.
+    pub(crate) receive_base: Option<ReceiveBase>,
+    /// Received bytes that the end of the connection would have taken with it.
+    pub(crate) saved: VecDeque<u8>,
+    /// The headers of the SYN that began it (`TCP_SAVED_SYN`).
+    pub(crate) saved_syn: Option<Vec<u8>>,
+    /// The right edge of the window that was offered last.
+    pub(crate) window_edge: Option<SeqNumber>,
+    /// Segments that have come and gone.
+    pub(crate) traffic: Traffic,
     /// What held the connection up, and for how long.
     pub(crate) chrono: crate::chrono::Chrono,
     /// Who waits for sent bytes to be acknowledged or to leave, oldest first.
@@ -129,6 +147,13 @@ impl Socket {
             outbox: Outbox::default(),
             written: 0,
             buffers: VecDeque::new(),
+            urgent: None,
+            urgent_end: 0,
+            receive_base: None,
+            saved: VecDeque::new(),
+            saved_syn: None,
+            window_edge: None,
+            traffic: Traffic::default(),
             chrono: crate::chrono::Chrono::default(),
             marks: VecDeque::new(),
             counters: crate::notice::Counters::default(),

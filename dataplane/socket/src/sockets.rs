@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use millrace_base::{HeapPool, Instant, Rng};
+use millrace_base::{FlowTuple, HeapPool, Instant, Rng, SeqNumber};
 use millrace_stack::{FlowInfo, Stack, StackConfig, State};
 
 use crate::address::{Domain, SocketAddress};
@@ -30,6 +30,9 @@ const BUFFERS_MAX: usize = 65_536;
 const BUFFER_BYTES: usize = 2_176;
 
 /// One host with its sockets.
+///
+/// After every packet and every call each socket is looked at once: this is a host for programs,
+/// tests and scripts with thousands of sockets, not for a balancer's millions of connections.
 #[derive(Debug)]
 pub struct Sockets {
     pub(crate) stack: Stack<HeapPool>,
@@ -43,11 +46,17 @@ pub struct Sockets {
     pub(crate) finished: usize,
     pub(crate) files: Files,
     pub(crate) sockets: BTreeMap<SocketId, Socket>,
+    /// Sockets of living connections.
+    pub(crate) flows: BTreeMap<FlowTuple, SocketId>,
     pub(crate) epolls: BTreeMap<EpollId, Epoll>,
     pub(crate) pipes: BTreeMap<PipeId, Pipe>,
     pub(crate) calls: Calls,
     pub(crate) rows: Rows,
     pub(crate) sysctls: Sysctls,
+    /// Peers that were answered and have no socket yet: the sequence number of their first byte.
+    pub(crate) greeted: BTreeMap<FlowTuple, SeqNumber>,
+    /// SYNs whose listener wants to keep them.
+    pub(crate) syns: BTreeMap<FlowTuple, Vec<u8>>,
     /// What the ICMP error that is being handled means.
     pub(crate) reported: Option<Errno>,
     /// Chooses ephemeral ports.
@@ -79,11 +88,14 @@ impl Sockets {
             finished: 0,
             files: Files::new(config.fd_first, config.fds_max),
             sockets: BTreeMap::new(),
+            flows: BTreeMap::new(),
             epolls: BTreeMap::new(),
             pipes: BTreeMap::new(),
             calls: Calls::default(),
             rows: Rows::default(),
             sysctls,
+            greeted: BTreeMap::new(),
+            syns: BTreeMap::new(),
             reported: None,
             rng: Rng::new(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
             remains: Vec::new(),
@@ -96,7 +108,7 @@ impl Sockets {
 
     /// `socket`: a descriptor. Only TCP: `EAFNOSUPPORT` for other families, `ESOCKTNOSUPPORT` for
     /// other types, `EPROTONOSUPPORT` for other protocols.
-    //= behaviour: SOK-5 SOK-6
+    // behaviour: SOK-5 SOK-6
     pub fn socket(&mut self, domain: i32, kind: i32, protocol: i32) -> Result<i32, Errno> {
         let flags = kind & (SOCK_NONBLOCK | SOCK_CLOEXEC);
         let kind = kind & !flags;

@@ -138,6 +138,11 @@ impl Sysctls {
         self.wmem[2]
     }
 
+    /// `net.core.rmem_max`: what `SO_RCVBUF` may ask for.
+    pub(crate) const fn core_rmem_max(&self) -> u32 {
+        self.rmem_max
+    }
+
     /// `net.core.wmem_max`: what `SO_SNDBUF` may ask for.
     pub(crate) const fn core_wmem_max(&self) -> u32 {
         self.wmem_max

@@ -1,10 +1,10 @@
 //! `TCP_INFO`: the kernel's structure, field by field.
 //!
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.x. Linux counts segments where
-//! the stack counts bytes: such fields are bytes divided by the segment size, rounded up. Fields
-//! that the stack does not measure yet are 0: `ato_us`, `fackets`, `last_data_recv_ms`, `rcv_rtt_us`,
-//! the pacing and delivery rates, the counts of single segments, `delivered`,
-//! `dsack_dups`, `reord_seen`, `rcv_ooopack`, `rehash` and what concerns Fast Open.
+//! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
+//! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
+//! `rcv_space`, the pacing and delivery rates, `delivered_ce`, `dsack_dups`, `reord_seen`,
+//! `rcv_ooopack`, `rehash`, the sums of timeouts and what concerns Fast Open.
 
 use millrace_base::{Instant, Micros};
 use millrace_stack::{FlowInfo, Phase, State};
@@ -167,7 +167,7 @@ structure! {
 const SSTHRESH_INFINITE: u32 = 0x7fff_ffff;
 
 impl Sockets {
-    /// `TCP_INFO` with named fields.
+    /// `TCP_INFO` with named fields, as of the last time that was passed in.
     pub fn tcp_info(&self, fd: i32) -> Result<TcpInfo, Errno> {
         let id = self.files.socket(fd)?;
         Ok(self.tcp_info_of(id))
@@ -195,13 +195,21 @@ impl Sockets {
         };
         if let Some(socket) = self.sockets.get(&id) {
             let reading = socket.chrono.read(self.now);
+            let traffic = socket.traffic;
+            told.segs_in = traffic.segments_in;
+            told.data_segs_in = traffic.data_segments_in;
+            told.segs_out = traffic.segments_out;
+            told.data_segs_out = traffic.data_segments_out;
+            told.bytes_sent = traffic.bytes_out;
+            told.bytes_retrans = traffic.bytes_out.saturating_sub(self.sent(id));
+            told.last_data_recv = traffic.data_at.map_or(0, |at| self.millis_since(at));
             told.busy_time = reading.busy_us;
             told.rwnd_limited = reading.window_limited_us;
             told.sndbuf_limited = reading.buffer_limited_us;
             told.notsent_bytes = u32::try_from(self.unsent(id)).unwrap_or(u32::MAX);
         }
         self.tell_sender(&mut told, &info);
-        self.tell_receiver(&mut told, &info);
+        self.tell_receiver(&mut told, &info, id);
         told
     }
 
@@ -235,17 +243,24 @@ impl Sockets {
             bytes => bytes / mss,
         };
         told.snd_cwnd = info.cwnd_bytes / mss;
+        // The SYN or SYN-ACK counts as one.
+        let acked = info.bytes_acked.div_ceil(u64::from(mss)) as u32;
+        told.delivered = acked.saturating_add(told.sacked).saturating_add(1);
         told.total_retrans = info.retransmissions;
         told.bytes_acked = info.bytes_acked;
         told.snd_wnd = info.snd_wnd;
     }
 
-    fn tell_receiver(&self, told: &mut TcpInfo, info: &FlowInfo) {
+    fn tell_receiver(&self, told: &mut TcpInfo, info: &FlowInfo, id: SocketId) {
         told.rcv_mss = info.receive_mss.into();
         told.last_ack_recv = self.millis_since(info.received_at);
         told.pmtu = info.path_mtu.into();
         told.rcv_ssthresh = info.rcv_wnd;
-        told.advmss = info.advertised_mss.into();
+        let clamp = self.sockets.get(&id).map_or(0, |s| s.options.user_mss);
+        told.advmss = match clamp {
+            0 => info.advertised_mss.into(),
+            clamp => info.advertised_mss.min(clamp).into(),
+        };
         told.bytes_received = info.bytes_received;
         told.rcv_wnd = info.rcv_wnd;
     }

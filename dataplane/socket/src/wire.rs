@@ -23,6 +23,9 @@ const SEGMENTS_MAX: u16 = 48;
 /// Rounds of packets, news and calls after one step: each round but the last did something, and
 /// what it does is bounded by what came in.
 const ROUNDS_MAX: usize = 100_000;
+/// Rounds of expiries in one step; each round of the stack is bounded too. What is left is due at
+/// once again.
+const ADVANCES_MAX: usize = 1_024;
 /// The smallest step of time: a deadline that is due already is told as "soon".
 const SOON: Nanos = Nanos::new(1_000);
 
@@ -40,6 +43,11 @@ impl Sockets {
         frame.extend_from_slice(THEIRS.octets());
         frame.extend_from_slice(&ether_type);
         frame.extend_from_slice(packet);
+        let (_, inside) = frame.split_at_mut(HEADER_BYTES);
+        if !self.admit(inside) {
+            return;
+        }
+        self.note_segment(inside);
         let frame = HeapBuf::from_frame(&frame);
         // What the stack hands back is not TCP: nobody here wants it.
         self.reported = self.note_icmp(packet);
@@ -64,7 +72,8 @@ impl Sockets {
             .stack
             .next_deadline()
             .min(self.calls.next_deadline())
-            .min(self.next_release());
+            .min(self.next_release())
+            .min(self.next_deferred());
         if deadline == Instant::NEVER {
             return deadline;
         }
@@ -74,7 +83,7 @@ impl Sockets {
     /// Lets time pass.
     pub fn advance(&mut self, now: Instant) {
         self.step_to(now);
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..ADVANCES_MAX {
             self.stack.advance(self.now, &mut self.pool);
             if self.stack.next_deadline() > self.now {
                 break;
@@ -99,6 +108,7 @@ impl Sockets {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.transmit();
             moved |= self.take_news();
+            moved |= self.release_deferred();
             moved |= self.feed_outboxes();
             moved |= self.fulfil_marks();
             moved |= self.tell_writable();
@@ -109,7 +119,7 @@ impl Sockets {
         }
         self.watch_outboxes();
         self.update_chronos();
-        self.set_push_bits();
+        self.finish_packets();
     }
 
     /// Makes the stack's interface, its addresses and the way to everybody else.

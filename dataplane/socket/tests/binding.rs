@@ -233,7 +233,7 @@ fn a_connection_keeps_its_port_after_its_listener_and_its_socket() {
     assert_eq!(rebind(&mut pair, 0), Ok(()));
 }
 
-// behaviour: A7-6
+// behaviour: A7-7
 #[test]
 fn reuseport_spreads_connections_over_its_group() {
     let mut pair = Pair::new();
@@ -317,4 +317,36 @@ fn binding_refuses_addresses_of_other_families() {
         );
         assert_eq!(host.bind(now, 77, any(family, 1)), Err(Errno::EBADF));
     }
+}
+
+// behaviour: LSN-1 LSN-2
+#[test]
+fn a_backlog_is_cut_to_somaxconn_and_can_be_changed() {
+    let mut pair = Pair::new();
+    let fd = pair.listener(Family::V4, 80, 5);
+    let backlog = |pair: &Pair| pair.hosts[1].tcp_info(fd).expect("open").sacked;
+    assert_eq!(backlog(&pair), 5);
+    for (asked, got) in [(50, 50), (-1, 4_096), (1_000_000, 4_096)] {
+        let now = pair.now;
+        assert_eq!(pair.hosts[1].listen(now, fd, asked), Ok(()));
+        assert_eq!(backlog(&pair), got);
+    }
+    pair.hosts[1]
+        .set_sysctl("net.core.somaxconn", "7")
+        .expect("a knob");
+    let now = pair.now;
+    assert_eq!(pair.hosts[1].listen(now, fd, 100), Ok(()));
+    assert_eq!(backlog(&pair), 7);
+    let client = pair.socket(0, Family::V4, 0);
+    let connect = Call::Connect {
+        fd: client,
+        address: to(Family::V4, 2, 80),
+    };
+    assert_eq!(pair.call(0, 100, connect), Ok(Reply::Done));
+    let now = pair.now;
+    assert_eq!(
+        pair.hosts[0].listen(now, client, 1),
+        Err(Errno::EINVAL),
+        "it is connected"
+    );
 }

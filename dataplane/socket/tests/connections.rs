@@ -10,7 +10,7 @@ use millrace_socket::linux::{
 use millrace_socket::{Call, Errno, Reply, SocketAddress};
 use pair::{FAMILIES, Family, Pair, any, is_fin, is_reset, pattern, payload, to};
 
-// behaviour: A2-2 A2-3 CON-1
+// behaviour: A2-2 A2-3 RDV-8
 #[test]
 fn a_client_connects_and_bytes_go_both_ways() {
     for family in FAMILIES {
@@ -40,7 +40,7 @@ fn a_client_connects_and_bytes_go_both_ways() {
     }
 }
 
-// behaviour: HSH-1
+// behaviour: HSH-1 CON-7
 #[test]
 fn both_ends_have_names() {
     for family in FAMILIES {
@@ -57,7 +57,7 @@ fn both_ends_have_names() {
     }
 }
 
-// behaviour: CON-3 CON-7
+// behaviour: CON-3 CON-22 EPL-26
 #[test]
 fn a_connect_that_does_not_block_is_told_by_poll() {
     let mut pair = Pair::new();
@@ -80,7 +80,7 @@ fn a_connect_that_does_not_block_is_told_by_poll() {
     assert_eq!(pair.now_call(0, connect), Err(Errno::EISCONN));
 }
 
-// behaviour: CON-5 CON-8
+// behaviour: CON-21 CON-23
 #[test]
 fn a_refused_connect_fails_once_and_the_socket_can_try_again() {
     for family in FAMILIES {
@@ -96,6 +96,7 @@ fn a_refused_connect_fails_once_and_the_socket_can_try_again() {
     }
 }
 
+// behaviour: EPL-25
 #[test]
 fn a_refused_connect_that_does_not_block_leaves_its_error() {
     let mut pair = Pair::new();
@@ -113,7 +114,6 @@ fn a_refused_connect_that_does_not_block_leaves_its_error() {
     assert_eq!(pair.get(0, client, SOL_SOCKET, SO_ERROR), Ok(0));
 }
 
-// behaviour: CON-19
 #[test]
 fn a_connect_that_nobody_answers_times_out() {
     let mut pair = Pair::new();
@@ -132,6 +132,7 @@ fn a_connect_that_nobody_answers_times_out() {
     assert_eq!(pair.seen.len(), 2, "a SYN and one more");
 }
 
+// behaviour: STA-20 STA-21 RDV-12 LSN-29
 #[test]
 fn writing_and_reading_without_a_connection_fails() {
     let mut pair = Pair::new();
@@ -151,7 +152,7 @@ fn writing_and_reading_without_a_connection_fails() {
     assert_eq!(pair.hosts[0].shutdown(pair.now, fd, 3), Err(Errno::EINVAL));
 }
 
-// behaviour: LSN-2 LSN-28
+// behaviour: LSN-27 LSN-28 LSN-30
 #[test]
 fn accept_waits_for_a_connection_and_tells_the_peer() {
     let mut pair = Pair::new();
@@ -215,7 +216,7 @@ fn a_full_accept_queue_takes_no_more_connections() {
     assert_ne!(pair.poll(0, clients[2]) & EPOLLOUT, 0, "its SYN came again");
 }
 
-// behaviour: STA-26 A25-1 STA-32
+// behaviour: STA-26 A25-1 STA-32 EPL-20
 #[test]
 fn a_half_closed_connection_still_receives() {
     let mut pair = Pair::new();
@@ -240,6 +241,7 @@ fn a_half_closed_connection_still_receives() {
     assert_ne!(pair.poll(0, client) & EPOLLHUP, 0);
 }
 
+// behaviour: RDV-12
 #[test]
 fn a_side_that_is_shut_for_reading_reads_the_end() {
     let mut pair = Pair::new();
@@ -291,7 +293,7 @@ fn closing_with_no_time_to_linger_resets() {
     assert_eq!(pair.read(0, client, 10), Err(Errno::ECONNRESET));
 }
 
-// behaviour: A25-13
+// behaviour: A25-13 STA-10
 #[test]
 fn a_lingering_close_waits_for_the_last_acknowledgment() {
     let mut pair = Pair::new();
@@ -370,7 +372,7 @@ fn peeking_leaves_and_truncating_throws_away() {
     assert_eq!(pair.read(1, server, 100).as_deref(), Ok(&b"456789"[..]));
 }
 
-// behaviour: OPT-22 OPT-23 OPT-40 OPT-41
+// behaviour: OPT-22 OPT-23 OPT-40 OPT-41 RDV-13
 #[test]
 fn a_read_waits_for_its_low_water_mark_but_not_for_ever() {
     let mut pair = Pair::new();
@@ -463,7 +465,7 @@ fn connecting_to_nobody_disconnects() {
     assert_eq!(pair.now_call(0, again), Ok(Reply::Done));
 }
 
-// behaviour: STA-1 STA-3
+// behaviour: RDV-9
 #[test]
 fn an_orderly_close_ends_with_one_fin_each_and_the_port_rests() {
     for family in FAMILIES {
@@ -484,4 +486,27 @@ fn an_orderly_close_ends_with_one_fin_each_and_the_port_rests() {
         assert!(pair.seen.iter().all(|(_, packet)| !is_reset(packet)));
         assert!(pair.seen.iter().all(|(_, packet)| payload(packet) == 0));
     }
+}
+
+// behaviour: RDV-11
+#[test]
+fn what_came_before_a_reset_is_read_before_its_error() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.nonblocking(Family::V4, 80);
+    pair.write(0, client, b"never read").expect("room");
+    pair.write(1, server, b"0123456789").expect("room");
+    pair.run(20);
+    pair.close(0, client).expect("open");
+    pair.run(20);
+    let now = pair.now;
+    assert_eq!(pair.hosts[1].ioctl(now, server, SIOCINQ, 0), Ok(10));
+    let peeked = pair.receive(1, server, 100, MSG_PEEK).expect("data");
+    assert_eq!(peeked.bytes, b"never read");
+    assert_eq!(pair.read(1, server, 4).as_deref(), Ok(&b"neve"[..]));
+    assert_eq!(
+        pair.receive(1, server, 100, MSG_WAITALL).map(|r| r.count),
+        Ok(6)
+    );
+    assert_eq!(pair.read(1, server, 4), Err(Errno::ECONNRESET));
+    assert_eq!(pair.read(1, server, 4).as_deref(), Ok(&[][..]));
 }

@@ -3,10 +3,10 @@
 mod pair;
 
 use millrace_socket::linux::{
-    SO_ERROR, SO_KEEPALIVE, SOCK_NONBLOCK, SOL_SOCKET, SOL_TCP, TCP_KEEPCNT, TCP_KEEPIDLE,
-    TCP_KEEPINTVL, TCP_SYNCNT, TCP_USER_TIMEOUT,
+    IP_RECVERR, MSG_ERRQUEUE, MSG_TRUNC, SO_ERROR, SO_KEEPALIVE, SOCK_NONBLOCK, SOL_IP, SOL_SOCKET,
+    SOL_TCP, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_SYNCNT, TCP_USER_TIMEOUT,
 };
-use millrace_socket::{Call, Errno};
+use millrace_socket::{Call, Control, Errno};
 use pair::{Family, Pair, to};
 
 /// The ones' complement sum of some bytes.
@@ -55,7 +55,6 @@ fn unreachable(about: &[u8], code: u8) -> Vec<u8> {
     packet
 }
 
-// behaviour: CON-13
 #[test]
 fn a_connect_ends_with_what_icmp_says() {
     for (family, code, error) in [
@@ -84,7 +83,6 @@ fn a_connect_ends_with_what_icmp_says() {
     }
 }
 
-// behaviour: A3-10
 #[test]
 fn what_icmp_said_of_a_connection_is_why_it_timed_out() {
     let mut pair = Pair::new();
@@ -152,7 +150,7 @@ fn keep_alive_runs_by_the_sockets_own_times() {
     assert_eq!(pair.read(0, client, 1), Err(Errno::ETIMEDOUT));
 }
 
-// behaviour: OPT-11
+// behaviour: OPT-11 CON-19
 #[test]
 fn a_socket_has_its_own_number_of_syns() {
     let mut pair = Pair::new();
@@ -172,4 +170,47 @@ fn a_socket_has_its_own_number_of_syns() {
     assert_eq!(pair.seen.len(), 3);
     let error = pair.get(0, fd, SOL_SOCKET, SO_ERROR);
     assert_eq!(error, Ok(Errno::ETIMEDOUT.number()));
+}
+
+// behaviour: RDV-3
+#[test]
+fn who_wants_to_know_hears_of_icmp_at_once() {
+    let mut pair = Pair::new();
+    let (client, _server) = pair.nonblocking(Family::V4, 80);
+    pair.set(0, client, SOL_IP, IP_RECVERR, 1)
+        .expect("an option");
+    pair.write(0, client, b"x").expect("room");
+    let (_, sent) = pair.seen.last().expect("a segment").clone();
+    let mut stale = sent.clone();
+    stale[27] = stale[27].wrapping_sub(99);
+    pair.hosts[0].packet_in(pair.now, &unreachable(&stale, 1));
+    assert_eq!(
+        pair.read(0, client, 1),
+        Err(Errno::EAGAIN),
+        "not of anything in flight"
+    );
+    pair.hosts[0].packet_in(pair.now, &unreachable(&sent, 1));
+    assert_eq!(pair.read(0, client, 1), Err(Errno::EHOSTUNREACH));
+    pair.run(50);
+    assert_eq!(pair.write(0, client, b"y"), Ok(1), "the connection goes on");
+
+    let fd = pair.socket(0, Family::V4, SOCK_NONBLOCK);
+    pair.set(0, fd, SOL_IP, IP_RECVERR, 1).expect("an option");
+    pair.lose = [1_000, 0];
+    let connect = Call::Connect {
+        fd,
+        address: to(Family::V4, 2, 80),
+    };
+    assert_eq!(pair.now_call(0, connect), Err(Errno::EINPROGRESS));
+    let (_, syn) = pair.seen.last().expect("a SYN").clone();
+    pair.hosts[0].packet_in(pair.now, &unreachable(&syn, 3));
+    let told = pair.receive(0, fd, 4, MSG_ERRQUEUE).expect("an entry");
+    assert_eq!(told.flags, MSG_ERRQUEUE | MSG_TRUNC);
+    assert_eq!(told.bytes, syn[20..24], "of the quoted header");
+    assert_eq!(told.address, Some(to(Family::V4, 2, 80)));
+    let [Control::Error { error, .. }] = told.control[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((error.origin, error.kind, error.code), (2, 3, 3));
+    assert_eq!(error.errno, Errno::ECONNREFUSED.number() as u32);
 }

@@ -39,7 +39,7 @@ fn watched(events: u32) -> (Pair, i32, i32, i32) {
     (pair, client, server, epoll)
 }
 
-// behaviour: EPL-1
+// behaviour: EPL-1 EPL-35
 #[test]
 fn a_level_trigger_tells_as_long_as_it_is_so() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN);
@@ -55,6 +55,7 @@ fn a_level_trigger_tells_as_long_as_it_is_so() {
     assert_eq!(wait(&mut pair, epoll), []);
 }
 
+// behaviour: EPL-35
 #[test]
 fn an_edge_trigger_tells_once_for_each_arrival() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN | EPOLLET);
@@ -68,6 +69,7 @@ fn an_edge_trigger_tells_once_for_each_arrival() {
     assert_eq!(wait(&mut pair, epoll).len(), 1, "a change looks anew");
 }
 
+// behaviour: EPL-34
 #[test]
 fn one_shot_tells_once_until_it_is_armed_again() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN | EPOLLONESHOT);
@@ -82,6 +84,7 @@ fn one_shot_tells_once_until_it_is_armed_again() {
     assert_eq!(wait(&mut pair, epoll).len(), 1);
 }
 
+// behaviour: EPL-10 EPL-25
 #[test]
 fn errors_and_hang_ups_are_told_unasked() {
     let (mut pair, client, server, epoll) = watched(0);
@@ -95,6 +98,7 @@ fn errors_and_hang_ups_are_told_unasked() {
     );
 }
 
+// behaviour: EPL-20
 #[test]
 fn the_peers_end_is_told_as_readable_and_half_closed() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN | EPOLLRDHUP | EPOLLET);
@@ -107,7 +111,7 @@ fn the_peers_end_is_told_as_readable_and_half_closed() {
     assert_eq!(wait(&mut pair, epoll), []);
 }
 
-// behaviour: A3-24
+// behaviour: A3-24 EPL-22
 #[test]
 fn room_to_send_is_told_after_there_was_none() {
     let (mut pair, client, server, epoll) = watched(EPOLLOUT | EPOLLET);
@@ -141,6 +145,7 @@ fn a_low_water_mark_of_unsent_bytes_holds_the_trigger_back() {
     assert_eq!(wait(&mut pair, epoll), [(EPOLLOUT, server as u64)]);
 }
 
+// behaviour: EPL-27
 #[test]
 fn waiting_ends_with_an_event_or_with_time() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN);
@@ -167,6 +172,7 @@ fn waiting_ends_with_an_event_or_with_time() {
     );
 }
 
+// behaviour: EPL-2 EPL-7 EPL-8 EPL-9 EPL-11 EPL-12
 #[test]
 fn the_errors_of_epoll_are_those_of_linux() {
     let (mut pair, _client, server, epoll) = watched(EPOLLIN);
@@ -209,6 +215,7 @@ fn the_errors_of_epoll_are_those_of_linux() {
     assert_eq!(pair.now_call(1, call), Err(Errno::EINVAL));
 }
 
+// behaviour: EPL-13 EPL-41
 #[test]
 fn a_set_in_a_set_is_readable_and_circles_are_refused() {
     let (mut pair, client, _server, inner) = watched(EPOLLIN);
@@ -230,6 +237,7 @@ fn a_set_in_a_set_is_readable_and_circles_are_refused() {
     }
 }
 
+// behaviour: EPL-38
 #[test]
 fn an_exclusive_watch_wakes_one_waiter() {
     let mut pair = Pair::new();
@@ -252,6 +260,7 @@ fn an_exclusive_watch_wakes_one_waiter() {
     assert_eq!(woken.count(), 1);
 }
 
+// behaviour: EPL-39
 #[test]
 fn closing_a_watched_socket_takes_it_out_of_the_set() {
     let (mut pair, client, server, epoll) = watched(EPOLLIN);

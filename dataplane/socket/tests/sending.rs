@@ -3,7 +3,7 @@
 mod pair;
 
 use millrace_socket::linux::{
-    F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, MSG_ERRQUEUE, MSG_MORE, MSG_OOB, MSG_TRUNC, MSG_ZEROCOPY,
+    F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, MSG_ERRQUEUE, MSG_MORE, MSG_TRUNC, MSG_ZEROCOPY,
     O_NONBLOCK, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND, SIOCOUTQ, SIOCOUTQNSD,
     SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY, SO_SNDBUF, SO_TIMESTAMPING, SO_ZEROCOPY,
     SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
@@ -142,7 +142,6 @@ fn more_to_come_is_held_until_it_comes_or_a_segment_does() {
     pair.write(1, server, b"x").expect("room");
     pair.run(10);
     assert_eq!(sizes(&pair, start), [45, 30]);
-    assert_eq!(pair.send(0, client, b"!", MSG_OOB), Err(Errno::EOPNOTSUPP));
 }
 
 // behaviour: OPT-9
@@ -362,4 +361,31 @@ fn a_send_ends_with_a_push_and_more_to_come_does_not() {
         .expect("room");
     pair.run(50);
     assert_eq!(pushes(&pair, start)[2..], [false, true, false]);
+}
+
+// behaviour: A3-18
+#[test]
+fn a_zero_copy_message_of_many_pieces_is_cut_after_seventeen() {
+    let mut pair = Pair::new();
+    let (client, _server) = pair.nonblocking(Family::V4, 80);
+    let start = pair.seen.len();
+    let message = |flags| Call::SendMessage {
+        fd: client,
+        pieces: vec![vec![1]; 18],
+        flags,
+        address: None,
+    };
+    assert_eq!(pair.now_call(0, message(0)), Ok(Reply::Count(18)));
+    pair.run(50);
+    assert_eq!(sizes(&pair, start), [18]);
+    pair.set(0, client, SOL_SOCKET, SO_ZEROCOPY, 1)
+        .expect("an option");
+    assert_eq!(
+        pair.now_call(0, message(MSG_ZEROCOPY)),
+        Ok(Reply::Count(18))
+    );
+    pair.run(50);
+    assert_eq!(sizes(&pair, start), [18, 17, 1]);
+    let told = pair.receive(0, client, 0, MSG_ERRQUEUE).expect("a notice");
+    assert_eq!(told.control.len(), 1, "one call, one notice");
 }

@@ -5,10 +5,26 @@ use crate::address::Domain;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MTU, IP_TRANSPARENT,
-    IPV6_FREEBIND, IPV6_MTU, IPV6_TRANSPARENT, IPV6_V6ONLY,
+    IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU, IP_MTU_DISCOVER,
+    IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IPV6_FREEBIND,
+    IPV6_MINHOPCOUNT, IPV6_MTU, IPV6_RECVERR, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY,
 };
 use crate::sockets::Sockets;
+
+/// The ECN bits of TOS and traffic class.
+const ECN_MASK: u8 = 3;
+/// Hops that a packet may make (`ip_default_ttl`, `hop_limit`).
+const HOPS_DEFAULT: i32 = 64;
+
+/// A number of hops: 1..=255, or -1 for the default.
+fn hops(number: i32) -> Result<Option<u8>, Errno> {
+    match number {
+        -1 => Ok(None),
+        1..=255 => Ok(Some(number as u8)),
+        _ => Err(Errno::EINVAL),
+    }
+}
 
 impl Sockets {
     pub(super) fn set_ip_option(
@@ -25,6 +41,17 @@ impl Sockets {
             IP_TRANSPARENT => {
                 options.transparent = on;
                 options.freebind |= on;
+            }
+            // behaviour: OPT-25. The ECN bits are not a program's business.
+            IP_TOS => options.tos = number as u8 & !ECN_MASK,
+            IP_TTL => options.ttl = hops(number)?,
+            IP_RECVERR => options.recverr = on,
+            IP_MINTTL => options.min_ttl = u8::try_from(number).map_err(|_| Errno::EINVAL)?,
+            IP_MTU_DISCOVER => {
+                if !(IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&number) {
+                    return Err(Errno::EINVAL);
+                }
+                options.mtu_discover = number;
             }
             // behaviour: HSH-3
             IP_BIND_ADDRESS_NO_PORT => options.bind_address_no_port = on,
@@ -50,6 +77,11 @@ impl Sockets {
                 let (low, high) = options.port_range;
                 of_int((u32::from(high) << 16 | u32::from(low)) as i32)
             }
+            IP_TOS => of_int(options.tos.into()),
+            IP_TTL => of_int(options.ttl.map_or(HOPS_DEFAULT, i32::from)),
+            IP_MINTTL => of_int(options.min_ttl.into()),
+            IP_RECVERR => of_flag(options.recverr),
+            IP_MTU_DISCOVER => of_int(options.mtu_discover),
             IP_MTU => self.path_mtu(id)?,
             _ => return Err(Errno::ENOPROTOOPT),
         })
@@ -61,7 +93,8 @@ impl Sockets {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
-        let on = int(value)? != 0;
+        let number = int(value)?;
+        let on = number != 0;
         let socket = self.get_mut(id)?;
         if socket.domain == Domain::V4 {
             return Err(Errno::ENOPROTOOPT);
@@ -72,6 +105,17 @@ impl Sockets {
                     return Err(Errno::EINVAL);
                 }
                 socket.options.v6only = on;
+            }
+            IPV6_TCLASS => {
+                if !(-1..=255).contains(&number) {
+                    return Err(Errno::EINVAL);
+                }
+                socket.options.traffic_class = number.max(0) as u8 & !ECN_MASK;
+            }
+            IPV6_UNICAST_HOPS => socket.options.hops = hops(number)?,
+            IPV6_RECVERR => socket.options.recverr_v6 = on,
+            IPV6_MINHOPCOUNT => {
+                socket.options.min_hops = u8::try_from(number).map_err(|_| Errno::EINVAL)?;
             }
             IPV6_FREEBIND => socket.options.freebind = on,
             IPV6_TRANSPARENT => {
@@ -92,6 +136,10 @@ impl Sockets {
             IPV6_V6ONLY => of_flag(socket.options.v6only),
             IPV6_FREEBIND => of_flag(socket.options.freebind),
             IPV6_TRANSPARENT => of_flag(socket.options.transparent),
+            IPV6_TCLASS => of_int(socket.options.traffic_class.into()),
+            IPV6_UNICAST_HOPS => of_int(socket.options.hops.map_or(HOPS_DEFAULT, i32::from)),
+            IPV6_MINHOPCOUNT => of_int(socket.options.min_hops.into()),
+            IPV6_RECVERR => of_flag(socket.options.recverr_v6),
             IPV6_MTU => self.path_mtu(id)?,
             _ => return Err(Errno::ENOPROTOOPT),
         })

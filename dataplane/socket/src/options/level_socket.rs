@@ -8,15 +8,17 @@ use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
     IPPROTO_TCP, SO_ACCEPTCONN, SO_BROADCAST, SO_DEBUG, SO_DOMAIN, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_MARK, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO,
-    SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO,
-    SO_TIMESTAMPING, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM, SOF_TIMESTAMPING_OPT_ID,
+    SO_LINGER, SO_MARK, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
+    SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT,
+    SO_SNDTIMEO, SO_TIMESTAMPING, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM, SOF_TIMESTAMPING_OPT_ID,
     SOF_TIMESTAMPING_OPT_ID_TCP,
 };
 use crate::sockets::Sockets;
 
 /// The smallest send buffer (`SOCK_MIN_SNDBUF`): two of the smallest `sk_buff`s.
 const SEND_BUFFER_MIN: u32 = 4_608;
+/// The smallest receive buffer (`SOCK_MIN_RCVBUF`): one of them.
+const RECEIVE_BUFFER_MIN: u32 = 2_304;
 /// Every `SOF_TIMESTAMPING_*` bit there is.
 const TIMESTAMPING_MASK: i32 = 0x1_ffff;
 
@@ -37,6 +39,8 @@ impl Sockets {
             SO_BROADCAST => options.broadcast = on,
             SO_PRIORITY => options.priority = number,
             SO_MARK => options.mark = number,
+            // behaviour: OPT-24
+            SO_OOBINLINE => options.oob_inline = on,
             SO_KEEPALIVE => {
                 options.keepalive = on;
                 self.apply_options(id);
@@ -51,6 +55,11 @@ impl Sockets {
                 self.set_send_buffer(id, (number as u32).min(most))?;
             }
             SO_SNDBUFFORCE => self.set_send_buffer(id, number.max(0) as u32)?,
+            SO_RCVBUF => {
+                let most = self.sysctls.core_rmem_max();
+                self.set_receive_buffer(id, (number as u32).min(most))?;
+            }
+            SO_RCVBUFFORCE => self.set_receive_buffer(id, number.max(0) as u32)?,
             SO_RCVLOWAT => self.set_low_water(id, number)?,
             SO_RCVTIMEO => options.receive_timeout = timeout(value)?,
             SO_SNDTIMEO => options.send_timeout = timeout(value)?,
@@ -81,6 +90,7 @@ impl Sockets {
             SO_PRIORITY => of_int(options.priority),
             SO_MARK => of_int(options.mark),
             SO_KEEPALIVE => of_flag(options.keepalive),
+            SO_OOBINLINE => of_flag(options.oob_inline),
             SO_TYPE => of_int(SOCK_STREAM),
             SO_PROTOCOL => of_int(IPPROTO_TCP),
             SO_DOMAIN => of_int(socket.domain.number()),
@@ -111,6 +121,15 @@ impl Sockets {
         options.send_buffer_locked = true;
         // There may be room now for who waits.
         let _ = self.tell_writable();
+        Ok(())
+    }
+
+    /// The same for receiving. What was offered stays offered.
+    fn set_receive_buffer(&mut self, id: SocketId, bytes: u32) -> Result<(), Errno> {
+        let options = &mut self.get_mut(id)?.options;
+        let doubled = bytes.min(i32::MAX as u32 / 2) * 2;
+        options.receive_buffer = doubled.max(RECEIVE_BUFFER_MIN);
+        options.receive_buffer_locked = true;
         Ok(())
     }
 

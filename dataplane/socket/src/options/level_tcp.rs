@@ -1,18 +1,25 @@
 //! Options of `SOL_TCP` (Linux: `do_tcp_setsockopt`, `do_tcp_getsockopt`).
 
-use millrace_stack::CongestionControl;
+use millrace_stack::{CongestionControl, State};
 
 use super::value::{int, of_flag, of_int, of_u32, within};
+use crate::deferred::{seconds_of, timeouts_of};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    TCP_CONGESTION, TCP_CORK, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL,
-    TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SYNCNT, TCP_USER_TIMEOUT,
+    TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
+    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SAVE_SYN,
+    TCP_SYNCNT, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 
 /// Bytes of the name of a congestion control (`TCP_CA_NAME_MAX`).
 const CONGESTION_NAME_BYTES: usize = 16;
+/// The smallest window to be clamped to (half of `SOCK_MIN_RCVBUF`).
+const CLAMP_MIN: u32 = 1_152;
+/// What `TCP_MAXSEG` may be (`TCP_MIN_MSS`, `MAX_TCP_WINDOW`).
+const MSS_MIN: i32 = 88;
+const WINDOW_MAX: i32 = 32_767;
 /// Seconds of keep-alive that may be asked for (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
 const KEEP_SECONDS_MAX: i32 = 32_767;
 /// Probes and SYNs that may be asked for (`MAX_TCP_KEEPCNT`, `MAX_TCP_SYNCNT`).
@@ -27,6 +34,9 @@ impl Sockets {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
+        if name == TCP_CONGESTION {
+            return self.set_congestion(id, value);
+        }
         let number = int(value)?;
         let options = &mut self.get_mut(id)?.options;
         match name {
@@ -56,6 +66,14 @@ impl Sockets {
                 options.notsent_lowat = number as u32;
                 let _ = self.tell_writable();
             }
+            // behaviour: OPT-18
+            TCP_MAXSEG => {
+                let allowed = number == 0 || (MSS_MIN..=WINDOW_MAX).contains(&number);
+                if !allowed {
+                    return Err(Errno::EINVAL);
+                }
+                options.user_mss = number as u16;
+            }
             // behaviour: OPT-13 OPT-14 OPT-15
             TCP_KEEPIDLE => {
                 options.keep_idle = within(value, 1, KEEP_SECONDS_MAX)? as u32;
@@ -74,10 +92,49 @@ impl Sockets {
                 options.syn_count = within(value, 1, RETRIES_MAX)? as u8;
                 self.apply_options(id);
             }
+            // behaviour: OPT-10
+            TCP_DEFER_ACCEPT => {
+                options.defer_accept = timeouts_of(u64::try_from(number).unwrap_or(0));
+            }
+            // behaviour: OPT-49
+            TCP_SAVE_SYN => options.save_syn = within(value, 0, 2)? as u8,
+            // behaviour: OPT-20
+            TCP_WINDOW_CLAMP => {
+                let fresh = self.state(id) == State::Closed;
+                if number <= 0 && !fresh {
+                    return Err(Errno::EINVAL);
+                }
+                let clamp = match number.max(0) as u32 {
+                    0 => 0,
+                    clamp => clamp.max(CLAMP_MIN),
+                };
+                self.get_mut(id)?.options.window_clamp = clamp;
+            }
             // behaviour: OPT-29
             TCP_INQ => options.inq = within(value, 0, 1)? != 0,
             _ => return Err(Errno::ENOPROTOOPT),
         }
+        Ok(())
+    }
+
+    /// Only a connection that is yet to be opened by us can choose: what is not possible is
+    /// `ENOPROTOOPT`, what there is not, `ENOENT`.
+    fn set_congestion(&mut self, id: SocketId, value: &[u8]) -> Result<(), Errno> {
+        let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+        let chosen = match name {
+            b"cubic" => CongestionControl::Cubic,
+            b"reno" => CongestionControl::Reno,
+            b"" => return Err(Errno::EINVAL),
+            _ => return Err(Errno::ENOENT),
+        };
+        let common = self.sysctls.tunables().tcp_congestion_control;
+        let socket = self.get_mut(id)?;
+        let fixed = socket.flow.is_some() || socket.listening.is_some();
+        let now = socket.options.congestion.unwrap_or(common);
+        if fixed && chosen != now {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        socket.options.congestion = Some(chosen);
         Ok(())
     }
 
@@ -92,10 +149,17 @@ impl Sockets {
             TCP_USER_TIMEOUT => of_u32(options.user_timeout_ms),
             TCP_NOTSENT_LOWAT => of_u32(options.notsent_lowat),
             TCP_INQ => of_flag(options.inq),
+            TCP_DEFER_ACCEPT => of_u32(seconds_of(options.defer_accept) as u32),
+            TCP_SAVE_SYN => of_int(options.save_syn.into()),
+            TCP_WINDOW_CLAMP => of_u32(options.window_clamp),
             // behaviour: OPT-18
             TCP_MAXSEG => {
                 let agreed = info.filter(|info| !is_opening(info.state));
-                of_int(agreed.map_or(MSS_DEFAULT, |info| i32::from(info.mss)))
+                let wanted = match options.user_mss {
+                    0 => MSS_DEFAULT,
+                    own => i32::from(own),
+                };
+                of_int(agreed.map_or(wanted, |info| i32::from(info.mss)))
             }
             TCP_KEEPIDLE => of_u32(tunables.tcp_keepalive_time),
             TCP_KEEPINTVL => of_u32(tunables.tcp_keepalive_intvl),
