@@ -13,7 +13,6 @@ use crate::sockets::Sockets;
 
 /// Knobs without a mechanism behind them, and Linux's defaults.
 const KEPT: &[(&str, &str)] = &[
-    ("tcp_abort_on_overflow", "0"),
     ("tcp_adv_win_scale", "1"),
     ("tcp_app_win", "31"),
     ("tcp_autocorking", "1"),
@@ -51,10 +50,8 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_reflect_tos", "0"),
     ("tcp_retrans_collapse", "1"),
     ("tcp_retries1", "3"),
-    ("tcp_rfc1337", "0"),
     ("tcp_shrink_window", "0"),
     ("tcp_stdurg", "0"),
-    ("tcp_syncookies", "1"),
     ("tcp_thin_linear_timeouts", "0"),
     ("tcp_tso_rtt_log", "9"),
     ("tcp_tso_win_divisor", "3"),
@@ -179,6 +176,9 @@ impl Sysctls {
             "tcp_syn_retries" => tcp.tcp_syn_retries.to_string(),
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts.to_string(),
             "tcp_synack_retries" => tcp.tcp_synack_retries.to_string(),
+            "tcp_syncookies" => tcp.tcp_syncookies.to_string(),
+            "tcp_abort_on_overflow" => flag(tcp.tcp_abort_on_overflow),
+            "tcp_rfc1337" => flag(tcp.tcp_rfc1337),
             "tcp_retries2" => tcp.tcp_retries2.to_string(),
             "tcp_orphan_retries" => tcp.tcp_orphan_retries.to_string(),
             "tcp_reordering" => tcp.tcp_reordering.to_string(),
@@ -217,6 +217,9 @@ impl Sysctls {
             "tcp_syn_retries" => tcp.tcp_syn_retries = small(value, 1, 127)?,
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts = small(value, 0, 127)?,
             "tcp_synack_retries" => tcp.tcp_synack_retries = small(value, 0, 255)?,
+            "tcp_syncookies" => tcp.tcp_syncookies = small(value, 0, 2)?,
+            "tcp_abort_on_overflow" => tcp.tcp_abort_on_overflow = flag(value)?,
+            "tcp_rfc1337" => tcp.tcp_rfc1337 = flag(value)?,
             "tcp_retries2" => tcp.tcp_retries2 = small(value, 0, 255)?,
             "tcp_orphan_retries" => tcp.tcp_orphan_retries = small(value, 0, 255)?,
             "tcp_reordering" => tcp.tcp_reordering = small(value, 1, 127)?,

@@ -245,6 +245,10 @@ fn parse_ip<B: PacketBuf>(
         DropReason::from(malformed)
     })?;
     check_header_checksum(frame, &ip, stats)?;
+    let group = ethernet.destination().is_group();
+    if group {
+        count_group(ip.destination(), interfaces, stats);
+    }
     if ip.is_v4() && has_source_route(ethernet.payload(), ip.header_len()) {
         count!(stats.ip_in_hdr_errors);
         return Err(DropReason::IpOption);
@@ -253,7 +257,6 @@ fn parse_ip<B: PacketBuf>(
         count!(stats.ip_reasm_reqds);
         return Err(DropReason::FragmentUnsupported);
     }
-    let group = ethernet.destination().is_group();
     match ip.protocol() {
         // behaviour: A6-7
         protocol::TCP if group => Err(DropReason::TcpNotUnicast),
@@ -280,6 +283,15 @@ fn count_header_error(malformed: Malformed, stats: &mut Stats) {
         count!(stats.ip_in_truncated_pkts);
     } else {
         count!(stats.ip_in_hdr_errors);
+    }
+}
+
+/// behaviour: RTE-14
+fn count_group(destination: Address, interfaces: &Interfaces, stats: &mut Stats) {
+    if destination.is_multicast() {
+        count!(stats.ip_in_mcast_pkts);
+    } else if interfaces.is_broadcast(destination) || !destination.is_unicast_source() {
+        count!(stats.ip_in_bcast_pkts);
     }
 }
 

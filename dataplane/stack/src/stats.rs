@@ -77,6 +77,10 @@ counters! {
     ip_in_truncated_pkts = "IpExtInTruncatedPkts",
     /// IP packets with a wrong header checksum.
     ip_in_csum_errors = "IpExtInCsumErrors",
+    /// IP packets to a multicast address.
+    ip_in_mcast_pkts = "IpExtInMcastPkts",
+    /// IP packets to a broadcast address.
+    ip_in_bcast_pkts = "IpExtInBcastPkts",
     /// IP packets given to a transport protocol.
     ip_in_delivers = "IpInDelivers",
     /// IP packets of other protocols to our addresses.

@@ -221,6 +221,11 @@ impl<P: PacketPool> Stack<P> {
             // to say repeats its ACK when there may be room (Linux: syn_ack_recalc).
             count!(self.stats.listen_overflows);
             count!(self.stats.listen_drops);
+            if self.tunables.tcp_abort_on_overflow {
+                count!(self.stats.embryonic_rsts);
+                self.remove_request(index);
+                return self.refuse(arrived, pool);
+            }
             self.stats.drop(DropReason::RequestOverflow);
             return Ok(());
         }
@@ -286,6 +291,10 @@ impl<P: PacketPool> Stack<P> {
         let (now, header) = (arrived.now, arrived.header);
         let tuple = header.tuple;
         let segment = arrived.bare_segment();
+        // behaviour: A26-23
+        if self.time_waits.rejects(index, now, &segment) {
+            count!(self.stats.paws_estab);
+        }
         let (verdict, change) = self.time_waits.on_segment(index, now, &segment);
         if let Some(change) = change {
             self.tuple_changes.push(change);
@@ -377,8 +386,14 @@ impl<P: PacketPool> Stack<P> {
             HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, &self.tunables);
         let pending = self.listeners.pending(listener.id);
         let queue_full = pending.requests >= listener.options.backlog && reuse.is_none();
-        if queue_full || self.requests.is_full() {
-            // behaviour: LSN-11 A17-4
+        let no_room = queue_full || self.requests.is_full();
+        // behaviour: A17-4
+        if no_room && self.tunables.tcp_syncookies == 0 {
+            count!(self.stats.tcp_req_q_full_drop);
+            return Err(DropReason::SynQueueFull);
+        }
+        if no_room || (self.tunables.tcp_syncookies == 2 && reuse.is_none()) {
+            // behaviour: LSN-11
             count!(self.stats.tcp_req_q_full_do_cookies);
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);

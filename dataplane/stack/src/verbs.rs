@@ -109,8 +109,11 @@ impl<P: PacketPool> Stack<P> {
         {
             return Err(ConnectError::BadAddress);
         }
-        let route = self.network.route(remote.address);
-        let hop = route.ok_or(ConnectError::NoRoute)?;
+        let Some(hop) = self.network.route(remote.address) else {
+            // behaviour: A12-4
+            count!(self.stats.ip_out_no_routes);
+            return Err(ConnectError::NoRoute);
+        };
         let origin = self.secrets.origin(&tuple, now);
         let open = Open {
             tuple,

@@ -35,6 +35,12 @@ pub struct TcpTunables {
     pub tcp_syn_linear_timeouts: u8,
     /// SYN-ACK retransmissions. Default 5.
     pub tcp_synack_retries: u8,
+    /// What a SYN meets when its listener's half-open queue is full: 0 silence, 1 a cookie; 2 answers
+    /// every SYN with a cookie. Default 1.
+    pub tcp_syncookies: u8,
+    /// Reset a client whose final ACK finds the accept backlog full, instead of letting it try again.
+    /// Default off.
+    pub tcp_abort_on_overflow: bool,
     /// Hypothetical doublings, from `tcp_rto_min`, after which an established connection is given
     /// up. Default 15 (924.6 s).
     pub tcp_retries2: u8,
@@ -66,6 +72,8 @@ pub struct TcpTunables {
     /// Milliseconds a tuple must have rested in TIME_WAIT before `tcp_tw_reuse` applies. Default
     /// 1,000.
     pub tcp_tw_reuse_delay: u32,
+    /// Ignore RSTs in TIME_WAIT (RFC 1337). Default off.
+    pub tcp_rfc1337: bool,
     /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
     pub tcp_fin_timeout: u32,
     /// Milliseconds between two answers to segments outside the window, per connection. Default
@@ -111,6 +119,8 @@ impl Default for TcpTunables {
             tcp_syn_retries: 6,
             tcp_syn_linear_timeouts: 4,
             tcp_synack_retries: 5,
+            tcp_syncookies: 1,
+            tcp_abort_on_overflow: false,
             tcp_retries2: 15,
             tcp_orphan_retries: 0,
             tcp_reordering: 3,
@@ -124,6 +134,7 @@ impl Default for TcpTunables {
             tcp_keepalive_probes: 9,
             tcp_tw_reuse: true,
             tcp_tw_reuse_delay: 1_000,
+            tcp_rfc1337: false,
             tcp_fin_timeout: 60,
             tcp_invalid_ratelimit_ms: 500,
             tcp_rmem: [131_072, 6_291_456],
@@ -206,5 +217,12 @@ mod tests {
                 "{max}"
             );
         }
+    }
+
+    // Linux: BUILD_BUG_ON in tcp_init. behaviour: A1-3
+    #[test]
+    fn the_smallest_segment_has_room_beside_all_options() {
+        let smallest = usize::from(TcpTunables::default().tcp_min_snd_mss);
+        assert!(smallest > millrace_wire::tcp::OPTIONS_BYTES_MAX);
     }
 }

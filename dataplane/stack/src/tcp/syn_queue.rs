@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(judge(500), RequestVerdict::SynAgain);
     }
 
-    // behaviour: A4-14, A19-9, CCW-4, LSN-7
+    // behaviour: A4-14, A19-9, A31-7, CCW-4, LSN-7
     #[test]
     fn a_syn_ack_answers_option_for_option_with_an_unscaled_window() {
         let tunables = TcpTunables::default();

@@ -15,7 +15,7 @@
 //! record that would expire first makes room (Linux closes the new one instead; keeping the younger
 //! protects more).
 //!
-//! `tcp_rfc1337` is 0 as in Linux: a RST at RCV.NXT ends a record.
+//! A RST at RCV.NXT ends a record unless `tcp_rfc1337` says otherwise, as in Linux.
 
 use millrace_base::{FlowTuple, Instant, Key, Lists, Nanos, PacketPool, SeqNumber, Slab, Stamp};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
@@ -66,6 +66,8 @@ pub(crate) struct TimeWaits {
     order: Lists,
     /// `tcp_tw_reuse_delay`, as of the last insertion.
     reuse_delay: Nanos,
+    /// `tcp_rfc1337`, as of the last insertion.
+    ignores_resets: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl TimeWaits {
             records: Slab::new(capacity),
             order: Lists::new(capacity, LISTS.len()),
             reuse_delay: TIMEWAIT_LEN,
+            ignores_resets: false,
         }
     }
 
@@ -129,6 +132,7 @@ impl TimeWaits {
         tunables: &TcpTunables,
     ) -> Option<u32> {
         self.reuse_delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
+        self.ignores_resets = tunables.tcp_rfc1337;
         let gives_way =
             tunables.tcp_tw_reuse && state.timestamps && self.reuse_delay < TIMEWAIT_LEN;
         let telling = match (opened, gives_way) {
@@ -216,6 +220,12 @@ impl TimeWaits {
         Some(gone)
     }
 
+    /// Whether the timestamp of a segment for a record is too old (PAWS), which the caller counts.
+    pub(crate) fn rejects<B>(&self, index: u32, now: Instant, segment: &Segment<B>) -> bool {
+        let record = self.key(index).and_then(|key| self.records.get(key));
+        record.is_some_and(|record| record.state.rejects_segment(segment, now))
+    }
+
     /// A segment came for a record. Also says what the application has to be told of its tuple.
     pub(crate) fn on_segment<B>(
         &mut self,
@@ -227,7 +237,7 @@ impl TimeWaits {
         let Some(record) = key.and_then(|key| self.records.get_mut(key)) else {
             return (TimeWaitVerdict::Silence, None);
         };
-        let (verdict, refresh) = record.judge(now, segment);
+        let (verdict, refresh) = record.judge(now, segment, self.ignores_resets);
         if verdict == TimeWaitVerdict::Killed {
             let gone = self.remove(index).filter(|gone| gone.untold);
             return (verdict, gone.map(|gone| TupleChange::Free(gone.tuple)));
@@ -347,24 +357,28 @@ impl Record {
     }
 
     /// What to do, and whether the record's time starts anew.
-    fn judge<B>(&mut self, now: Instant, segment: &Segment<B>) -> (TimeWaitVerdict, bool) {
+    fn judge<B>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<B>,
+        ignores_resets: bool,
+    ) -> (TimeWaitVerdict, bool) {
         let flags = segment.flags;
         let stamp = segment.options.timestamps.filter(|_| self.state.timestamps);
-        let paws_rejected =
-            stamp.is_some_and(|stamp| self.state.rejects(stamp.value, flags.rst(), now));
+        let paws_rejected = self.state.rejects_segment(segment, now);
         // behaviour: A26-18 A26-19
         if !paws_rejected
             && segment.seq == self.state.rcv_nxt
             && (segment.len() == 0 || flags.rst())
         {
-            if flags.rst() {
+            if flags.rst() && !ignores_resets {
                 return (TimeWaitVerdict::Killed, false);
             }
             if let Some(stamp) = stamp {
                 self.state.ts_recent = stamp.value;
                 self.state.ts_recent_at = seconds(now);
             }
-            return (TimeWaitVerdict::Silence, true);
+            return (TimeWaitVerdict::Silence, !flags.rst());
         }
         let newer_stamp = stamp.is_some_and(|stamp| is_before(self.state.ts_recent, stamp.value));
         if !paws_rejected && self.is_newer_syn(segment, newer_stamp) {
@@ -404,6 +418,11 @@ impl Record {
 }
 
 impl TimeWaitRecord {
+    fn rejects_segment<B>(&self, segment: &Segment<B>, now: Instant) -> bool {
+        let stamp = segment.options.timestamps.filter(|_| self.timestamps);
+        stamp.is_some_and(|stamp| self.rejects(stamp.value, segment.flags.rst(), now))
+    }
+
     /// PAWS as Linux's `tcp_paws_reject`: a RST is believed again after a minute, anything after 24
     /// days.
     fn rejects(&self, value: u32, rst: bool, now: Instant) -> bool {

@@ -32,7 +32,7 @@ fn a_syn_in_the_window_ends_a_request_and_is_reset() {
     assert_eq!(peer.stats().embryonic_rsts, 1);
 }
 
-// Linux: tcp_oow_rate_limited. behaviour: A10-4, X1-7, X1-15, X1-22
+// Linux: tcp_oow_rate_limited. behaviour: A10-4, X1-7, X1-15, X1-22, X5-10
 #[test]
 fn a_syn_that_comes_again_is_answered_again_and_counted() {
     let mut peer = Peer::new(10);
@@ -42,6 +42,9 @@ fn a_syn_that_comes_again_is_answered_again_and_counted() {
     let stats = peer.stats();
     assert_eq!(stats.tcp_ack_skipped_syn_recv, 1);
     assert_eq!((stats.tcp_retrans_segs, stats.tcp_syn_retrans), (1, 1));
+    peer.tuple.local.port += 1;
+    let other = peer.syn(100);
+    assert_eq!(peer.syn(100), other, "every request has its own limit");
 }
 
 // Linux: tcp_synack_retries. behaviour: A10-23, A13-2, X1-7, X2-10
@@ -145,7 +148,7 @@ fn a_final_ack_with_an_old_timestamp_is_answered_and_counted() {
     assert_eq!(peer.accepted(), 1);
 }
 
-// behaviour: A10-19, A16-12, STA-6
+// behaviour: A10-19, A16-12, LSN-24, STA-6
 #[test]
 fn an_accepted_connection_knows_its_round_trip_its_sizes_and_the_peers_window() {
     let mut peer = Peer::new(10);
@@ -244,4 +247,103 @@ fn connections_are_told_of_in_the_order_of_their_last_acks() {
         info.expect("alive").tuple.remote.port
     });
     assert_eq!(ports.collect::<Vec<_>>(), [9, 5, 3]);
+}
+
+// behaviour: A6-12, A13-1
+#[test]
+fn a_request_of_a_listener_that_is_gone_is_refused() {
+    let mut peer = Peer::new(10);
+    let nxt = peer.syn(100).wrapping_add(1);
+    peer.world.nodes[1].stack.set_listeners(&[]);
+    let answers = peer.send(ACK, 101, nxt, b"");
+    assert!(answers.len() == 1 && answers[0].flags.rst());
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+}
+
+// RFC 7323 section 4.3. behaviour: A10-11
+#[test]
+fn the_stamp_of_the_final_ack_is_the_one_that_is_echoed() {
+    let mut peer = Peer::new(10);
+    peer.timestamp = Some(1_000);
+    let nxt = peer.syn(100).wrapping_add(1);
+    peer.timestamp = Some(1_005);
+    assert!(peer.send(ACK, 101, nxt, b"").is_empty());
+    let flow = peer.world.accepted(1).expect("accepted");
+    let node = &mut peer.world.nodes[1];
+    node.stack
+        .send(peer.world.now, flow, b"hello", &mut node.pool);
+    let stamps = peer.answers()[0].options.timestamps;
+    assert_eq!(stamps.map(|stamps| stamps.echo), Some(1_005));
+}
+
+// RFC 4987 section 3.6; Linux: cookie_init_timestamp. behaviour: A18-6, A19-7, LSN-11
+#[test]
+fn a_cookie_carries_scale_and_sack_in_its_stamp_and_nothing_without_one() {
+    for stamped in [true, false] {
+        let mut peer = Peer::new(1);
+        peer.syn(1);
+        peer.tuple.local.port = 41_000;
+        peer.scale = Some(3);
+        peer.timestamp = stamped.then_some(7);
+        let answers = peer.send(SYN, 100, 0, b"");
+        assert_eq!(peer.stats().syncookies_sent, 1);
+        let offered = &answers[0].options;
+        assert_eq!(offered.window_scale.is_some(), stamped);
+        assert_eq!(offered.sack_permitted, stamped);
+        peer.echo = offered.timestamps.map_or(0, |stamps| stamps.value);
+        let nxt = answers[0].seq.value().wrapping_add(1);
+        peer.send(ACK, 101, nxt, b"");
+        let flow = peer.world.accepted(1).expect("accepted");
+        let info = peer.world.nodes[1].stack.info(flow).expect("alive");
+        assert_eq!(info.snd_scale, if stamped { 3 } else { 0 });
+        assert_eq!((info.sack_permitted, info.timestamps), (stamped, stamped));
+        // 1,000 is no size of the cookies' table: the next smaller one.
+        assert!(info.mss <= 1_000 - if stamped { 12 } else { 0 });
+    }
+}
+
+// Linux: tcp_syn_flood_action. behaviour: A17-4, LSN-8, X2-11
+#[test]
+fn with_cookies_off_a_full_queue_is_silent_and_with_2_every_syn_gets_one() {
+    let mut config = config(2);
+    config.tcp.tcp_syncookies = 0;
+    let mut peer = Peer::with(1, config.clone());
+    peer.syn(1);
+    peer.tuple.local.port = 41_000;
+    assert!(peer.send(SYN, 100, 0, b"").is_empty());
+    let stats = peer.stats();
+    assert_eq!((stats.tcp_req_q_full_drop, stats.listen_drops), (1, 1));
+    assert!(peer.send(ACK, 101, 1, b"")[0].flags.rst());
+    config.tcp.tcp_syncookies = 2;
+    let mut peer = Peer::with(10, config);
+    peer.open();
+    assert_eq!(peer.stats().syncookies_recv, 1);
+    assert_eq!(peer.stats().tcp_req_q_full_do_cookies, 1);
+}
+
+// Linux: tcp_abort_on_overflow. behaviour: X2-9
+#[test]
+fn a_client_that_finds_the_backlog_full_is_reset_when_that_was_asked_for() {
+    let mut config = config(2);
+    config.tcp.tcp_abort_on_overflow = true;
+    let mut peer = Peer::with(2, config);
+    peer.accepts = false;
+    let mut answers = Vec::new();
+    for pair in [[1, 2], [3, 4]] {
+        let mut acks = Vec::new();
+        for port in pair {
+            peer.tuple.local.port = port;
+            let nxt = peer.syn(100).wrapping_add(1);
+            acks.push(peer.frame(ACK, 101, nxt, b""));
+        }
+        for ack in acks {
+            answers = peer.put(&ack);
+        }
+    }
+    assert!(answers.len() == 1 && answers[0].flags.rst());
+    assert_eq!(
+        (peer.stats().listen_overflows, peer.stats().embryonic_rsts),
+        (1, 1)
+    );
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
 }

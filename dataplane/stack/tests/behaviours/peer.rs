@@ -19,6 +19,10 @@ pub(crate) struct Peer {
     /// As the peer sees it.
     pub(crate) tuple: FlowTuple,
     pub(crate) timestamp: Option<u32>,
+    /// What the peer's timestamps echo.
+    pub(crate) echo: u32,
+    /// The scale that the peer's SYNs offer; they permit SACK with it.
+    pub(crate) scale: Option<u8>,
     /// Whether the server takes what waits in its backlog.
     pub(crate) accepts: bool,
 }
@@ -46,6 +50,8 @@ impl Peer {
             world,
             tuple: tuple(address(false, 0, 1), 40_000, server, 80),
             timestamp: None,
+            echo: 0,
+            scale: None,
             accepts: true,
         }
     }
@@ -57,7 +63,8 @@ impl Peer {
 
     /// A frame of the peer.
     pub(crate) fn frame(&self, flags: TcpFlags, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
-        let timestamps = self.timestamp.map(|value| Timestamps { value, echo: 0 });
+        let echo = self.echo;
+        let timestamps = self.timestamp.map(|value| Timestamps { value, echo });
         let header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,
@@ -68,6 +75,8 @@ impl Peer {
             urgent: 0,
             options: TcpOptions {
                 mss: Some(1_000).filter(|_| flags.syn()),
+                window_scale: self.scale.filter(|_| flags.syn()),
+                sack_permitted: self.scale.is_some() && flags.syn(),
                 timestamps,
                 ..TcpOptions::default()
             },

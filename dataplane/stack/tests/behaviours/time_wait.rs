@@ -4,7 +4,7 @@ use millrace_base::Nanos;
 use millrace_wire::TcpFlags;
 
 use crate::peer::{ACK, Peer, RST, SYN};
-use crate::wire::{World, address, listener, tuple};
+use crate::wire::{World, address, config, listener, tuple};
 
 const FIN: TcpFlags = TcpFlags::FIN;
 
@@ -20,7 +20,8 @@ fn time_wait(peer: &mut Peer) -> u32 {
     nxt
 }
 
-// RFC 9293 section 3.10.7.4 and RFC 6191. behaviour: A6-24, A17-3, STA-33, STA-34, X6-17
+// RFC 9293 section 3.10.7.4 and RFC 6191.
+// behaviour: A6-11, A6-24, A17-3, STA-33, STA-34, X6-17
 #[test]
 fn a_new_syn_reopens_a_tuple_beyond_its_old_numbers_even_when_the_queue_is_full() {
     let mut peer = Peer::new(1);
@@ -41,7 +42,7 @@ fn a_new_syn_reopens_a_tuple_beyond_its_old_numbers_even_when_the_queue_is_full(
     assert_eq!(peer.stats().syncookies_sent, before);
 }
 
-// behaviour: A6-26, STA-34, X1-17, X5-9
+// behaviour: A6-26, STA-34, X1-17, X5-9, X5-10
 #[test]
 fn what_comes_late_is_acknowledged_twice_a_second_and_keeps_the_minute() {
     let mut peer = Peer::new(10);
@@ -104,4 +105,77 @@ fn a_full_table_of_time_waits_is_counted() {
     assert_eq!(stats.tcp_time_wait_overflow, 1);
     assert_eq!(world.nodes[0].stack.occupancy().time_wait, 32);
     world.now = world.now.after(Nanos::from_millis(1));
+}
+
+/// A server that has closed first and whose FIN is acknowledged; its next number.
+fn fin_wait_2(peer: &mut Peer) -> u32 {
+    let (flow, nxt) = peer.open();
+    peer.world.nodes[1].stack.close(peer.world.now, flow);
+    assert!(peer.answers()[0].flags.fin());
+    assert!(peer.send(ACK, 101, nxt.wrapping_add(1), b"").is_empty());
+    nxt.wrapping_add(1)
+}
+
+// behaviour: A26-12
+#[test]
+fn an_orphan_in_fin_wait_2_is_ended_by_a_reset() {
+    let mut peer = Peer::new(10);
+    fin_wait_2(&mut peer);
+    assert!(peer.send(RST, 101, 0, b"").is_empty());
+    let occupancy = peer.world.nodes[1].stack.occupancy();
+    assert_eq!((occupancy.connections, occupancy.time_wait), (0, 0));
+}
+
+// behaviour: A26-15
+#[test]
+fn data_for_an_orphan_in_fin_wait_2_draws_a_reset_with_or_without_a_fin() {
+    for flags in [ACK, ACK | FIN] {
+        let mut peer = Peer::new(10);
+        let nxt = fin_wait_2(&mut peer);
+        let answers = peer.send(flags, 101, nxt, b"late");
+        assert!(answers.len() == 1 && answers[0].flags.rst(), "{answers:?}");
+        assert_eq!(peer.world.nodes[1].stack.occupancy().connections, 0);
+    }
+}
+
+// behaviour: A26-16, X6-16
+#[test]
+fn a_fin_for_an_orphan_in_fin_wait_2_begins_the_minute() {
+    let mut peer = Peer::new(10);
+    let nxt = fin_wait_2(&mut peer);
+    peer.wait(50_000);
+    let answers = peer.send(ACK | FIN, 101, nxt, b"");
+    assert_eq!((answers.len(), answers[0].ack.value()), (1, 102));
+    peer.wait(59_000);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().time_wait, 1);
+    peer.wait(2_000);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().time_wait, 0);
+}
+
+// Linux: PAWSEstabRejected. behaviour: A26-10, A26-23, X1-18
+#[test]
+fn an_old_stamp_in_time_wait_is_acknowledged_and_counted() {
+    let mut peer = Peer::new(10);
+    peer.timestamp = Some(1_000);
+    let nxt = time_wait(&mut peer);
+    peer.timestamp = Some(999);
+    let answers = peer.send(SYN, 5_000, 0, b"");
+    assert_eq!((answers[0].flags, answers[0].seq.value()), (ACK, nxt));
+    let echo = answers[0].options.timestamps.map(|stamps| stamps.echo);
+    assert_eq!((echo, peer.stats().paws_estab), (Some(1_000), 1));
+}
+
+// RFC 1337 section 3, fix F1. behaviour: A26-18, X2-17
+#[test]
+fn with_tcp_rfc1337_a_reset_does_not_end_the_record() {
+    let mut config = config(2);
+    config.tcp.tcp_rfc1337 = true;
+    let mut peer = Peer::with(10, config);
+    time_wait(&mut peer);
+    peer.wait(30_000);
+    assert!(peer.send(RST, 102, 0, b"").is_empty());
+    assert_eq!(peer.world.nodes[1].stack.occupancy().time_wait, 1);
+    peer.wait(31_000);
+    let left = peer.world.nodes[1].stack.occupancy().time_wait;
+    assert_eq!(left, 0, "nor does it live longer for it");
 }

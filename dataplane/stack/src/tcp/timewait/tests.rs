@@ -160,7 +160,7 @@ fn a_record_with_timestamps_gives_way_to_a_connect_after_a_second_of_rest() {
     assert_eq!(records.inherit(index, at(59_000), &tunables), None);
 }
 
-// behaviour: A26-19, STA-37
+// behaviour: A26-19, STA-37, X4-17
 #[test]
 fn records_expire_in_the_order_of_their_last_refresh() {
     let (mut records, first) = one();
