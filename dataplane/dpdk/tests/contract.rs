@@ -15,6 +15,7 @@ const BUFFERS: usize = 511;
 macro_rules! both {
     ($($name:ident)*) => {
         $(
+            // behaviour: SKB-4, SKB-10
             #[test]
             fn $name() {
                 let mut heap = HeapPool::new(BUFFERS, 2_176);

@@ -161,7 +161,7 @@ fn receiving_fills_only_the_room_there_is() {
     assert_eq!(pool.available(), pool.count());
 }
 
-// behaviour: QDS-9
+// behaviour: QDS-8, QDS-9, QDS-14
 #[test]
 fn frames_a_full_ring_does_not_take_come_back_in_order() {
     // net_ring's own ring holds 1024 - 1 frames.

@@ -246,7 +246,8 @@ fn random_bytes_are_dropped_and_counted() {
     assert_eq!(world.nodes[1].pool.live(), 0);
 }
 
-// behaviour: MUST-57, MUST-63, A6-7, IPI-3, IPI-4, RCV-2, RTE-13, SKB-14, X9-4
+// behaviour: MUST-57, MUST-63, A6-7, A8-3, IPI-3, IPI-4, IPI-6, NIC-15, RCV-2, RTE-13, SKB-14
+// behaviour: X9-4
 #[test]
 fn each_broken_frame_is_counted_for_its_own_reason() {
     let syn = tcp_frame(&client_tuple(false), TcpFlags::SYN, 1, 0, b"");
@@ -323,7 +324,7 @@ fn the_device_may_verify_the_checksum() {
 }
 
 // RFC 9293 section 3.10.7.1. behaviour: A6-23
-// behaviour: HSH-20
+// behaviour: HSH-20, X4-18
 #[test]
 fn a_closed_port_resets_everything_but_a_reset() {
     for v6 in [false, true] {
@@ -409,7 +410,7 @@ fn small_backlog(world: &mut World, backlog: u32) {
 }
 
 // RFC 4987 section 3.6. behaviour: LSN-8 LSN-11 A17-1 A17-7
-// behaviour: A18-11, A18-14, LSN-26, X4-12, X6-7, X8-20
+// behaviour: A8-3, A18-11, A18-14, LSN-26, X4-12, X6-7, X8-20
 #[test]
 fn a_syn_flood_fills_the_queue_and_then_cookies_connect() {
     let mut world = server(false);
@@ -703,6 +704,7 @@ fn progress_confirms_the_neighbour_and_a_new_mac_is_used_at_once() {
     );
 }
 
+// behaviour: TMR-5
 #[test]
 fn a_stack_that_is_idle_has_no_deadline() {
     let world = server(false);

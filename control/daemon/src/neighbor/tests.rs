@@ -85,7 +85,6 @@ fn an_arp_request_for_a_virtual_address_is_answered_and_the_asker_remembered() {
     assert_eq!(actions, [learned("10.8.0.1")]);
 }
 
-// behaviour: ARP-16
 #[test]
 fn an_arp_request_for_somebody_else_is_not_our_business() {
     let (punted, frames, actions) = receive(&hex(&ARP_REQUEST.replace("0a080064", "0a080065")));

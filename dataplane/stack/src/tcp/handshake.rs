@@ -5,16 +5,21 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber, Stamp};
+use millrace_base::{FlowTuple, Instant, Nanos, PacketPool, SeqNumber, Stamp};
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::ready::Ready;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
 use super::state::State;
+use super::timers::Purpose;
 use super::timewait::Inherited;
 use crate::stats::count;
 use crate::verdict::DropReason;
+
+/// How soon a SYN is sent again that met an ACK of something else (Linux: `TCP_TIMEOUT_MIN`, two
+/// ticks).
+const SYN_AGAIN_SOON: Nanos = Nanos::from_millis(2);
 
 /// What is needed to open a connection.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +174,12 @@ impl Connection {
         }
         let acceptable = segment.ack.after(self.una) && segment.ack.before_or_eq(self.nxt);
         let reason = if !acceptable {
+            // The peer still has the connection that was here before, and may ignore our RST: the
+            // SYN shall not wait for its second (behaviour: A14-2).
+            if self.recovery.timeouts == 0 {
+                self.timers
+                    .arm(Purpose::Retransmit, env.now, SYN_AGAIN_SOON);
+            }
             DropReason::AckUnacceptable
         } else if self.is_echo_impossible(env, segment) {
             count!(env.stats.paws_active);

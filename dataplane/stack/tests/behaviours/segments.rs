@@ -109,7 +109,7 @@ fn one_segment_is_counted_once_by_every_layer_that_it_passes() {
     assert_eq!(names.len(), 4, "under Linux's names: {names:?}");
 }
 
-// behaviour: A6-9, A8-5, A9-8, LAY-3, RCV-3, RCV-4, RCV-5, X1-1, X1-3, X1-4
+// behaviour: A6-8, A6-9, A6-10, A8-5, A9-8, LAY-3, RCV-3, RCV-4, RCV-5, X1-1, X1-3, X1-4
 #[test]
 fn a_damaged_segment_is_counted_and_answered_by_nothing() {
     let mut peer = Peer::new(10);
@@ -168,7 +168,7 @@ fn a_retransmission_has_the_identification_of_the_first() {
 }
 
 // Two gateways for one destination: the route that holds when a frame leaves counts.
-// behaviour: CON-12, IPO-2, IPO-3, RTE-8
+// behaviour: A12-4, CON-12, IPO-2, IPO-3, RTE-8, X1-8
 #[test]
 fn a_changed_route_holds_for_the_next_frame_of_every_connection() {
     let mut world = World::chain(1, 2);
@@ -184,6 +184,7 @@ fn a_changed_route_holds_for_the_next_frame_of_every_connection() {
         client.connect(world.now, flow, 0),
         Err(millrace_stack::ConnectError::NoRoute)
     );
+    assert_eq!(client.stats().ip_out_no_routes, 1);
     client.set_routes(&[default_route(1, near)]);
     client.connect(world.now, flow, 0).expect("routed");
     world.recorded = Some(Vec::new());
@@ -281,7 +282,7 @@ fn the_stamp_of_a_damaged_segment_is_not_remembered() {
     assert_eq!(peer.send(ACK, 101, nxt, b"hello")[0].ack.value(), 106);
 }
 
-// behaviour: IPI-8, LAY-9
+// behaviour: IPI-8
 #[test]
 fn a_packet_goes_to_the_protocol_that_its_header_names() {
     let mut peer = Peer::new(10);
@@ -297,4 +298,43 @@ fn a_packet_goes_to_the_protocol_that_its_header_names() {
         assert_eq!(peer.answers().len(), usize::from(delivered));
     }
     assert_eq!(peer.stats().ip_in_unknown_protos, 3);
+}
+
+// behaviour: TMR-5, TMR-6
+#[test]
+fn who_listens_or_has_ended_has_no_timer() {
+    let mut world = World::chain(1, 2);
+    let server = address(false, 0, 2);
+    let client = &mut world.nodes[0].stack;
+    client.set_listeners(&[listener(1, address(false, 0, 1), 80)]);
+    let flow = tuple(address(false, 0, 1), 40_000, server, 80);
+    let id = client.connect(world.now, flow, 0).expect("routed");
+    world.transmit();
+    let client = &mut world.nodes[0].stack;
+    assert!(client.next_deadline() > world.now && client.occupancy().timers == 1);
+    client.abort(world.now, id);
+    assert_eq!(client.next_deadline(), millrace_base::Instant::NEVER);
+    assert_eq!(client.occupancy(), millrace_stack::Occupancy::default());
+}
+
+// Linux: IPSTATS_MIB_INMCAST, INBCAST. behaviour: RTE-14, CNT-2
+#[test]
+fn packets_to_many_are_counted_by_kind() {
+    let mut peer = Peer::new(10);
+    for (to, group) in [
+        ([224, 0, 0, 1], true),
+        ([10, 0, 0, 255], true),
+        ([255, 255, 255, 255], true),
+        ([10, 0, 0, 2], false),
+    ] {
+        peer.tuple.remote.address = millrace_base::Address::v4(to);
+        let mut frame = peer.frame(SYN, 100, 0, b"");
+        if group {
+            frame[..6].fill(0xff);
+        }
+        assert_eq!(peer.put(&frame).is_empty(), group);
+    }
+    let stats = peer.stats();
+    assert_eq!((stats.ip_in_mcast_pkts, stats.ip_in_bcast_pkts), (1, 2));
+    assert_eq!(stats.dropped(DropReason::TcpNotUnicast), 3);
 }

@@ -26,16 +26,22 @@ impl Connection {
             let started = env.now.as_nanos().saturating_sub(rto.as_nanos());
             self.recovery.stalled_since = Stamp::of(Instant::from_nanos(started));
         }
-        if self.snd_wnd == 0 && self.state.is_synchronized() {
-            // A peer that shrank its window to nothing but answers is alive, and stays so when it
-            // opens the window again (SHLD-17; Linux: tcp_rtx_probe0_timed_out).
-            let since = self.recovery.stalled_since.instant();
-            self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
-        }
-        if self.has_timed_out(env.now, env.tunables) {
+        // An orphan has nobody who would wait for its peer.
+        let closed = self.snd_wnd == 0 && self.state.is_synchronized() && !self.orphan;
+        let is_over = if closed {
+            self.is_silent_behind_closed_window(env.now, env.tunables)
+        } else {
+            self.has_timed_out(env.now, env.tunables)
+        };
+        if is_over {
             count!(env.stats.tcp_abort_on_timeout);
             // Linux sends no RST here: the peer does not answer anyway.
             return self.finish(env, CloseReason::TimedOut, None);
+        }
+        if closed && self.options.user_timeout_ms == 0 {
+            // A peer that answered is alive, and stays so when it opens the window (SHLD-17).
+            let since = self.recovery.stalled_since.instant();
+            self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
         }
         count!(env.stats.tcp_timeouts);
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
@@ -50,7 +56,7 @@ impl Connection {
         if !linear {
             self.rtt.back_off();
         }
-        let rto = self.rtt.rto(env.tunables);
+        let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
         self.timers
             .arm(crate::tcp::timers::Purpose::Retransmit, env.now, rto);
         Disposition::Continue
@@ -109,6 +115,32 @@ impl Connection {
             return u16::from(self.recovery.timeouts) >= retries;
         }
         stalled >= give_up_after(self.retries(tunables), tunables)
+    }
+
+    /// A user's timeout does not wait for one that was backed off beyond it (Linux:
+    /// `tcp_clamp_rto_to_user_timeout`). behaviour: TMR-17
+    fn within_user_timeout(&self, now: Instant, rto: Nanos) -> Nanos {
+        let user = u64::from(self.options.user_timeout_ms);
+        if user == 0 || !self.state.is_synchronized() {
+            return rto;
+        }
+        let stalled = now.since(self.recovery.stalled_since.instant()).as_millis();
+        rto.min(Nanos::from_millis(user.saturating_sub(stalled).max(1)))
+    }
+
+    /// A peer may take its window back under what is in flight and is alive while it answers; two of
+    /// the longest timeouts without a word end that (Linux: `tcp_rtx_probe0_timed_out`). A user's
+    /// timeout counts progress, not answers. behaviour: TMR-9
+    fn is_silent_behind_closed_window(&self, now: Instant, tunables: &TcpTunables) -> bool {
+        let stalled = now.since(self.recovery.stalled_since.instant()).as_millis();
+        let silent = now.since(self.received_at.instant()).as_millis();
+        let longest = u64::from(tunables.tcp_rto_max_ms).saturating_mul(2);
+        let patience = match u64::from(self.options.user_timeout_ms) {
+            0 => longest,
+            user if stalled > user => return true,
+            user => user.min(longest),
+        };
+        silent > patience && stalled > patience
     }
 
     /// Doublings allowed: fewer when the application is gone (Linux: `tcp_orphan_retries`, where 0

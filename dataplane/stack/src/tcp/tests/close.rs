@@ -148,7 +148,7 @@ fn closing_with_unread_data_resets() {
 }
 
 // RFC 1122 section 4.2.2.13. behaviour: A16-17
-// behaviour: A25-3, STA-12
+// behaviour: A16-23, A25-3, STA-12
 #[test]
 fn data_for_an_orphan_resets() {
     let mut bench = Bench::established(true);

@@ -17,8 +17,8 @@ fn syn_ack() -> crate::tcp::testing::Seg {
 }
 
 // RFC 9293 section 3.5, figure 6; SYN options as Linux sends them.
-// behaviour: MUST-14, SHLD-5, MAY-3, A4-6, A4-14, A14-8, A14-9, A14-13, CON-1, CON-25, CON-26
-// behaviour: CON-27, SND-33, SND-34, SND-39, X6-3
+// behaviour: MUST-14, MUST-67, SHLD-5, MAY-3, A4-6, A4-14, A14-8, A14-9, A14-13, CON-1, CON-25
+// behaviour: CON-26, CON-27, SND-33, SND-34, SND-39, X6-3
 #[test]
 fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
     let mut bench = Bench::connecting(TcpTunables::default());
@@ -113,7 +113,7 @@ fn a_syn_is_sent_again_ten_times_and_then_the_open_fails() {
 }
 
 // RFC 9293 section 3.10.7.3. behaviour: A14-2, A14-4, A14-15
-// behaviour: A12-25
+// behaviour: A8-4, A12-25, STA-4
 #[test]
 fn in_syn_sent_only_a_reset_of_our_syn_counts() {
     let mut bench = Bench::connecting(TcpTunables::default());

@@ -101,7 +101,7 @@ fn window_updates_and_data_are_not_duplicate_acks() {
 }
 
 // RFC 6298 section 5, RFC 5681 section 3.1.
-// behaviour: MUST-19, A21-8, A21-11, A21-12, TMR-12, TMR-15, X8-30
+// behaviour: MUST-19, A21-8, A21-11, A21-12, TMR-12, TMR-15, X4-6, X8-30
 #[test]
 fn a_timeout_sends_one_segment_and_doubles() {
     let mut bench = ten_in_flight(true);

@@ -278,3 +278,46 @@ fn a_reset_with_data_is_a_reset() {
     assert_eq!(bench.info().unread_bytes, 0);
     bench.finish();
 }
+
+// Linux: tcp_fin. behaviour: A27-4, STA-31
+// behaviour: X4-9
+#[test]
+fn what_was_early_behind_a_fin_is_thrown_away_with_its_report() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(100, 50));
+    assert_eq!(bench.sent()[0].sack, [(100, 150)]);
+    bench.receive(data(0, 10).fin());
+    let told = bench.sent();
+    assert_eq!((told[0].ack, &told[0].sack[..]), (11, &[][..]));
+    assert_eq!(bench.connection.state(), State::CloseWait);
+    assert_eq!(bench.read().len(), 10);
+    assert!(bench.connection.is_at_end());
+    assert_eq!(bench.world.chunks.used(), 0);
+    bench.finish();
+}
+
+// behaviour: A9-7, A9-9, A9-11, A9-12
+#[test]
+fn what_is_predicted_moves_the_stamp_the_window_and_what_waits_to_leave() {
+    let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());
+    let mut bench = Bench::established_with(true, tunables, options, Some(100));
+    bench.write(20_000);
+    assert_eq!(bench.sent().len(), 10);
+    bench.receive(ack(1_000).stamps(101, 5_000));
+    assert_eq!(bench.predicted, 1);
+    let next = bench.sent();
+    assert_eq!(
+        (next.len(), next[0].seq),
+        (2, 10_000),
+        "an ACK lets two leave"
+    );
+    assert_eq!(next[0].stamps.map(|stamps| stamps.1), Some(101));
+    bench.receive(data(0, 500).ack(2_000).stamps(102, 5_000));
+    assert_eq!(bench.predicted, 2);
+    let next = bench.sent();
+    assert_eq!((next.len(), next[0].seq, next[0].ack), (2, 12_000, 500));
+    assert_eq!(next[0].stamps.map(|stamps| stamps.1), Some(102));
+    assert!(bench.connection.take_ready().contains(Ready::READABLE));
+    assert_eq!(bench.read(), data(0, 500).payload);
+    bench.finish();
+}

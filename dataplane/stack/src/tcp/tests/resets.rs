@@ -75,7 +75,7 @@ fn an_exact_reset_ends_the_connection_in_every_state() {
 }
 
 // RFC 5961 section 3.2: in the window but not exact.
-// behaviour: MAY-12, ACK-1, RCV-33, X8-3
+// behaviour: MAY-12, A16-10, ACK-1, RCV-33, X8-3
 #[test]
 fn an_inexact_reset_draws_one_challenge_ack_per_half_second() {
     for (state, mut bench, nxt) in in_every_state() {

@@ -3,6 +3,7 @@
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::ready::Ready;
 use crate::tcp::recovery::Phase;
+use crate::tcp::segment::Disposition;
 use crate::tcp::state::State;
 use crate::tcp::testing::{Bench, Seg, ack, data, pattern};
 use millrace_base::Instant;
@@ -25,7 +26,7 @@ fn pushes(sent: &[Seg]) -> Vec<bool> {
     sent.iter().map(is_pushed).collect()
 }
 
-// behaviour: SHLD-27, MAY-16, A3-12, A3-19, SND-1, SND-6, SND-14
+// behaviour: SHLD-27, MAY-16, A3-12, A3-19, SND-1, SND-6, SND-14, X4-5
 #[test]
 fn small_writes_that_have_to_wait_leave_as_one_segment_with_one_push() {
     let mut bench = Bench::established(true);
@@ -164,6 +165,67 @@ fn a_window_that_shrinks_to_zero_under_data_in_flight_is_probed_while_the_peer_a
     bench.finish();
 }
 
+// Linux: tcp_rtx_probe0_timed_out, twice TCP_RTO_MAX. behaviour: TMR-9
+#[test]
+fn a_peer_that_shrank_its_window_and_fell_silent_is_given_up_after_four_minutes() {
+    let mut bench = Bench::established(true);
+    bench.write(5_000);
+    bench.sent();
+    bench.receive(ack(1_000).window(0));
+    let start = bench.now;
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        bench.sent();
+    }
+    let seconds = bench.now.since(start).as_millis() / 1_000;
+    assert!((240..=361).contains(&seconds), "{seconds}");
+    bench.finish();
+}
+
+// Linux: tcp_clamp_rto_to_user_timeout. behaviour: OPT-28, TMR-17
+#[test]
+fn a_users_timeout_does_not_wait_for_a_longer_one() {
+    let options = ConnectionOptions {
+        user_timeout_ms: 10_000,
+        ..ConnectionOptions::default()
+    };
+    let mut bench = Bench::established_with(true, TcpTunables::default(), options, None);
+    bench.write(1_000);
+    bench.sent();
+    let start = bench.now;
+    while bench.ended.is_none() {
+        bench.advance(60_000);
+        bench.sent();
+    }
+    let millis = bench.now.since(start).as_millis();
+    assert!((10_000..=10_002).contains(&millis), "{millis}");
+    bench.finish();
+}
+
+// The same place: an answer is no progress to a user's timeout. behaviour: OPT-28
+#[test]
+fn a_users_timeout_goes_on_while_the_window_is_shut_over_data_in_flight() {
+    let options = ConnectionOptions {
+        user_timeout_ms: 10_000,
+        ..ConnectionOptions::default()
+    };
+    let mut bench = Bench::established_with(true, TcpTunables::default(), options, None);
+    bench.write(5_000);
+    bench.sent();
+    let start = bench.now;
+    bench.receive(ack(1_000).window(0));
+    while bench.ended.is_none() {
+        bench.advance(200_000);
+        bench.sent();
+        if bench.ended.is_none() {
+            bench.receive(ack(1_000).window(0));
+        }
+    }
+    let millis = bench.now.since(start).as_millis();
+    assert!((10_000..25_000).contains(&millis), "{millis}");
+    bench.finish();
+}
+
 // MUST-1; RFC 9293 section 3.8.6.
 #[test]
 fn a_window_above_32_767_is_a_large_one_and_not_a_negative_one() {
@@ -269,10 +331,7 @@ fn a_syn_ack_that_echoes_a_time_at_which_no_syn_left_is_reset() {
     answer.mss = Some(1_460);
     for echo in [sent_at - 1_000, sent_at + 1_000] {
         let verdict = bench.receive(answer.clone().stamps(7, echo));
-        assert!(
-            matches!(verdict, crate::tcp::segment::Disposition::Reset(_)),
-            "{verdict:?}"
-        );
+        assert!(matches!(verdict, Disposition::Reset(_)), "{verdict:?}");
     }
     assert_eq!(bench.world.stats.paws_active, 2);
     bench.receive(answer.stamps(7, sent_at));
@@ -340,5 +399,76 @@ fn a_fin_of_an_orphan_is_tried_hard_and_given_up() {
         assert!(again < 20);
     }
     assert_eq!(again, 8);
+    bench.finish();
+}
+
+// RFC 9293 section 3.5: a SYN may carry data; it comes again. behaviour: A14-18
+#[test]
+fn data_in_a_crossing_syn_is_not_acknowledged() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    bench.receive(data(-1, 6).flags(TcpFlags::SYN));
+    assert_eq!(bench.connection.state(), State::SynReceived);
+    assert_eq!(bench.sent()[0].ack, 0);
+    assert!(!bench.connection.has_unread());
+    bench.finish();
+}
+
+// Linux: tcp_fin_time, never below 7/2 RTO. behaviour: A28-1
+#[test]
+fn an_orphan_waits_for_three_and_a_half_timeouts_at_least() {
+    let tunables = TcpTunables {
+        tcp_fin_timeout: 1,
+        ..TcpTunables::default()
+    };
+    let options = ConnectionOptions::default();
+    let mut bench = Bench::established_with(true, tunables, options, None);
+    bench.close();
+    bench.sent();
+    bench.receive(ack(1));
+    let rto = bench.connection.rto(&tunables).as_millis();
+    assert!(rto * 7 / 2 > 1_020, "{rto}");
+    bench.advance(rto * 7 / 2 - 20);
+    assert!(bench.ended.is_none());
+    bench.advance(40);
+    assert!(bench.ended.is_some());
+    bench.finish();
+}
+
+// Linux: tcp_rcv_synsent_state_process, TCP_TIMEOUT_MIN. behaviour: A14-2, X5-2
+#[test]
+fn an_ack_of_something_else_brings_the_first_syn_again_at_once() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    assert!(bench.poll().is_some());
+    for gap in [2, 1_000] {
+        assert!(matches!(bench.receive(ack(5)), Disposition::Reset(_)));
+        let before = bench.now;
+        bench.advance(5_000);
+        assert_eq!(bench.sent()[0].flags, TcpFlags::SYN);
+        assert_eq!(bench.now.since(before).as_millis(), gap);
+    }
+    bench.finish();
+}
+
+// behaviour: A32-1, X5-11
+#[test]
+fn a_syn_ack_ends_the_syns_timer_and_begins_the_keep_alive() {
+    let mut bench = Bench::connecting(TcpTunables::default());
+    let options = ConnectionOptions {
+        keepalive: true,
+        ..ConnectionOptions::default()
+    };
+    let tunables = bench.world.tunables;
+    bench.connection.set_options(options, bench.now, &tunables);
+    assert!(bench.poll().is_some());
+    let due = |bench: &Bench| bench.connection.next_deadline().since(bench.now);
+    assert_eq!(due(&bench).as_millis(), 1_000);
+    let mut answer = ack(0).seq(-1).flags(TcpFlags::SYN | TcpFlags::ACK);
+    answer.mss = Some(1_460);
+    bench.receive(answer);
+    assert_eq!(bench.connection.state(), State::Established);
+    assert_eq!(bench.info().cwnd_bytes, 10 * u32::from(bench.info().mss));
+    assert!(bench.sent()[0].is_ack_only());
+    assert_eq!(due(&bench).as_millis(), 7_200_000);
     bench.finish();
 }

@@ -118,7 +118,7 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
 }
 
 // MUST-58, MUST-59, SHLD-19: one ACK for what a burst brought.
-// behaviour: SHLD-18, ACK-5, ACK-6, CCW-6, X8-7
+// behaviour: MUST-40, SHLD-18, ACK-5, ACK-6, CCW-6, X8-7
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once_and_a_single_one_after_40_ms() {
     let mut bench = Bench::established(true);
