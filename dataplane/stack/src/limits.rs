@@ -177,6 +177,10 @@ pub const MTU_MIN_V6: u16 = 1_280;
 pub const PMTU_MIN_V4: u16 = 552;
 const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
 
+/// Connections of one stack that may have state of rare features beside their TCB (`Extra`): every
+/// one of a host with sockets, and 3 percent of a balancer with half a million.
+pub const EXTRAS_MAX: usize = 16_384;
+
 /// Changes of opened tuples that may wait to be asked for.
 ///
 /// A turn of the worker asks after all its bursts: 16 ports of 64 frames, three kinds of expiries

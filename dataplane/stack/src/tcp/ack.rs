@@ -16,6 +16,7 @@ use millrace_wire::Timestamps;
 use super::config::TcpTunables;
 use super::congestion::Acked;
 use super::connection::Connection;
+use super::marks::Marks;
 use super::ready::Ready;
 use super::recovery::Phase;
 use super::recovery::scoreboard::Sacked;
@@ -289,7 +290,7 @@ impl Connection {
 
     fn on_fin_acked<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> ControlFlow<Disposition> {
         let next = self.state.after_fin_acked();
-        self.fin_lost = false;
+        self.marks.clear(Marks::FIN_LOST);
         if next == self.state {
             return ControlFlow::Continue(());
         }

@@ -14,9 +14,11 @@ use alloc::vec::Vec;
 use millrace_base::{Instant, PacketBuf, SeqNumber};
 
 use super::congestion::Epoch;
+use super::extra::Extra;
 use super::reassembly::Reorder;
 use super::recovery::scoreboard::Ledger;
 use super::shelf::Shelf;
+use crate::limits::EXTRAS_MAX;
 
 /// "No chunk": the index behind the last one.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -81,6 +83,8 @@ pub(crate) struct Chunks<B> {
     /// Epochs of congestion avoidance. Idle connections may hold some; without one, CUBIC grows as
     /// Reno does.
     pub(crate) epochs: Shelf<Epoch>,
+    /// What a few connections have beside their TCB.
+    pub(crate) extras: Shelf<Extra>,
 }
 
 impl<B> Chunk<B> {
@@ -197,6 +201,7 @@ impl<B> Chunks<B> {
             reorders: Shelf::new(buffers),
             ledgers: Shelf::new(buffers),
             epochs: Shelf::new(buffers),
+            extras: Shelf::new(buffers.min(EXTRAS_MAX)),
         }
     }
 
@@ -208,7 +213,9 @@ impl<B> Chunks<B> {
     /// States on the shelves: 0 when nothing leaks.
     pub(crate) fn disordered(&self) -> usize {
         let waiting = self.reorders.used().saturating_add(self.ledgers.used());
-        waiting.saturating_add(self.epochs.used())
+        waiting
+            .saturating_add(self.epochs.used())
+            .saturating_add(self.extras.used())
     }
 
     /// Chunks that can still be taken.

@@ -13,6 +13,7 @@ use super::byte_count::ByteCount;
 use super::chunk::{Chunks, NONE};
 use super::config::{ConnectionOptions, TcpTunables};
 use super::congestion::Congestion;
+use super::marks::Marks;
 use super::ready::Ready;
 use super::reassembly::Reassembly;
 use super::recovery::Recovery;
@@ -20,6 +21,7 @@ use super::recv_buffer::{ReceiveBuffer, chunks_max_pressed};
 use super::rtt::RttEstimator;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment};
 use super::send_buffer::SendBuffer;
+use super::shelf::Place;
 use super::state::State;
 use super::timers::Timers;
 use super::timestamps::Timestamps;
@@ -78,22 +80,16 @@ pub(crate) struct Connection {
     /// When a segment that should not have come was answered last, in milliseconds; 0 is never.
     pub(super) challenged_at_ms: u32,
     pub(super) retransmissions: u32,
+    /// Where its `Extra` is, if it has one.
+    pub(super) extra: Place,
     /// The path MTU that `mss` was computed for.
     pub(super) mtu: u16,
     pub(super) closed: Option<CloseReason>,
-    /// The peer's FIN came before its turn.
-    pub(super) peer_fin_came: bool,
-    /// Our FIN is queued (`end` is its place), was sent, and may have been lost.
+    pub(super) marks: Marks,
+    /// Our FIN is queued (`end` is its place).
     pub(super) fin_queued: bool,
-    pub(super) fin_lost: bool,
     /// The SYN or SYN-ACK is to be sent (again).
     pub(super) syn_pending: bool,
-    /// A window or keep-alive probe is to be sent.
-    pub(super) probe_pending: bool,
-    /// The peer opened this connection.
-    pub(super) passive: bool,
-    /// The application was refused room in the send buffer.
-    pub(super) send_was_full: bool,
     /// The application has closed: nobody will read or be told.
     pub(super) orphan: bool,
 }
@@ -135,12 +131,8 @@ impl Connection {
         Self {
             state: State::Closed,
             fin_queued: false,
-            fin_lost: false,
             syn_pending: false,
-            probe_pending: false,
-            passive: false,
             sack_permitted: false,
-            send_was_full: false,
             orphan: false,
             una: iss,
             nxt: iss.plus(1),
@@ -167,7 +159,8 @@ impl Connection {
             recovery: Recovery::new(iss),
             reassembly: Reassembly::EMPTY,
             peer_fin: SeqNumber::new(0),
-            peer_fin_came: false,
+            marks: Marks::default(),
+            extra: Place::NONE,
             closed: None,
             peer_mss: super::options::MSS_DEFAULT,
             mtu,
@@ -210,7 +203,7 @@ impl Connection {
         }
         while !self.receive.is_empty() {
             if to.send_room(env.tunables) == 0 {
-                to.send_was_full = true;
+                to.marks.set(Marks::SEND_WAS_FULL);
                 spliced.blocked = true;
                 break;
             }
@@ -244,7 +237,7 @@ impl Connection {
             let wanted = rest.get(..rest.len().min(room)).unwrap_or_default();
             let copied = self.send.push_copy(env.chunks, env.pool, wanted, self.mss);
             if copied == 0 {
-                self.send_was_full = true;
+                self.marks.set(Marks::SEND_WAS_FULL);
                 break;
             }
             queued = queued.saturating_add(copied);
@@ -376,6 +369,7 @@ impl Connection {
         self.receive.clear(chunks);
         self.reassembly.clear(chunks);
         self.congestion.release(&mut chunks.epochs);
+        self.release_extra(chunks);
     }
 
     /// Takes note of a path with another MTU: from the route, or from a router's complaint (RFC
@@ -542,8 +536,10 @@ impl Connection {
     /// `sk_stream_is_writeable`).
     #[inline]
     pub(super) fn tell_writable(&mut self, tunables: &TcpTunables) {
-        if self.send_was_full && self.send_room(tunables) > self.send_limit(tunables) / 3 {
-            self.send_was_full = false;
+        if self.marks.has(Marks::SEND_WAS_FULL)
+            && self.send_room(tunables) > self.send_limit(tunables) / 3
+        {
+            self.marks.clear(Marks::SEND_WAS_FULL);
             self.ready |= Ready::WRITABLE;
         }
     }
@@ -572,8 +568,8 @@ impl Connection {
     /// Nothing more leaves from here.
     pub(super) fn silence(&mut self) {
         self.syn_pending = false;
-        self.probe_pending = false;
-        self.fin_lost = false;
+        self.marks.clear(Marks::PROBE_PENDING);
+        self.marks.clear(Marks::FIN_LOST);
         self.ack.cancel();
     }
 

@@ -9,6 +9,7 @@ use millrace_base::{FlowTuple, Instant, Nanos, PacketPool, SeqNumber, Stamp};
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
+use super::marks::Marks;
 use super::ready::Ready;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
 use super::state::State;
@@ -104,7 +105,7 @@ impl Connection {
             Some(sent_at) => connection.rtt.sample(now.since(sent_at).to_micros()),
             None => connection.rtt.distrust_handshake(),
         }
-        connection.passive = true;
+        connection.marks.set(Marks::PASSIVE);
         connection.ready |= Ready::ACCEPTED;
         connection.update_mss(tunables);
         connection
@@ -267,7 +268,7 @@ impl Connection {
         }
         // Nothing but the SYN was in flight: SND.UNA was ISS.
         self.una = self.una.plus(1);
-        if !self.passive {
+        if !self.marks.has(Marks::PASSIVE) {
             // Simultaneous open: one sample, if the SYN went out once.
             if self.recovery.timeouts == 0 {
                 self.rtt

@@ -10,6 +10,7 @@ use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
 
 use super::chunk::ChunkQueue;
 use super::connection::Connection;
+use super::marks::Marks;
 use super::ready::Ready;
 use super::reassembly::{Inserted, Piece, SeqRange};
 use super::segment::{CloseReason, Disposition, Env, Segment, TimeWaitRecord};
@@ -198,10 +199,10 @@ impl Connection {
         let in_window = end.after_or_eq(nxt) && end.before_or_eq(self.window.edge().latest(nxt));
         if segment.flags.fin() && in_window {
             self.peer_fin = end;
-            self.peer_fin_came = true;
+            self.marks.set(Marks::PEER_FIN_CAME);
         }
         self.take_text(env, segment, SeqRange { start: seq, end });
-        if self.peer_fin_came && self.peer_fin == self.window.nxt {
+        if self.marks.has(Marks::PEER_FIN_CAME) && self.peer_fin == self.window.nxt {
             return self.on_peer_fin(env);
         }
         Disposition::Continue
@@ -237,7 +238,7 @@ impl Connection {
         let nxt = self.window.nxt;
         // Nothing beyond the promised edge or behind a FIN is taken.
         let end = range.end.earliest(self.window.edge());
-        let end = if self.peer_fin_came {
+        let end = if self.marks.has(Marks::PEER_FIN_CAME) {
             end.earliest(self.peer_fin)
         } else {
             end
@@ -402,7 +403,7 @@ impl Connection {
     /// The peer's FIN is next (RFC 9293 section 3.10.7.4, eighth; behaviour: A27-1 to A27-5).
     fn on_peer_fin<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.window.nxt = self.window.nxt.plus(1);
-        self.peer_fin_came = false;
+        self.marks.clear(Marks::PEER_FIN_CAME);
         self.reassembly.clear(env.chunks);
         self.ready |= Ready::PEER_CLOSED;
         self.ack.send_now();

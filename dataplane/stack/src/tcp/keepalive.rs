@@ -8,6 +8,7 @@ use millrace_base::{Instant, Nanos, PacketPool, Stamp};
 
 use super::config::TcpTunables;
 use super::connection::Connection;
+use super::marks::Marks;
 use super::segment::{CloseReason, Disposition, Env};
 use super::state::State;
 use super::timers::Purpose;
@@ -67,7 +68,7 @@ impl Connection {
             return self.finish(env, CloseReason::TimedOut, reset);
         }
         self.probes = self.probes.saturating_add(1);
-        self.probe_pending = true;
+        self.marks.set(Marks::PROBE_PENDING);
         count!(env.stats.tcp_keep_alive);
         let interval = Nanos::from_secs(env.tunables.tcp_keepalive_intvl.into());
         self.timers.idle = Stamp::not_before(env.now.after(interval));
@@ -85,7 +86,7 @@ impl Connection {
             return self.finish(env, CloseReason::TimedOut, reset);
         }
         self.probes = self.probes.saturating_add(1);
-        self.probe_pending = true;
+        self.marks.set(Marks::PROBE_PENDING);
         count!(env.stats.tcp_win_probe);
         self.rtt.back_off();
         let interval = self.rtt.rto(env.tunables);

@@ -11,6 +11,7 @@ use super::chunk::{Chunks, NONE};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
+use super::marks::Marks;
 use super::recovery::Phase;
 use super::segment::Env;
 use super::state::State;
@@ -29,7 +30,7 @@ impl Connection {
             return false;
         }
         self.ack.due() > 0
-            || self.probe_pending
+            || self.marks.has(Marks::PROBE_PENDING)
             || (self.send.board.has_pending(chunks) && self.may_retransmit(chunks))
             || self.may_send_new(chunks)
             || self.may_send_fin()
@@ -119,7 +120,7 @@ impl Connection {
     #[inline]
     pub(super) fn may_send_fin(&self) -> bool {
         let due = self.fin_queued && self.unsent_bytes() == 0 && !self.fin_sent();
-        (due || self.fin_lost) && self.state.may_transmit_data()
+        (due || self.marks.has(Marks::FIN_LOST)) && self.state.may_transmit_data()
     }
 
     #[inline]
@@ -174,7 +175,7 @@ impl Connection {
         let header = self.header(env, seq, flags, options);
         let frame = self.emit_run(env, path, run, &header)?;
         if last {
-            self.fin_lost = false;
+            self.marks.clear(Marks::FIN_LOST);
         }
         self.send.board.on_retransmitted(env.chunks, index, env.now);
         self.recovery.forced = false;
@@ -277,7 +278,7 @@ impl Connection {
         let seq = self.send.end();
         let header = self.header(env, seq, TcpFlags::FIN | TcpFlags::ACK, options);
         let frame = self.emit_empty(env, path, &header)?;
-        self.fin_lost = false;
+        self.marks.clear(Marks::FIN_LOST);
         if again {
             count!(env.stats.tcp_retrans_segs);
             self.retransmissions = self.retransmissions.saturating_add(1);

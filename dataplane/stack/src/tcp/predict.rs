@@ -19,6 +19,7 @@ use millrace_base::{PacketBuf, PacketPool, Stamp};
 use millrace_wire::{TcpFlags, Timestamps};
 
 use super::connection::Connection;
+use super::marks::Marks;
 use super::ready::Ready;
 use super::recovery::Phase;
 use super::segment::{Disposition, Env};
@@ -211,7 +212,7 @@ impl Connection {
         env.chunks.room_before_pressed() > 0
             && self.receive.straight_room() > 0
             && !self.orphan
-            && !self.peer_fin_came
+            && !self.marks.has(Marks::PEER_FIN_CAME)
             && self.reassembly.is_empty()
     }
 

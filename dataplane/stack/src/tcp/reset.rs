@@ -9,6 +9,7 @@ use core::ops::ControlFlow;
 use millrace_base::{PacketPool, SeqNumber};
 
 use super::connection::Connection;
+use super::marks::Marks;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
 use super::state::State;
 use crate::stats::count;
@@ -53,7 +54,7 @@ impl Connection {
     /// The peer has reset the connection.
     pub(super) fn on_reset<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         // Simultaneous open: the peer refuses what we asked for (RFC 9293 section 3.10.7.4).
-        let refused = self.state == State::SynReceived && !self.passive;
+        let refused = self.state == State::SynReceived && !self.marks.has(Marks::PASSIVE);
         let reason = if refused {
             CloseReason::Refused
         } else {

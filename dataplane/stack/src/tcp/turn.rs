@@ -13,6 +13,7 @@ use millrace_wire::{TcpFlags, TcpRepr};
 use super::chunk::{Chunks, NONE};
 use super::connection::Connection;
 use super::emit::Run;
+use super::marks::Marks;
 use super::segment::Env;
 use super::state::State;
 use crate::path::{Path, Stencil};
@@ -111,8 +112,8 @@ impl Connection {
         if self.may_send_fin() {
             return self.emit_fin(env, path);
         }
-        if self.probe_pending {
-            self.probe_pending = false;
+        if self.marks.has(Marks::PROBE_PENDING) {
+            self.marks.clear(Marks::PROBE_PENDING);
             return self.emit_probe(env, path);
         }
         if self.ack.due() > 0 {
@@ -225,7 +226,7 @@ impl Connection {
         self.send.board.on_sent(env.chunks, sent.bytes);
         self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = Stamp::of(env.now);
-        self.probe_pending = false;
+        self.marks.clear(Marks::PROBE_PENDING);
     }
 
     /// Bytes of new data that both windows take, if it is full segments.

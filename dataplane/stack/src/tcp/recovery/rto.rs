@@ -11,6 +11,7 @@ use crate::stats::count;
 use crate::tcp::chunk::SACKED;
 use crate::tcp::config::TcpTunables;
 use crate::tcp::connection::Connection;
+use crate::tcp::marks::Marks;
 use crate::tcp::segment::{CloseReason, Disposition, Env};
 use crate::tcp::state::State;
 
@@ -92,7 +93,7 @@ impl Connection {
         self.recovery.forced = true;
         self.congestion.on_timeout(&mut env.chunks.epochs);
         if self.fin_sent() {
-            self.fin_lost = true;
+            self.marks.set(Marks::FIN_LOST);
         }
     }
 

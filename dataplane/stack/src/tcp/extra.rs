@@ -1,0 +1,39 @@
+//! What a few connections have beside their TCB, or any connection for a short while: state of
+//! features that a balancer's idle connection does not use.
+//!
+//! It lies on a shelf (`Chunks::extras`); the TCB keeps the place, and gives it back when it is
+//! released. When the shelf is full, `extra_mut` says so, and the feature does without.
+
+use super::chunk::Chunks;
+use super::connection::Connection;
+
+/// What a connection has beside its TCB. Each feature has a field of its own, whose default means
+/// that the feature is not in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra {}
+
+#[allow(dead_code, reason = "the first feature that needs it comes next")]
+impl Connection {
+    /// What this connection has beside its TCB, if anything.
+    #[inline]
+    pub(super) fn extra<'a, B>(&self, chunks: &'a Chunks<B>) -> Option<&'a Extra> {
+        if self.extra.is_none() {
+            return None;
+        }
+        chunks.extras.get(self.extra)
+    }
+
+    /// The same to change it, from now on if there was nothing; `None` when the shelf is full.
+    pub(super) fn extra_mut<'a, B>(&mut self, chunks: &'a mut Chunks<B>) -> Option<&'a mut Extra> {
+        if self.extra.is_none() {
+            self.extra = chunks.extras.store(self.extra, Extra::default());
+        }
+        chunks.extras.get_mut(self.extra)
+    }
+
+    /// Gives it back.
+    pub(super) fn release_extra<B>(&mut self, chunks: &mut Chunks<B>) {
+        chunks.extras.clear(self.extra);
+        self.extra = super::shelf::Place::NONE;
+    }
+}
