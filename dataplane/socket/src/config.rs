@@ -16,6 +16,8 @@ pub struct HostConfig {
     pub fds_max: usize,
     /// Connections the stack has room for.
     pub connections_max: usize,
+    /// Packet buffers: payload that is queued on all sockets.
+    pub buffers_max: usize,
     /// What sequence numbers, ports and hashes are derived from. The same secret and the same calls
     /// give the same packets.
     pub secret: [u8; 32],
@@ -32,6 +34,7 @@ impl Default for HostConfig {
             fd_first: 3,
             fds_max: 1_024,
             connections_max: 1_024,
+            buffers_max: 65_536,
             secret: [0x5a; 32],
             tcp: TcpTunables::default(),
         }

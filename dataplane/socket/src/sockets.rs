@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use millrace_base::{FlowTuple, HeapPool, Instant, Rng, SeqNumber};
-use millrace_stack::{FlowInfo, Stack, StackConfig, State};
+use millrace_stack::{FlowInfo, Occupancy, Stack, StackConfig, State};
 
 use crate::address::{Domain, SocketAddress};
 use crate::config::HostConfig;
@@ -24,8 +24,6 @@ use crate::pipe::Pipe;
 use crate::socket::Socket;
 use crate::sysctl::Sysctls;
 
-/// Packet buffers of a host: payload that is queued on all its sockets.
-const BUFFERS_MAX: usize = 65_536;
 /// Bytes of one packet buffer, headroom included: a full segment of an Ethernet.
 const BUFFER_BYTES: usize = 2_176;
 
@@ -74,7 +72,7 @@ impl Sockets {
             connections_max: config.connections_max,
             syn_queue_max: 4_096,
             time_wait_max: 4_096,
-            chunks_max: BUFFERS_MAX,
+            chunks_max: config.buffers_max,
             neighbors_max: 1_024,
             secret: config.secret,
             tcp: sysctls.tunables(),
@@ -82,7 +80,7 @@ impl Sockets {
         let [a, b, c, d, e, f, g, h, ..] = config.secret;
         let mut host = Self {
             stack,
-            pool: HeapPool::new(BUFFERS_MAX * 2, BUFFER_BYTES),
+            pool: HeapPool::new(config.buffers_max.saturating_mul(2), BUFFER_BYTES),
             now: Instant::ZERO,
             left: VecDeque::new(),
             finished: 0,
@@ -208,6 +206,11 @@ impl Sockets {
         self.stack
             .stats()
             .for_each(|name, _help, value| visit(name, value));
+    }
+
+    /// How full the tables of the stack are: what lives on behind closed sockets, too.
+    pub fn occupancy(&self) -> Occupancy {
+        self.stack.occupancy()
     }
 
     /// Makes a descriptor for a socket. `flags` are `SOCK_NONBLOCK` and `SOCK_CLOEXEC`.

@@ -12,6 +12,7 @@ mod demo;
 mod docker_lint;
 mod e2e;
 mod forward_check;
+mod fuzz;
 mod interrupt;
 mod machine;
 mod micro;
@@ -55,6 +56,8 @@ enum Task {
     Qnic(qnic::QnicArguments),
     /// Rows of the reference's behaviour: held by a test, not applicable, open.
     Behaviours(behaviours::BehavioursArguments),
+    /// The fuzz targets, some minutes each.
+    Fuzz(fuzz::FuzzArguments),
     /// Play packetdrill scripts against the stack, in virtual time.
     Script(script::ScriptArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
@@ -97,6 +100,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Micro(arguments) => micro::run(&arguments),
         Task::Qnic(arguments) => qnic::run(&arguments),
         Task::Behaviours(arguments) => behaviours::run(&arguments).map(|()| true),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Script(arguments) => script::run_all(&arguments),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),

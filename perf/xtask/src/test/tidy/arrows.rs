@@ -33,7 +33,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "millrace-fuzz",
-        &["base", "wire", "stack", "socket", "lb", "abi", "config"],
+        &[
+            "base", "wire", "stack", "socket", "script", "lb", "abi", "config", "api",
+        ],
     ),
     (
         "millrace-micro",
