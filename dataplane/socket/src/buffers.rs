@@ -131,7 +131,7 @@ impl Sockets {
     }
 
     /// What the send queue costs (`sk_wmem_queued`).
-    fn queued_cost(&self, id: SocketId) -> u64 {
+    pub(crate) fn queued_cost(&self, id: SocketId) -> u64 {
         let acked = self.info(id).map_or(0, |info| info.bytes_acked);
         let Ok(socket) = self.get(id) else { return 0 };
         let live = socket.buffers.iter().filter(|b| b.end > acked).count() as u64;

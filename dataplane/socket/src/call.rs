@@ -5,8 +5,9 @@
 //! can run while a program "sleeps", and one thread can have many calls open. Calls that never
 //! block are methods of `Sockets`.
 
-use crate::address::SocketAddress;
+use crate::address::{SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES, SocketAddress};
 use crate::errno::Errno;
+use crate::linux::{SO_TIMESTAMPING, SOL_IP, SOL_SOCKET, SOL_TCP, TCP_CM_INQ};
 
 /// Names a call that has not finished.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -190,6 +191,38 @@ pub enum Control {
         /// The entry.
         error: ExtendedError,
     },
+}
+
+impl Control {
+    /// `cmsg_level`, `cmsg_type` and the data behind the header, in the layout of Linux on 64-bit
+    /// machines.
+    pub fn parts(&self) -> (i32, i32, Vec<u8>) {
+        match *self {
+            Self::Inq(left) => (SOL_TCP, TCP_CM_INQ, left.to_ne_bytes().to_vec()),
+            Self::Timestamping(times) => {
+                let words = times
+                    .into_iter()
+                    .flat_map(|nanos| [nanos / 1_000_000_000, nanos % 1_000_000_000]);
+                let data = words.flat_map(u64::to_ne_bytes).collect();
+                // `SCM_TIMESTAMPING` has the number of the option.
+                (SOL_SOCKET, SO_TIMESTAMPING, data)
+            }
+            Self::Error { level, kind, error } => {
+                let mut data = error.errno.to_ne_bytes().to_vec();
+                data.extend([error.origin, error.kind, error.code, 0]);
+                data.extend(error.info.to_ne_bytes());
+                data.extend(error.data.to_ne_bytes());
+                // The offender's address follows; a local origin has none.
+                let address_bytes = if level == SOL_IP {
+                    SOCKADDR_IN_BYTES
+                } else {
+                    SOCKADDR_IN6_BYTES
+                };
+                data.resize(data.len() + address_bytes, 0);
+                (level, kind, data)
+            }
+        }
+    }
 }
 
 /// A `sock_extended_err`.

@@ -181,6 +181,7 @@ numbers! {
     SO_BUSY_POLL: i32 = 46;
     SO_MAX_PACING_RATE: i32 = 47;
     SO_INCOMING_CPU: i32 = 49;
+    SO_MEMINFO: i32 = 55;
     SO_INCOMING_NAPI_ID: i32 = 56;
     SO_ZEROCOPY: i32 = 60;
     SO_TXTIME: i32 = 61;

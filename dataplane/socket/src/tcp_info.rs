@@ -1,6 +1,6 @@
 //! `TCP_INFO`: the kernel's structure, field by field.
 //!
-//! The order and the sizes are those of `struct tcp_info` in Linux 6.x. Linux counts segments where
+//! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
 //! `rcv_space`, the pacing and delivery rates, `delivered_ce`, `dsack_dups`, `reord_seen`,
@@ -161,6 +161,22 @@ structure! {
     total_rto_recoveries: u16,
     /// Milliseconds in timeouts.
     total_rto_time: u32,
+    /// Accurate ECN, which the stack does not speak: always 0, as without it.
+    received_ce: u32,
+    /// Bytes delivered with ECT(1).
+    delivered_e1_bytes: u32,
+    /// Bytes delivered with ECT(0).
+    delivered_e0_bytes: u32,
+    /// Bytes delivered with CE.
+    delivered_ce_bytes: u32,
+    /// Bytes received with ECT(1).
+    received_e1_bytes: u32,
+    /// Bytes received with ECT(0).
+    received_e0_bytes: u32,
+    /// Bytes received with CE.
+    received_ce_bytes: u32,
+    /// Bit fields of the mode of ECN, and of what became of its option.
+    ecn: u32,
 }
 
 /// The threshold before the first loss (`TCP_INFINITE_SSTHRESH`).
@@ -304,7 +320,7 @@ mod tests {
             ..TcpInfo::default()
         };
         let bytes = info.to_bytes();
-        assert_eq!(bytes.len(), 248);
+        assert_eq!(bytes.len(), 280);
         assert_eq!(bytes[8..12], 204_000u32.to_ne_bytes());
         assert_eq!(bytes[120..128], 77u64.to_ne_bytes());
         assert_eq!(bytes[244..248], 9u32.to_ne_bytes());

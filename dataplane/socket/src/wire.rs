@@ -122,6 +122,27 @@ impl Sockets {
         self.finish_packets();
     }
 
+    /// Whether an address is the host's.
+    pub fn has_address(&self, address: Address) -> bool {
+        let mut ours = self.config.addresses.iter();
+        ours.any(|(known, _)| *known == address)
+    }
+
+    /// Gives the host another address, on a subnet of so many bits. An interface has 16: more are
+    /// not heard.
+    pub fn add_address(&mut self, now: Instant, address: Address, prefix_bits: u8) {
+        self.step_to(now);
+        self.config.addresses.push((address, prefix_bits));
+        self.set_up_link();
+    }
+
+    /// Changes the bytes of the largest packet that leaves; living connections keep theirs.
+    pub fn set_mtu(&mut self, now: Instant, mtu: u16) {
+        self.step_to(now);
+        self.config.mtu = mtu;
+        self.set_up_link();
+    }
+
     /// Makes the stack's interface, its addresses and the way to everybody else.
     pub(crate) fn set_up_link(&mut self) {
         let prefixed = |&(address, prefix_len): &(Address, u8)| Prefixed {

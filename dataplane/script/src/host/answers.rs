@@ -52,39 +52,7 @@ fn address(address: SocketAddress) -> Option<SocketAddr> {
     }
 }
 
-/// A control message in the layout of Linux on 64-bit machines.
 fn control(control: socket::Control) -> Control {
-    const SOL_SOCKET: i32 = 1;
-    const SOL_TCP: i32 = 6;
-    const TCP_CM_INQ: i32 = 36;
-    const SCM_TIMESTAMPING: i32 = 37;
-    const SOL_IP: i32 = 0;
-    match control {
-        socket::Control::Inq(left) => Control {
-            level: SOL_TCP,
-            kind: TCP_CM_INQ,
-            data: left.to_ne_bytes().to_vec(),
-        },
-        socket::Control::Timestamping(times) => {
-            let words = times
-                .into_iter()
-                .flat_map(|nanos| [nanos / 1_000_000_000, nanos % 1_000_000_000]);
-            let data = words.flat_map(u64::to_ne_bytes).collect();
-            Control {
-                level: SOL_SOCKET,
-                kind: SCM_TIMESTAMPING,
-                data,
-            }
-        }
-        socket::Control::Error { level, kind, error } => {
-            let mut data = error.errno.to_ne_bytes().to_vec();
-            data.extend([error.origin, error.kind, error.code, 0]);
-            data.extend(error.info.to_ne_bytes());
-            data.extend(error.data.to_ne_bytes());
-            // The offender's address follows; a local origin has none.
-            let address_bytes = if level == SOL_IP { 16 } else { 28 };
-            data.resize(data.len() + address_bytes, 0);
-            Control { level, kind, data }
-        }
-    }
+    let (level, kind, data) = control.parts();
+    Control { level, kind, data }
 }

@@ -8,10 +8,10 @@ use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
     IPPROTO_TCP, SO_ACCEPTCONN, SO_BROADCAST, SO_DEBUG, SO_DOMAIN, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_MARK, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
-    SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT,
-    SO_SNDTIMEO, SO_TIMESTAMPING, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM, SOF_TIMESTAMPING_OPT_ID,
-    SOF_TIMESTAMPING_OPT_ID_TCP,
+    SO_LINGER, SO_MARK, SO_MEMINFO, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
+    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
+    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMPING, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM,
+    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_OPT_ID_TCP,
 };
 use crate::sockets::Sockets;
 
@@ -108,9 +108,21 @@ impl Sockets {
             SO_RCVTIMEO => of_timeout(options.receive_timeout),
             SO_SNDTIMEO => of_timeout(options.send_timeout),
             SO_ZEROCOPY => of_flag(options.zerocopy),
+            SO_MEMINFO => self.memory_info(id)?,
             SO_TIMESTAMPING => of_int(options.timestamping),
             _ => return Err(Errno::ENOPROTOOPT),
         })
+    }
+
+    /// `SK_MEMINFO_*`: what is unread, the receive buffer, what a device holds, the send buffer,
+    /// memory ahead, what is queued, option memory, backlog, drops. A device holds nothing here.
+    fn memory_info(&self, id: SocketId) -> Result<Vec<u8>, Errno> {
+        let options = &self.get(id)?.options;
+        let unread = u32::try_from(self.unread(id)).unwrap_or(u32::MAX);
+        let queued = u32::try_from(self.queued_cost(id)).unwrap_or(u32::MAX);
+        let (receive, send) = (options.receive_buffer, options.send_buffer);
+        let words = [unread, receive, 0, send, 0, queued, 0, 0, 0];
+        Ok(words.into_iter().flat_map(u32::to_ne_bytes).collect())
     }
 
     /// behaviour: OPT-21. The kernel doubles what it is asked for, for its own bookkeeping.

@@ -7,9 +7,9 @@ use crate::deferred::{seconds_of, timeouts_of};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT, TCP_KEEPIDLE,
-    TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SAVE_SYN,
-    TCP_SYNCNT, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT,
+    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
+    TCP_SAVE_SYN, TCP_SYNCNT, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 
@@ -176,6 +176,8 @@ impl Sockets {
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }
+            // Neither CUBIC nor Reno has anything to tell.
+            TCP_CC_INFO => Vec::new(),
             // behaviour: OPT-12
             TCP_INFO => self.tcp_info_of(id).to_bytes(),
             _ => return Err(Errno::ENOPROTOOPT),

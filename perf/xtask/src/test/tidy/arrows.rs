@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("millrace-stack", &["base", "wire"]),
     ("millrace-socket", &["base", "wire", "stack"]),
     ("millrace-script", &["base", "wire", "stack", "socket"]),
+    // The C face of the sockets for the real packetdrill: decision 0011.
+    ("millrace-packetdrill", &["base", "stack", "socket"]),
     ("millrace-abi", &["base"]),
     ("millrace-lb", &["base", "wire", "stack", "abi"]),
     ("millrace-dpdk-sys", &[]),

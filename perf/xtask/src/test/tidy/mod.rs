@@ -3,7 +3,7 @@
 //! | rule | file |
 //! |---|---|
 //! | a crate names only crates that the design lets it name | `arrows` |
-//! | only `dpdk-sys`, `dpdk` and `abi` contain unsafe code | `sources` |
+//! | only `dpdk-sys`, `dpdk`, `abi` and `packetdrill` contain unsafe code | `sources` |
 //! | files open with a `//!`, no words that do not belong, no leftovers | `sources` |
 //! | the top level stays as designed | `top_level` |
 //! | the packet's walk through the code names what exists | `walkthrough` |

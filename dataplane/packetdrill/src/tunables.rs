@@ -1,0 +1,117 @@
+//! The tunables of the network namespace, read from `/proc/sys/net`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use millrace_socket::Sockets;
+
+/// Where tunables are. Of a namespace's tree the kernel shows each process its own.
+const ROOT: &str = "/proc/sys/net";
+/// The folders that have some which a host knows.
+const FOLDERS: [&str; 3] = ["core", "ipv4", "ipv6"];
+
+/// The tunables that both the kernel and a host have.
+#[derive(Debug, Default)]
+pub(crate) struct Tunables {
+    known: Vec<Tunable>,
+}
+
+#[derive(Debug)]
+struct Tunable {
+    path: PathBuf,
+    name: String,
+    /// What the host was told last.
+    told: Option<String>,
+}
+
+impl Tunables {
+    /// Those of this process's namespace that `sockets` has.
+    pub(crate) fn new(sockets: &Sockets) -> Self {
+        Self::below(Path::new(ROOT), sockets)
+    }
+
+    fn below(root: &Path, sockets: &Sockets) -> Self {
+        // In the order of names, whatever the order of the folder: verdicts must not depend on it.
+        let mut known = BTreeMap::new();
+        for folder in FOLDERS {
+            let entries = fs::read_dir(root.join(folder)).into_iter().flatten();
+            for entry in entries.flatten() {
+                let leaf = entry.file_name().to_string_lossy().into_owned();
+                let name = format!("net.{folder}.{leaf}");
+                if sockets.sysctl(&name).is_some() {
+                    known.insert(name, entry.path());
+                }
+            }
+        }
+        let tunable = |(name, path)| Tunable {
+            path,
+            name,
+            told: None,
+        };
+        Self {
+            known: known.into_iter().map(tunable).collect(),
+        }
+    }
+
+    /// Tells the host what has changed since it was told last. A value that it does not take (an
+    /// algorithm that it lacks) leaves the one before.
+    pub(crate) fn refresh(&mut self, sockets: &mut Sockets) {
+        for tunable in &mut self.known {
+            let Ok(value) = fs::read_to_string(&tunable.path) else {
+                continue;
+            };
+            let value = value.trim();
+            if tunable.told.as_deref() == Some(value) {
+                continue;
+            }
+            if !is_unset_key(&tunable.name, value) {
+                // Refused values are the kernel's own, not the script's.
+                let _refused = sockets.set_sysctl(&tunable.name, value);
+            }
+            tunable.told = Some(value.to_owned());
+        }
+    }
+}
+
+/// A Fast Open key that nobody has set reads as zeros.
+fn is_unset_key(name: &str, value: &str) -> bool {
+    name.ends_with("_key") && value.chars().all(|c| matches!(c, '0' | '-' | ','))
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_socket::HostConfig;
+
+    use super::*;
+
+    #[test]
+    fn what_a_namespace_says_is_told_once_and_again_when_it_changes() {
+        let root = std::env::temp_dir().join(format!("millrace-tunables-{}", std::process::id()));
+        fs::create_dir_all(root.join("ipv4")).expect("a folder");
+        let write = |name: &str, value: &str| {
+            fs::write(root.join("ipv4").join(name), value).expect("a file");
+        };
+        write("tcp_sack", "0\n");
+        write("tcp_rmem", "4096\t540000\t15728640\n");
+        write("tcp_of_another_kernel", "7\n");
+        let mut sockets = Sockets::new(HostConfig::default());
+        let mut tunables = Tunables::below(&root, &sockets);
+        assert_eq!(tunables.known.len(), 2);
+        tunables.refresh(&mut sockets);
+        assert_eq!(sockets.sysctl("tcp_sack").as_deref(), Some("0"));
+        assert_eq!(
+            sockets.sysctl("tcp_rmem").as_deref(),
+            Some("4096\t540000\t15728640")
+        );
+        sockets.set_sysctl("tcp_sack", "1").expect("a flag");
+        tunables.refresh(&mut sockets);
+        assert_eq!(sockets.sysctl("tcp_sack").as_deref(), Some("1"));
+        write("tcp_sack", "1\n");
+        tunables.refresh(&mut sockets);
+        write("tcp_sack", "0\n");
+        tunables.refresh(&mut sockets);
+        assert_eq!(sockets.sysctl("tcp_sack").as_deref(), Some("0"));
+        fs::remove_dir_all(root).expect("ours");
+    }
+}
