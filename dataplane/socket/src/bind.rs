@@ -1,37 +1,16 @@
-//! `bind`, who may share a port with whom, and ephemeral ports.
+//! `bind`: which addresses a socket may have.
 //!
-//! The conflict rules are Linux's (`inet_bind_conflict`): two sockets on one port and overlapping
-//! addresses get along when both have `SO_REUSEADDR` and the other does not listen, or when both
-//! have `SO_REUSEPORT`. A connection keeps its port when its socket is closed, until it has ended.
+//! Linux: `__inet_bind`, `__inet6_bind`. Who may share a port with whom is decided in `ports`, which
+//! port a socket gets that names none in `ephemeral`.
 
-use millrace_base::{Address, Endpoint, FlowTuple, Instant};
+use millrace_base::{Address, Endpoint, Instant};
 use millrace_stack::State;
 
 use crate::address::{Domain, SocketAddress};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::AF_UNSPEC;
-use crate::socket::Socket;
 use crate::sockets::Sockets;
-
-/// A connection whose socket is closed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Remains {
-    pub(crate) tuple: FlowTuple,
-    reuse_address: bool,
-    reuse_port: bool,
-}
-
-/// One party of a conflict.
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    address: Address,
-    /// Whether an unspecified address stands for both families.
-    dual: bool,
-    reuse_address: bool,
-    reuse_port: bool,
-    listens: bool,
-}
 
 impl Sockets {
     /// `bind`.
@@ -39,15 +18,21 @@ impl Sockets {
         self.step_to(now);
         let id = self.files.socket(fd)?;
         let socket = self.get(id)?;
-        let endpoint = bind_endpoint(socket.domain, address)?;
-        if socket.domain == Domain::V6 && endpoint.address.is_v4() && socket.options.v6only {
+        let (domain, endpoint) = (socket.domain, bind_endpoint(socket.domain, address)?);
+        let fresh = self.state(id) == State::Closed && socket.port_held.is_none();
+        // IPv6 asks first whether there is anything to bind, IPv4 first whether the address is ours.
+        if domain == Domain::V6 && !fresh {
             return Err(Errno::EINVAL);
         }
-        let (domain, free) = (socket.domain, socket.options.freebind);
-        if !endpoint.address.is_unspecified() && !free && !self.is_ours(endpoint.address) {
+        if domain == Domain::V6 && endpoint.address.is_v4() && socket.options.v6only {
+            return Err(Errno::EINVAL);
+        }
+        if domain == Domain::V6 && lacks_scope(address, &endpoint) {
+            return Err(Errno::EINVAL);
+        }
+        if !self.may_bind(id, endpoint.address) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let fresh = self.state(id) == State::Closed && self.get(id)?.local.port == 0;
         if !fresh || self.get(id)?.flow.is_some() {
             return Err(Errno::EINVAL);
         }
@@ -71,58 +56,13 @@ impl Sockets {
         Ok(())
     }
 
-    /// Gives a socket this port, or any when it is 0; `EADDRINUSE` when somebody is in the way.
-    pub(crate) fn obtain_port(&mut self, id: SocketId, port: u16) -> Result<(), Errno> {
-        if port != 0 {
-            if self.is_in_conflict(id, port, true) {
-                return Err(Errno::EADDRINUSE);
-            }
-            self.get_mut(id)?.local.port = port;
-            return Ok(());
-        }
-        let (low, high) = self.port_range(id);
-        let count = u32::from(high - low) + 1;
-        let start = self.rng.below(count);
-        // Linux leaves the ports of one parity to `connect`.
-        let odd_first = (0..count).filter(|n| !(start + n).is_multiple_of(2));
-        let ports = odd_first.chain((0..count).filter(|n| (start + n).is_multiple_of(2)));
-        for step in ports {
-            let port = low + ((start + step) % count) as u16;
-            if !self.is_reserved(port) && !self.is_in_conflict(id, port, false) {
-                self.get_mut(id)?.local.port = port;
-                return Ok(());
-            }
-        }
-        Err(Errno::EADDRINUSE)
-    }
-
-    /// A local port for a connection to `remote` (behaviour: HSH-16): `EADDRNOTAVAIL` when the whole
-    /// range is taken (behaviour: HSH-17).
-    pub(crate) fn connect_port(
-        &mut self,
-        id: SocketId,
-        local: Address,
-        remote: Endpoint,
-    ) -> Result<u16, Errno> {
-        let (low, high) = self.port_range(id);
-        let count = u32::from(high - low) + 1;
-        let start = self.rng.below(count) & !1;
-        let even_first = (0..count).step_by(2);
-        for step in even_first.chain((1..count).step_by(2)) {
-            let port = low + ((start + step) % count) as u16;
-            let tuple = FlowTuple {
-                local: Endpoint::new(local, port),
-                remote,
-            };
-            let bound = self.sockets.iter().any(|(other, socket)| {
-                *other != id && socket.local.port == port && !is_connected(socket)
-            });
-            let free = self.stack.tuple_is_free(self.now, &tuple);
-            if !self.is_reserved(port) && !bound && free {
-                return Ok(port);
-            }
-        }
-        Err(Errno::EADDRNOTAVAIL)
+    /// Whether a socket may be bound to an address: ours, any, or foreign ones where the socket or
+    /// the host allows them (`inet_addr_valid_or_nonlocal`).
+    fn may_bind(&self, id: SocketId, address: Address) -> bool {
+        let own = self.get(id).is_ok_and(|socket| socket.options.freebind);
+        own || address.is_unspecified()
+            || self.is_ours(address)
+            || self.sysctls.nonlocal_bind(address.is_v4())
     }
 
     /// Whether an address is one of this host's.
@@ -139,110 +79,6 @@ impl Sockets {
         let foreign: Vec<Address> = foreign.collect();
         self.stack.set_local_addresses(&foreign);
     }
-
-    /// The socket of a connection is closed: the connection still owns its port.
-    pub(crate) fn bury(&mut self, socket: &Socket) {
-        let Some(remote) = socket.remote else {
-            return;
-        };
-        self.remains.push(Remains {
-            tuple: FlowTuple {
-                local: socket.local,
-                remote,
-            },
-            reuse_address: socket.options.reuse_address,
-            reuse_port: socket.options.reuse_port,
-        });
-    }
-
-    /// Whether somebody on this port is in the way. `explicit`: the program named the port.
-    fn is_in_conflict(&mut self, id: SocketId, port: u16, explicit: bool) -> bool {
-        let Some(own) = self.sockets.get(&id).map(claim) else {
-            return true;
-        };
-        let Self { remains, stack, .. } = self;
-        remains.retain(|remains| stack.tuple_is_taken(&remains.tuple));
-        let others = self.sockets.iter().filter(|(other, _)| **other != id);
-        let living = others
-            .filter(|(_, socket)| socket.local.port == port)
-            .map(|(_, socket)| claim(socket));
-        let dead = self.remains.iter();
-        let dead = dead
-            .filter(|remains| remains.tuple.local.port == port)
-            .map(|remains| Claim {
-                address: remains.tuple.local.address,
-                dual: false,
-                reuse_address: remains.reuse_address,
-                reuse_port: remains.reuse_port,
-                listens: false,
-            });
-        living
-            .chain(dead)
-            .any(|other| own.overlaps(&other) && own.conflicts(&other, explicit))
-    }
-
-    /// First and last ephemeral port: the sysctl's, narrowed by `IP_LOCAL_PORT_RANGE`.
-    fn port_range(&self, id: SocketId) -> (u16, u16) {
-        let (low, high) = self.sysctls.port_range();
-        let own = self.get(id).map_or((0, 0), |s| s.options.port_range);
-        let inside = |port: u16, or: u16| {
-            if (low..=high).contains(&port) {
-                port
-            } else {
-                or
-            }
-        };
-        (inside(own.0, low), inside(own.1, high))
-    }
-
-    fn is_reserved(&self, port: u16) -> bool {
-        self.sysctls.is_reserved(port)
-    }
-}
-
-impl Claim {
-    /// Whether a packet could be for both.
-    fn overlaps(&self, other: &Self) -> bool {
-        match (
-            self.address.is_unspecified(),
-            other.address.is_unspecified(),
-        ) {
-            (false, false) => self.address == other.address,
-            (true, false) => self.covers(other.address),
-            (false, true) => other.covers(self.address),
-            (true, true) => self.covers(other.address) || other.covers(self.address),
-        }
-    }
-
-    /// Whether this wildcard includes an address (or a wildcard of its family).
-    fn covers(&self, address: Address) -> bool {
-        self.dual || self.address.is_v4() == address.is_v4()
-    }
-
-    /// Linux: `inet_bind_conflict`, for one user.
-    fn conflicts(&self, other: &Self, explicit: bool) -> bool {
-        if self.reuse_port && other.reuse_port {
-            return false;
-        }
-        let both_reuse = self.reuse_address && other.reuse_address && !other.listens;
-        // An ephemeral port is not shared by `SO_REUSEADDR`.
-        !(both_reuse && explicit)
-    }
-}
-
-fn claim(socket: &Socket) -> Claim {
-    Claim {
-        address: socket.local.address,
-        dual: socket.is_dual() && !socket.local.address.is_v4(),
-        reuse_address: socket.options.reuse_address,
-        reuse_port: socket.options.reuse_port,
-        listens: socket.listening.is_some(),
-    }
-}
-
-/// Whether `connect` gave the socket its port: such ports are shared between peers.
-fn is_connected(socket: &Socket) -> bool {
-    socket.remote.is_some() && !socket.port_locked && socket.listening.is_none()
 }
 
 /// What `bind` takes an address for. `AF_UNSPEC` with "any" is the old way to say "any" to an IPv4
@@ -253,10 +89,24 @@ fn bind_endpoint(domain: Domain, address: SocketAddress) -> Result<Endpoint, Err
         (Domain::V4, SocketAddress::Unspecified) => Ok(Endpoint::new(domain.any(), 0)),
         _ => {
             let endpoint = address.endpoint(domain)?;
+            // Linux lets an IPv4 stream be bound to a group, which nobody can connect to.
             if endpoint.address.is_multicast() || endpoint.address.is_broadcast() {
-                return Err(Errno::EADDRNOTAVAIL);
+                return Err(if domain == Domain::V6 && !endpoint.address.is_v4() {
+                    Errno::EINVAL
+                } else {
+                    Errno::EADDRNOTAVAIL
+                });
             }
             Ok(endpoint)
         }
     }
+}
+
+/// Whether a link-local address lacks the interface that it is one of.
+pub(crate) fn lacks_scope(address: SocketAddress, endpoint: &Endpoint) -> bool {
+    let scope = match address {
+        SocketAddress::V6 { scope_id, .. } => scope_id,
+        SocketAddress::V4 { .. } | SocketAddress::Unspecified | SocketAddress::Other(_) => 0,
+    };
+    endpoint.address.is_link_local_v6() && scope == 0
 }

@@ -142,13 +142,12 @@ impl Sockets {
     }
 
     /// Lets go of the connection and forgets the socket.
-    fn bury_socket(&mut self, id: SocketId) {
+    pub(crate) fn bury_socket(&mut self, id: SocketId) {
         if let Some(flow) = self.let_go(id) {
             self.stack.close(self.now, flow);
         }
-        if let Some(socket) = self.sockets.remove(&id) {
-            self.bury(&socket);
-        }
+        self.release_port(id);
+        self.sockets.remove(&id);
         self.publish_addresses_of_remains();
     }
 
@@ -164,7 +163,7 @@ impl Sockets {
 
     /// Addresses that only closed sockets were bound to go with their connections.
     fn publish_addresses_of_remains(&mut self) {
-        if self.remains.is_empty() {
+        if !self.has_remains() {
             self.publish_addresses();
         }
     }

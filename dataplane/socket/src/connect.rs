@@ -7,11 +7,13 @@ use millrace_base::{Address, Endpoint, FlowTuple};
 use millrace_stack::{ConnectError, State};
 
 use crate::address::{Domain, SocketAddress};
+use crate::bind::lacks_scope;
 use crate::call::Reply;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::EPOLLERR;
 use crate::news::ANYTHING;
+use crate::ports::Via;
 use crate::socket::Association;
 use crate::sockets::{Sockets, is_opening};
 
@@ -25,6 +27,7 @@ impl Sockets {
     ) -> Option<Result<Reply, Errno>> {
         if address == SocketAddress::Unspecified {
             self.disconnect(id);
+            self.note_disconnect(id);
             return Some(Ok(Reply::Done));
         }
         let association = match self.get(id) {
@@ -56,6 +59,7 @@ impl Sockets {
         if state == State::Closed {
             let error = socket.take_error();
             self.forget_association(id);
+            self.note_disconnect(id);
             return Some(Err(error.unwrap_or(Errno::ECONNABORTED)));
         }
         socket.association = Association::Connected;
@@ -88,27 +92,42 @@ impl Sockets {
         self.publish_addresses();
     }
 
+    /// Calls that sleep on the socket are about a connection that is no more (`sk_disconnects`).
+    fn note_disconnect(&mut self, id: SocketId) {
+        if let Ok(socket) = self.get_mut(id) {
+            socket.disconnects = socket.disconnects.wrapping_add(1);
+        }
+    }
+
     /// Sends the SYN.
     fn open(&mut self, id: SocketId, address: SocketAddress) -> Result<(), Errno> {
         let socket = self.get(id)?;
         let remote = address.endpoint(socket.domain)?;
         let remote = Endpoint::new(loopback_for_any(remote.address), remote.port);
-        if socket.domain == Domain::V6 && remote.address.is_v4() && socket.options.v6only {
-            return Err(Errno::ENETUNREACH);
+        let own = socket.local.address;
+        if socket.domain == Domain::V6 && remote.address.is_v4() {
+            // Bound to an IPv6 address means IPv6 only.
+            let is_v6_bound = !own.is_unspecified() && !own.is_v4();
+            if socket.options.v6only || is_v6_bound {
+                return Err(Errno::ENETUNREACH);
+            }
         }
+        if lacks_scope(address, &remote) {
+            return Err(Errno::EINVAL);
+        }
+        // behaviour: A12-5 CON-6
         if remote.address.is_multicast() || remote.address.is_broadcast() {
             return Err(Errno::ENETUNREACH);
         }
         let local = self.source_address(id, remote.address)?;
-        let (bound, port) = (socket.local.port != 0, socket.local.port);
+        let held = socket.port_held;
         let tuple = |port| FlowTuple {
             local: Endpoint::new(local, port),
             remote,
         };
-        let port = if bound {
-            port
-        } else {
-            self.connect_port(id, local, remote)?
+        let port = match held {
+            Some(port) => port,
+            None => self.connect_port(id, local, remote)?,
         };
         let own = self.get(id)?.options.own_tunables(self.sysctls.tunables());
         let flow = self
@@ -121,6 +140,7 @@ impl Sockets {
             })?;
         let socket = self.get_mut(id)?;
         socket.flow = Some(flow);
+        socket.error = None;
         socket.local = Endpoint::new(local, port);
         socket.remote = Some(remote);
         socket.association = Association::Connecting;
@@ -128,6 +148,9 @@ impl Sockets {
         socket.shut = crate::socket::Shut::default();
         socket.done = false;
         self.flows.insert(tuple, id);
+        if held.is_none() {
+            self.hold_port(id, port, Via::Connect);
+        }
         self.apply_options(id);
         Ok(())
     }
@@ -138,7 +161,7 @@ impl Sockets {
         let bound = self.get(id)?.local.address;
         if !bound.is_unspecified() {
             if bound.is_v4() != remote.is_v4() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EAFNOSUPPORT);
             }
             return Ok(bound);
         }

@@ -3,6 +3,9 @@
 //! As in Linux (`fs/eventpoll.c`) a wake-up puts the watched file on the ready list of the set, and
 //! `epoll_wait` asks each file on the list anew what it is ready for: a level-triggered one goes
 //! back to the end of the list as long as it is, an edge-triggered one waits for the next wake-up.
+//!
+//! Sleepers in `epoll_wait` are woken one for each event, oldest first; one that finds nothing, as
+//! somebody else has taken it, sleeps on.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,6 +27,9 @@ const EXCLUSIVE_ALLOWED: u32 =
     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 /// Sets in sets in sets (Linux: `EP_MAX_NESTS`).
 const NESTS_MAX: u32 = 4;
+/// Ways that lead from one file through so many sets to a set that nobody watches (Linux:
+/// `path_limits`). Beyond it a wake-up would not end soon. The first are not limited.
+const PATHS_MAX: [u32; NESTS_MAX as usize] = [500, 100, 50, 10];
 /// Events one `epoll_wait` may ask for (Linux: `EP_MAX_EVENTS`).
 const EVENTS_MAX: i32 = i32::MAX / 12;
 
@@ -56,6 +62,8 @@ pub(crate) struct Epoll {
     items: BTreeMap<Key, Item>,
     ready: VecDeque<Key>,
     watches: Vec<Watch>,
+    /// Of those who sleep in `epoll_wait`, how many were woken since they last looked.
+    woken: usize,
 }
 
 impl Epoll {
@@ -135,7 +143,17 @@ impl Sockets {
         match (operation, known) {
             (EPOLL_CTL_ADD, Some(_)) => Err(Errno::EEXIST),
             (EPOLL_CTL_ADD, None) => {
+                // behaviour: EPL-16
+                if self.epoll_watches() >= self.sysctls.user_watches_max() as usize {
+                    return Err(Errno::ENOSPC);
+                }
                 self.watch(watched.kind, Watch { epoll, key });
+                let nested = matches!(watched.kind, Kind::Epoll(_));
+                let checked = nested || self.is_nested(epoll);
+                if checked && !self.paths_are_few(watched.kind) {
+                    self.stop_watching(watched.kind, Watch { epoll, key });
+                    return Err(Errno::EINVAL);
+                }
                 self.put_item(epoll, key, watched.kind, event);
                 Ok(())
             }
@@ -200,29 +218,79 @@ impl Sockets {
         self.wake_all(watches.unwrap_or_default(), events);
     }
 
-    /// Wakes the sets of a wait queue; of the exclusive ones, those up to the first that has
-    /// somebody waiting.
+    /// Wakes the sets of a wait queue: those that share the queue with others, the latest first;
+    /// then of the exclusive ones those up to the first that has taken it. News that may mean
+    /// anything (0) wakes them all (behaviour: EPL-43).
+    // Linux: `ep_poll_callback`, called by `__wake_up_common`.
     pub(crate) fn wake_all(&mut self, watches: Vec<Watch>, events: u32) {
-        let mut exclusive_done = false;
-        for watch in watches {
-            let Some(item) = self.item(watch) else {
-                continue;
-            };
-            let exclusive = item.events & EPOLLEXCLUSIVE != 0;
-            let wanted = events == 0 || events & item.events != 0;
-            // A one-shot item that has fired is switched off.
-            let off = item.events & !HOW == 0;
-            if !wanted || off || (exclusive && exclusive_done) {
-                continue;
-            }
-            let Some(set) = self.epolls.get_mut(&watch.epoll) else {
-                continue;
-            };
-            set.enqueue(watch.key);
-            let outer = set.watches.clone();
-            exclusive_done |= exclusive && self.somebody_waits(watch.epoll);
-            self.wake_all(outer, EPOLLIN | EPOLLRDNORM);
+        let is_exclusive = |watch: &Watch| {
+            let item = self.item(*watch);
+            item.is_some_and(|item| item.events & EPOLLEXCLUSIVE != 0)
+        };
+        let (exclusive, shared): (Vec<Watch>, Vec<Watch>) =
+            watches.into_iter().partition(is_exclusive);
+        for watch in shared.into_iter().rev() {
+            self.wake_one(watch, events);
         }
+        for watch in exclusive {
+            if self.wake_one(watch, events) && events != 0 {
+                break;
+            }
+        }
+    }
+
+    /// Wakes one set; whether a sleeper of it has taken an event that its watch asks for.
+    fn wake_one(&mut self, watch: Watch, events: u32) -> bool {
+        let Some(item) = self.item(watch) else {
+            return false;
+        };
+        let wanted = events == 0 || events & item.events != 0;
+        // A one-shot item that has fired is switched off.
+        let off = item.events & !HOW == 0;
+        // behaviour: EPL-36
+        if !wanted || off {
+            return false;
+        }
+        let sleepers = self.sleepers(watch.epoll);
+        let Some(set) = self.epolls.get_mut(&watch.epoll) else {
+            return false;
+        };
+        set.enqueue(watch.key);
+        let woken = set.woken < sleepers;
+        set.woken += usize::from(woken);
+        let outer = set.watches.clone();
+        self.wake_all(outer, EPOLLIN | EPOLLRDNORM);
+        let both = events & (EPOLLIN | EPOLLOUT);
+        woken && (both == 0 || (both.count_ones() == 1 && item.events & both != 0))
+    }
+
+    /// Those who were woken are about to look: whoever sleeps again can be woken again.
+    pub(crate) fn forget_woken(&mut self) {
+        for set in self.epolls.values_mut() {
+            set.woken = 0;
+        }
+    }
+
+    /// Files that are watched, all sets together (`epoll_watches` of the user).
+    pub fn epoll_watches(&self) -> usize {
+        self.epolls.values().map(|set| set.items.len()).sum()
+    }
+
+    /// What `/proc/self/fdinfo` shows of an epoll set, a line for each watched file: descriptor,
+    /// events and the program's mark.
+    // behaviour: EPL-6
+    pub fn epoll_fdinfo(&self, fd: i32) -> Result<String, Errno> {
+        let (_, file) = self.files.find(fd)?;
+        let Kind::Epoll(epoll) = file.kind else {
+            return Err(Errno::EINVAL);
+        };
+        let mut text = format!("pos:\t0\nflags:\t0{:o}\n", file.flags);
+        let items = self.epolls.get(&epoll).map(|set| set.items.iter());
+        for (key, item) in items.into_iter().flatten() {
+            let (fd, events, data) = (key.fd, item.events, item.data);
+            text += &format!("tfd: {fd:8} events: {events:8x} data: {data:16x}\n");
+        }
+        Ok(text)
     }
 
     /// A file is gone: no set watches it any more.
@@ -315,51 +383,95 @@ impl Sockets {
     }
 
     fn watch(&mut self, kind: Kind, watch: Watch) {
-        match kind {
-            Kind::Socket(id) => {
-                if let Some(socket) = self.sockets.get_mut(&id) {
-                    socket.watches.push(watch);
-                }
-            }
-            Kind::Epoll(id) => {
-                if let Some(set) = self.epolls.get_mut(&id) {
-                    set.watches.push(watch);
-                }
-            }
-            Kind::PipeReader(id) | Kind::PipeWriter(id) => {
-                if let Some(pipe) = self.pipes.get_mut(&id) {
-                    pipe.watches.push(watch);
-                }
-            }
+        if let Some(watches) = self.watches_of(kind) {
+            watches.push(watch);
         }
     }
 
     fn unwatch(&mut self, epoll: EpollId, key: Key) {
-        let gone = Watch { epoll, key };
         let Some(set) = self.epolls.get_mut(&epoll) else {
             return;
         };
         set.ready.retain(|queued| *queued != key);
-        let Some(item) = set.items.remove(&key) else {
-            return;
-        };
-        let watches = match item.kind {
+        if let Some(item) = set.items.remove(&key) {
+            self.stop_watching(item.kind, Watch { epoll, key });
+        }
+    }
+
+    fn stop_watching(&mut self, kind: Kind, gone: Watch) {
+        if let Some(watches) = self.watches_of(kind) {
+            watches.retain(|watch| *watch != gone);
+        }
+    }
+
+    fn watches_of(&mut self, kind: Kind) -> Option<&mut Vec<Watch>> {
+        match kind {
             Kind::Socket(id) => self.sockets.get_mut(&id).map(|s| &mut s.watches),
             Kind::Epoll(id) => self.epolls.get_mut(&id).map(|e| &mut e.watches),
             Kind::PipeReader(id) | Kind::PipeWriter(id) => {
                 self.pipes.get_mut(&id).map(|p| &mut p.watches)
             }
-        };
-        if let Some(watches) = watches {
-            watches.retain(|watch| *watch != gone);
         }
     }
 
-    fn somebody_waits(&self, epoll: EpollId) -> bool {
-        self.calls.waits_on(|file| {
+    /// Calls of `epoll_wait` that sleep on a set.
+    fn sleepers(&self, epoll: EpollId) -> usize {
+        self.calls.waiting_on(|file| {
             self.files
                 .get(file)
                 .is_some_and(|file| file.kind == Kind::Epoll(epoll))
+        })
+    }
+
+    fn is_nested(&self, epoll: EpollId) -> bool {
+        let set = self.epolls.get(&epoll);
+        set.is_some_and(|set| !set.watches.is_empty())
+    }
+
+    /// Whether no file below has too many sets above it (`reverse_path_check`).
+    // behaviour: EPL-14
+    fn paths_are_few(&mut self, added: Kind) -> bool {
+        let mut files = vec![added];
+        let mut bottoms = Vec::new();
+        while let Some(kind) = files.pop() {
+            let Kind::Epoll(inner) = kind else {
+                bottoms.push(kind);
+                continue;
+            };
+            let items = self.epolls.get(&inner).map(|set| set.items.values());
+            files.extend(items.into_iter().flatten().map(|item| item.kind));
+        }
+        bottoms.into_iter().all(|kind| {
+            let watches = self.watches_of(kind).map_or(Vec::new(), |w| w.clone());
+            let mut counts = [0; PATHS_MAX.len()];
+            self.count_paths(&watches, 0, &mut counts)
+        })
+    }
+
+    /// Counts the ways up by their length; `false` once there are too many of one.
+    fn count_paths(
+        &self,
+        watches: &[Watch],
+        depth: usize,
+        counts: &mut [u32; PATHS_MAX.len()],
+    ) -> bool {
+        if depth > PATHS_MAX.len() {
+            return false;
+        }
+        watches.iter().all(|watch| {
+            let above = self.epolls.get(&watch.epoll).map(|set| &set.watches[..]);
+            let above = above.unwrap_or_default();
+            if !above.is_empty() {
+                return self.count_paths(above, depth + 1, counts);
+            }
+            let Some(place) = depth.checked_sub(1) else {
+                return true;
+            };
+            let (Some(count), Some(most)) = (counts.get_mut(place), PATHS_MAX.get(place)) else {
+                return false;
+            };
+            *count += 1;
+            *count <= *most
         })
     }
 

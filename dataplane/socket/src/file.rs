@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::errno::Errno;
 use crate::linux::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_ASYNC,
-    O_DIRECT, O_NOATIME, O_NONBLOCK,
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETOWN, F_GETSIG, F_SETFD, F_SETFL, F_SETOWN,
+    F_SETSIG, FD_CLOEXEC, O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME, O_NONBLOCK,
 };
+use crate::signals::{Owner, signal_number};
 
 /// Status flags that `F_SETFL` may change.
 const SETTABLE: i32 = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
@@ -43,6 +44,8 @@ pub(crate) struct File {
     pub(crate) kind: Kind,
     /// `O_RDWR` and friends, and the status flags.
     pub(crate) flags: i32,
+    /// Whom `O_ASYNC` tells.
+    pub(crate) owner: Owner,
     /// Descriptors that name it, and calls that wait on it.
     references: u32,
 }
@@ -92,6 +95,7 @@ impl Files {
             File {
                 kind,
                 flags,
+                owner: Owner::default(),
                 references: 1,
             },
         );
@@ -182,6 +186,7 @@ impl Files {
             F_GETFL => Ok(file.flags),
             F_SETFL => {
                 let flags = file.flags & !SETTABLE | argument as i32 & SETTABLE;
+                self.set_async(fd, id, flags & O_ASYNC != 0);
                 if let Some(file) = self.files.get_mut(&id) {
                     file.flags = flags;
                 }
@@ -199,13 +204,73 @@ impl Files {
             }
             F_DUPFD | F_DUPFD_CLOEXEC => {
                 let from = i32::try_from(argument).map_err(|_| Errno::EINVAL)?;
-                if from < 0 {
+                if from < 0 || from >= self.limit() {
                     return Err(Errno::EINVAL);
                 }
                 self.duplicate(fd, from.max(self.first), command == F_DUPFD_CLOEXEC)
             }
+            F_GETOWN => Ok(file.owner.id),
+            F_GETSIG => Ok(file.owner.signal),
+            F_SETOWN | F_SETSIG => {
+                let mut owner = file.owner;
+                if command == F_SETSIG {
+                    owner.signal = signal_number(argument)?;
+                } else {
+                    owner.id = i32::try_from(argument).map_err(|_| Errno::EINVAL)?;
+                }
+                if let Some(file) = self.files.get_mut(&id) {
+                    file.owner = owner;
+                }
+                Ok(0)
+            }
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// Sets or clears `O_ASYNC` (`FIOASYNC`); signals will name this descriptor.
+    pub(crate) fn set_async(&mut self, fd: i32, id: FileId, on: bool) {
+        let Some(file) = self.files.get_mut(&id) else {
+            return;
+        };
+        if on && file.flags & O_ASYNC == 0 {
+            file.owner.fd = fd;
+        }
+        file.flags = file.flags & !O_ASYNC | if on { O_ASYNC } else { 0 };
+    }
+
+    /// The file of an object, where it has `O_ASYNC` and somebody to tell.
+    pub(crate) fn async_file(&self, kind: Kind) -> Option<&File> {
+        let mut files = self.files.values();
+        files.find(|file| file.kind == kind && file.owner.id != 0 && file.flags & O_ASYNC != 0)
+    }
+
+    /// Who owns the file of an object.
+    pub(crate) fn owner_of(&self, kind: Kind) -> Option<Owner> {
+        let mut files = self.files.values();
+        let owned = files.find(|file| file.kind == kind && file.owner.id != 0);
+        owned.map(|file| file.owner)
+    }
+
+    /// Files that are sockets.
+    pub(crate) fn socket_count(&self) -> usize {
+        let kinds = self.files.values().map(|file| file.kind);
+        kinds.filter(|kind| matches!(kind, Kind::Socket(_))).count()
+    }
+
+    /// The first number that no descriptor may have (`RLIMIT_NOFILE`).
+    pub(crate) fn limit(&self) -> i32 {
+        let max = i32::try_from(self.max).unwrap_or(i32::MAX);
+        self.first.saturating_add(max)
+    }
+
+    /// A descriptor of this very number for a file, whose former one must be closed.
+    pub(crate) fn place(&mut self, fd: i32, file: FileId, cloexec: bool) {
+        self.hold(file);
+        let descriptor = Descriptor {
+            file,
+            close_on_exec: cloexec,
+        };
+        self.descriptors.insert(fd, descriptor);
     }
 
     /// Sets or clears `O_NONBLOCK` (`FIONBIO`).

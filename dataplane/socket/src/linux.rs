@@ -60,6 +60,8 @@ numbers! {
     F_SETFL: i32 = 4;
     F_SETOWN: i32 = 8;
     F_GETOWN: i32 = 9;
+    F_SETSIG: i32 = 10;
+    F_GETSIG: i32 = 11;
     F_DUPFD_CLOEXEC: i32 = 1030;
     F_SETPIPE_SZ: i32 = 1031;
     F_GETPIPE_SZ: i32 = 1032;
@@ -108,6 +110,10 @@ numbers! {
     SIOCINQ: u64 = 0x541b;
     SIOCOUTQ: u64 = 0x5411;
     TIOCOUTQ: u64 = 0x5411;
+    FIOSETOWN: u64 = 0x8901;
+    SIOCSPGRP: u64 = 0x8902;
+    FIOGETOWN: u64 = 0x8903;
+    SIOCGPGRP: u64 = 0x8904;
     SIOCATMARK: u64 = 0x8905;
     SIOCOUTQNSD: u64 = 0x894b;
 }
@@ -312,4 +318,17 @@ numbers! {
     EPOLLWAKEUP: u32 = 0x2000_0000;
     EPOLLONESHOT: u32 = 0x4000_0000;
     EPOLLET: u32 = 0x8000_0000;
+}
+
+// Signals, and what `SIGIO` says (`si_code`).
+numbers! {
+    SIGURG: i32 = 23;
+    SIGIO: i32 = 29;
+    SIGRTMIN: i32 = 32;
+    SIGRTMAX: i32 = 64;
+    POLL_IN: i32 = 1;
+    POLL_OUT: i32 = 2;
+    POLL_ERR: i32 = 4;
+    POLL_PRI: i32 = 5;
+    POLL_HUP: i32 = 6;
 }

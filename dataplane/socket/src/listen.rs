@@ -1,36 +1,36 @@
 //! `listen`, the accept queue, `accept`, and which listener a connection is for.
 //!
-//! The stack knows listeners as rows of an address and a port. A row may have several sockets
-//! (`SO_REUSEPORT`): a connection goes to the one its tuple's hash points at. A socket may have two
-//! rows: an IPv6 one bound to no address also takes IPv4.
+//! The stack knows listeners as rows of an address and a port, one for each socket. Sockets that
+//! share a place (`SO_REUSEPORT`) have rows of one place, among which the stack chooses by the hash
+//! of the tuple: each has a backlog of its own, and a SYN that its listener has no room for is
+//! dropped although another has. A socket may have two rows: an IPv6 one bound to no address also
+//! takes IPv4, unless a socket of IPv4 is there.
 
 use std::collections::BTreeMap;
 
-use millrace_base::{Address, FlowTuple, ListenerId};
+use millrace_base::{Address, ListenerId};
 use millrace_stack::{Event, ListenOptions, Listener, State, limits::LISTENERS_MAX};
 
-use crate::address::SocketAddress;
+use crate::address::{Domain, SocketAddress};
 use crate::call::Reply;
 use crate::deferred::Deferred;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{SOCK_CLOEXEC, SOCK_NONBLOCK};
 use crate::news::DATA_READY;
+use crate::ports::Via;
+use crate::signals::{Band, Unless};
 use crate::socket::{Association, Listening, Socket};
 use crate::sockets::Sockets;
 
 /// The rows of the stack's listener table.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    by_place: BTreeMap<(Address, u16), Row>,
+    by_place: BTreeMap<Place, ListenerId>,
 }
 
-#[derive(Debug)]
-struct Row {
-    id: ListenerId,
-    sockets: Vec<SocketId>,
-    backlog: u32,
-}
+/// Whose row, and where it listens.
+type Place = (Address, u16, SocketId);
 
 impl Sockets {
     /// `listen`. On a socket that listens already only the backlog changes (behaviour: LSN-2).
@@ -56,7 +56,7 @@ impl Sockets {
             self.publish_rows();
             return Ok(());
         }
-        let port = socket.local.port;
+        let port = socket.port_held.unwrap_or(0);
         // Only who opens a connection chooses its congestion control.
         socket.options.congestion = None;
         socket.listening = Some(Listening {
@@ -103,9 +103,7 @@ impl Sockets {
         let Some(info) = self.stack.info(event.flow) else {
             return;
         };
-        let listener = event
-            .listener
-            .and_then(|row| self.choose_listener(row, &info.tuple));
+        let listener = event.listener.and_then(|row| self.rows.socket(row));
         let Some(parent) = listener.and_then(|id| self.sockets.get(&id)) else {
             // The last socket of the row was closed a moment ago (behaviour: STA-39).
             self.stack.abort(self.now, event.flow);
@@ -121,6 +119,7 @@ impl Sockets {
         child.receive_base = self.take_receive_base(&info.tuple);
         child.saved_syn = self.syns.remove(&info.tuple);
         let id = self.add_socket(child);
+        self.hold_port(id, info.tuple.local.port, Via::Listener);
         self.flows.insert(info.tuple, id);
         self.stack.set_user(event.flow, id.0);
         self.apply_options(id);
@@ -144,6 +143,7 @@ impl Sockets {
         }
         listening.queue.push_back(child);
         self.wake(listener, DATA_READY);
+        self.wake_async(listener, Band::In, Unless::SomebodyReads);
     }
 
     /// The socket listens no more: what waits in its queue is reset (behaviour: STA-22 STA-39).
@@ -156,38 +156,57 @@ impl Sockets {
             if let Some(flow) = self.let_go(child) {
                 self.stack.abort(self.now, flow);
             }
+            self.release_port(child);
             self.sockets.remove(&child);
         }
     }
 
     /// Tells the stack who listens where.
     pub(crate) fn publish_rows(&mut self) {
-        let mut places: BTreeMap<(Address, u16), (Vec<SocketId>, u32)> = BTreeMap::new();
+        let mut places: BTreeMap<Place, u32> = BTreeMap::new();
         for (id, socket) in &self.sockets {
             let Some(listening) = &socket.listening else {
                 continue;
             };
-            for address in addresses_of(socket) {
-                let (sockets, backlog) = places.entry((address, socket.local.port)).or_default();
-                sockets.push(*id);
-                *backlog = backlog.saturating_add(listening.backlog);
+            for address in self.addresses_of(socket) {
+                places.insert((address, socket.local.port, *id), listening.backlog);
             }
         }
-        self.rows.replace(places);
+        self.rows.replace(&places);
         let rows = self.rows.by_place.iter();
         let listeners: Vec<Listener> = rows
-            .map(|(&(address, port), row)| Listener {
-                id: row.id,
-                address,
-                port_first: port,
-                port_last: port,
+            .map(|(place, id)| Listener {
+                id: *id,
+                address: place.0,
+                port_first: place.1,
+                port_last: place.1,
                 options: ListenOptions {
                     // The stack's half-open queue has the same bound and wants one at least.
-                    backlog: row.backlog.max(1),
+                    backlog: places.get(place).copied().unwrap_or(0).max(1),
                 },
             })
             .collect();
         self.stack.set_listeners(&listeners);
+    }
+
+    /// The addresses of a listening socket's rows. A wildcard of IPv4 goes to the sockets of that
+    /// family where there are any (`compute_score`).
+    fn addresses_of(&self, socket: &Socket) -> Vec<Address> {
+        let (address, port) = (socket.local.address, socket.local.port);
+        if address != Address::UNSPECIFIED_V6 || !socket.is_dual() {
+            return vec![address];
+        }
+        let any_v4 = |other: &Socket| {
+            let local = other.local;
+            other.listening.is_some()
+                && other.domain == Domain::V4
+                && (local.address, local.port) == (Address::UNSPECIFIED_V4, port)
+        };
+        if self.sockets.values().any(any_v4) {
+            vec![address]
+        } else {
+            vec![address, Address::UNSPECIFIED_V4]
+        }
     }
 
     fn hand_over(&mut self, child: SocketId, flags: i32) -> Result<Reply, Errno> {
@@ -198,63 +217,31 @@ impl Sockets {
         });
         Ok(Reply::Accepted { fd, peer })
     }
-
-    /// The socket of a row that a tuple belongs to (Linux: `reuseport_select_sock`).
-    fn choose_listener(&self, row: ListenerId, tuple: &FlowTuple) -> Option<SocketId> {
-        let mut rows = self.rows.by_place.values();
-        let sockets = &rows.find(|found| found.id == row)?.sockets;
-        let scaled = (u64::from(hash(tuple)) * sockets.len() as u64) >> 32;
-        sockets.get(scaled as usize).copied()
-    }
 }
 
 impl Rows {
-    /// Takes the new table; a place that stays keeps its number.
-    fn replace(&mut self, places: BTreeMap<(Address, u16), (Vec<SocketId>, u32)>) {
+    /// The socket of a row.
+    fn socket(&self, row: ListenerId) -> Option<SocketId> {
+        let mut rows = self.by_place.iter();
+        rows.find(|(_, id)| **id == row).map(|(place, _)| place.2)
+    }
+
+    /// Takes the new table; a row that stays keeps its number.
+    fn replace(&mut self, places: &BTreeMap<Place, u32>) {
         self.by_place.retain(|place, _| places.contains_key(place));
-        for (place, (sockets, backlog)) in places {
-            let known = self.by_place.get(&place).map(|row| row.id);
-            let Some(id) = known.or_else(|| self.free_id()) else {
-                continue;
-            };
-            let row = Row {
-                id,
-                sockets,
-                backlog,
-            };
-            self.by_place.insert(place, row);
+        for place in places.keys() {
+            if !self.by_place.contains_key(place)
+                && let Some(id) = self.free_id()
+            {
+                self.by_place.insert(*place, id);
+            }
         }
     }
 
     fn free_id(&self) -> Option<ListenerId> {
-        let taken = |number: &u16| self.by_place.values().any(|row| row.id.number() == *number);
+        let taken = |number: &u16| self.by_place.values().any(|id| id.number() == *number);
         (0..LISTENERS_MAX as u16)
             .find(|number| !taken(number))
             .map(ListenerId::new)
     }
-}
-
-/// The rows a listening socket needs.
-fn addresses_of(socket: &Socket) -> Vec<Address> {
-    let address = socket.local.address;
-    if address == Address::UNSPECIFIED_V6 && socket.is_dual() {
-        vec![address, Address::UNSPECIFIED_V4]
-    } else {
-        vec![address]
-    }
-}
-
-/// Spreads tuples evenly; the same for the same tuple.
-fn hash(tuple: &FlowTuple) -> u32 {
-    let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
-    let ends = [tuple.local, tuple.remote];
-    let words = ends.iter().flat_map(|end| {
-        let address = u128::from_be_bytes(*end.address.octets());
-        [address as u64, (address >> 64) as u64, u64::from(end.port)]
-    });
-    for word in words {
-        hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash ^= hash >> 32;
-    }
-    hash as u32
 }

@@ -7,6 +7,7 @@ use millrace_stack::{Event, FlowId, Ready, State};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{EPOLLERR, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM};
+use crate::signals::{Band, Unless};
 use crate::socket::{Association, Shut, Socket};
 use crate::sockets::Sockets;
 
@@ -74,10 +75,14 @@ impl Sockets {
             wakes.push(ANYTHING);
         }
         if over {
-            let tuple = tuple_of(socket);
+            let (tuple, locked) = (tuple_of(socket), socket.port_locked);
             socket.flow = None;
             if let Some(tuple) = tuple {
                 self.flows.remove(&tuple);
+            }
+            // Linux: `tcp_set_state` puts a port back that no `bind` has named.
+            if !locked {
+                self.release_port(id);
             }
         } else if state == State::Closed && !socket.shut.send {
             socket.shut = Shut::BOTH;
@@ -89,6 +94,27 @@ impl Sockets {
         }
         for events in wakes {
             self.wake(id, events);
+        }
+        self.signal_news(id, ready);
+    }
+
+    /// The same news for the owner of the file.
+    // behaviour: A9-18 A27-5
+    fn signal_news(&mut self, id: SocketId, ready: Ready) {
+        let Ok(socket) = self.get(id) else { return };
+        let whole = socket.shut.receive && socket.shut.send;
+        if ready.contains(Ready::CONNECTED) {
+            self.wake_async(id, Band::Out, Unless::Never);
+        }
+        if ready.contains(Ready::READABLE) {
+            self.wake_async(id, Band::In, Unless::SomebodyReads);
+        }
+        if ready.contains(Ready::PEER_CLOSED) {
+            let band = if whole { Band::HangUp } else { Band::In };
+            self.wake_async(id, band, Unless::SomebodyReads);
+        }
+        if error_of(ready, false).is_some() {
+            self.wake_async(id, Band::Error, Unless::Never);
         }
     }
 
@@ -105,6 +131,9 @@ impl Sockets {
     /// A connection attempt has failed or was given up: the socket may be used again (the end of
     /// `inet_stream_connect`).
     pub(crate) fn forget_association(&mut self, id: SocketId) {
+        if self.get(id).is_ok_and(|socket| !socket.port_locked) {
+            self.release_port(id);
+        }
         let any = self.sockets.get(&id).map(|socket| socket.domain.any());
         let (Some(socket), Some(any)) = (self.sockets.get_mut(&id), any) else {
             return;
@@ -149,6 +178,9 @@ impl Sockets {
                 socket.no_space = false;
             }
             self.wake(id, WRITE_SPACE);
+            if self.get(id).is_ok_and(|socket| !socket.shut.send) {
+                self.wake_async(id, Band::Out, Unless::Never);
+            }
             moved = true;
         }
         moved
@@ -178,6 +210,7 @@ impl Sockets {
             };
             if socket.fulfil_marks(now, sent, acked) {
                 self.wake(id, EPOLLERR);
+                self.wake_async(id, Band::Error, Unless::Never);
                 moved = true;
             }
         }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use millrace_base::{Instant, Nanos};
 
-use crate::call::{Call, CallId, Progress, Reply};
+use crate::call::{Call, CallId, Progress, Received, Reply};
 use crate::errno::Errno;
 use crate::file::{File, FileId, Kind, SocketId};
 use crate::linux::{MSG_DONTWAIT, SPLICE_F_NONBLOCK};
 use crate::receive::Wanted;
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, is_opening};
 
 /// A call under way.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Waiter {
     /// Bytes it has received.
     got: Vec<u8>,
     interrupted: bool,
+    /// How often its socket had been disconnected when it fell asleep.
+    disconnects: Option<u32>,
 }
 
 /// Every call that waits, and those that are done but not yet told.
@@ -47,11 +49,16 @@ impl Calls {
         deadlines.min().unwrap_or(Instant::NEVER)
     }
 
-    /// Whether somebody waits for events of this file.
-    pub(crate) fn waits_on(&self, file: impl Fn(FileId) -> bool) -> bool {
-        self.waiting
-            .values()
-            .any(|waiter| waiter.file.is_some_and(&file))
+    /// How many wait for events of such a file.
+    pub(crate) fn waiting_on(&self, file: impl Fn(FileId) -> bool) -> usize {
+        let files = self.waiting.values().filter_map(|waiter| waiter.file);
+        files.filter(|id| file(*id)).count()
+    }
+
+    /// Whether such a call on such a file waits.
+    pub(crate) fn any_waiting(&self, wanted: impl Fn(&Call, Option<FileId>) -> bool) -> bool {
+        let mut waiting = self.waiting.values();
+        waiting.any(|waiter| wanted(&waiter.call, waiter.file))
     }
 }
 
@@ -72,6 +79,7 @@ impl Sockets {
         if let Some(file) = waiter.file {
             self.files.hold(file);
         }
+        waiter.disconnects = self.disconnects_of(&waiter);
         let id = CallId(self.calls.next);
         self.calls.next += 1;
         self.calls.waiting.insert(id, waiter);
@@ -101,25 +109,32 @@ impl Sockets {
             .iter()
             .position(|(done, _)| *done == id)?;
         let (_, result) = self.calls.finished.remove(at)?;
-        // Linux: -ERESTARTSYS, which a program sees as EINTR.
-        Some(match result {
-            Err(Errno::EAGAIN | Errno::EINPROGRESS) => Err(Errno::EINTR),
-            other => other,
-        })
+        Some(result)
     }
 
     /// Tries every waiting call again.
     pub(crate) fn retry_calls(&mut self) -> bool {
         let ids: Vec<CallId> = self.calls.waiting.keys().copied().collect();
         let mut moved = false;
+        self.forget_woken();
         for id in ids {
             let Some(mut waiter) = self.calls.waiting.remove(&id) else {
                 continue;
             };
             let progress = waiter.done;
             let last = waiter.interrupted || waiter.deadline.is_due(self.now);
-            match self.attempt(&mut waiter, last) {
+            let result = if self.was_disconnected(&waiter) {
+                Some(dissolved(&mut waiter))
+            } else {
+                self.attempt(&mut waiter, last)
+            };
+            match result {
                 Some(result) => {
+                    let result = if waiter.interrupted {
+                        interrupted(result)
+                    } else {
+                        result
+                    };
                     if let Some(file) = waiter.file {
                         self.release_file(file);
                     }
@@ -135,6 +150,38 @@ impl Sockets {
         moved
     }
 
+    /// How often the socket of a call that moves bytes or connects was disconnected.
+    fn disconnects_of(&self, waiter: &Waiter) -> Option<u32> {
+        if matches!(waiter.call, Call::Accept { .. } | Call::EpollWait { .. }) {
+            return None;
+        }
+        match self.files.get(waiter.file?)?.kind {
+            Kind::Socket(socket) => Some(self.get(socket).ok()?.disconnects),
+            Kind::Epoll(_) | Kind::PipeReader(_) | Kind::PipeWriter(_) => None,
+        }
+    }
+
+    /// Whether somebody has dissolved the association that a call sleeps on (`sk_wait_event`).
+    fn was_disconnected(&self, waiter: &Waiter) -> bool {
+        waiter.disconnects.is_some() && self.disconnects_of(waiter) != waiter.disconnects
+    }
+
+    /// Whether a write sleeps until its socket's handshake is done (`sk_write_pending`).
+    // behaviour: CON-24
+    pub(crate) fn a_write_awaits_a_handshake(&self) -> bool {
+        self.calls.any_waiting(|call, file| {
+            let writes = matches!(
+                call,
+                Call::Write { .. } | Call::Send { .. } | Call::SendMessage { .. }
+            );
+            let file = file.and_then(|file| self.files.get(file));
+            match file.map(|file| file.kind) {
+                Some(Kind::Socket(socket)) => writes && is_opening(self.state(socket)),
+                _ => false,
+            }
+        })
+    }
+
     /// Looks at the arguments that do not depend on when.
     fn prepare(&mut self, call: Call) -> Result<Waiter, Errno> {
         let mut waiter = Waiter {
@@ -145,6 +192,7 @@ impl Sockets {
             done: 0,
             got: Vec::new(),
             interrupted: false,
+            disconnects: None,
         };
         let fd = match &waiter.call {
             Call::Poll { timeout_ms, .. } => {
@@ -276,6 +324,7 @@ impl Sockets {
             file: _,
             deadline: _,
             interrupted: _,
+            disconnects: _,
         } = waiter;
         match call {
             Call::Accept { flags, .. } => self.try_accept(socket, *flags, last),
@@ -340,8 +389,35 @@ impl Sockets {
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
         if wanted.len == 0 {
-            return Some(Ok(Reply::Received(crate::call::Received::default())));
+            return Some(Ok(Reply::Received(Received::default())));
         }
         self.try_receive(socket, wanted, got, last)
     }
+}
+
+/// What a call returns whose association was dissolved while it slept: what it has done, else
+/// `EPIPE`.
+fn dissolved(waiter: &mut Waiter) -> Result<Reply, Errno> {
+    if waiter.done > 0 {
+        return Ok(Reply::Count(waiter.done));
+    }
+    if waiter.got.is_empty() {
+        return Err(Errno::EPIPE);
+    }
+    Ok(Reply::Received(Received {
+        count: waiter.got.len(),
+        bytes: core::mem::take(&mut waiter.got),
+        ..Received::default()
+    }))
+}
+
+/// What the last attempt of an interrupted call means: nothing done is `EINTR` (Linux:
+/// -ERESTARTSYS, which a program whose handler does not restart calls sees so).
+fn interrupted(result: Result<Reply, Errno>) -> Result<Reply, Errno> {
+    let nothing = match &result {
+        Err(error) => matches!(*error, Errno::EAGAIN | Errno::EINPROGRESS),
+        Ok(reply @ (Reply::Events(_) | Reply::Polled(_))) => reply.value() == 0,
+        Ok(_) => false,
+    };
+    if nothing { Err(Errno::EINTR) } else { result }
 }

@@ -13,9 +13,6 @@ use crate::linux::{
 };
 use crate::sockets::Sockets;
 
-/// Descriptors one `poll` may name.
-const POLL_FDS_MAX: usize = 1 << 16;
-
 impl Sockets {
     /// What a file is ready for now.
     pub(crate) fn ready_of(&mut self, kind: Kind) -> u32 {
@@ -33,7 +30,8 @@ impl Sockets {
         fds: &mut [PollFd],
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
-        if fds.len() > POLL_FDS_MAX {
+        // Linux: as many as there may be open (`RLIMIT_NOFILE`).
+        if fds.len() > self.config.fds_max {
             return Some(Err(Errno::EINVAL));
         }
         let mut found = false;

@@ -80,6 +80,11 @@ pub(crate) struct Socket {
     /// `bind` chose the address, and `bind` chose the port: they survive a disconnect.
     pub(crate) address_locked: bool,
     pub(crate) port_locked: bool,
+    /// The port whose bucket the socket is in (`inet_num`), and whether `connect` chose it.
+    pub(crate) port_held: Option<u16>,
+    pub(crate) port_by_connect: bool,
+    /// Times the association was dissolved: calls that have slept through it do not go on.
+    pub(crate) disconnects: u32,
     pub(crate) remote: Option<Endpoint>,
     pub(crate) listening: Option<Listening>,
     pub(crate) flow: Option<FlowId>,
@@ -133,6 +138,9 @@ impl Socket {
             local: Endpoint::new(domain.any(), 0),
             address_locked: false,
             port_locked: false,
+            port_held: None,
+            port_by_connect: false,
+            disconnects: 0,
             remote: None,
             listening: None,
             flow: None,

@@ -10,22 +10,26 @@ use millrace_stack::{FlowInfo, Occupancy, Stack, StackConfig, State};
 
 use crate::address::{Domain, SocketAddress};
 use crate::config::HostConfig;
+use crate::ephemeral::Perturbations;
 use crate::epoll::Epoll;
 use crate::errno::Errno;
 use crate::file::{EpollId, Files, Kind, PipeId, SocketId};
 use crate::linux::{
-    AF_INET, AF_INET6, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, IPPROTO_IP, IPPROTO_TCP, O_NONBLOCK,
-    O_RDWR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM,
+    AF_INET, AF_INET6, F_SETOWN, FIOASYNC, FIOCLEX, FIOGETOWN, FIONBIO, FIONCLEX, FIOSETOWN,
+    IPPROTO_IP, IPPROTO_TCP, O_CLOEXEC, O_NONBLOCK, O_RDWR, SIOCGPGRP, SIOCSPGRP, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, SOCK_STREAM,
 };
 use crate::listen::Rows;
 use crate::options::Options;
 use crate::pending::Calls;
 use crate::pipe::Pipe;
+use crate::ports::Ports;
+use crate::signals::Signals;
 use crate::socket::Socket;
 use crate::sysctl::Sysctls;
 
 /// Bytes of one packet buffer, headroom included: a full segment of an Ethernet.
-const BUFFER_BYTES: usize = 2_176;
+pub(crate) const BUFFER_BYTES: usize = 2_176;
 
 /// One host with its sockets.
 ///
@@ -59,8 +63,9 @@ pub struct Sockets {
     pub(crate) reported: Option<Errno>,
     /// Chooses ephemeral ports.
     pub(crate) rng: Rng,
-    /// Connections whose socket is closed while they still own their port.
-    pub(crate) remains: Vec<crate::bind::Remains>,
+    pub(crate) ports: Ports,
+    pub(crate) perturbations: Perturbations,
+    pub(crate) signals: Signals,
     next_id: u64,
 }
 
@@ -77,7 +82,11 @@ impl Sockets {
             secret: config.secret,
             tcp: sysctls.tunables(),
         });
-        let [a, b, c, d, e, f, g, h, ..] = config.secret;
+        let [a, b, c, d, e, f, g, h, .., y, z] = config.secret;
+        let mut port_key = [y ^ z; 16];
+        for (key, secret) in port_key.iter_mut().zip(config.secret.iter().skip(8)) {
+            *key ^= secret;
+        }
         let mut host = Self {
             stack,
             pool: HeapPool::new(config.buffers_max.saturating_mul(2), BUFFER_BYTES),
@@ -96,7 +105,9 @@ impl Sockets {
             syns: BTreeMap::new(),
             reported: None,
             rng: Rng::new(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            remains: Vec::new(),
+            ports: Ports::default(),
+            perturbations: Perturbations::new(port_key),
+            signals: Signals::default(),
             next_id: 1,
             config,
         };
@@ -171,6 +182,46 @@ impl Sockets {
         self.files.duplicate(fd, first, false)
     }
 
+    /// `dup3`: the file of `fd` under the number `new`, whose own is closed. `EINVAL` where the two
+    /// are one, `EBADF` for numbers that cannot be.
+    pub fn dup3(&mut self, now: Instant, fd: i32, new: i32, flags: i32) -> Result<i32, Errno> {
+        self.step_to(now);
+        if flags & !O_CLOEXEC != 0 || fd == new {
+            return Err(Errno::EINVAL);
+        }
+        if !(self.files.first()..self.files.limit()).contains(&new) {
+            return Err(Errno::EBADF);
+        }
+        let (file, _) = self.files.find(fd)?;
+        if let Ok(before) = self.files.take(new) {
+            // Nobody waits for a lingering socket here.
+            if let Some((socket, _)) = self.release_file(before) {
+                self.bury_socket(socket);
+            }
+        }
+        self.files.place(new, file, flags & O_CLOEXEC != 0);
+        self.settle();
+        Ok(new)
+    }
+
+    /// `dup2`: as `dup3`, and nothing happens where the two are one.
+    pub fn dup2(&mut self, now: Instant, fd: i32, new: i32) -> Result<i32, Errno> {
+        if fd == new {
+            return self.files.find(fd).map(|_| new);
+        }
+        self.dup3(now, fd, new, 0)
+    }
+
+    /// `lseek`: nothing here has places to go to. `ESPIPE` for sockets and pipes; an epoll set
+    /// stays where it is.
+    // behaviour: LAY-17
+    pub fn lseek(&self, fd: i32) -> Result<i64, Errno> {
+        match self.files.find(fd)?.1.kind {
+            Kind::Epoll(_) => Ok(0),
+            Kind::Socket(_) | Kind::PipeReader(_) | Kind::PipeWriter(_) => Err(Errno::ESPIPE),
+        }
+    }
+
     /// `ioctl` with an `int *`: `argument` goes in, the result is what is written back.
     pub fn ioctl(
         &mut self,
@@ -186,7 +237,10 @@ impl Sockets {
                 self.files.set_nonblocking(file, argument != 0);
                 return Ok(argument);
             }
-            FIOASYNC => return Ok(argument),
+            FIOASYNC => {
+                self.files.set_async(fd, file, argument != 0);
+                return Ok(argument);
+            }
             FIOCLEX | FIONCLEX => {
                 let set = i64::from(request == FIOCLEX);
                 self.files.control(fd, crate::linux::F_SETFD, set)?;
@@ -195,6 +249,11 @@ impl Sockets {
             _ => {}
         }
         match found.kind {
+            Kind::Socket(_) if matches!(request, FIOSETOWN | SIOCSPGRP) => {
+                self.files.control(fd, F_SETOWN, argument.into())?;
+                Ok(argument)
+            }
+            Kind::Socket(_) if matches!(request, FIOGETOWN | SIOCGPGRP) => Ok(found.owner.id),
             Kind::Socket(socket) => self.socket_ioctl(socket, request),
             Kind::PipeReader(pipe) | Kind::PipeWriter(pipe) => self.pipe_ioctl(pipe, request),
             Kind::Epoll(_) => Err(Errno::ENOTTY),

@@ -1,6 +1,7 @@
 //! Tunables under their sysctl names, with the defaults of Linux 6.x.
 //!
-//! A name is what `sysctl` prints; slashes, a missing `net.ipv4.` and `net.core.` are understood.
+//! A name is what `sysctl` prints; slashes, a missing `net.ipv4.`, `net.core.` and `fs.epoll.` are
+//! understood.
 //! Some knobs belong to mechanisms that the stack does not have yet: their values are kept, so that
 //! scripts which set them run, and change nothing. They are the rows of `KEPT`.
 
@@ -58,6 +59,10 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_workaround_signed_windows", "0"),
 ];
 
+/// Files that epoll sets may watch, all sets together: what Linux allows a user of a machine with a
+/// gigabyte (4 % of its memory, some 200 bytes for each).
+const USER_WATCHES_MAX: u32 = 220_000;
+
 /// Every knob of a host.
 #[derive(Debug)]
 pub(crate) struct Sysctls {
@@ -70,6 +75,9 @@ pub(crate) struct Sysctls {
     notsent_lowat: u32,
     port_range: (u16, u16),
     reserved_ports: Vec<(u16, u16)>,
+    autobind_reuse: bool,
+    nonlocal_bind: [bool; 2],
+    user_watches_max: u32,
     kept: BTreeMap<&'static str, String>,
 }
 
@@ -88,6 +96,9 @@ impl Sysctls {
             notsent_lowat: u32::MAX,
             port_range: (32_768, 60_999),
             reserved_ports: Vec::new(),
+            autobind_reuse: false,
+            nonlocal_bind: [false; 2],
+            user_watches_max: USER_WATCHES_MAX,
             kept: kept.collect(),
         }
     }
@@ -118,6 +129,22 @@ impl Sysctls {
     pub(crate) fn is_reserved(&self, port: u16) -> bool {
         let mut ranges = self.reserved_ports.iter();
         ranges.any(|(first, last)| (*first..=*last).contains(&port))
+    }
+
+    /// `ip_autobind_reuse`: ports that nobody named may be shared by `SO_REUSEADDR`.
+    pub(crate) const fn autobind_reuse(&self) -> bool {
+        self.autobind_reuse
+    }
+
+    /// `ip_nonlocal_bind` of a family: addresses need not be ours.
+    pub(crate) const fn nonlocal_bind(&self, is_v4: bool) -> bool {
+        let [v4, v6] = self.nonlocal_bind;
+        if is_v4 { v4 } else { v6 }
+    }
+
+    /// `fs.epoll.max_user_watches`.
+    pub(crate) const fn user_watches_max(&self) -> u32 {
+        self.user_watches_max
     }
 
     /// `tcp_wmem`: the first send buffer, and the largest that grows by itself.
@@ -163,6 +190,10 @@ impl Sysctls {
             "tcp_notsent_lowat" => self.notsent_lowat.to_string(),
             "ip_local_port_range" => format!("{}\t{}", self.port_range.0, self.port_range.1),
             "ip_local_reserved_ports" => ranges_text(&self.reserved_ports),
+            "ip_autobind_reuse" => flag(self.autobind_reuse),
+            "ip_nonlocal_bind" => flag(self.nonlocal_bind[0]),
+            "net.ipv6.ip_nonlocal_bind" => flag(self.nonlocal_bind[1]),
+            "max_user_watches" => self.user_watches_max.to_string(),
             "tcp_window_scaling" => flag(tcp.tcp_window_scaling),
             "tcp_timestamps" => flag(tcp.tcp_timestamps),
             "tcp_sack" => flag(tcp.tcp_sack),
@@ -208,6 +239,12 @@ impl Sysctls {
             "tcp_notsent_lowat" => self.notsent_lowat = number(value, 0, u32::MAX)?,
             "ip_local_port_range" => self.port_range = port_range(value)?,
             "ip_local_reserved_ports" => self.reserved_ports = ranges(value)?,
+            "ip_autobind_reuse" => self.autobind_reuse = number(value, 0, 1)? != 0,
+            "ip_nonlocal_bind" => self.nonlocal_bind[0] = flag(value)?,
+            "net.ipv6.ip_nonlocal_bind" => self.nonlocal_bind[1] = flag(value)?,
+            "max_user_watches" => {
+                self.user_watches_max = number(value, 0, i32::MAX as u32)?;
+            }
             "tcp_window_scaling" => tcp.tcp_window_scaling = flag(value)?,
             "tcp_timestamps" => tcp.tcp_timestamps = number(value, 0, 2)? != 0,
             "tcp_sack" => tcp.tcp_sack = flag(value)?,
@@ -273,7 +310,8 @@ fn leaf(name: &str) -> String {
         .trim_start_matches('.');
     let leaf = name
         .strip_prefix("net.ipv4.")
-        .or_else(|| name.strip_prefix("net.core."));
+        .or_else(|| name.strip_prefix("net.core."))
+        .or_else(|| name.strip_prefix("fs.epoll."));
     leaf.unwrap_or(name).to_owned()
 }
 

@@ -77,8 +77,10 @@ impl Sockets {
                     at,
                     byte: UrgentByte::Announced,
                 });
+                self.wake_urgent(id);
             }
         }
+        let Ok(socket) = self.get_mut(id) else { return };
         let Some(urgent) = &mut socket.urgent else {
             return;
         };

@@ -51,7 +51,13 @@ impl Sockets {
         let frame = HeapBuf::from_frame(&frame);
         // What the stack hands back is not TCP: nobody here wants it.
         self.reported = self.note_icmp(packet);
+        let awaited = self.a_write_awaits_a_handshake();
         self.stack.handle(self.now, PORT, frame, &mut self.pool);
+        if awaited {
+            // What waits to be written carries the acknowledgment of the SYN-ACK.
+            self.take_news();
+            self.retry_calls();
+        }
         self.forget_soft_errors();
         self.note_arrival();
         self.settle();

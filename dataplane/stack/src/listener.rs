@@ -2,7 +2,9 @@
 //!
 //! An exact address and port is one hash lookup; port ranges and "any address" are binary searches
 //! behind it. The most specific listener wins: exact address before any address, and for one
-//! address a single port before a range.
+//! address a single port before a range. Rows of one address and one port share it
+//! (`SO_REUSEPORT`): the hash of the tuple says which of them a peer is for, the same one as long as
+//! the table stays (Linux: `reuseport_select_sock`).
 //!
 //! The table is replaced as a whole; what is pending is counted by listener id and survives the
 //! replacement.
@@ -14,6 +16,7 @@ use alloc::vec::Vec;
 use millrace_base::{Address, Endpoint, FlowTuple, ListenerId};
 
 use crate::flow::Owner;
+use crate::flow_hash::FlowHash;
 use crate::flow_table::FlowTable;
 use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
 
@@ -70,6 +73,8 @@ pub(crate) struct Listeners {
     exact: FlowTable,
     /// Rows of several ports, sorted by address and first port.
     ranges: Vec<u16>,
+    /// Further rows of an address and port, each behind the first row of that place; sorted.
+    shared: Vec<(u16, u16)>,
     /// By listener id: the row plus one, or 0.
     by_id: Box<[u16]>,
     pending: Box<[Pending]>,
@@ -82,14 +87,16 @@ impl Listeners {
             rows: Vec::with_capacity(LISTENERS_MAX),
             exact: FlowTable::new(LISTENERS_MAX, secret),
             ranges: Vec::with_capacity(LISTENERS_MAX),
+            shared: Vec::with_capacity(LISTENERS_MAX),
             by_id: vec![0; LISTENERS_MAX].into_boxed_slice(),
             pending: vec![Pending::default(); LISTENERS_MAX].into_boxed_slice(),
         }
     }
 
-    /// Replaces the table. Rows whose id or ports are out of range, second rows with one id and
-    /// second rows for one address and port are ignored: the control path has refused them before.
+    /// Replaces the table. Rows whose id or ports are out of range and second rows with one id are
+    /// ignored: the control path has refused them before.
     pub(crate) fn set(&mut self, listeners: &[Listener]) {
+        // A row that shares its place is not there itself, and removes nothing.
         for (row, listener) in self.rows.iter().enumerate() {
             let key = key(listener.address, listener.port_first);
             let owner = Owner::Connection(row as u32);
@@ -97,10 +104,12 @@ impl Listeners {
         }
         self.rows.clear();
         self.ranges.clear();
+        self.shared.clear();
         self.by_id.fill(0);
         for listener in listeners {
             self.add(listener);
         }
+        self.shared.sort_unstable();
         let Self { rows, ranges, .. } = self;
         ranges.sort_unstable_by_key(|row| {
             rows.get(usize::from(*row))
@@ -108,15 +117,37 @@ impl Listeners {
         });
     }
 
-    /// The listener for a segment to this address and port of ours.
-    pub(crate) fn lookup(&self, local: Endpoint) -> Option<&Listener> {
+    /// The listener for a segment to this address and port of ours; `hash` is its tuple's.
+    pub(crate) fn lookup(&self, local: Endpoint, hash: FlowHash) -> Option<&Listener> {
         let any = if local.address.is_v4() {
             Address::UNSPECIFIED_V4
         } else {
             Address::UNSPECIFIED_V6
         };
-        self.at(local.address, local.port)
-            .or_else(|| self.at(any, local.port))
+        let found = self
+            .at(local.address, local.port)
+            .or_else(|| self.at(any, local.port))?;
+        if self.shared.is_empty() {
+            return Some(found);
+        }
+        self.choose(found, hash)
+    }
+
+    /// The one of those who share the place of `first` that a tuple is for.
+    fn choose<'a>(&'a self, first: &'a Listener, hash: FlowHash) -> Option<&'a Listener> {
+        let row = self.by_id.get(first.id.index())?.checked_sub(1)?;
+        let begin = self.shared.partition_point(|(head, _)| *head < row);
+        let end = self.shared.partition_point(|(head, _)| *head <= row);
+        let others = self.shared.get(begin..end).unwrap_or_default();
+        let members = (others.len() as u64).saturating_add(1);
+        let chosen = u64::from(hash.position()).saturating_mul(members) >> 32;
+        match (chosen as usize).checked_sub(1) {
+            None => Some(first),
+            Some(other) => {
+                let (_, row) = others.get(other)?;
+                self.rows.get(usize::from(*row))
+            }
+        }
     }
 
     pub(crate) fn by_id(&self, id: ListenerId) -> Option<&Listener> {
@@ -167,13 +198,16 @@ impl Listeners {
             return;
         }
         if listener.port_first == listener.port_last {
-            if self.single(listener.address, listener.port_first).is_some() {
-                return;
-            }
-            let key = key(listener.address, listener.port_first);
-            let owner = Owner::Connection(row.into());
-            if self.exact.insert(self.exact.hash(&key), owner).is_err() {
-                return;
+            let first = self.single(listener.address, listener.port_first);
+            let head = first.and_then(|first| self.by_id.get(first.id.index()).copied());
+            if let Some(head) = head {
+                self.shared.push((head.saturating_sub(1), row));
+            } else {
+                let key = key(listener.address, listener.port_first);
+                let owner = Owner::Connection(row.into());
+                if self.exact.insert(self.exact.hash(&key), owner).is_err() {
+                    return;
+                }
             }
         } else {
             self.ranges.push(row);
@@ -230,6 +264,41 @@ mod tests {
         }
     }
 
+    /// The hash of some tuple.
+    fn hash_of(number: u16) -> FlowHash {
+        let hasher = crate::flow_hash::FlowHasher::new([5; 16]);
+        hasher.hash(&FlowTuple {
+            local: Endpoint::new(Address::v4([10, 0, 0, 1]), 80),
+            remote: Endpoint::new(Address::v4([10, 0, 0, 2]), number),
+        })
+    }
+
+    // behaviour: A7-7
+    #[test]
+    fn rows_of_one_place_share_it_by_the_hash_of_the_tuple() {
+        let mut listeners = Listeners::new([3; 16]);
+        let place = Endpoint::new(Address::v4([10, 0, 0, 1]), 80);
+        let all = [1, 2, 3].map(|id| listener(id, [10, 0, 0, 1], 80, 80));
+        let other = listener(9, [10, 0, 0, 1], 81, 81);
+        listeners.set(&[all[0], other, all[1], all[2]]);
+        let mut counts = [0; 4];
+        for number in 1..=300 {
+            let found = listeners.lookup(place, hash_of(number)).expect("listed");
+            counts[found.id.index()] += 1;
+            let again = listeners.lookup(place, hash_of(number)).expect("listed");
+            assert_eq!(found.id, again.id, "the same for the same tuple");
+        }
+        assert!(counts[1..].iter().all(|count| *count > 60), "{counts:?}");
+        let alone = Endpoint::new(Address::v4([10, 0, 0, 1]), 81);
+        let found = listeners.lookup(alone, hash_of(7)).expect("listed");
+        assert_eq!(found.id, other.id);
+        listeners.set(&[all[2], other]);
+        let found = listeners.lookup(place, hash_of(7)).expect("listed");
+        assert_eq!(found.id, all[2].id);
+        listeners.set(&[other]);
+        assert_eq!(listeners.lookup(place, hash_of(7)), None);
+    }
+
     // behaviour: MUST-41, MUST-42, MUST-43, A7-6, HSH-8, X4-3
     #[test]
     fn the_most_specific_listener_is_found() {
@@ -242,7 +311,7 @@ mod tests {
             listener(5, [0, 0, 0, 0], 1, 65_535),
         ]);
         let id = |address: [u8; 4], port| {
-            let found = listeners.lookup(Endpoint::new(Address::v4(address), port));
+            let found = listeners.lookup(Endpoint::new(Address::v4(address), port), hash_of(1));
             found.map(|listener| listener.id.number())
         };
         assert_eq!(id([10, 0, 0, 1], 80), Some(1));
@@ -252,7 +321,7 @@ mod tests {
         assert_eq!(id([10, 0, 0, 1], 8_005), Some(3));
         assert_eq!(id([10, 0, 0, 1], 8_011), Some(5));
         assert_eq!(
-            listeners.lookup(Endpoint::new(Address::UNSPECIFIED_V6, 80)),
+            listeners.lookup(Endpoint::new(Address::UNSPECIFIED_V6, 80), hash_of(1)),
             None
         );
     }
@@ -274,7 +343,7 @@ mod tests {
             listener(1, [10, 0, 0, 1], 85, 85),
         ]);
         assert_eq!(
-            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80)),
+            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80), hash_of(1)),
             None
         );
         let moved = listeners.by_id(ListenerId::new(1)).expect("listed");
@@ -317,7 +386,7 @@ mod tests {
             listener(LISTENERS_MAX as u16, [10, 0, 0, 1], 80, 80),
         ]);
         assert_eq!(
-            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80)),
+            listeners.lookup(Endpoint::new(Address::v4([10, 0, 0, 1]), 80), hash_of(1)),
             None
         );
     }

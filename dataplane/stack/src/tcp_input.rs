@@ -110,7 +110,7 @@ impl<P: PacketPool> Stack<P> {
                     return Err(reason);
                 }
                 count!(self.stats.ip_in_delivers);
-                match self.listeners.lookup(tuple.local).copied() {
+                match self.listeners.lookup(tuple.local, arrived.hash).copied() {
                     Some(listener) => self.on_listener_segment(listener, arrived, None, pool),
                     None => self.refuse(arrived, pool),
                 }
@@ -300,7 +300,7 @@ impl<P: PacketPool> Stack<P> {
             self.tuple_changes.push(change);
         }
         if let TimeWaitVerdict::Reopen { isn } = verdict
-            && let Some(listener) = self.listeners.lookup(tuple.local).copied()
+            && let Some(listener) = self.listeners.lookup(tuple.local, arrived.hash).copied()
         {
             // behaviour: A6-25
             if let Some(gone) = self.time_waits.remove(index) {

@@ -101,7 +101,7 @@ impl Sockets {
         }
         match name {
             IPV6_V6ONLY => {
-                if socket.local.port != 0 {
+                if socket.port_held.is_some() {
                     return Err(Errno::EINVAL);
                 }
                 socket.options.v6only = on;
