@@ -1,7 +1,8 @@
 //! Tests and scripts that name rows.
 //!
 //! A Rust test is a function behind `#[test]`: its body up to the brace that closes it, and the
-//! comments and attributes above it. A packet script is one test.
+//! comments and attributes above it. So is an end-to-end case (`const …: Case = Case {`), with its
+//! description. A packet script is one test.
 
 use super::rows::named;
 
@@ -72,18 +73,24 @@ struct Test {
 fn tests(path: &str, lines: &[&str]) -> Vec<Test> {
     let mut found = Vec::new();
     for (number, line) in lines.iter().enumerate() {
-        if line.trim() != "#[test]" {
+        let is_case = is_case(line);
+        if line.trim() != "#[test]" && !is_case {
             continue;
         }
         let above = lines.get(..number).unwrap_or_default().iter().rev();
         let belongs = |line: &&&str| line.trim().starts_with("//") || line.trim().starts_with("#[");
         let first = number - above.take_while(belongs).count();
         let below = lines.iter().enumerate().skip(number);
-        let Some((at, function)) = below.clone().find(|(_, line)| is_function(line)) else {
+        let is_head = |line: &str| is_case || is_function(line);
+        let Some((at, function)) = below.clone().find(|(_, line)| is_head(line)) else {
             continue;
         };
         let indent = function.len() - function.trim_start().len();
-        let is_end = |line: &str| line.trim_end().len() == indent + 1 && line.ends_with('}');
+        let is_end = |line: &str| {
+            let line = line.trim_end();
+            let closes = line.len() == indent + 1 && line.ends_with('}');
+            closes || (is_case && line == "};")
+        };
         let ends_at = if function.trim_end().ends_with('}') {
             at
         } else {
@@ -93,12 +100,20 @@ fn tests(path: &str, lines: &[&str]) -> Vec<Test> {
                 .map_or(at, |(number, _)| number)
         };
         found.push(Test {
-            name: format!("{path}::{}", name_of(function)),
+            name: match is_case {
+                true => path.to_owned(),
+                false => format!("{path}::{}", name_of(function)),
+            },
             first,
             last: ends_at,
         });
     }
     found
+}
+
+/// Whether an end-to-end case begins here.
+fn is_case(line: &str) -> bool {
+    line.contains("const ") && line.trim_end().ends_with(": Case = Case {")
 }
 
 fn is_function(line: &str) -> bool {
@@ -156,6 +171,15 @@ fn helper() {}
         assert_eq!(held, expected);
         assert_eq!(found[3].test.as_deref(), Some("a.rs::a_claim"));
         assert_eq!(found[3].place, "a.rs:7");
+    }
+
+    #[test]
+    fn an_end_to_end_case_is_a_test() {
+        let source = "// behaviour: TAP-1\npub(super) const CASE: Case = Case {\n    name: \"x\",\n};\n\
+                      // behaviour: TAP-2\nfn test() {}\n";
+        let found = find("cases/x.rs", source);
+        let held: Vec<_> = found.iter().map(|it| it.test.as_deref()).collect();
+        assert_eq!(held, [Some("cases/x.rs"), None]);
     }
 
     #[test]

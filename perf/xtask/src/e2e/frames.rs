@@ -90,6 +90,11 @@ fn changed(source_port: u16, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     frame
 }
 
+/// A SYN that would be welcome if its IP header were not damaged.
+pub(crate) fn wrong_ip_checksum() -> Vec<u8> {
+    changed(20_900, |frame| frame[ETHERNET_BYTES + 10] ^= 0xff)
+}
+
 /// Every set. All sets are the same on every call.
 pub(crate) fn malformed() -> Vec<Malformed> {
     let set = |name, frames| Malformed {
