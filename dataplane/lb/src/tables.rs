@@ -279,7 +279,10 @@ impl Tables {
             row.pool = Some(record.pool);
             let options = match record.backlog {
                 0 => ListenOptions::default(),
-                backlog => ListenOptions { backlog },
+                backlog => ListenOptions {
+                    backlog,
+                    ..ListenOptions::default()
+                },
             };
             let (port_first, port_last) = (record.port_first, record.port_last);
             let listener = Listener {

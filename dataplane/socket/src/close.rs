@@ -42,6 +42,9 @@ impl Sockets {
         } else if state != State::Listen {
             socket.shut.receive |= receive;
             socket.shut.send |= send;
+            if let (true, Some(flow)) = (receive, socket.flow) {
+                self.stack.shutdown_receiving(flow);
+            }
             if send {
                 self.shut_sending(id);
             }
@@ -125,7 +128,7 @@ impl Sockets {
             if unread == 0 {
                 match linger {
                     Some(0) => {
-                        self.stack.abort(self.now, flow);
+                        self.stack.close_without_lingering(self.now, flow);
                         self.let_go(id);
                     }
                     Some(seconds) if state.is_synchronized() => {

@@ -1,15 +1,12 @@
-//! What a listener may do with connections before it hands them out: wait for their first data
-//! (`TCP_DEFER_ACCEPT`) and keep their SYN (`TCP_SAVE_SYN`).
-//!
-//! Linux keeps a deferred connection half-open and sends its SYN-ACK again; here it is complete and
-//! waits beside the accept queue, for the same time. What a program sees is the same.
+//! What a listener may do before it hands connections out: let them wait for their first data
+//! (`TCP_DEFER_ACCEPT`; the stack does it, here is the arithmetic) and keep their SYN
+//! (`TCP_SAVE_SYN`).
 
-use millrace_base::{FlowTuple, Instant, Nanos};
+use millrace_base::FlowTuple;
 
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::header::{ACK, Header, SYN};
-use crate::news::DATA_READY;
 use crate::sockets::Sockets;
 
 /// SYNs that wait for their connection.
@@ -17,13 +14,6 @@ const SYNS_MAX: usize = 4_096;
 /// The first timeout of a SYN-ACK and the longest, in seconds.
 const TIMEOUT_FIRST_SECS: u64 = 1;
 const TIMEOUT_MAX_SECS: u64 = 120;
-
-/// A connection that waits for data before it is handed out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deferred {
-    pub(crate) child: SocketId,
-    pub(crate) until: Instant,
-}
 
 /// Seconds as a number of SYN-ACK timeouts (`secs_to_retrans`).
 pub(crate) fn timeouts_of(seconds: u64) -> u8 {
@@ -50,55 +40,6 @@ pub(crate) fn seconds_of(timeouts: u8) -> u64 {
 }
 
 impl Sockets {
-    /// Whether a new connection of a listener has to wait for data; until when.
-    pub(crate) fn deferral(&self, listener: SocketId, child: SocketId) -> Option<Instant> {
-        let timeouts = self.get(listener).ok()?.options.defer_accept;
-        if timeouts == 0 || self.is_worth_accepting(child) {
-            return None;
-        }
-        let span = Nanos::from_millis(seconds_of(timeouts) * 1_000);
-        Some(self.now.after(span))
-    }
-
-    /// Hands out the deferred connections whose data, end or time has come.
-    pub(crate) fn release_deferred(&mut self) -> bool {
-        let listeners = self.sockets.iter().filter(|(_, socket)| {
-            let listening = socket.listening.as_ref();
-            listening.is_some_and(|listening| !listening.deferred.is_empty())
-        });
-        let listeners: Vec<SocketId> = listeners.map(|(id, _)| *id).collect();
-        let mut moved = false;
-        for listener in listeners {
-            let Some(waiting) = self.take_deferred(listener) else {
-                continue;
-            };
-            let now = self.now;
-            let (ready, waiting): (Vec<Deferred>, Vec<Deferred>) = waiting
-                .into_iter()
-                .partition(|one| one.until.is_due(now) || self.is_worth_accepting(one.child));
-            let listening = self
-                .sockets
-                .get_mut(&listener)
-                .and_then(|s| s.listening.as_mut());
-            if let Some(listening) = listening {
-                listening.deferred = waiting;
-                listening.queue.extend(ready.iter().map(|one| one.child));
-            }
-            if !ready.is_empty() {
-                moved = true;
-                self.wake(listener, DATA_READY);
-            }
-        }
-        moved
-    }
-
-    /// When the first deferred connection has waited long enough.
-    pub(crate) fn next_deferred(&self) -> Instant {
-        let listening = self.sockets.values().filter_map(|s| s.listening.as_ref());
-        let until = listening.flat_map(|listening| listening.deferred.iter().map(|one| one.until));
-        until.min().unwrap_or(Instant::NEVER)
-    }
-
     /// Keeps the headers of a SYN for a listener that wants them.
     pub(crate) fn keep_syn(&mut self, header: &Header, packet: &[u8]) {
         if header.flags & (SYN | ACK) != SYN {
@@ -129,20 +70,6 @@ impl Sockets {
             return Err(Errno::EINVAL);
         }
         Ok(saved)
-    }
-
-    fn take_deferred(&mut self, listener: SocketId) -> Option<Vec<Deferred>> {
-        let listening = self.sockets.get_mut(&listener)?.listening.as_mut()?;
-        Some(core::mem::take(&mut listening.deferred))
-    }
-
-    /// Data waits, or nothing more will come.
-    fn is_worth_accepting(&self, child: SocketId) -> bool {
-        let Ok(socket) = self.get(child) else {
-            return true;
-        };
-        let ended = socket.done || socket.error.is_some() || socket.flow.is_none();
-        ended || self.unread(child) > 0
     }
 }
 

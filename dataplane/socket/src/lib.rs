@@ -26,8 +26,8 @@
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback.
 //! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
-//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: setting `TCP_LINGER2`,
-//!   `TCP_QUICKACK`, and `TCP_CONGESTION` of a listener or a living connection.
+//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: `TCP_QUICKACK`, and
+//!   `TCP_CONGESTION` of a listener or a living connection.
 //! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the
 //!   host's, more than was offered is taken when it comes, and a window that they have closed opens
 //!   with the peer's next probe.

@@ -13,7 +13,6 @@ use millrace_stack::{Event, ListenOptions, Listener, State, limits::LISTENERS_MA
 
 use crate::address::{Domain, SocketAddress};
 use crate::call::Reply;
-use crate::deferred::Deferred;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{SOCK_CLOEXEC, SOCK_NONBLOCK};
@@ -130,17 +129,12 @@ impl Sockets {
         }
     }
 
-    /// A connection joins the accept queue, or waits beside it.
+    /// A connection joins the accept queue.
     fn enqueue(&mut self, listener: SocketId, child: SocketId) {
-        let deferral = self.deferral(listener, child);
         let parent = self.sockets.get_mut(&listener);
         let Some(listening) = parent.and_then(|parent| parent.listening.as_mut()) else {
             return;
         };
-        if let Some(until) = deferral {
-            listening.deferred.push(Deferred { child, until });
-            return;
-        }
         listening.queue.push_back(child);
         self.wake(listener, DATA_READY);
         self.wake_async(listener, Band::In, Unless::SomebodyReads);
@@ -151,8 +145,7 @@ impl Sockets {
         let listening = self.sockets.get_mut(&id).and_then(|s| s.listening.take());
         self.publish_rows();
         let Some(listening) = listening else { return };
-        let deferred = listening.deferred.iter().map(|one| one.child);
-        for child in listening.queue.iter().copied().chain(deferred) {
+        for child in listening.queue {
             if let Some(flow) = self.let_go(child) {
                 self.stack.abort(self.now, flow);
             }
@@ -180,10 +173,7 @@ impl Sockets {
                 address: place.0,
                 port_first: place.1,
                 port_last: place.1,
-                options: ListenOptions {
-                    // The stack's half-open queue has the same bound and wants one at least.
-                    backlog: places.get(place).copied().unwrap_or(0).max(1),
-                },
+                options: self.listen_options(place.2, places.get(place).copied()),
             })
             .collect();
         self.stack.set_listeners(&listeners);
@@ -206,6 +196,17 @@ impl Sockets {
             vec![address]
         } else {
             vec![address, Address::UNSPECIFIED_V4]
+        }
+    }
+
+    /// How the stack treats those who come to a socket.
+    fn listen_options(&self, id: SocketId, backlog: Option<u32>) -> ListenOptions {
+        let options = self.sockets.get(&id).map(|socket| &socket.options);
+        ListenOptions {
+            backlog: backlog.unwrap_or(0),
+            defer_accept: options.map_or(0, |options| options.defer_accept),
+            syn_retries: options.map_or(0, |options| options.syn_count),
+            ..ListenOptions::default()
         }
     }
 

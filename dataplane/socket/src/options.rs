@@ -60,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) keep_count: u8,
     /// `TCP_CONGESTION`; `None` is "what the sysctl says".
     pub(crate) congestion: Option<CongestionControl>,
+    /// `TCP_LINGER2`: seconds, -1 for none; 0 is "what the sysctl says".
+    pub(crate) linger2: i32,
     /// SYNs sent again; 0 is "what the sysctl says".
     pub(crate) syn_count: u8,
     /// 0 is "what the sysctl says".
@@ -122,6 +124,7 @@ impl Options {
             keep_interval: 0,
             keep_count: 0,
             congestion: None,
+            linger2: 0,
             syn_count: 0,
             notsent_lowat: 0,
             inq: false,
@@ -269,7 +272,9 @@ impl Sockets {
             user_timeout_ms: socket.options.user_timeout_ms,
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());
+        let linger2 = socket.options.linger2;
         if let Some(flow) = socket.flow {
+            self.stack.set_linger2(flow, linger2);
             if let Some(own) = own {
                 self.stack.set_own_tunables(flow, own);
             }

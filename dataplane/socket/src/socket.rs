@@ -10,7 +10,6 @@ use millrace_stack::FlowId;
 
 use crate::address::Domain;
 use crate::call::Received;
-use crate::deferred::Deferred;
 use crate::epoll::Watch;
 use crate::errno::Errno;
 use crate::file::SocketId;
@@ -38,8 +37,6 @@ pub(crate) struct Listening {
     pub(crate) backlog: u32,
     /// Completed connections, oldest first (the accept queue).
     pub(crate) queue: VecDeque<SocketId>,
-    /// Completed connections that wait for data first.
-    pub(crate) deferred: Vec<Deferred>,
 }
 
 /// A part of the byte stream that Linux would keep in one `sk_buff`.

@@ -28,6 +28,8 @@ use crate::signals::Signals;
 use crate::socket::Socket;
 use crate::sysctl::Sysctls;
 
+/// Connections that rest in TIME_WAIT or FIN_WAIT2.
+const TIME_WAITS_MAX: usize = 4_096;
 /// Bytes of one packet buffer, headroom included: a full segment of an Ethernet.
 pub(crate) const BUFFER_BYTES: usize = 2_176;
 
@@ -71,12 +73,16 @@ pub struct Sockets {
 
 impl Sockets {
     /// A host with no descriptor open.
-    pub fn new(config: HostConfig) -> Self {
+    pub fn new(mut config: HostConfig) -> Self {
+        let tcp = &mut config.tcp;
+        let half = config.connections_max as u32 / 2;
+        tcp.tcp_max_orphans = tcp.tcp_max_orphans.or(Some(half));
+        tcp.tcp_max_tw_buckets = tcp.tcp_max_tw_buckets.min(TIME_WAITS_MAX as u32);
         let sysctls = Sysctls::new(config.tcp);
         let stack = Stack::new(StackConfig {
             connections_max: config.connections_max,
             syn_queue_max: 4_096,
-            time_wait_max: 4_096,
+            time_wait_max: TIME_WAITS_MAX,
             chunks_max: config.buffers_max,
             neighbors_max: 1_024,
             secret: config.secret,

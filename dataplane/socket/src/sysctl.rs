@@ -31,10 +31,7 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_fastopen_key", "00000000-00000000-00000000-00000000"),
     ("tcp_frto", "2"),
     ("tcp_limit_output_bytes", "4194304"),
-    ("tcp_max_orphans", "262144"),
     ("tcp_max_reordering", "300"),
-    ("tcp_max_syn_backlog", "4096"),
-    ("tcp_max_tw_buckets", "4096"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
     ("tcp_min_tso_segs", "2"),
@@ -209,6 +206,7 @@ impl Sysctls {
             "tcp_synack_retries" => tcp.tcp_synack_retries.to_string(),
             "tcp_syncookies" => tcp.tcp_syncookies.to_string(),
             "tcp_abort_on_overflow" => flag(tcp.tcp_abort_on_overflow),
+            "tcp_max_syn_backlog" => tcp.tcp_max_syn_backlog.to_string(),
             "tcp_rfc1337" => flag(tcp.tcp_rfc1337),
             "tcp_retries2" => tcp.tcp_retries2.to_string(),
             "tcp_orphan_retries" => tcp.tcp_orphan_retries.to_string(),
@@ -222,6 +220,8 @@ impl Sysctls {
             "tcp_tw_reuse_delay" => tcp.tcp_tw_reuse_delay.to_string(),
             "tcp_fin_timeout" => tcp.tcp_fin_timeout.to_string(),
             "tcp_invalid_ratelimit" => tcp.tcp_invalid_ratelimit_ms.to_string(),
+            "tcp_max_orphans" => tcp.tcp_max_orphans.unwrap_or(u32::MAX).to_string(),
+            "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets.to_string(),
             "tcp_moderate_rcvbuf" => flag(tcp.tcp_moderate_rcvbuf),
             "tcp_min_snd_mss" => tcp.tcp_min_snd_mss.to_string(),
             _ => return self.kept.get(name).cloned(),
@@ -256,6 +256,9 @@ impl Sysctls {
             "tcp_synack_retries" => tcp.tcp_synack_retries = small(value, 0, 255)?,
             "tcp_syncookies" => tcp.tcp_syncookies = small(value, 0, 2)?,
             "tcp_abort_on_overflow" => tcp.tcp_abort_on_overflow = flag(value)?,
+            "tcp_max_syn_backlog" => {
+                tcp.tcp_max_syn_backlog = number(value, 0, i32::MAX as u32)?;
+            }
             "tcp_rfc1337" => tcp.tcp_rfc1337 = flag(value)?,
             "tcp_retries2" => tcp.tcp_retries2 = small(value, 0, 255)?,
             "tcp_orphan_retries" => tcp.tcp_orphan_retries = small(value, 0, 255)?,
@@ -271,6 +274,10 @@ impl Sysctls {
             "tcp_invalid_ratelimit" => {
                 tcp.tcp_invalid_ratelimit_ms = number(value, 0, i32::MAX as u32)?;
             }
+            "tcp_max_orphans" => {
+                tcp.tcp_max_orphans = Some(number(value, 0, i32::MAX as u32)?);
+            }
+            "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets = number(value, 0, i32::MAX as u32)?,
             "tcp_moderate_rcvbuf" => tcp.tcp_moderate_rcvbuf = flag(value)?,
             "tcp_min_snd_mss" => {
                 tcp.tcp_min_snd_mss =

@@ -78,8 +78,7 @@ impl Sockets {
             .stack
             .next_deadline()
             .min(self.calls.next_deadline())
-            .min(self.next_release())
-            .min(self.next_deferred());
+            .min(self.next_release());
         if deadline == Instant::NEVER {
             return deadline;
         }
@@ -114,7 +113,6 @@ impl Sockets {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.transmit();
             moved |= self.take_news();
-            moved |= self.release_deferred();
             moved |= self.feed_outboxes();
             moved |= self.fulfil_marks();
             moved |= self.tell_writable();

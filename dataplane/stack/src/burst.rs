@@ -62,7 +62,7 @@ impl<P: PacketPool> Stack<P> {
         loop {
             let is_all = self.parse_all(now, port, &mut frames, &mut segments, pool, &mut punt);
             self.prefetch_connections(&segments.headers);
-            self.deliver(now, &mut segments, pool);
+            self.deliver((now, port), &mut segments, pool);
             if is_all {
                 break;
             }
@@ -172,7 +172,12 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Pass 3.
-    fn deliver(&mut self, now: Instant, segments: &mut Segments<P::Buf>, pool: &mut P) {
+    fn deliver(
+        &mut self,
+        (now, port): (Instant, PortId),
+        segments: &mut Segments<P::Buf>,
+        pool: &mut P,
+    ) {
         let Segments { headers, frames } = segments;
         let mut frames = frames.drain(..);
         let mut rest = headers.as_slice();
@@ -182,7 +187,7 @@ impl<P: PacketPool> Stack<P> {
             if let Some(Owner::Connection(index)) = owner {
                 let followers = behind.iter().take_while(|segment| segment.follows).count();
                 let run = rest.get(..=followers).unwrap_or(rest);
-                let taken = self.deliver_run(now, index, run, &mut frames, pool);
+                let taken = self.deliver_run((now, port), index, run, &mut frames, pool);
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -191,6 +196,7 @@ impl<P: PacketPool> Stack<P> {
             };
             let arrived = Arrived {
                 now,
+                port,
                 header,
                 hash: *hash,
                 frame,
@@ -207,7 +213,7 @@ impl<P: PacketPool> Stack<P> {
     /// and not all when the connection has ended and the next may belong to somebody else.
     fn deliver_run(
         &mut self,
-        now: Instant,
+        (now, port): (Instant, PortId),
         index: u32,
         run: &[Located],
         frames: &mut impl Iterator<Item = P::Buf>,
@@ -234,6 +240,7 @@ impl<P: PacketPool> Stack<P> {
             looked_at = looked_at.saturating_add(1);
             let arrived = Arrived {
                 now,
+                port,
                 header,
                 hash: *hash,
                 frame,
@@ -342,6 +349,7 @@ fn take_segment<P: PacketPool>(
     let stripped;
     let Arrived {
         now,
+        port,
         mut header,
         hash,
         frame,
@@ -357,6 +365,7 @@ fn take_segment<P: PacketPool>(
     };
     let arrived = Arrived {
         now,
+        port,
         header,
         hash,
         frame,

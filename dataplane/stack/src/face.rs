@@ -3,10 +3,12 @@
 //!
 //! None of it is on the packet path of the balancer.
 
-use millrace_base::{FlowTuple, PacketPool};
+use millrace_base::{FlowTuple, Instant, PacketPool};
 
 use crate::flow::{FlowId, Owner};
 use crate::stack::Stack;
+use crate::stats::count;
+use crate::table::Slot;
 use crate::tcp::TcpTunables;
 
 impl<P: PacketPool> Stack<P> {
@@ -48,6 +50,39 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// The application will read no more: data that still comes after our FIN is answered by a reset
+    /// (`shutdown` of the receiving side).
+    pub fn shutdown_receiving(&mut self, flow: FlowId) {
+        if let Some(slot) = self.living(flow) {
+            slot.connection.shutdown_receiving();
+        }
+    }
+
+    /// Resets the connection as `close` does when the time to linger is 0: what was not sent is lost
+    /// (`TCPAbortOnData`). No event follows.
+    pub fn close_without_lingering(&mut self, now: Instant, flow: FlowId) {
+        if self.living(flow).is_some() {
+            count!(self.stats.tcp_abort_on_data);
+            self.abort(now, flow);
+        }
+    }
+
+    /// How long the connection may stay in FIN_WAIT2 once the application is gone, in seconds: 0 as
+    /// `tcp_fin_timeout` says, below 0 not at all (`TCP_LINGER2`).
+    pub fn set_linger2(&mut self, flow: FlowId, seconds: i32) {
+        let Self {
+            connections,
+            chunks,
+            ..
+        } = self;
+        let slot = connections
+            .get_mut(flow.key())
+            .filter(|slot| !slot.meta.orphan);
+        if let Some(slot) = slot {
+            slot.connection.set_linger2(seconds, chunks);
+        }
+    }
+
     /// The knobs.
     pub const fn tunables(&self) -> &TcpTunables {
         &self.tunables
@@ -57,5 +92,10 @@ impl<P: PacketPool> Stack<P> {
     /// control they began with; timers that run keep their deadlines.
     pub fn set_tunables(&mut self, tunables: TcpTunables) {
         self.tunables = tunables;
+    }
+
+    fn living(&mut self, flow: FlowId) -> Option<&mut Slot> {
+        let slot = self.connections.get_mut(flow.key());
+        slot.filter(|slot| !slot.meta.orphan)
     }
 }

@@ -144,10 +144,6 @@ pub const RESETS_PER_SECOND: u32 = 10_000;
 pub const RESETS_BURST: u32 = 1_000;
 const _: () = assert!(RESETS_BURST <= RESETS_PER_SECOND);
 
-/// Milliseconds between two answers to out-of-window segments of one mini-socket
-/// (`tcp_invalid_ratelimit`).
-pub const INVALID_RATELIMIT_MS: u64 = 500;
-
 /// Milliseconds between two resolution requests, and two confirmations, for one neighbour
 /// (`retrans_time_ms`).
 pub const NEIGHBOR_REQUEST_INTERVAL_MS: u64 = 1_000;

@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use millrace_base::{Address, Endpoint, FlowTuple, ListenerId};
+use millrace_base::{Address, Endpoint, FlowTuple, ListenerId, PortId};
 
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
@@ -27,12 +27,22 @@ pub struct ListenOptions {
     /// ones that may wait for their final ACK, each (1..). Linux: the argument of `listen`, cut to
     /// `somaxconn`.
     pub backlog: u32,
+    /// SYN-ACK timeouts for which a bare final ACK is not taken: the client shall send data first
+    /// (`TCP_DEFER_ACCEPT`). 0, the default, takes it at once.
+    pub defer_accept: u8,
+    /// SYN-ACKs sent again (`TCP_SYNCNT`); 0, the default, is what `tcp_synack_retries` says.
+    pub syn_retries: u8,
+    /// The only port whose frames are for this listener (`SO_BINDTODEVICE`). Default any.
+    pub port: Option<PortId>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             backlog: BACKLOG_DEFAULT,
+            defer_accept: 0,
+            syn_retries: 0,
+            port: None,
         }
     }
 }
@@ -63,6 +73,19 @@ pub(crate) struct Pending {
     pub(crate) young: u32,
     /// Completed connections whose first event was not polled yet.
     pub(crate) accepted: u32,
+    /// SYNs and final ACKs that it has dropped so far (Linux: `sk_drops`).
+    pub(crate) drops: u64,
+    /// A flood was told of, and its queue has not been empty since.
+    pub(crate) flooded: bool,
+}
+
+/// How long a request waits, as its listener wants it now.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Patience {
+    /// Timeouts after which it goes.
+    pub(crate) retries: u8,
+    /// Timeouts for which a bare final ACK is not taken.
+    pub(crate) defer: u8,
 }
 
 /// The listener table. Memory is taken in `new`.
@@ -155,29 +178,33 @@ impl Listeners {
         self.rows.get(usize::from(row).checked_sub(1)?)
     }
 
-    /// How often the SYN-ACK of a request may be sent again. 0 once the listener is gone.
+    /// How long a request may wait; not at all once the listener is gone.
     ///
     /// behaviour: A13-3. When requests fill more than half the backlog, old ones are given up
     /// earlier, so that half of the room stays for young ones.
-    pub(crate) fn synack_retries(&self, id: ListenerId, retries: u8) -> u8 {
+    pub(crate) fn patience(&self, id: ListenerId, synack_retries: u8) -> Patience {
         let Some(listener) = self.by_id(id) else {
-            return 0;
+            return Patience::default();
+        };
+        let options = &listener.options;
+        // behaviour: A13-2
+        let mut retries = match options.syn_retries {
+            0 => synack_retries,
+            own => own,
         };
         let Pending {
-            requests,
-            young,
-            accepted: _,
+            requests, young, ..
         } = self.pending(id);
-        if requests.saturating_mul(2) <= listener.options.backlog.max(8) {
-            return retries;
-        }
-        let mut retries = retries;
+        let is_crowded = requests.saturating_mul(2) > options.backlog.max(8);
         let mut young = young.saturating_mul(2);
-        while retries > 2 && requests >= young {
+        while is_crowded && retries > 2 && requests >= young {
             retries = retries.saturating_sub(1);
             young = young.saturating_mul(2);
         }
-        retries
+        Patience {
+            retries,
+            defer: options.defer_accept,
+        }
     }
 
     pub(crate) fn pending(&self, id: ListenerId) -> Pending {
@@ -362,17 +389,17 @@ mod tests {
             *listeners.pending_mut(row.id).expect("in range") = Pending {
                 requests,
                 young,
-                accepted: 0,
+                ..Pending::default()
             };
-            listeners.synack_retries(row.id, 5)
+            listeners.patience(row.id, 5).retries
         };
         assert_eq!(retries(50, 0), 5);
         assert_eq!(retries(60, 60), 5);
         assert_eq!(retries(60, 20), 4);
         assert_eq!(retries(60, 0), 2);
         assert_eq!(
-            listeners.synack_retries(ListenerId::new(2), 5),
-            0,
+            listeners.patience(ListenerId::new(2), 5),
+            Patience::default(),
             "no such listener"
         );
     }

@@ -6,11 +6,16 @@
 //! what comes from control are never turned away; the driver keeps buffers for them. Nothing here
 //! knows what a buffer is: the driver counts what is free and says how short it is.
 
-use millrace_base::PacketPool;
+use millrace_base::{Instant, Key, PacketPool};
 
 use crate::limits::{SHORT_OF_CHUNKS_SHARE, SHORT_OF_NEW_WORK_SHARE, SHORT_OF_PAYLOAD_SHARE};
 use crate::stack::Stack;
+use crate::tcp::Env;
 use crate::verdict::DropReason;
+
+/// Bytes that every connection may have queued to send, however short memory is (Linux:
+/// `SOCK_MIN_SNDBUF`).
+const SEND_BUFFER_MIN: u32 = 4_608;
 
 /// How short packet buffers are. Ordered: later ones are shorter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -86,6 +91,48 @@ impl<P: PacketPool> Stack<P> {
         let is_short =
             self.shortage >= Shortage::NewWork || self.chunks.is_nearly_full(SHORT_OF_CHUNKS_SHARE);
         is_short.then_some(DropReason::SynShedBuffers)
+    }
+
+    /// Gives up a connection whose application is gone when there are too many of them, or no memory
+    /// for what it has queued (Linux: `tcp_check_oom`). `harshly` when it must retransmit: then a
+    /// silent one counts double. Tells whether it went. behaviour: A25-18
+    pub(crate) fn sheds_orphan(&mut self, now: Instant, key: Key, harshly: bool) -> bool {
+        let max = match self.tunables.tcp_max_orphans {
+            Some(max) => u64::from(max),
+            // behaviour: A1-12
+            None => self.connections.capacity() as u64 / 2,
+        };
+        let orphans = self.orphans as u64;
+        let has_no_memory = self.chunks.is_nearly_full(SHORT_OF_PAYLOAD_SHARE);
+        let Some(slot) = self.connections.get_mut(key).filter(|slot| !slot.meta.over) else {
+            return false;
+        };
+        let connection = &mut slot.connection;
+        let penalty = if harshly {
+            connection.orphan_penalty(now, &self.tunables)
+        } else {
+            0
+        };
+        let too_many = orphans << penalty > max;
+        let too_large = has_no_memory && connection.queued_to_send() > SEND_BUFFER_MIN;
+        if !too_many && !too_large {
+            return false;
+        }
+        let mut env = Env {
+            now,
+            pool: &mut Self::no_pool(),
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: &self.tunables,
+        };
+        let tuple = *connection.tuple();
+        let farewell = connection.farewell(&mut env);
+        let disposition = connection.shed_orphan(&mut env);
+        if let Some(header) = farewell {
+            self.owe(tuple, header);
+        }
+        self.settle(now, key, disposition);
+        true
     }
 
     /// Whether payload that arrives now is turned away.

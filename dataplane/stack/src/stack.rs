@@ -115,6 +115,8 @@ pub struct Stack<P: PacketPool> {
     /// Knobs that single connections have for themselves (`face.rs`); none in a balancer.
     pub(crate) own_tunables: BTreeMap<u32, TcpTunables>,
     pub(crate) shortage: Shortage,
+    /// Connections whose application is gone.
+    pub(crate) orphans: usize,
     /// Connections that only we may open.
     pub(crate) connections_reserved: usize,
     pub(crate) stats: Stats,
@@ -153,6 +155,7 @@ impl<P: PacketPool> Stack<P> {
             tunables: config.tcp,
             own_tunables: BTreeMap::new(),
             shortage: Shortage::None,
+            orphans: 0,
             connections_reserved: 0,
             stats: Stats::default(),
         }
@@ -212,7 +215,6 @@ impl<P: PacketPool> Stack<P> {
             };
             self.leave_time_wait(gone);
             self.look_ahead();
-            count!(self.stats.tw);
         }
         for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
             let Some(tuple) = self.time_waits.rest(now) else {
@@ -281,18 +283,23 @@ impl<P: PacketPool> Stack<P> {
             let expired = self
                 .requests
                 .expire(now, &mut steps, &self.tunables, |listener| {
-                    listeners.synack_retries(listener, retries)
+                    listeners.patience(listener, retries)
                 });
             match expired {
-                Some(RequestTimeout::Resend { index, first }) => {
-                    self.on_request_timeout(now, index, first, pool);
+                Some(RequestTimeout::Waits {
+                    index,
+                    first,
+                    resend,
+                }) => {
+                    self.on_request_timeout(index, first);
+                    if resend {
+                        self.send_syn_ack_again(now, index, None, pool);
+                    }
                 }
-                Some(RequestTimeout::Expired { index }) => {
-                    self.remove_request(index);
-                    count!(self.stats.tcp_timeouts);
-                }
+                Some(RequestTimeout::Expired { index }) => self.remove_request(index),
                 None => break,
             }
+            count!(self.stats.tcp_timeouts);
         }
     }
 
@@ -306,6 +313,13 @@ impl<P: PacketPool> Stack<P> {
         if slot.meta.over {
             return;
         }
+        let may_go = slot.meta.orphan && slot.connection.is_retransmission_due(now);
+        if may_go && self.sheds_orphan(now, key, true) {
+            return;
+        }
+        let Some(slot) = self.connections.get_mut(key) else {
+            return;
+        };
         let disposition = slot.connection.on_timer(&mut Env {
             now,
             pool,

@@ -147,13 +147,13 @@ counters! {
     paws_active = "TcpExtPAWSActive",
     /// Packets of established connections dropped because of an old timestamp.
     paws_estab = "TcpExtPAWSEstab",
-    /// TIME_WAIT records that ended by their timer.
+    /// TIME_WAIT records made.
     tw = "TcpExtTW",
     /// TIME_WAIT records that gave way to a new SYN, the peer's or ours.
     tw_recycled = "TcpExtTWRecycled",
-    /// TIME_WAIT records dropped by a RST (RFC 1337 protection off).
+    /// FIN_WAIT2 records made for less than four seconds.
     tw_killed = "TcpExtTWKilled",
-    /// TIME_WAIT records evicted because their table was full.
+    /// Connections that ended without a TIME_WAIT record because there were too many.
     tcp_time_wait_overflow = "TcpExtTCPTimeWaitOverflow",
     /// Times the accept backlog of a listener was full.
     listen_overflows = "TcpExtListenOverflows",
@@ -163,12 +163,18 @@ counters! {
     tcp_req_q_full_do_cookies = "TcpExtTCPReqQFullDoCookies",
     /// Times a SYN met a full half-open queue and was dropped.
     tcp_req_q_full_drop = "TcpExtTCPReqQFullDrop",
+    /// Floods: times a listener's half-open queue became full, each told once until it was empty.
+    syn_floods = "syn_floods",
+    /// Final ACKs not taken because their data is waited for (`TCP_DEFER_ACCEPT`).
+    tcp_defer_accept_drop = "TcpExtTCPDeferAcceptDrop",
     /// SYN-ACKs retransmitted, and SYNs.
     tcp_syn_retrans = "TcpExtTCPSynRetrans",
     /// Answers not sent to a half-open connection because of the rate limit.
     tcp_ack_skipped_syn_recv = "TcpExtTCPACKSkippedSynRecv",
     /// Answers not sent for a TIME_WAIT because of the rate limit.
     tcp_ack_skipped_time_wait = "TcpExtTCPACKSkippedTimeWait",
+    /// Answers not sent for a FIN_WAIT2 because of the rate limit.
+    tcp_ack_skipped_fin_wait2 = "TcpExtTCPACKSkippedFinWait2",
     /// Answers not sent to an old timestamp because of the rate limit.
     tcp_ack_skipped_paws = "TcpExtTCPACKSkippedPAWS",
     /// Answers not sent to an out-of-window segment because of the rate limit.
@@ -215,8 +221,10 @@ counters! {
     tcp_abort_on_close = "TcpExtTCPAbortOnClose",
     /// Connections ended by a timeout.
     tcp_abort_on_timeout = "TcpExtTCPAbortOnTimeout",
-    /// Orphans ended after their linger time.
+    /// Connections closed in FIN-WAIT-2 that were not to linger there (`TCP_LINGER2` below 0).
     tcp_abort_on_linger = "TcpExtTCPAbortOnLinger",
+    /// Orphans reset because there were too many, or no memory for them.
+    tcp_abort_on_memory = "TcpExtTCPAbortOnMemory",
     /// Keep-alive probes sent.
     tcp_keep_alive = "TcpExtTCPKeepAlive",
     /// Zero-window probes sent.

@@ -4,7 +4,9 @@
 //! does itself are in `tcp/input.rs`; those of requests and TIME_WAIT records in their own files.
 //! Here is who is asked, and what their verdicts change in the tables.
 
-use millrace_base::{Instant, Nanos, PacketBuf, PacketPool, SeqNumber};
+use millrace_base::{
+    Endpoint, Instant, ListenerId, Nanos, PacketBuf, PacketPool, PortId, SeqNumber,
+};
 use millrace_wire::TcpRepr;
 
 use crate::dispatch::{TcpFrame, admissible};
@@ -26,6 +28,8 @@ use crate::verdict::DropReason;
 /// A segment and the frame it came in, for replies to be written into.
 pub(crate) struct Arrived<'a, B> {
     pub(crate) now: Instant,
+    /// Where it came in.
+    pub(crate) port: PortId,
     pub(crate) header: &'a TcpFrame,
     pub(crate) hash: FlowHash,
     pub(crate) frame: B,
@@ -110,12 +114,21 @@ impl<P: PacketPool> Stack<P> {
                     return Err(reason);
                 }
                 count!(self.stats.ip_in_delivers);
-                match self.listeners.lookup(tuple.local, arrived.hash).copied() {
+                match self.listener_for(tuple.local, &arrived) {
                     Some(listener) => self.on_listener_segment(listener, arrived, None, pool),
                     None => self.refuse(arrived, pool),
                 }
             }
         }
+    }
+
+    /// The listener for what comes in on `port` (behaviour: A7-5, LSN-39, OPT-26).
+    fn listener_for<B>(&self, local: Endpoint, arrived: &Arrived<'_, B>) -> Option<Listener> {
+        let listener = *self.listeners.lookup(local, arrived.hash)?;
+        let bound = listener.options.port;
+        bound
+            .is_none_or(|bound| bound == arrived.port)
+            .then_some(listener)
     }
 
     /// Removes a half-open request from all tables.
@@ -130,6 +143,7 @@ impl<P: PacketPool> Stack<P> {
         let request = self.requests.remove(index)?;
         if let Some(pending) = self.listeners.pending_mut(request.half_open.listener) {
             pending.requests = pending.requests.saturating_sub(1);
+            pending.flooded &= pending.requests > 0;
             if request.timeouts == 0 {
                 pending.young = pending.young.saturating_sub(1);
             }
@@ -137,22 +151,15 @@ impl<P: PacketPool> Stack<P> {
         Some(request)
     }
 
-    /// The SYN-ACK of a request was not answered in time: send it again.
-    pub(crate) fn on_request_timeout(
-        &mut self,
-        now: Instant,
-        index: u32,
-        first: bool,
-        pool: &mut P,
-    ) {
-        let Some(request) = self.requests.get_mut(index) else {
+    /// The SYN-ACK of a request was not answered in time; `first` when that has not happened before.
+    pub(crate) fn on_request_timeout(&mut self, index: u32, first: bool) {
+        let Some(request) = self.requests.get(index) else {
             return;
         };
         let listener = request.half_open.listener;
         if first && let Some(pending) = self.listeners.pending_mut(listener) {
             pending.young = pending.young.saturating_sub(1);
         }
-        self.send_syn_ack_again(now, index, None, pool);
     }
 
     fn on_request_segment(
@@ -162,16 +169,19 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let request = self.requests.get(index).ok_or(DropReason::Bug)?;
+        let listener = request.half_open.listener;
         // behaviour: A6-12 A13-1
-        if self.listeners.by_id(request.half_open.listener).is_none() {
+        if self.listeners.by_id(listener).is_none() {
             self.remove_request(index);
             return self.refuse(arrived, pool);
         }
         let now = arrived.now;
         let segment = arrived.bare_segment();
+        let retries = self.tunables.tcp_synack_retries;
+        let patience = self.listeners.patience(listener, retries);
         match self
             .requests
-            .on_segment(index, now, &segment, &self.tunables)
+            .on_segment(index, now, &segment, &self.tunables, patience)
         {
             RequestVerdict::SynAgain => {
                 self.stats.drop(DropReason::RequestSynAgain);
@@ -202,6 +212,11 @@ impl<P: PacketPool> Stack<P> {
                 }
             }
             RequestVerdict::NoAck => self.stats.drop(DropReason::RequestNoAck),
+            // behaviour: A10-16, X1-20
+            RequestVerdict::Deferred => {
+                count!(self.stats.tcp_defer_accept_drop);
+                self.stats.drop(DropReason::RequestDeferred);
+            }
             RequestVerdict::Complete => return self.complete_request(index, arrived, pool),
         }
         Ok(())
@@ -220,11 +235,14 @@ impl<P: PacketPool> Stack<P> {
             // behaviour: A10-20. The SYN-ACK goes on being sent, so that a client that has nothing
             // to say repeats its ACK when there may be room (Linux: syn_ack_recalc).
             count!(self.stats.listen_overflows);
-            count!(self.stats.listen_drops);
+            self.count_listen_drop(listener);
             if self.tunables.tcp_abort_on_overflow {
                 count!(self.stats.embryonic_rsts);
                 self.remove_request(index);
                 return self.refuse(arrived, pool);
+            }
+            if let Some(request) = self.requests.get_mut(index) {
+                request.acked = true;
             }
             self.stats.drop(DropReason::RequestOverflow);
             return Ok(());
@@ -300,7 +318,7 @@ impl<P: PacketPool> Stack<P> {
             self.tuple_changes.push(change);
         }
         if let TimeWaitVerdict::Reopen { isn } = verdict
-            && let Some(listener) = self.listeners.lookup(tuple.local, arrived.hash).copied()
+            && let Some(listener) = self.listener_for(tuple.local, &arrived)
         {
             // behaviour: A6-25
             if let Some(gone) = self.time_waits.remove(index) {
@@ -312,10 +330,19 @@ impl<P: PacketPool> Stack<P> {
         self.stats.drop(DropReason::TimeWaitHandled);
         match verdict {
             TimeWaitVerdict::Silence => {}
-            TimeWaitVerdict::Limited => count!(self.stats.tcp_ack_skipped_time_wait),
+            // behaviour: X1-16
+            TimeWaitVerdict::Limited { in_fin_wait2: true } => {
+                count!(self.stats.tcp_ack_skipped_fin_wait2);
+            }
+            TimeWaitVerdict::Limited {
+                in_fin_wait2: false,
+            } => count!(self.stats.tcp_ack_skipped_time_wait),
             TimeWaitVerdict::Killed => {
                 self.leave(&tuple, Owner::TimeWait(index));
-                count!(self.stats.tw_killed);
+            }
+            TimeWaitVerdict::Refuse => {
+                self.leave(&tuple, Owner::TimeWait(index));
+                return self.refuse(arrived, pool);
             }
             // behaviour: A6-26
             TimeWaitVerdict::Acknowledge | TimeWaitVerdict::Reopen { .. } => {
@@ -350,9 +377,15 @@ impl<P: PacketPool> Stack<P> {
             return Err(DropReason::ListenerIgnored);
         }
         self.on_syn(&listener, arrived, reuse, pool)
-            .inspect_err(|_| {
-                count!(self.stats.listen_drops);
-            })
+            .inspect_err(|_| self.count_listen_drop(listener.id))
+    }
+
+    /// Linux: `tcp_listendrop`.
+    fn count_listen_drop(&mut self, listener: ListenerId) {
+        count!(self.stats.listen_drops);
+        if let Some(pending) = self.listeners.pending_mut(listener) {
+            pending.drops = pending.drops.wrapping_add(1);
+        }
     }
 
     /// behaviour: A18-14 A18-15 LSN-7 LSN-8 LSN-10
@@ -367,6 +400,7 @@ impl<P: PacketPool> Stack<P> {
         if let Some(reason) = self.sheds_new_work() {
             return Err(reason);
         }
+        let wants_cookie = self.wants_cookie(listener, reuse.is_some())?;
         if self.is_backlog_full(listener.id) {
             count!(self.stats.listen_overflows);
             return Err(DropReason::AcceptQueueFull);
@@ -384,17 +418,8 @@ impl<P: PacketPool> Stack<P> {
         let segment = arrived.bare_segment();
         let half_open =
             HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, &self.tunables);
-        let pending = self.listeners.pending(listener.id);
-        let queue_full = pending.requests >= listener.options.backlog && reuse.is_none();
-        let no_room = queue_full || self.requests.is_full();
-        // behaviour: A17-4
-        if no_room && self.tunables.tcp_syncookies == 0 {
-            count!(self.stats.tcp_req_q_full_drop);
-            return Err(DropReason::SynQueueFull);
-        }
-        if no_room || (self.tunables.tcp_syncookies == 2 && reuse.is_none()) {
+        if wants_cookie {
             // behaviour: LSN-11
-            count!(self.stats.tcp_req_q_full_do_cookies);
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
             let header = half_open.into_cookie(now, &self.secrets, &self.tunables);
@@ -416,6 +441,45 @@ impl<P: PacketPool> Stack<P> {
         let header = half_open.syn_ack(now, &self.tunables);
         self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
         Ok(())
+    }
+
+    /// Whether a SYN is answered by a cookie because there is no room to remember it; an error when
+    /// there are no cookies either. A tuple that was in TIME_WAIT is its peer's for certain.
+    ///
+    /// behaviour: A17-4, A17-5, LSN-9, TUN-7
+    fn wants_cookie(&mut self, listener: &Listener, reused: bool) -> Result<bool, DropReason> {
+        let requests = self.listeners.pending(listener.id).requests;
+        let cookies = self.tunables.tcp_syncookies;
+        let is_full = requests > listener.options.backlog && !reused;
+        if is_full || self.requests.is_full() || (cookies == 2 && !reused) {
+            self.tell_flood(listener.id);
+            if cookies == 0 {
+                count!(self.stats.tcp_req_q_full_drop);
+                return Err(DropReason::SynQueueFull);
+            }
+            count!(self.stats.tcp_req_q_full_do_cookies);
+            return Ok(true);
+        }
+        // Without cookies the last quarter is for peers that are known to be alive: those that come
+        // back from TIME_WAIT.
+        let max = self.tunables.tcp_max_syn_backlog;
+        let rest = max.saturating_sub(requests);
+        if cookies == 0 && !reused && rest < max >> 2 {
+            return Err(DropReason::SynQueueFull);
+        }
+        Ok(false)
+    }
+
+    /// Once per flood: until the queue has been empty. With `tcp_syncookies` 2 cookies are no sign.
+    fn tell_flood(&mut self, listener: ListenerId) {
+        if self.tunables.tcp_syncookies == 2 {
+            return;
+        }
+        if let Some(pending) = self.listeners.pending_mut(listener)
+            && !core::mem::replace(&mut pending.flooded, true)
+        {
+            count!(self.stats.syn_floods);
+        }
     }
 
     /// An ACK to a listener is a cookie come back, or a reason for a RST.
@@ -450,7 +514,7 @@ impl<P: PacketPool> Stack<P> {
         };
         if self.is_backlog_full(listener.id) || self.is_full_for_clients() {
             count!(self.stats.listen_overflows);
-            count!(self.stats.listen_drops);
+            self.count_listen_drop(listener.id);
             return Err(DropReason::AcceptQueueFull);
         }
         count!(self.stats.syncookies_recv);
@@ -496,7 +560,7 @@ impl<P: PacketPool> Stack<P> {
         Err(DropReason::NoConnection)
     }
 
-    fn send_syn_ack_again(
+    pub(crate) fn send_syn_ack_again(
         &mut self,
         now: Instant,
         index: u32,
@@ -516,7 +580,7 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// behaviour: A18-15. Strictly greater: one more than the backlog may wait.
-    fn is_backlog_full(&self, listener: millrace_base::ListenerId) -> bool {
+    fn is_backlog_full(&self, listener: ListenerId) -> bool {
         let backlog = self
             .listeners
             .by_id(listener)

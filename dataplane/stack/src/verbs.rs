@@ -18,6 +18,9 @@ use crate::tcp::{
 };
 use crate::tuples::TupleChange;
 
+/// Seconds in FIN_WAIT2 that Linux counts apart (`inet_twsk_schedule`: four seconds).
+const SHORT_FIN_WAIT2_SECS: u8 = 4;
+
 /// The only list of `Stack::news`.
 const NEWS: u32 = 0;
 
@@ -240,6 +243,7 @@ impl<P: PacketPool> Stack<P> {
             return;
         };
         slot.meta.orphan = true;
+        self.orphans = self.orphans.saturating_add(1);
         let disposition = slot.connection.abort(env!(self, now, &mut Self::no_pool()));
         self.settle(now, flow.key(), disposition);
     }
@@ -251,8 +255,11 @@ impl<P: PacketPool> Stack<P> {
             return;
         };
         slot.meta.orphan = true;
+        self.orphans = self.orphans.saturating_add(1);
         let disposition = slot.connection.close(env!(self, now, &mut Self::no_pool()));
         self.settle(now, flow.key(), disposition);
+        // behaviour: A25-14 A25-18
+        self.sheds_orphan(now, flow.key(), false);
     }
 
     /// Queues a copy of as much of `data` as there is room for, and says how much. For probes,
@@ -392,29 +399,24 @@ impl<P: PacketPool> Stack<P> {
 
     fn enter_time_wait(&mut self, now: Instant, key: Key, record: &TimeWaitRecord) {
         let tuple = record.tuple;
-        // behaviour: A26-6. The oldest record makes room; Linux refuses the new one.
-        if self.time_waits.is_full()
-            && let Some(oldest) = self.time_waits.evict()
-        {
-            self.leave_time_wait(oldest);
-            self.look_ahead();
-            count!(self.stats.tcp_time_wait_overflow);
-        }
         let opened = self.is_opened(key);
         match self.time_waits.insert(now, *record, opened, &self.tunables) {
             Some(index) => {
                 let connection = Owner::Connection(key.index());
                 self.hand_over(&tuple, connection, Owner::TimeWait(index));
-                if record.ack_now
-                    && let Some((tuple, header)) = self.time_waits.acknowledgment(index, now)
-                {
-                    self.owe(tuple, header);
+                if (1..=SHORT_FIN_WAIT2_SECS).contains(&record.fin_wait2_secs) {
+                    count!(self.stats.tw_killed);
+                } else {
+                    count!(self.stats.tw);
                 }
             }
             None => {
                 count!(self.stats.tcp_time_wait_overflow);
                 self.leave_tuple(key, &tuple);
             }
+        }
+        if record.ack_now {
+            self.owe(tuple, record.acknowledgment(now));
         }
         self.end(key, true);
     }
@@ -469,7 +471,9 @@ impl<P: PacketPool> Stack<P> {
         }
         if let Some(slot) = self.connections.get_mut(key) {
             slot.connection.release(&mut self.chunks);
+            let orphan = slot.meta.orphan;
             self.connections.discard(key);
+            self.orphans = self.orphans.saturating_sub(usize::from(orphan));
         }
     }
 

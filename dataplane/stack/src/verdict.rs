@@ -152,6 +152,8 @@ drop_reasons! {
         RequestReset = "request_reset",
         /// A request's SYN came again and was answered again.
         RequestSynAgain = "request_syn_again",
+        /// A final ACK without data was not taken: the listener waits for data (`TCP_DEFER_ACCEPT`).
+        RequestDeferred = "request_deferred",
         /// A final ACK found the accept backlog or the connection table full.
         RequestOverflow = "request_overflow",
         /// A TIME_WAIT record answered with an ACK, or ignored what needs no answer.

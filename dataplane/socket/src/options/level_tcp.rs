@@ -24,6 +24,8 @@ const WINDOW_MAX: i32 = 32_767;
 const KEEP_SECONDS_MAX: i32 = 32_767;
 /// Probes and SYNs that may be asked for (`MAX_TCP_KEEPCNT`, `MAX_TCP_SYNCNT`).
 const RETRIES_MAX: i32 = 127;
+/// The longest FIN_WAIT2 to ask for (`TCP_FIN_TIMEOUT_MAX`).
+const FIN_WAIT2_SECONDS_MAX: i32 = 120;
 /// The segment size of a connection that has not agreed on one (`TCP_MSS_DEFAULT`).
 const MSS_DEFAULT: i32 = 536;
 
@@ -91,10 +93,17 @@ impl Sockets {
             TCP_SYNCNT => {
                 options.syn_count = within(value, 1, RETRIES_MAX)? as u8;
                 self.apply_options(id);
+                self.publish_rows();
+            }
+            // behaviour: OPT-17
+            TCP_LINGER2 => {
+                options.linger2 = number.clamp(-1, FIN_WAIT2_SECONDS_MAX);
+                self.apply_options(id);
             }
             // behaviour: OPT-10
             TCP_DEFER_ACCEPT => {
                 options.defer_accept = timeouts_of(u64::try_from(number).unwrap_or(0));
+                self.publish_rows();
             }
             // behaviour: OPT-49
             TCP_SAVE_SYN => options.save_syn = within(value, 0, 2)? as u8,
@@ -165,7 +174,10 @@ impl Sockets {
             TCP_KEEPINTVL => of_u32(tunables.tcp_keepalive_intvl),
             TCP_KEEPCNT => of_int(tunables.tcp_keepalive_probes.into()),
             TCP_SYNCNT => of_int(tunables.tcp_syn_retries.into()),
-            TCP_LINGER2 => of_u32(tunables.tcp_fin_timeout),
+            TCP_LINGER2 => match options.linger2 {
+                0 => of_u32(tunables.tcp_fin_timeout),
+                own => of_int(own),
+            },
             TCP_CONGESTION => {
                 let name = match (info, tunables.tcp_congestion_control) {
                     (Some(info), _) => info.congestion_control,

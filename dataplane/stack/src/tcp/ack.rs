@@ -303,7 +303,7 @@ impl Connection {
         }
         self.state = next;
         if self.orphan {
-            self.limit_fin_wait2(env.now, env.tunables);
+            return self.on_orphan_fin_acked(env);
         }
         ControlFlow::Continue(())
     }

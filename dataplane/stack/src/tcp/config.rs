@@ -38,6 +38,9 @@ pub struct TcpTunables {
     /// What a SYN meets when its listener's half-open queue is full: 0 silence, 1 a cookie; 2 answers
     /// every SYN with a cookie. Default 1.
     pub tcp_syncookies: u8,
+    /// Half-open requests of a listener of which, without SYN cookies, the last quarter is kept for
+    /// peers that are known (Linux: `tcp_max_syn_backlog`). Default 4,096.
+    pub tcp_max_syn_backlog: u32,
     /// Reset a client whose final ACK finds the accept backlog full, instead of letting it try again.
     /// Default off.
     pub tcp_abort_on_overflow: bool,
@@ -76,6 +79,12 @@ pub struct TcpTunables {
     pub tcp_rfc1337: bool,
     /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
     pub tcp_fin_timeout: u32,
+    /// Connections that may go on without their application. Beyond it those that are closed, and
+    /// those that have to retransmit, are reset. Default: half of the connections there may be.
+    pub tcp_max_orphans: Option<u32>,
+    /// Records in TIME_WAIT and FIN_WAIT2 that there may be; beyond it connections end without one.
+    /// Default: as many as the table holds.
+    pub tcp_max_tw_buckets: u32,
     /// Milliseconds between two answers to segments outside the window, per connection. Default
     /// 500.
     pub tcp_invalid_ratelimit_ms: u32,
@@ -120,6 +129,7 @@ impl Default for TcpTunables {
             tcp_syn_linear_timeouts: 4,
             tcp_synack_retries: 5,
             tcp_syncookies: 1,
+            tcp_max_syn_backlog: 4_096,
             tcp_abort_on_overflow: false,
             tcp_retries2: 15,
             tcp_orphan_retries: 0,
@@ -136,6 +146,8 @@ impl Default for TcpTunables {
             tcp_tw_reuse_delay: 1_000,
             tcp_rfc1337: false,
             tcp_fin_timeout: 60,
+            tcp_max_orphans: None,
+            tcp_max_tw_buckets: u32::MAX,
             tcp_invalid_ratelimit_ms: 500,
             tcp_rmem: [131_072, 6_291_456],
             tcp_wmem: [16_384, 4_194_304],

@@ -306,7 +306,7 @@ impl Connection {
         }
         let disposition = self.shutdown(env);
         if self.state == State::FinWait2 {
-            self.limit_fin_wait2(env.now, env.tunables);
+            return self.close_in_fin_wait2(env);
         }
         disposition
     }

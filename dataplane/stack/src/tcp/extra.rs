@@ -6,13 +6,16 @@
 
 use super::chunk::Chunks;
 use super::connection::Connection;
+use super::fin_wait2::Linger2;
 
 /// What a connection has beside its TCB. Each feature has a field of its own, whose default means
 /// that the feature is not in use.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extra {}
+pub(crate) struct Extra {
+    /// `TCP_LINGER2`.
+    pub(super) linger2: Linger2,
+}
 
-#[allow(dead_code, reason = "the first feature that needs it comes next")]
 impl Connection {
     /// What this connection has beside its TCB, if anything.
     #[inline]

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::marks::Marks;
 use super::ready::Ready;
 use super::reassembly::{Inserted, Piece, SeqRange};
-use super::segment::{CloseReason, Disposition, Env, Segment, TimeWaitRecord};
+use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment, TimeWaitRecord};
 use super::state::State;
 use super::timers::Timers;
 use crate::stats::count;
@@ -45,6 +45,9 @@ impl Connection {
         };
         if disposition != Disposition::Continue {
             return disposition;
+        }
+        if self.orphan && self.state == State::FinWait2 {
+            return self.hand_to_record(env);
         }
         self.checked(env)
     }
@@ -186,14 +189,9 @@ impl Connection {
         }
         let seq = segment.seq.plus(u32::from(segment.flags.syn()));
         let end = seq.plus(segment.payload_len);
-        if self.orphan && end.after(self.window.nxt) {
-            //= https://www.rfc-editor.org/rfc/rfc1122#section-4.2.2.13
-            //# its TCP SHOULD send a RST to show that data was lost
-            // behaviour: A16-17, A16-23
-            count!(env.stats.tcp_abort_on_data);
-            env.stats.drop(DropReason::DataAfterClose);
-            let reset = self.reset_segment();
-            return self.finish(env, CloseReason::Aborted, reset);
+        let deaf = self.orphan || self.marks.has(Marks::DEAF);
+        if deaf && end.after(self.window.nxt) && self.state.waits_for_peer_fin() {
+            return self.refuse_late_data(env, &segment);
         }
         let nxt = self.window.nxt;
         let in_window = end.after_or_eq(nxt) && end.before_or_eq(self.window.edge().latest(nxt));
@@ -206,6 +204,30 @@ impl Connection {
             return self.on_peer_fin(env);
         }
         Disposition::Continue
+    }
+
+    /// Data came after the application said, on both sides, that it is done.
+    //= https://www.rfc-editor.org/rfc/rfc1122#section-4.2.2.13
+    //# its TCP SHOULD send a RST to show that data was lost
+    // behaviour: A16-17, A16-23
+    fn refuse_late_data<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> Disposition {
+        count!(env.stats.tcp_abort_on_data);
+        env.stats.drop(DropReason::DataAfterClose);
+        let reason = if self.orphan {
+            CloseReason::Aborted
+        } else {
+            CloseReason::Reset
+        };
+        // As for a segment that belongs to nobody.
+        let reset = ResetSegment {
+            seq: segment.ack,
+            ack: None,
+        };
+        self.finish(env, reason, Some(reset))
     }
 
     /// After the peer's FIN there is nothing to take; its FIN came again because our ACK was lost.
@@ -430,6 +452,7 @@ impl Connection {
             ts_recent_at: self.timestamps.recent_at_seconds(),
             ts_offset: self.timestamps.offset,
             ack_now,
+            fin_wait2_secs: 0,
         };
         self.state = State::TimeWait;
         self.send.clear(env.chunks);

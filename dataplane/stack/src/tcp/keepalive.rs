@@ -28,23 +28,11 @@ impl Connection {
         };
     }
 
-    /// An orphan does not wait for ever for the peer's FIN (Linux: `tcp_fin_timeout`; behaviour:
-    /// A25-15).
-    pub(super) fn limit_fin_wait2(&mut self, now: Instant, tunables: &TcpTunables) {
-        // Never below 3.5 RTO (behaviour: A28-1).
-        let rto = self.rtt.base(tunables).times(7).as_nanos() / 2;
-        let limit = Nanos::from_secs(tunables.tcp_fin_timeout.into()).max(Nanos::new(rto));
-        self.timers.idle = Stamp::not_before(now.after(limit));
-    }
-
     /// The idle timer expired.
     pub(super) fn on_idle_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.timers.idle = Stamp::NEVER;
         if self.orphan && self.state == State::FinWait2 {
-            // Linux drops the mini-socket silently; what the peer still sends meets a RST as for no
-            // connection.
-            count!(env.stats.tcp_abort_on_linger);
-            return self.finish(env, CloseReason::TimedOut, None);
+            return self.on_fin_wait2_timeout(env);
         }
         if !self.options.keepalive || !self.state.is_synchronized() {
             return Disposition::Continue;

@@ -15,6 +15,8 @@ impl Marks {
     pub(crate) const SEND_WAS_FULL: Self = Self(1 << 3);
     /// A window or keep-alive probe is to be sent.
     pub(crate) const PROBE_PENDING: Self = Self(1 << 4);
+    /// The application said that it will read no more (`shutdown` of the receiving side).
+    pub(crate) const DEAF: Self = Self(1 << 5);
 
     /// Whether all of `marks` are set.
     #[inline]

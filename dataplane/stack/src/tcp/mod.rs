@@ -31,6 +31,7 @@ pub(crate) mod congestion;
 pub(crate) mod connection;
 mod emit;
 pub(crate) mod extra;
+mod fin_wait2;
 pub(crate) mod handshake;
 mod info;
 mod input;

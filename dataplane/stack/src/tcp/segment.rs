@@ -51,6 +51,19 @@ impl<B> Segment<B> {
             .wrapping_add(u32::from(self.flags.fin()))
     }
 
+    /// Whether any of it lies in a window, for a mini-socket (Linux: `tcp_in_window`).
+    pub(crate) fn is_in_window(&self, start: SeqNumber, edge: SeqNumber) -> bool {
+        self.seq == start
+            || self.end().after(start) && self.seq.before(edge)
+            || self.seq == edge && self.len() == 0
+    }
+
+    /// Whether two hosts could go on answering each other with such segments: they carry nothing, or
+    /// a SYN (Linux: `tcp_oow_rate_limited`).
+    pub(crate) fn may_be_in_an_ack_loop(&self) -> bool {
+        self.len() == 0 || self.flags.syn()
+    }
+
     /// The sequence number behind the segment.
     #[inline]
     pub(crate) fn end(&self) -> SeqNumber {
@@ -90,6 +103,8 @@ pub(crate) struct TimeWaitRecord {
     pub(crate) ts_offset: u32,
     /// The peer's FIN still has to be acknowledged: send an ACK at once.
     pub(crate) ack_now: bool,
+    /// Whole seconds to wait for the peer's FIN, which has not come; 0 in TIME_WAIT.
+    pub(crate) fin_wait2_secs: u8,
 }
 
 /// Why a connection ended.
@@ -116,7 +131,8 @@ pub(crate) enum Disposition {
     Continue,
     /// Send this RST; the connection lives (an unacceptable ACK before synchronisation).
     Reset(ResetSegment),
-    /// The connection is over. Its tuple belongs to this record from now on; received data may
+    /// The connection is over. Its tuple belongs to this record, in TIME_WAIT or FIN_WAIT2, from now
+    /// on; received data may
     /// still wait (`has_unread`), so keep the connection until the application has taken it or
     /// closed, then `release` it.
     TimeWait(TimeWaitRecord),

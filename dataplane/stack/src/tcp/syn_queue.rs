@@ -13,7 +13,7 @@ use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use super::config::TcpTunables;
 use super::segment::Segment;
-use crate::limits::INVALID_RATELIMIT_MS;
+use crate::listener::Patience;
 use crate::network::HopCache;
 use crate::wheel::Wheel;
 
@@ -55,6 +55,8 @@ pub(crate) struct Request {
     pub(crate) retransmissions: u8,
     /// Expiries of the timer.
     pub(crate) timeouts: u8,
+    /// The final ACK has come and could not be taken yet.
+    pub(crate) acked: bool,
     answered: Option<Instant>,
     deadline: Instant,
 }
@@ -80,6 +82,8 @@ pub(crate) enum RequestVerdict {
     },
     /// Neither ACK nor anything that means something here.
     NoAck,
+    /// A final ACK without the data that it is to bring.
+    Deferred,
     /// The final ACK.
     Complete,
 }
@@ -87,11 +91,13 @@ pub(crate) enum RequestVerdict {
 /// What an expired timer asks of the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RequestTimeout {
-    /// Send the SYN-ACK again.
-    Resend {
+    /// It waits on.
+    Waits {
         index: u32,
         /// This is the first timeout: the request is no longer young.
         first: bool,
+        /// Send the SYN-ACK again.
+        resend: bool,
     },
     /// The request has waited long enough; `remove` it.
     Expired { index: u32 },
@@ -128,6 +134,7 @@ impl SynQueue {
             recent_at: now,
             retransmissions: 0,
             timeouts: 0,
+            acked: false,
             answered: None,
             deadline,
         };
@@ -149,11 +156,19 @@ impl SynQueue {
         now: Instant,
         segment: &Segment<B>,
         tunables: &TcpTunables,
+        patience: Patience,
     ) -> RequestVerdict {
         let Some(request) = self.get_mut(index) else {
             return RequestVerdict::NoAck;
         };
-        let verdict = request.check(now, segment, tunables);
+        let mut verdict = request.check(now, segment, tunables);
+        // behaviour: A10-16
+        let is_bare = segment.end() == request.half_open.irs.plus(1);
+        let is_early = request.timeouts < patience.defer;
+        if verdict == RequestVerdict::Complete && is_bare && is_early {
+            request.acked = true;
+            verdict = RequestVerdict::Deferred;
+        }
         if verdict == RequestVerdict::SynAgain {
             // behaviour: A10-5
             request.deadline = now.after(timeout(tunables, request.timeouts));
@@ -163,14 +178,13 @@ impl SynQueue {
         verdict
     }
 
-    /// The next timer that is due. `retries_max` tells how often a request of this listener may
-    /// time out.
+    /// The next timer that is due. `patience` tells how long a request of this listener may wait.
     pub(crate) fn expire(
         &mut self,
         now: Instant,
         steps: &mut usize,
         tunables: &TcpTunables,
-        retries_max: impl Fn(ListenerId) -> u8,
+        patience: impl Fn(ListenerId) -> Patience,
     ) -> Option<RequestTimeout> {
         while let Some(index) = self.timers.pop(now, steps) {
             let Some(request) = self.get_mut(index) else {
@@ -181,16 +195,22 @@ impl SynQueue {
                 self.timers.arm(index, deadline);
                 continue;
             }
-            if request.timeouts >= retries_max(request.half_open.listener) {
+            let patience = patience(request.half_open.listener);
+            if request.has_waited_enough(patience) {
                 return Some(RequestTimeout::Expired { index });
             }
+            let resend = request.asks_again(patience);
             // behaviour: A13-6
             let first = request.timeouts == 0;
             request.timeouts = request.timeouts.saturating_add(1);
             request.deadline = now.after(timeout(tunables, request.timeouts));
             let deadline = request.deadline;
             self.timers.arm(index, deadline);
-            return Some(RequestTimeout::Resend { index, first });
+            return Some(RequestTimeout::Waits {
+                index,
+                first,
+                resend,
+            });
         }
         None
     }
@@ -299,7 +319,7 @@ impl Request {
         // behaviour: A10-4
         let only_syn = flags.syn() && !flags.intersects(TcpFlags::RST | TcpFlags::ACK);
         if segment.seq == half_open.irs && only_syn && !paws {
-            return self.answer_or(now, RequestVerdict::SynAgain);
+            return self.answer_or(now, segment, tunables, RequestVerdict::SynAgain);
         }
         // behaviour: A10-8
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
@@ -312,7 +332,8 @@ impl Request {
             if flags.rst() {
                 return RequestVerdict::Limited;
             }
-            return self.answer_or(now, RequestVerdict::Acknowledge { paws });
+            let verdict = RequestVerdict::Acknowledge { paws };
+            return self.answer_or(now, segment, tunables, verdict);
         }
         // behaviour: A10-11
         if let Some((_, stamp)) = stamps
@@ -336,8 +357,32 @@ impl Request {
         }
     }
 
-    fn answer_or(&mut self, now: Instant, verdict: RequestVerdict) -> RequestVerdict {
-        let ratelimit = Nanos::from_millis(INVALID_RATELIMIT_MS);
+    /// Whether the request goes (Linux: `syn_ack_recalc`): one whose client has answered already stays
+    /// until the time to wait for its data is over. behaviour: A13-4
+    const fn has_waited_enough(&self, patience: Patience) -> bool {
+        let is_awaited = patience.defer > 0 && self.acked && self.timeouts < patience.defer;
+        self.timeouts >= patience.retries && !is_awaited
+    }
+
+    /// Whether its SYN-ACK is sent again: not while data is waited for, but at the end of that time,
+    /// as the last chance for data or another ACK.
+    const fn asks_again(&self, patience: Patience) -> bool {
+        let Patience { retries: _, defer } = patience;
+        defer == 0 || !self.acked || self.timeouts.saturating_add(1) >= defer
+    }
+
+    /// Answers a segment that does not belong here, not too often.
+    fn answer_or<B>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<B>,
+        tunables: &TcpTunables,
+        verdict: RequestVerdict,
+    ) -> RequestVerdict {
+        if !segment.may_be_in_an_ack_loop() {
+            return verdict;
+        }
+        let ratelimit = Nanos::from_millis(tunables.tcp_invalid_ratelimit_ms.into());
         if self.answered.is_some_and(|at| now.since(at) < ratelimit) {
             return RequestVerdict::Limited;
         }
@@ -347,12 +392,9 @@ impl Request {
 
     /// Linux's `tcp_in_window` over the window of the SYN-ACK.
     fn is_in_window<B>(&self, segment: &Segment<B>, tunables: &TcpTunables) -> bool {
-        let (start, end) = (segment.seq, segment.end());
         let rcv_nxt = self.half_open.irs.plus(1);
         let window_end = rcv_nxt.plus(u32::from(self.half_open.window(tunables)));
-        start == rcv_nxt
-            || end.after(rcv_nxt) && start.before(window_end)
-            || start == window_end && end == start
+        segment.is_in_window(rcv_nxt, window_end)
     }
 }
 
@@ -374,6 +416,10 @@ mod tests {
 
     const IRS: u32 = 1_000;
     const ISS: u32 = 77_000;
+    const FIVE: Patience = Patience {
+        retries: 5,
+        defer: 0,
+    };
 
     fn half_open() -> HalfOpen {
         HalfOpen {
@@ -430,9 +476,13 @@ mod tests {
         let mut resent = Vec::new();
         for step in 1..10_000u64 {
             let (now, second) = (Instant::from_millis(step * 10), step / 100);
-            match queue.expire(now, &mut 100, &tunables, |_| 5) {
-                Some(RequestTimeout::Resend { index: at, first }) => {
-                    assert_eq!((at, first), (index, second == 1));
+            match queue.expire(now, &mut 100, &tunables, |_| FIVE) {
+                Some(RequestTimeout::Waits {
+                    index: at,
+                    first,
+                    resend,
+                }) => {
+                    assert_eq!((at, first, resend), (index, second == 1, true));
                     resent.push(second);
                 }
                 Some(RequestTimeout::Expired { .. }) => {
@@ -453,7 +503,7 @@ mod tests {
         let judge = |flags, seq, ack, stamp, len| {
             let (mut queue, index, tunables) = one();
             let segment = segment(flags, seq, ack, stamp, len);
-            queue.on_segment(index, Instant::from_millis(5), &segment, &tunables)
+            queue.on_segment(index, Instant::from_millis(5), &segment, &tunables, FIVE)
         };
         let (syn, ack, rst) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::RST);
         use RequestVerdict::*;
@@ -485,10 +535,61 @@ mod tests {
     fn a_repeated_syn_is_answered_twice_a_second_at_most() {
         let (mut queue, index, tunables) = one();
         let syn = segment(TcpFlags::SYN, IRS, 0, 500, 0);
-        let mut judge = |ms| queue.on_segment(index, Instant::from_millis(ms), &syn, &tunables);
+        let mut judge =
+            |ms| queue.on_segment(index, Instant::from_millis(ms), &syn, &tunables, FIVE);
         assert_eq!(judge(0), RequestVerdict::SynAgain);
         assert_eq!(judge(499), RequestVerdict::Limited);
         assert_eq!(judge(500), RequestVerdict::SynAgain);
+    }
+
+    // `TCP_DEFER_ACCEPT`: silence while data is waited for, one SYN-ACK at the end of that time, and
+    // then a bare ACK is good enough. behaviour: A10-16, A13-4, A13-5
+    #[test]
+    fn a_request_whose_client_has_answered_waits_for_its_data() {
+        let (mut queue, index, tunables) = one();
+        let patience = Patience {
+            retries: 1,
+            defer: 3,
+        };
+        let bare = segment(TcpFlags::ACK, IRS + 1, ISS + 1, 500, 0);
+        let at = Instant::from_millis;
+        let take =
+            |queue: &mut SynQueue, ms| queue.on_segment(index, at(ms), &bare, &tunables, patience);
+        assert_eq!(take(&mut queue, 5), RequestVerdict::Deferred);
+        let mut sent = Vec::new();
+        for step in 1..=710 {
+            match queue.expire(at(step * 10), &mut 100, &tunables, |_| patience) {
+                Some(RequestTimeout::Waits { resend, .. }) => sent.push((step / 100, resend)),
+                Some(RequestTimeout::Expired { .. }) => panic!("after {step} steps"),
+                None => {}
+            }
+        }
+        assert_eq!(sent, [(1, false), (3, false), (7, true)]);
+        assert_eq!(take(&mut queue, 7_200), RequestVerdict::Complete);
+        let last = queue.expire(at(16_000), &mut 100, &tunables, |_| patience);
+        assert_eq!(last, Some(RequestTimeout::Expired { index }));
+    }
+
+    // behaviour: A10-16
+    #[test]
+    fn data_or_a_fin_with_the_final_ack_is_not_deferred() {
+        let patience = Patience {
+            retries: 5,
+            defer: 3,
+        };
+        let fin = TcpFlags::FIN | TcpFlags::ACK;
+        for (flags, len) in [(TcpFlags::ACK, 1), (fin, 0)] {
+            let (mut queue, index, tunables) = one();
+            let segment = segment(flags, IRS + 1, ISS + 1, 500, len);
+            let verdict = queue.on_segment(
+                index,
+                Instant::from_millis(5),
+                &segment,
+                &tunables,
+                patience,
+            );
+            assert_eq!(verdict, RequestVerdict::Complete);
+        }
     }
 
     // behaviour: A4-14, A19-9, A31-7, CCW-4, LSN-7

@@ -1,5 +1,6 @@
-//! TIME_WAIT: what remains of a connection that closed first, in compact records of their own (RFC
-//! 9293 section 3.6.1, RFC 6191, and Linux's `tcp_timewait_state_process`).
+//! TIME_WAIT, and FIN_WAIT2 of a connection that its application has closed: what remains of it, in
+//! compact records of their own (RFC 9293 section 3.6.1, RFC 6191, and Linux's
+//! `tcp_timewait_state_process`).
 //!
 //! A record answers a retransmitted FIN, keeps old duplicates away from a new connection, and gives
 //! way to a new SYN that is provably newer. It holds no data: what the application has not read
@@ -8,21 +9,21 @@
 //! It also gives way to a `connect` of ours when the peer can tell the two connections apart by
 //! their timestamps (`tcp_tw_reuse`).
 //!
-//! Every record lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes mean that
-//! refreshing is moving to the end of a list, and expiry is looking at fronts: no timer wheel is
-//! needed. There are four lists, because the application is told when a tuple that it opened can
-//! be opened again, which `tcp_tw_reuse` makes earlier than the end. When the table is full, the
-//! record that would expire first makes room (Linux closes the new one instead; keeping the younger
-//! protects more).
+//! Every record in TIME_WAIT lives `TCP_TIMEWAIT_LEN`, 60 s, from its last refresh. Equal lifetimes
+//! mean that refreshing is moving to the end of a list, and expiry is looking at fronts: no timer
+//! wheel is needed. There are four lists, because the application is told when a tuple that it opened
+//! can be opened again, which `tcp_tw_reuse` makes earlier than the end. Records in FIN_WAIT2 wait for
+//! the peer's FIN as long as `tcp_fin_timeout` or `TCP_LINGER2` said, at most a minute: there is a
+//! list for each number of seconds, so that each is in the order of expiry too.
 //!
-//! A RST at RCV.NXT ends a record unless `tcp_rfc1337` says otherwise, as in Linux.
+//! A table that is full refuses the new record, as in Linux. A RST at RCV.NXT ends a record unless
+//! `tcp_rfc1337` says otherwise.
 
 use millrace_base::{FlowTuple, Instant, Key, Lists, Nanos, PacketPool, SeqNumber, Slab, Stamp};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use super::config::TcpTunables;
 use super::segment::{Segment, TimeWaitRecord};
-use crate::limits::INVALID_RATELIMIT_MS;
 use crate::tuples::TupleChange;
 
 /// How long a record lives (`TCP_TIMEWAIT_LEN`).
@@ -34,7 +35,13 @@ pub(crate) enum TimeWaitVerdict {
     /// Nothing.
     Silence,
     /// Nothing, because the answer was sent a moment ago.
-    Limited,
+    Limited {
+        /// The peer's FIN is yet to come.
+        in_fin_wait2: bool,
+    },
+    /// Data for an application that is gone, or a SYN before the peer has closed: answer with a
+    /// reset; the record is gone.
+    Refuse,
     /// Answer with the record's ACK.
     Acknowledge,
     /// A RST ended the record; it is gone.
@@ -68,6 +75,10 @@ pub(crate) struct TimeWaits {
     reuse_delay: Nanos,
     /// `tcp_rfc1337`, as of the last insertion.
     ignores_resets: bool,
+    /// `tcp_invalid_ratelimit`, as of the last insertion.
+    ratelimit: Nanos,
+    /// Which lists of FIN_WAIT2 are not empty: bit `n` is that of `n` seconds.
+    waiting: u64,
 }
 
 #[derive(Debug)]
@@ -101,6 +112,15 @@ const LISTS: [Telling; 4] = [
     Telling::Told,
 ];
 
+/// Seconds of the longest FIN_WAIT2 that a record holds (`TCP_TIMEWAIT_LEN`).
+pub(crate) const FIN_WAIT2_SECS_MAX: u8 = 60;
+const _: () = assert!((FIN_WAIT2_SECS_MAX as u32) < u64::BITS);
+
+/// The list of the records in FIN_WAIT2 that live so many seconds (1..).
+const fn fin_wait2_list(seconds: u8) -> u32 {
+    LISTS.len() as u32 + seconds as u32 - 1
+}
+
 /// A record that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Gone {
@@ -116,23 +136,30 @@ impl TimeWaits {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             records: Slab::new(capacity),
-            order: Lists::new(capacity, LISTS.len()),
+            order: Lists::new(capacity, LISTS.len() + usize::from(FIN_WAIT2_SECS_MAX)),
             reuse_delay: TIMEWAIT_LEN,
             ignores_resets: false,
+            ratelimit: Nanos::from_millis(0),
+            waiting: 0,
         }
     }
 
-    /// Adds a record and returns its index; `opened` when the connection was one of ours. When the
-    /// table is full, call `evict` before.
+    /// Adds a record and returns its index; `opened` when the connection was one of ours. `None`
+    /// when the table is full (Linux: `tcp_max_tw_buckets`).
     pub(crate) fn insert(
         &mut self,
         now: Instant,
-        state: TimeWaitRecord,
+        mut state: TimeWaitRecord,
         opened: bool,
         tunables: &TcpTunables,
     ) -> Option<u32> {
         self.reuse_delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
         self.ignores_resets = tunables.tcp_rfc1337;
+        self.ratelimit = Nanos::from_millis(tunables.tcp_invalid_ratelimit_ms.into());
+        // behaviour: A26-6
+        if self.records.len() >= tunables.tcp_max_tw_buckets as usize {
+            return None;
+        }
         let gives_way =
             tunables.tcp_tw_reuse && state.timestamps && self.reuse_delay < TIMEWAIT_LEN;
         let telling = match (opened, gives_way) {
@@ -140,21 +167,20 @@ impl TimeWaits {
             (true, false) => Telling::AtEnd,
             (true, true) => Telling::AtRest,
         };
+        state.fin_wait2_secs = state.fin_wait2_secs.min(FIN_WAIT2_SECS_MAX);
+        let seconds = state.fin_wait2_secs;
         let record = Record {
             state,
-            expires: expiry(now),
+            expires: match seconds {
+                0 => expiry(now),
+                seconds => Stamp::not_before(now.after(Nanos::from_secs(seconds.into()))),
+            },
             answered: Stamp::NEVER,
             telling,
         };
         let key = self.records.insert(record).ok()?;
-        self.order.push(telling as u32, key.index());
+        self.line_up(key.index(), telling, seconds);
         Some(key.index())
-    }
-
-    /// Removes the record that would expire first.
-    pub(crate) fn evict(&mut self) -> Option<Gone> {
-        let (_, index) = self.oldest()?;
-        self.remove(index)
     }
 
     /// Removes the next record whose time is over.
@@ -215,8 +241,9 @@ impl TimeWaits {
             index,
             untold: matches!(record.telling, Telling::AtEnd | Telling::AtRest),
         };
+        let seconds = record.state.fin_wait2_secs;
         self.records.discard(key);
-        self.order.remove(index);
+        self.step_out(index, seconds);
         Some(gone)
     }
 
@@ -237,8 +264,13 @@ impl TimeWaits {
         let Some(record) = key.and_then(|key| self.records.get_mut(key)) else {
             return (TimeWaitVerdict::Silence, None);
         };
-        let (verdict, refresh) = record.judge(now, segment, self.ignores_resets);
-        if verdict == TimeWaitVerdict::Killed {
+        let seconds = record.state.fin_wait2_secs;
+        let (verdict, refresh) = if seconds > 0 {
+            record.judge_in_fin_wait2(now, segment, self.ratelimit)
+        } else {
+            record.judge(now, segment, self.ignores_resets, self.ratelimit)
+        };
+        if matches!(verdict, TimeWaitVerdict::Killed | TimeWaitVerdict::Refuse) {
             let gone = self.remove(index).filter(|gone| gone.untold);
             return (verdict, gone.map(|gone| TupleChange::Free(gone.tuple)));
         }
@@ -250,37 +282,16 @@ impl TimeWaits {
         if was_told {
             record.telling = Telling::AtRest;
         }
-        let (list, tuple) = (record.telling as u32, record.state.tuple);
-        self.order.remove(index);
-        self.order.push(list, index);
+        let (telling, tuple) = (record.telling, record.state.tuple);
+        self.step_out(index, seconds);
+        self.line_up(index, telling, 0);
         (verdict, was_told.then_some(TupleChange::Resting(tuple)))
     }
 
     /// The ACK that a record answers with.
     pub(crate) fn acknowledgment(&self, index: u32, now: Instant) -> Option<(FlowTuple, TcpRepr)> {
         let state = &self.records.get(self.key(index)?)?.state;
-        let timestamps = state.timestamps.then(|| Timestamps {
-            value: (now.as_millis() as u32).wrapping_add(state.ts_offset),
-            echo: state.ts_recent,
-        });
-        let window = state
-            .rcv_wnd
-            .checked_shr(state.rcv_scale.into())
-            .unwrap_or(0);
-        let header = TcpRepr {
-            source_port: state.tuple.local.port,
-            destination_port: state.tuple.remote.port,
-            seq: state.snd_nxt,
-            ack: state.rcv_nxt,
-            flags: TcpFlags::ACK,
-            window: window.min(u16::MAX.into()) as u16,
-            urgent: 0,
-            options: TcpOptions {
-                timestamps,
-                ..TcpOptions::default()
-            },
-        };
-        Some((state.tuple, header))
+        Some((state.tuple, state.acknowledgment(now)))
     }
 
     /// What a connection of ours may begin with in place of this record; `None` while the record
@@ -297,7 +308,8 @@ impl TimeWaits {
         let record = self.records.get(self.key(index)?)?;
         let delay = Nanos::from_millis(tunables.tcp_tw_reuse_delay.into());
         let rested = record.has_rested(now, delay);
-        (tunables.tcp_tw_reuse && record.state.timestamps && rested).then(|| Inherited {
+        let closed = record.state.fin_wait2_secs == 0;
+        (tunables.tcp_tw_reuse && closed && record.state.timestamps && rested).then(|| Inherited {
             iss: record.isn_for_reuse(),
             ts_recent: record.state.ts_recent,
             ts_recent_at: record.state.ts_recent_at,
@@ -310,17 +322,13 @@ impl TimeWaits {
         self.records.get_at(index).map(|record| &record.state.tuple)
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.records.is_full()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// When a record expires or has rested enough: exact.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let resting = self.front(Telling::AtRest);
+        let resting = self.front(Telling::AtRest as u32);
         let rested = resting.map_or(Instant::NEVER, |(expires, _)| {
             // One tick beyond the delay, as `has_rested` says.
             let lived = TIMEWAIT_LEN
@@ -333,14 +341,46 @@ impl TimeWaits {
         oldest.min(rested)
     }
 
-    /// The record that expires first, and when.
+    /// The record that expires first, and when. Looks at as many lists as there are lifetimes in
+    /// use: one in FIN_WAIT2, unless programs choose their own.
     fn oldest(&self) -> Option<(Instant, u32)> {
-        let fronts = LISTS.into_iter().filter_map(|list| self.front(list));
-        fronts.min_by_key(|(expires, _)| *expires)
+        let fronts = LISTS.into_iter().filter_map(|list| self.front(list as u32));
+        let mut oldest = fronts.min_by_key(|(expires, _)| *expires);
+        let mut waiting = self.waiting;
+        while waiting != 0 {
+            let seconds = waiting.trailing_zeros();
+            waiting &= waiting.wrapping_sub(1);
+            let front = self.front(fin_wait2_list(seconds as u8));
+            oldest = match (oldest, front) {
+                (Some(one), Some(other)) if other.0 < one.0 => Some(other),
+                (None, front) => front,
+                (oldest, _) => oldest,
+            };
+        }
+        oldest
     }
 
-    fn front(&self, list: Telling) -> Option<(Instant, u32)> {
-        let index = self.order.first(list as u32)?;
+    /// Puts a record at the end of its list.
+    fn line_up(&mut self, index: u32, telling: Telling, fin_wait2_secs: u8) {
+        if fin_wait2_secs == 0 {
+            self.order.push(telling as u32, index);
+            return;
+        }
+        self.order.push(fin_wait2_list(fin_wait2_secs), index);
+        self.waiting |= 1 << fin_wait2_secs;
+    }
+
+    /// Takes a record out of its list.
+    fn step_out(&mut self, index: u32, fin_wait2_secs: u8) {
+        self.order.remove(index);
+        let is_last = self.order.first(fin_wait2_list(fin_wait2_secs)).is_none();
+        if fin_wait2_secs > 0 && is_last {
+            self.waiting &= !(1 << fin_wait2_secs);
+        }
+    }
+
+    fn front(&self, list: u32) -> Option<(Instant, u32)> {
+        let index = self.order.first(list)?;
         let record = self.records.get(self.key(index)?)?;
         Some((record.expires.instant(), index))
     }
@@ -356,12 +396,74 @@ impl Record {
         now.after(TIMEWAIT_LEN) > self.expires.instant().after(delay)
     }
 
+    /// The same while the peer's FIN is yet to come: what the connection itself would do with a
+    /// segment when nobody is left to read.
+    fn judge_in_fin_wait2<B>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<B>,
+        ratelimit: Nanos,
+    ) -> (TimeWaitVerdict, bool) {
+        let (flags, end) = (segment.flags, segment.end());
+        let rcv_nxt = self.state.rcv_nxt;
+        let edge = rcv_nxt.plus(self.state.rcv_wnd);
+        // behaviour: A26-11
+        if self.state.rejects_segment(segment, now) || !segment.is_in_window(rcv_nxt, edge) {
+            return (self.answer(now, segment, ratelimit), false);
+        }
+        // behaviour: A26-12
+        if flags.rst() {
+            return (TimeWaitVerdict::Killed, false);
+        }
+        // behaviour: A26-13
+        if flags.syn() && segment.seq.after_or_eq(rcv_nxt) {
+            return (TimeWaitVerdict::Refuse, false);
+        }
+        // behaviour: A26-14
+        if !flags.ack() || end.before_or_eq(rcv_nxt) || segment.len() == 0 {
+            return (TimeWaitVerdict::Silence, false);
+        }
+        // behaviour: A26-15
+        if !flags.fin() || end != rcv_nxt.plus(1) {
+            return (TimeWaitVerdict::Refuse, false);
+        }
+        // behaviour: A26-16
+        self.state.rcv_nxt = end;
+        self.state.fin_wait2_secs = 0;
+        if let Some(stamp) = segment.options.timestamps.filter(|_| self.state.timestamps) {
+            self.state.ts_recent = stamp.value;
+            self.state.ts_recent_at = seconds(now);
+        }
+        (TimeWaitVerdict::Acknowledge, true)
+    }
+
+    /// Acknowledges a segment that has no business here, not too often (Linux:
+    /// `tcp_timewait_check_oow_rate_limit`). One with data or a FIN is not part of a war of ACKs: it
+    /// is always answered.
+    fn answer<B>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<B>,
+        ratelimit: Nanos,
+    ) -> TimeWaitVerdict {
+        if segment.may_be_in_an_ack_loop() {
+            if !self.answered.is_never() && now.since(self.answered.instant()) < ratelimit {
+                return TimeWaitVerdict::Limited {
+                    in_fin_wait2: self.state.fin_wait2_secs > 0,
+                };
+            }
+            self.answered = Stamp::of(now);
+        }
+        TimeWaitVerdict::Acknowledge
+    }
+
     /// What to do, and whether the record's time starts anew.
     fn judge<B>(
         &mut self,
         now: Instant,
         segment: &Segment<B>,
         ignores_resets: bool,
+        ratelimit: Nanos,
     ) -> (TimeWaitVerdict, bool) {
         let flags = segment.flags;
         let stamp = segment.options.timestamps.filter(|_| self.state.timestamps);
@@ -394,12 +496,7 @@ impl Record {
         }
         // behaviour: A26-20 A26-24
         let refresh = paws_rejected || flags.ack();
-        let ratelimit = Nanos::from_millis(INVALID_RATELIMIT_MS);
-        if !self.answered.is_never() && now.since(self.answered.instant()) < ratelimit {
-            return (TimeWaitVerdict::Limited, refresh);
-        }
-        self.answered = Stamp::of(now);
-        (TimeWaitVerdict::Acknowledge, refresh)
+        (self.answer(now, segment, ratelimit), refresh)
     }
 
     /// RFC 6191 section 2: a SYN with a larger timestamp than the last one seen is a new connection;
@@ -418,6 +515,28 @@ impl Record {
 }
 
 impl TimeWaitRecord {
+    /// The ACK that says where we stand (behaviour: A26-26).
+    pub(crate) fn acknowledgment(&self, now: Instant) -> TcpRepr {
+        let timestamps = self.timestamps.then(|| Timestamps {
+            value: (now.as_millis() as u32).wrapping_add(self.ts_offset),
+            echo: self.ts_recent,
+        });
+        let window = self.rcv_wnd.checked_shr(self.rcv_scale.into()).unwrap_or(0);
+        TcpRepr {
+            source_port: self.tuple.local.port,
+            destination_port: self.tuple.remote.port,
+            seq: self.snd_nxt,
+            ack: self.rcv_nxt,
+            flags: TcpFlags::ACK,
+            window: window.min(u16::MAX.into()) as u16,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps,
+                ..TcpOptions::default()
+            },
+        }
+    }
+
     fn rejects_segment<B>(&self, segment: &Segment<B>, now: Instant) -> bool {
         let stamp = segment.options.timestamps.filter(|_| self.timestamps);
         stamp.is_some_and(|stamp| self.rejects(stamp.value, segment.flags.rst(), now))

@@ -126,7 +126,7 @@ fn nothing_is_left_of_a_storm_of_syns() {
         peer.tuple.local.port = port;
         peer.send(SYN, u32::from(port), 0, b"");
     }
-    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 20);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 21);
     peer.wait(70_000);
     let node = &peer.world.nodes[1];
     assert_eq!(node.stack.occupancy(), millrace_stack::Occupancy::default());
@@ -280,7 +280,7 @@ fn the_stamp_of_the_final_ack_is_the_one_that_is_echoed() {
 #[test]
 fn a_cookie_carries_scale_and_sack_in_its_stamp_and_nothing_without_one() {
     for stamped in [true, false] {
-        let mut peer = Peer::new(1);
+        let mut peer = Peer::new(0);
         peer.syn(1);
         peer.tuple.local.port = 41_000;
         peer.scale = Some(3);
@@ -307,7 +307,7 @@ fn a_cookie_carries_scale_and_sack_in_its_stamp_and_nothing_without_one() {
 fn with_cookies_off_a_full_queue_is_silent_and_with_2_every_syn_gets_one() {
     let mut config = config(2);
     config.tcp.tcp_syncookies = 0;
-    let mut peer = Peer::with(1, config.clone());
+    let mut peer = Peer::with(0, config.clone());
     peer.syn(1);
     peer.tuple.local.port = 41_000;
     assert!(peer.send(SYN, 100, 0, b"").is_empty());
@@ -345,5 +345,107 @@ fn a_client_that_finds_the_backlog_full_is_reset_when_that_was_asked_for() {
         (peer.stats().listen_overflows, peer.stats().embryonic_rsts),
         (1, 1)
     );
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+}
+
+// "Possible SYN flooding on port": told once, and again only after the queue was empty.
+// behaviour: LSN-9, A17-4
+#[test]
+fn a_flood_is_told_once() {
+    let mut peer = Peer::new(2);
+    let flood = |peer: &mut Peer| {
+        for port in 1..=20 {
+            peer.tuple.local.port = port;
+            peer.send(SYN, 100, 0, b"");
+        }
+    };
+    flood(&mut peer);
+    assert_eq!(peer.stats().syn_floods, 1);
+    assert_eq!(
+        peer.stats().tcp_req_q_full_do_cookies,
+        17,
+        "three are remembered"
+    );
+    flood(&mut peer);
+    assert_eq!(peer.stats().syn_floods, 1);
+    peer.wait(70_000);
+    flood(&mut peer);
+    assert_eq!(peer.stats().syn_floods, 2);
+}
+
+// Linux: the last quarter of `tcp_max_syn_backlog`. behaviour: TUN-7
+#[test]
+fn without_cookies_the_last_quarter_is_kept_for_known_peers() {
+    let mut config = config(2);
+    config.tcp.tcp_syncookies = 0;
+    config.tcp.tcp_max_syn_backlog = 8;
+    let mut peer = Peer::with(100, config);
+    for port in 1..=20 {
+        peer.tuple.local.port = port;
+        peer.send(SYN, 100, 0, b"");
+    }
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 7);
+    assert_eq!(peer.stats().listen_drops, 13);
+    assert_eq!(
+        peer.stats().tcp_req_q_full_drop,
+        0,
+        "the queue itself is not full"
+    );
+}
+
+/// The server of a peer, with other options of its listener.
+fn with_options(options: millrace_stack::ListenOptions) -> Peer {
+    let mut peer = Peer::new(10);
+    let row = millrace_stack::Listener {
+        options,
+        ..crate::wire::listener(1, crate::wire::address(false, 0, 2), 80)
+    };
+    peer.world.nodes[1].stack.set_listeners(&[row]);
+    peer
+}
+
+// Linux: TCPDeferAcceptDrop. behaviour: A10-16, X1-20
+#[test]
+fn a_bare_ack_to_a_deferring_listener_is_dropped_and_counted() {
+    let mut peer = with_options(millrace_stack::ListenOptions {
+        defer_accept: 3,
+        ..millrace_stack::ListenOptions::default()
+    });
+    let nxt = peer.syn(100).wrapping_add(1);
+    assert!(peer.send(ACK, 101, nxt, b"").is_empty());
+    assert_eq!(
+        (peer.stats().tcp_defer_accept_drop, peer.accepted()),
+        (1, 0)
+    );
+    assert!(peer.wait(6_900).is_empty(), "silence while data is awaited");
+    let asked = peer.wait(200);
+    assert_eq!((asked.len(), asked[0].1.flags), (1, SYN | ACK));
+    assert_eq!(peer.send(ACK, 101, nxt, b"hello").len(), 1);
+    assert_eq!(peer.accepted(), 1);
+}
+
+// `SO_BINDTODEVICE`. behaviour: LSN-39, A7-5, OPT-26
+#[test]
+fn a_listener_of_another_port_is_not_asked() {
+    for (port, flags) in [(0, SYN | ACK), (1, RST | ACK)] {
+        let mut peer = with_options(millrace_stack::ListenOptions {
+            port: Some(millrace_base::PortId::new(port)),
+            ..millrace_stack::ListenOptions::default()
+        });
+        let answers = peer.send(SYN, 100, 0, b"");
+        assert_eq!(answers[0].flags, flags, "port {port}");
+    }
+}
+
+// Linux: `tcp_syn_ack_timeout`, at every timeout and at the last one too. behaviour: A13-2
+#[test]
+fn every_timeout_of_a_request_is_counted() {
+    let mut peer = with_options(millrace_stack::ListenOptions {
+        syn_retries: 2,
+        ..millrace_stack::ListenOptions::default()
+    });
+    peer.syn(100);
+    assert_eq!(peer.wait(10_000).len(), 2);
+    assert_eq!(peer.stats().tcp_timeouts, 3);
     assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
 }

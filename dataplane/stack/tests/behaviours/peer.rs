@@ -40,7 +40,10 @@ impl Peer {
         let interfaces = [interface(0, mac(1, 0), &addresses)];
         world.nodes[1].stack.set_interfaces(now, &interfaces);
         world.resolve_all();
-        let options = ListenOptions { backlog };
+        let options = ListenOptions {
+            backlog,
+            ..ListenOptions::default()
+        };
         let row = Listener {
             options,
             ..listener(1, server, 80)

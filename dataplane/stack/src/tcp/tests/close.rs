@@ -154,12 +154,11 @@ fn data_for_an_orphan_resets() {
     let mut bench = Bench::established(true);
     assert_eq!(bench.close(), Disposition::Continue);
     bench.sent();
-    bench.receive(ack(1));
     let end = bench.receive(data(0, 1).ack(1));
-    assert!(
-        matches!(end, Disposition::Closed(CloseReason::Aborted, Some(_))),
-        "{end:?}"
-    );
+    let Disposition::Closed(CloseReason::Aborted, Some(reset)) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!((reset.seq, reset.ack), (bench.iss.plus(2), None));
     assert_eq!(bench.world.stats.dropped(DropReason::DataAfterClose), 1);
     assert_eq!(bench.world.stats.tcp_abort_on_data, 1);
     bench.finish();
@@ -172,11 +171,63 @@ fn an_orphan_waits_a_minute_for_the_peers_fin() {
     let mut bench = Bench::established(true);
     bench.close();
     bench.sent();
-    bench.receive(ack(1));
-    bench.advance(59_999);
+    let Disposition::TimeWait(record) = bench.receive(ack(1)) else {
+        panic!("a record waits")
+    };
+    assert_eq!((record.fin_wait2_secs, record.ack_now), (60, false));
+    bench.finish();
+}
+
+// What goes beyond a minute is waited for by the connection, and then once more by the record.
+// behaviour: A16-18, STA-13
+#[test]
+fn a_longer_wait_for_the_fin_begins_in_the_connection() {
+    let mut bench = Bench::established(true);
+    bench.world.tunables.tcp_fin_timeout = 70;
+    bench.close();
+    bench.sent();
+    assert_eq!(bench.receive(ack(1)), Disposition::Continue);
+    assert_eq!(bench.connection.state(), State::FinWait2);
+    bench.advance(9_999);
     assert!(bench.ended.is_none());
     bench.advance(2);
-    assert!(bench.ended.is_some());
+    let Some(Disposition::TimeWait(record)) = bench.ended else {
+        panic!("{:?}", bench.ended)
+    };
+    assert_eq!(record.fin_wait2_secs, 10);
+    bench.finish();
+}
+
+// A FIN that comes with the ACK of ours is not waited for. behaviour: A16-18
+#[test]
+fn a_fin_with_the_last_ack_of_an_orphan_begins_time_wait() {
+    let mut bench = Bench::established(true);
+    bench.close();
+    bench.sent();
+    let Disposition::TimeWait(record) = bench.receive(ack(1).fin()) else {
+        panic!("a record rests")
+    };
+    assert_eq!((record.fin_wait2_secs, record.ack_now), (0, true));
+    bench.finish();
+}
+
+// `shutdown` of both sides: RFC 1122 section 4.2.2.13 while somebody still holds the socket.
+// behaviour: X1-24
+#[test]
+fn data_for_a_connection_that_is_shut_both_ways_resets() {
+    let mut bench = Bench::established(true);
+    bench.connection.shutdown_receiving();
+    bench.receive(data(0, 5));
+    assert_eq!(bench.read().len(), 5, "before our FIN it is taken");
+    bench.shutdown();
+    bench.sent();
+    let end = bench.receive(data(5, 5).ack(1));
+    assert!(matches!(
+        end,
+        Disposition::Closed(CloseReason::Reset, Some(_))
+    ));
+    assert!(bench.connection.take_ready().contains(Ready::RESET));
+    assert_eq!(bench.world.stats.tcp_abort_on_data, 1);
     bench.finish();
 }
 

@@ -3,6 +3,10 @@
 use super::*;
 use millrace_base::{Address, Endpoint, HeapBuf};
 
+const LIMITED: TimeWaitVerdict = TimeWaitVerdict::Limited {
+    in_fin_wait2: false,
+};
+
 fn tuple(remote_port: u16) -> FlowTuple {
     FlowTuple {
         local: Endpoint::new(Address::v4([10, 0, 0, 1]), 80),
@@ -22,6 +26,7 @@ fn record(remote_port: u16) -> TimeWaitRecord {
         ts_recent_at: 0,
         ts_offset: 0,
         ack_now: false,
+        fin_wait2_secs: 0,
     }
 }
 
@@ -79,8 +84,13 @@ fn a_retransmitted_fin_is_acknowledged_again_and_starts_the_minute_anew() {
     let again = now.after(Nanos::from_millis(100));
     assert_eq!(
         records.on_segment(index, again, &fin).0,
-        TimeWaitVerdict::Limited
+        TimeWaitVerdict::Acknowledge,
+        "a FIN is in no war of ACKs"
     );
+    let old_ack = segment(TcpFlags::ACK, 8_000, 700);
+    for verdict in [TimeWaitVerdict::Acknowledge, LIMITED] {
+        assert_eq!(records.on_segment(index, again, &old_ack).0, verdict);
+    }
     assert_eq!(records.next_deadline(), again.after(TIMEWAIT_LEN));
 }
 
@@ -124,9 +134,9 @@ fn only_a_syn_with_a_newer_timestamp_or_sequence_number_reopens() {
         judge(TcpFlags::SYN, 9_001, 699),
         TimeWaitVerdict::Acknowledge
     );
-    assert_eq!(judge(TcpFlags::SYN, 9_000, 700), TimeWaitVerdict::Limited);
+    assert_eq!(judge(TcpFlags::SYN, 9_000, 700), LIMITED);
     let synack = TcpFlags::SYN | TcpFlags::ACK;
-    assert_eq!(judge(synack, 9_001, 701), TimeWaitVerdict::Limited);
+    assert_eq!(judge(synack, 9_001, 701), LIMITED);
 }
 
 // Linux: tcp_twsk_unique.
@@ -165,7 +175,7 @@ fn a_record_with_timestamps_gives_way_to_a_connect_after_a_second_of_rest() {
 fn records_expire_in_the_order_of_their_last_refresh() {
     let (mut records, first) = one();
     let second = insert(&mut records, record(2)).expect("room");
-    assert!(records.is_full());
+    assert_eq!(insert(&mut records, record(3)), None, "the table is full");
     let ack = segment(TcpFlags::ACK, 9_000, 700);
     let now = Instant::from_millis(1_000);
     assert_eq!(
@@ -180,9 +190,60 @@ fn records_expire_in_the_order_of_their_last_refresh() {
         Some((tuple(2), second))
     );
     assert_eq!(records.expire(Instant::from_millis(60_000)), None);
-    let evicted = records.evict().map(|gone| (gone.tuple, gone.index));
-    assert_eq!(evicted, Some((tuple(1), first)));
-    assert_eq!(records.evict(), None);
+    let last = records.expire(Instant::from_millis(61_000));
+    assert_eq!(last.map(|gone| gone.index), Some(first));
+    assert_eq!(records.next_deadline(), Instant::NEVER);
+}
+
+// Records of FIN_WAIT2 live as long as each says, whatever came before them.
+#[test]
+fn fin_wait2_ends_when_each_record_says() {
+    let mut records = TimeWaits::new(4);
+    let waiting = |port, seconds| TimeWaitRecord {
+        fin_wait2_secs: seconds,
+        ..record(port)
+    };
+    for (port, seconds) in [(1, 60), (2, 5), (3, 20)] {
+        insert(&mut records, waiting(port, seconds)).expect("room");
+    }
+    for (port, seconds) in [(2u16, 5u64), (3, 20), (1, 60)] {
+        let due = Instant::from_millis(seconds * 1_000);
+        assert_eq!(records.next_deadline(), due);
+        assert_eq!(
+            records.expire(Instant::from_millis(seconds * 1_000 - 1)),
+            None
+        );
+        assert_eq!(
+            records.expire(due).map(|gone| gone.tuple),
+            Some(tuple(port))
+        );
+    }
+    assert_eq!(
+        (records.waiting, records.next_deadline()),
+        (0, Instant::NEVER)
+    );
+}
+
+// Linux: `tcp_twsk_unique` refuses while the peer has not closed.
+#[test]
+fn a_record_in_fin_wait2_gives_no_tuple_away() {
+    let mut records = TimeWaits::new(1);
+    let tunables = TcpTunables::default();
+    let state = TimeWaitRecord {
+        fin_wait2_secs: 60,
+        ..record(1)
+    };
+    let index = records.insert(Instant::ZERO, state, true, &tunables);
+    let index = index.expect("room");
+    let later = Instant::from_millis(30_000);
+    assert_eq!(records.inherit(index, later, &tunables), None);
+    let fin = segment(TcpFlags::FIN | TcpFlags::ACK, 9_000, 701);
+    let (verdict, _) = records.on_segment(index, later, &fin);
+    assert_eq!(verdict, TimeWaitVerdict::Acknowledge);
+    assert_eq!(records.inherit(index, later, &tunables), None, "it rests");
+    let rested = Instant::from_millis(31_002);
+    let inherited = records.inherit(index, rested, &tunables).expect("rested");
+    assert_eq!((inherited.ts_recent, inherited.ts_recent_at), (701, 30));
 }
 
 // What a port allocator counts with: each tuple is told free once, and taken back if its peer
