@@ -58,6 +58,7 @@ mod icmp;
 mod ioctl;
 pub mod linux;
 mod listen;
+mod module;
 mod news;
 mod notice;
 mod options;

@@ -273,12 +273,16 @@ impl Sockets {
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());
         let linger2 = socket.options.linger2;
+        let congestion = socket.options.congestion;
         if let Some(flow) = socket.flow {
             self.stack.set_linger2(flow, linger2);
             if let Some(own) = own {
                 self.stack.set_own_tunables(flow, own);
             }
             self.stack.set_options(self.now, flow, options);
+            if let Some(control) = congestion {
+                self.stack.set_congestion_control(flow, control);
+            }
         }
     }
 }

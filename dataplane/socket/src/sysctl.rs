@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_stack::{CongestionControl, TcpTunables};
+use millrace_stack::{CongestionControl, CubicParameters, TcpTunables};
 
 use crate::errno::Errno;
 use crate::sockets::Sockets;
@@ -75,6 +75,8 @@ pub(crate) struct Sysctls {
     autobind_reuse: bool,
     nonlocal_bind: [bool; 2],
     user_watches_max: u32,
+    /// `tcp_allowed_congestion_control`.
+    allowed: Vec<&'static str>,
     kept: BTreeMap<&'static str, String>,
 }
 
@@ -96,6 +98,7 @@ impl Sysctls {
             autobind_reuse: false,
             nonlocal_bind: [false; 2],
             user_watches_max: USER_WATCHES_MAX,
+            allowed: CongestionControl::ALL.map(CongestionControl::name).to_vec(),
             kept: kept.collect(),
         }
     }
@@ -116,6 +119,16 @@ impl Sysctls {
 
     pub(crate) const fn notsent_lowat(&self) -> u32 {
         self.notsent_lowat
+    }
+
+    /// The knobs of CUBIC.
+    pub(crate) const fn cubic_mut(&mut self) -> &mut CubicParameters {
+        &mut self.tcp.cubic
+    }
+
+    /// The knobs of CUBIC, to be read.
+    pub(crate) const fn cubic(&self) -> &CubicParameters {
+        &self.tcp.cubic
     }
 
     /// First and last ephemeral port.
@@ -195,11 +208,11 @@ impl Sysctls {
             "tcp_timestamps" => flag(tcp.tcp_timestamps),
             "tcp_sack" => flag(tcp.tcp_sack),
             "tcp_dsack" => flag(tcp.tcp_dsack),
-            "tcp_congestion_control" => match tcp.tcp_congestion_control {
-                CongestionControl::Cubic => "cubic".to_owned(),
-                CongestionControl::Reno => "reno".to_owned(),
-            },
-            "tcp_available_congestion_control" => "reno cubic".to_owned(),
+            "tcp_congestion_control" => tcp.tcp_congestion_control.name().to_owned(),
+            "tcp_available_congestion_control" => CongestionControl::ALL
+                .map(CongestionControl::name)
+                .join(" "),
+            "tcp_allowed_congestion_control" => self.allowed.join(" "),
             "tcp_slow_start_after_idle" => flag(tcp.tcp_slow_start_after_idle),
             "tcp_syn_retries" => tcp.tcp_syn_retries.to_string(),
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts.to_string(),
@@ -284,6 +297,7 @@ impl Sysctls {
                     u16::try_from(number(value, 48, 65_535)?).map_err(|_| Errno::EINVAL)?;
             }
             "tcp_available_congestion_control" => return Err(Errno::EACCES),
+            "tcp_allowed_congestion_control" => self.allowed = congestions(value)?,
             _ => {
                 let kept = self.kept.get_mut(name).ok_or(Errno::ENOENT)?;
                 value.trim().clone_into(kept);
@@ -392,11 +406,16 @@ fn ranges_text(ranges: &[(u16, u16)]) -> String {
 }
 
 fn congestion(text: &str) -> Result<CongestionControl, Errno> {
-    match text.trim() {
-        "cubic" => Ok(CongestionControl::Cubic),
-        "reno" => Ok(CongestionControl::Reno),
-        _ => Err(Errno::ENOENT),
-    }
+    CongestionControl::of_name(text.trim().as_bytes()).ok_or(Errno::ENOENT)
+}
+
+/// Names that all exist. Every program may choose any that there is, as with `CAP_NET_ADMIN`: the
+/// list says what a program without it could.
+fn congestions(text: &str) -> Result<Vec<&'static str>, Errno> {
+    let names = text.split_whitespace().map(congestion);
+    names
+        .map(|name| name.map(CongestionControl::name))
+        .collect()
 }
 
 #[cfg(test)]

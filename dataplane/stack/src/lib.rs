@@ -101,8 +101,8 @@ pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
 pub use table::{ConnectError, Event};
 pub use tcp::{
-    CloseReason, CongestionControl, ConnectionOptions, FlowInfo, Phase, Ready, Received, Spliced,
-    State, TcpTunables,
+    CloseReason, CongestionControl, ConnectionOptions, CubicParameters, FlowInfo, Phase, Ready,
+    Received, Spliced, State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

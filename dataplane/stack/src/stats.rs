@@ -183,6 +183,14 @@ counters! {
     tcp_ack_skipped_challenge = "TcpExtTCPACKSkippedChallenge",
     /// Retransmission timeouts and SYN timeouts.
     tcp_timeouts = "TcpExtTCPTimeouts",
+    /// Slow starts left because ACKs came in a train as long as half of a round trip.
+    tcp_hystart_train_detect = "TcpExtTCPHystartTrainDetect",
+    /// The windows of these, in segments.
+    tcp_hystart_train_cwnd = "TcpExtTCPHystartTrainCwnd",
+    /// Slow starts left because round trips became longer.
+    tcp_hystart_delay_detect = "TcpExtTCPHystartDelayDetect",
+    /// The windows of these, in segments.
+    tcp_hystart_delay_cwnd = "TcpExtTCPHystartDelayCwnd",
     /// Challenge ACKs sent (RFC 5961).
     tcp_challenge_ack = "TcpExtTCPChallengeACK",
     /// SYNs on a synchronised connection answered with a challenge ACK.

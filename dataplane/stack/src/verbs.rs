@@ -13,8 +13,8 @@ use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
 use crate::tcp::timewait::Gone;
 use crate::tcp::{
-    CloseReason, Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Ready, Received,
-    Spliced, TcpTunables, TimeWaitRecord,
+    CloseReason, CongestionControl, Connection, ConnectionOptions, Disposition, Env, FlowInfo,
+    Open, Ready, Received, Spliced, TcpTunables, TimeWaitRecord,
 };
 use crate::tuples::TupleChange;
 
@@ -204,6 +204,21 @@ impl<P: PacketPool> Stack<P> {
         let tunables = own.unwrap_or(&self.tunables);
         slot.connection.set_options(options, now, tunables);
         self.settle(now, flow.key(), Disposition::Continue);
+    }
+
+    /// Lets another algorithm move the congestion window of a connection (`TCP_CONGESTION`), which
+    /// stays as it is.
+    pub fn set_congestion_control(&mut self, flow: FlowId, control: CongestionControl) {
+        let Self {
+            connections,
+            chunks,
+            tunables,
+            ..
+        } = self;
+        if let Some(slot) = slot_mut(connections, flow) {
+            slot.connection
+                .set_congestion_control(control, chunks, tunables);
+        }
     }
 
     /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves

@@ -15,9 +15,14 @@ impl Host {
                 Ok(()) => Applied::Yes,
                 Err(error) => Applied::No(format!("{name}={value}: {error:?}")),
             },
-            Setting::ModuleParameter { module, name, .. } => {
-                Applied::No(format!("the stack has no parameter {name} of {module}"))
-            }
+            Setting::ModuleParameter {
+                module,
+                name,
+                value,
+            } => match self.sockets.set_module_parameter(module, name, value) {
+                Ok(()) => Applied::Yes,
+                Err(error) => Applied::No(format!("{name} of {module} = {value}: {error:?}")),
+            },
             Setting::Discipline(name) if name.starts_with("pfifo") => Applied::Yes,
             Setting::Discipline(name) => Applied::No(format!(
                 "the link has no queueing discipline `{name}`: nothing is paced"

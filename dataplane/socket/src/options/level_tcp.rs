@@ -126,24 +126,17 @@ impl Sockets {
         Ok(())
     }
 
-    /// Only a connection that is yet to be opened by us can choose: what is not possible is
-    /// `ENOPROTOOPT`, what there is not, `ENOENT`.
+    /// A connection changes at once, and keeps its window; a listener's are born with the choice.
+    /// What there is not is `ENOENT` (Linux: `tcp_set_congestion_control`).
     fn set_congestion(&mut self, id: SocketId, value: &[u8]) -> Result<(), Errno> {
-        let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-        let chosen = match name {
-            b"cubic" => CongestionControl::Cubic,
-            b"reno" => CongestionControl::Reno,
-            b"" => return Err(Errno::EINVAL),
-            _ => return Err(Errno::ENOENT),
-        };
-        let common = self.sysctls.tunables().tcp_congestion_control;
-        let socket = self.get_mut(id)?;
-        let fixed = socket.flow.is_some() || socket.listening.is_some();
-        let now = socket.options.congestion.unwrap_or(common);
-        if fixed && chosen != now {
-            return Err(Errno::ENOPROTOOPT);
+        if value.is_empty() {
+            return Err(Errno::EINVAL);
         }
-        socket.options.congestion = Some(chosen);
+        let known = value.get(..CONGESTION_NAME_BYTES - 1).unwrap_or(value);
+        let name = known.split(|byte| *byte == 0).next().unwrap_or_default();
+        let chosen = CongestionControl::of_name(name).ok_or(Errno::ENOENT)?;
+        self.get_mut(id)?.options.congestion = Some(chosen);
+        self.apply_options(id);
         Ok(())
     }
 
@@ -179,10 +172,9 @@ impl Sockets {
                 own => of_int(own),
             },
             TCP_CONGESTION => {
-                let name = match (info, tunables.tcp_congestion_control) {
-                    (Some(info), _) => info.congestion_control,
-                    (None, CongestionControl::Cubic) => "cubic",
-                    (None, CongestionControl::Reno) => "reno",
+                let name = match info {
+                    Some(info) => info.congestion_control,
+                    None => tunables.tcp_congestion_control.name(),
                 };
                 let mut bytes = name.as_bytes().to_vec();
                 bytes.resize(CONGESTION_NAME_BYTES, 0);

@@ -13,8 +13,9 @@ use core::ops::ControlFlow;
 use millrace_base::{Instant, Micros, Nanos, PacketPool, Stamp};
 use millrace_wire::Timestamps;
 
-use super::config::TcpTunables;
-use super::congestion::Acked;
+use super::chunk::Chunks;
+use super::config::{CongestionControl, TcpTunables};
+use super::congestion::{Acked, Setting};
 use super::connection::Connection;
 use super::marks::Marks;
 use super::ready::Ready;
@@ -25,6 +26,10 @@ use super::send_buffer::Cleaned;
 use super::state::State;
 use crate::stats::count;
 use crate::verdict::DropReason;
+
+/// Microseconds that a frame of the largest size may keep ACKs apart (Linux: `hystart_ack_delay`,
+/// below 2 Gbit/s).
+const BURST_US: u32 = 1_000;
 
 /// ACKs that are sent without delay at the start (Linux: `TCP_MAX_QUICKACKS`).
 const QUICK_ACKS_MAX: u8 = 16;
@@ -57,6 +62,19 @@ pub(super) struct Digest {
     pub(super) sacked: Sacked,
     /// It counts as a duplicate (RFC 5681 section 2).
     pub(super) duplicate: bool,
+    /// The round trip of the newest segment that it reports, for congestion control.
+    pub(super) rtt: Option<Micros>,
+}
+
+impl Digest {
+    /// Segments that the peer newly has, if that is a reason for more of them: not behind a hole
+    /// that stays (Linux: `tcp_may_raise_cwnd`).
+    pub(super) fn delivered(&self) -> u32 {
+        if !self.advanced {
+            return 0;
+        }
+        self.cleaned.segments.saturating_add(self.sacked.segments)
+    }
 }
 
 impl AckPolicy {
@@ -213,6 +231,7 @@ impl Connection {
             cleaned: Cleaned::default(),
             sacked: Sacked::default(),
             duplicate: false,
+            rtt: None,
         };
         if self.sack_permitted && !segment.options.sack.is_empty() {
             let bounds = (segment.ack.latest(self.una), self.nxt);
@@ -228,7 +247,7 @@ impl Connection {
             self.bytes_acked.add(digest.cleaned.bytes);
             self.una = segment.ack;
             let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
-            self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);
+            digest.rtt = self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);
         } else {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-2
             //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK
@@ -244,7 +263,8 @@ impl Connection {
     }
 
     /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part,
-    /// else from the selective one (`sacked_sent_at`), else from the echoed timestamp.
+    /// else from the selective one (`sacked_sent_at`), else from the echoed timestamp. Returns the
+    /// round trip of the newest segment reported, for congestion control.
     #[inline]
     pub(super) fn take_rtt_sample(
         &mut self,
@@ -252,7 +272,7 @@ impl Connection {
         stamps: Option<Timestamps>,
         cleaned: &Cleaned,
         sacked_sent_at: Option<Instant>,
-    ) {
+    ) -> Option<Micros> {
         let sent_at = if cleaned.retransmitted {
             None
         } else {
@@ -268,6 +288,12 @@ impl Connection {
         if let Some(sample) = sample {
             self.rtt.sample(sample);
         }
+        let newest = match cleaned.sent_at {
+            Some(_) if !cleaned.retransmitted => Some(cleaned.newest_sent_at),
+            _ => None,
+        };
+        let newest = sacked_sent_at.or(newest)?;
+        Some(now.since(newest).to_micros())
     }
 
     /// SND.UNA advanced: what was waiting for that.
@@ -337,16 +363,57 @@ impl Connection {
         self.wl1 = segment.seq;
     }
 
-    /// Growth of the congestion window outside of recovery.
+    /// Growth of the congestion window outside of recovery, for `segments` that the peer newly has;
+    /// `rtt` is the round trip of the newest.
     #[inline]
-    pub(super) fn grow<P: PacketPool>(&mut self, env: &mut Env<'_, P>, bytes: u32) {
-        if bytes > 0 && self.recovery.phase != Phase::Recovery {
-            let acked = Acked {
-                bytes,
-                srtt: self.rtt.srtt(),
-                now: env.now,
-            };
-            self.congestion.on_ack(&mut env.chunks.epochs, acked);
+    pub(super) fn grow<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segments: u32,
+        rtt: Option<Micros>,
+    ) {
+        if segments == 0 || self.recovery.phase == Phase::Recovery {
+            return;
         }
+        let acked = Acked {
+            segments,
+            rtt,
+            now: env.now,
+            una: self.una,
+            nxt: self.nxt,
+            burst_us: BURST_US,
+            is_paced: false,
+        };
+        let setting = &mut Setting {
+            epochs: &mut env.chunks.epochs,
+            cubic: &env.tunables.cubic,
+        };
+        self.congestion.on_ack(setting, &acked, env.stats);
+    }
+
+    /// Another algorithm moves the window from now on.
+    pub(crate) fn set_congestion_control<B>(
+        &mut self,
+        control: CongestionControl,
+        chunks: &mut Chunks<B>,
+        tunables: &TcpTunables,
+    ) {
+        if control == self.congestion.control() {
+            return;
+        }
+        let setting = &mut Setting {
+            epochs: &mut chunks.epochs,
+            cubic: &tunables.cubic,
+        };
+        self.congestion.set_control(control, setting, self.nxt);
+    }
+
+    /// Loss or congestion was detected: lowers the threshold.
+    pub(super) fn lower_threshold<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        let setting = &mut Setting {
+            epochs: &mut env.chunks.epochs,
+            cubic: &env.tunables.cubic,
+        };
+        self.congestion.on_loss(setting);
     }
 }

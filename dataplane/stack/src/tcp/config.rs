@@ -4,6 +4,8 @@
 //! constant instead of a sysctl, the field carries the constant's name in lower case.
 //! Per-connection options are in `ConnectionOptions`.
 
+use super::congestion::CubicParameters;
+
 /// Which algorithm decides how much may be in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CongestionControl {
@@ -12,6 +14,25 @@ pub enum CongestionControl {
     Cubic,
     /// RFC 5681.
     Reno,
+}
+
+impl CongestionControl {
+    /// Every algorithm, the reference first (Linux: `tcp_available_congestion_control`).
+    pub const ALL: [Self; 2] = [Self::Reno, Self::Cubic];
+
+    /// The name an operator knows; fewer than 16 bytes (Linux: `TCP_CA_NAME_MAX`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Reno => "reno",
+        }
+    }
+
+    /// The algorithm of a name, if there is one.
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|control| control.name().as_bytes() == name)
+    }
 }
 
 /// Values that hold for every connection of a stack.
@@ -27,6 +48,8 @@ pub struct TcpTunables {
     pub tcp_dsack: bool,
     /// The congestion control of new connections. Default cubic.
     pub tcp_congestion_control: CongestionControl,
+    /// The knobs of CUBIC.
+    pub cubic: CubicParameters,
     /// Collapse the window after an idle retransmission timeout (RFC 2861). Default on.
     pub tcp_slow_start_after_idle: bool,
     /// SYN retransmissions before `connect` fails. Default 6.
@@ -124,6 +147,7 @@ impl Default for TcpTunables {
             tcp_sack: true,
             tcp_dsack: true,
             tcp_congestion_control: CongestionControl::Cubic,
+            cubic: CubicParameters::LINUX,
             tcp_slow_start_after_idle: true,
             tcp_syn_retries: 6,
             tcp_syn_linear_timeouts: 4,

@@ -151,8 +151,9 @@ impl Connection {
             rtt: RttEstimator::default(),
             congestion: Congestion::new(
                 tunables.tcp_congestion_control,
-                super::options::MSS_DEFAULT,
-                tunables.tcp_init_cwnd,
+                &tunables.cubic,
+                (super::options::MSS_DEFAULT, tunables.tcp_init_cwnd),
+                iss,
             ),
             ready: Ready::NONE,
             options,

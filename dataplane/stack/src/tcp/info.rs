@@ -149,7 +149,7 @@ impl Connection {
             retransmissions: self.retransmissions,
             timeouts: self.recovery.timeouts,
             probes: self.probes,
-            congestion_control: self.congestion.name(),
+            congestion_control: self.congestion.control().name(),
             closed: self.closed,
         }
     }

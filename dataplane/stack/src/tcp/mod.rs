@@ -68,6 +68,7 @@ mod tests;
 
 pub(crate) use chunk::Chunks;
 pub use config::{CongestionControl, ConnectionOptions, TcpTunables};
+pub use congestion::CubicParameters;
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
 pub(crate) use handshake::Open;

@@ -8,7 +8,6 @@ use super::config::TcpTunables;
 use super::connection::Connection;
 use super::reassembly::SACK_BLOCKS_MAX;
 use super::segment::Env;
-use super::state::State;
 
 /// The segment size of a peer that does not say one (MUST-15, IPv4).
 pub(crate) const MSS_DEFAULT: u16 = 536;
@@ -158,11 +157,7 @@ impl Connection {
         };
         let mss = self.peer_mss.min(path).saturating_sub(options);
         self.mss = mss.max(tunables.tcp_min_snd_mss);
-        let rescale = matches!(
-            self.state,
-            State::Closed | State::SynSent | State::SynReceived
-        );
-        self.congestion.set_mss(self.mss, rescale);
+        self.congestion.set_mss(self.mss);
         self.ack.limit_receive_mss(self.advertised_mss());
     }
 

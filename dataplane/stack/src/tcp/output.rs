@@ -191,20 +191,25 @@ impl Connection {
     }
 
     /// Remembers whether the congestion window is what holds us back.
+    /// `is_news` when something left.
     #[inline]
-    pub(super) fn note_limit<B>(&mut self, chunks: &Chunks<B>) {
-        let unsent = self.unsent_bytes().min(u32::from(self.mss));
-        let limited = unsent > 0 && self.fits_window(unsent) && !self.fits_cwnd(chunks, unsent);
-        let flight = self.in_flight(chunks);
+    pub(super) fn note_limit<B>(&mut self, chunks: &Chunks<B>, is_news: bool) {
+        let bytes = (self.in_flight(chunks), self.sent_bytes());
         self.congestion
-            .validate(flight, limited, self.una, self.nxt);
+            .validate(bytes, is_news, (self.una, self.nxt));
     }
 
     /// Nothing in flight and silent for a timeout: what the window was is old news (RFC 5681
     /// section 4.1).
     #[inline]
     pub(super) fn wake_from_idle<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
-        if self.una != self.nxt || !env.tunables.tcp_slow_start_after_idle {
+        if self.una != self.nxt {
+            return;
+        }
+        let last_sent = self.sent_at.instant();
+        self.congestion
+            .on_transmission_start(&mut env.chunks.epochs, env.now, last_sent);
+        if !env.tunables.tcp_slow_start_after_idle {
             return;
         }
         let rto = self.rtt.rto(env.tunables).as_nanos().max(1);
@@ -212,7 +217,7 @@ impl Connection {
         let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
             self.congestion
-                .on_idle(&mut env.chunks.epochs, timeouts, env.tunables.tcp_init_cwnd);
+                .on_idle(timeouts, env.tunables.tcp_init_cwnd);
             self.sent_at = Stamp::of(env.now);
         }
     }

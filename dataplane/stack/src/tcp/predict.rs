@@ -256,8 +256,8 @@ impl Connection {
         let cleaned = self.send.acknowledge(env.chunks, segment.ack);
         self.bytes_acked.add(cleaned.bytes);
         self.una = segment.ack;
-        self.take_rtt_sample(env.now, stamps, &cleaned, None);
-        self.grow(env, cleaned.bytes);
+        let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
+        self.grow(env, cleaned.segments, rtt);
         self.on_advance(env)
     }
 

@@ -34,8 +34,12 @@ pub(crate) struct Cleaned {
     pub(crate) bytes: u32,
     /// Of these, bytes that a SACK had reported before.
     pub(crate) sacked: u32,
+    /// Segments that ended in them and that no SACK had reported before.
+    pub(crate) segments: u32,
     /// When the first of them was sent, if it was sent once only (Karn's algorithm, MUST-18).
     pub(crate) sent_at: Option<Instant>,
+    /// When the last such was sent; as good as `sent_at`.
+    pub(crate) newest_sent_at: Instant,
     /// Something that had been retransmitted was among them.
     pub(crate) retransmitted: bool,
 }
@@ -187,7 +191,7 @@ impl SendBuffer {
             } else {
                 to.bytes_since(chunk.seq)
             };
-            cleaned.add(chunk, bytes);
+            cleaned.add(chunk, bytes, whole);
             let flags = chunk.flags;
             if !whole {
                 self.board.on_cut(chunks, flags, bytes);
@@ -210,13 +214,18 @@ impl SendBuffer {
 
 impl Cleaned {
     #[inline]
-    fn add<B>(&mut self, chunk: &Chunk<B>, bytes: u32) {
+    fn add<B>(&mut self, chunk: &Chunk<B>, bytes: u32, whole: bool) {
         if chunk.has(SACKED) {
             self.sacked = self.sacked.saturating_add(bytes);
-        } else if chunk.has(EVER_RETRANSMITTED) {
-            self.retransmitted = true;
-        } else if self.sent_at.is_none() {
-            self.sent_at = Some(chunk.sent_at);
+        } else {
+            let counts = whole && !chunk.has(CONTINUED);
+            self.segments = self.segments.wrapping_add(u32::from(counts));
+            if chunk.has(EVER_RETRANSMITTED) {
+                self.retransmitted = true;
+            } else {
+                self.newest_sent_at = chunk.sent_at;
+                self.sent_at = self.sent_at.or(Some(chunk.sent_at));
+            }
         }
         self.bytes = self.bytes.saturating_add(bytes);
     }

@@ -151,7 +151,7 @@ impl Connection {
         if sent.frames > 0 {
             self.on_new_sent(env, &sent);
         }
-        self.note_limit(env.chunks);
+        self.note_limit(env.chunks, sent.frames > 0);
         outcome
     }
 
@@ -167,7 +167,7 @@ impl Connection {
         let mut sent = Sent::default();
         let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;
         self.on_new_sent(env, &sent);
-        self.note_limit(env.chunks);
+        self.note_limit(env.chunks, true);
         Some(frame)
     }
 

@@ -1,169 +1,201 @@
-//! CUBIC in integers (RFC 9438): window growth as a cubic of the time since the last reduction.
+//! CUBIC (RFC 9438): window growth as a cubic of the time since the last reduction, in Linux's
+//! integers.
 //!
-//! Time is milliseconds, windows are bytes. `K` is computed once per epoch with an integer cube
-//! root; the window of a moment needs one 64-bit cube. Not here: HyStart++ (RFC 9406), so slow
-//! start ends by loss or at `ssthresh`.
+//! Windows are segments here and time is milliseconds, in the curve 1/1024 of a second: what a
+//! window is after so many ACKs is the same number as in Linux (`tcp_cubic.c`). The end of slow
+//! start is `hystart.rs`'s business.
+//!
+//! A connection that has lost nothing and whose window is small needs no curve: it remembers eight
+//! bytes. The rest (`Epoch`) lies on a shelf from the first large window or the first loss on.
 
-use millrace_base::Instant;
+use millrace_base::{Instant, SeqNumber};
 
-use super::Acked;
-use crate::tcp::shelf::{Place, Shelf};
+use super::hystart::Round;
+use super::parameters::CubicParameters;
+use super::reno::additive;
 
-/// What CUBIC remembers from one epoch of congestion avoidance to the next.
-#[derive(Clone, Copy, Debug)]
-#[repr(Rust, packed)]
-pub(super) struct Cubic {
+/// What CUBIC knows of a connection beside its window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Epoch {
     /// W_max: the window before the last reduction; 0 before any.
     w_max: u32,
-    /// The present epoch, on `Chunks::epochs`; none in slow start, in recovery and after idleness.
-    epoch: Place,
-}
-
-/// One epoch of congestion avoidance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Epoch {
-    /// When it began.
-    start: Instant,
-    /// Rests of the divisions below, so that slow growth is not rounded away.
-    rest: u64,
-    /// The Reno-friendly estimate W_est in 1/256 bytes.
-    friendly: u64,
+    /// When the present epoch began, in milliseconds; `None` in slow start and after a reduction.
+    start_ms: Option<u32>,
     /// The window that the cubic approaches: W_max, or where the epoch began when that is higher.
     origin: u32,
-    /// K: milliseconds from the start until the cubic reaches `origin`.
-    k_ms: u32,
+    /// K: when the cubic reaches `origin`, in 1/1024 s from the start.
+    k: u32,
+    /// The window and the time of the last look at the curve.
+    looked_at: u32,
+    looked_ms: u32,
+    /// Segments to be acknowledged for the window to open by one.
+    per_segment: u32,
+    /// Segments acknowledged towards that.
+    credit: u32,
+    /// The window that Reno would have (W_est), and segments acknowledged towards its next.
+    friendly: u32,
+    friendly_credit: u32,
+    /// How slow start is going.
+    pub(super) round: Round,
 }
 
-/// Beyond 2^20 ms (17 minutes) the cubic no longer grows; keeps its cube below 2^60.
-const ELAPSED_MS_MAX: u64 = 1 << 20;
+/// Fixed-point one of `beta` (Linux: `BICTCP_BETA_SCALE`).
+const BETA_SCALE: u32 = 1_024;
+/// The curve's clock: 2^10 to the second (Linux: `BICTCP_HZ`).
+const CLOCK_BITS: u32 = 10;
+/// Growth before the first loss: 5 percent in a round trip at least.
+const PER_SEGMENT_MAX_AT_FIRST: u32 = 20;
+/// One segment for two acknowledged at most: half of the window in a round trip.
+const PER_SEGMENT_MIN: u32 = 2;
+/// Milliseconds for which a look at the curve holds while the window does not change.
+const LOOK_MS: u32 = 1_000 / 32;
 
-impl Default for Cubic {
-    fn default() -> Self {
+impl Epoch {
+    /// What is known at the first need of it.
+    pub(super) fn new(round: Round) -> Self {
         Self {
-            w_max: 0,
-            epoch: Place::NONE,
+            round,
+            ..Self::default()
         }
     }
-}
 
-impl Cubic {
-    /// How far this acknowledgment opens the window (RFC 9438 section 4.2 to 4.5). While no place
-    /// for an epoch is free, as far as Reno would.
+    /// How many segments this acknowledgment opens the window by, in congestion avoidance (Linux:
+    /// `bictcp_update`, then `tcp_cong_avoid_ai`).
     pub(super) fn growth(
         &mut self,
-        epochs: &mut Shelf<Epoch>,
-        acked: Acked,
+        rules: &CubicParameters,
+        segments: u32,
         cwnd: u32,
-        mss: u32,
+        now: Instant,
     ) -> u32 {
-        if self.epoch.is_none() {
-            let epoch = Epoch::new(acked.now, cwnd, mss, self.w_max);
-            self.epoch = epochs.store(Place::NONE, epoch);
-        }
-        match epochs.get_mut(self.epoch) {
-            Some(epoch) => epoch.growth(acked, cwnd, mss, self.w_max),
-            None => {
-                let step = u64::from(acked.bytes).saturating_mul(mss.into());
-                step.checked_div(cwnd.into()).unwrap_or(0) as u32
-            }
-        }
+        self.update(rules, segments, cwnd, now.as_millis() as u32);
+        let (growth, credit) = additive(self.credit, self.per_segment, segments);
+        self.credit = credit;
+        growth
     }
 
     /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
     /// 4.6 and 4.7).
-    pub(super) fn ssthresh(&mut self, epochs: &mut Shelf<Epoch>, cwnd: u32) -> u32 {
-        let wide = u64::from(cwnd);
-        self.w_max = if cwnd < self.w_max {
-            (wide.saturating_mul(870) / 1_024) as u32
+    pub(super) fn ssthresh(&mut self, rules: &CubicParameters, cwnd: u32) -> u32 {
+        self.start_ms = None;
+        self.credit = 0;
+        let (beta, wide) = (rules.beta(), u64::from(cwnd));
+        self.w_max = if cwnd < self.w_max && rules.fast_convergence {
+            let share = u64::from(BETA_SCALE.saturating_add(beta));
+            (wide.saturating_mul(share) / u64::from(2 * BETA_SCALE)) as u32
         } else {
             cwnd
         };
-        self.end_epoch(epochs);
-        // 717/1024 is Linux's 0.7.
-        (wide.saturating_mul(717) / 1_024) as u32
+        (wide.saturating_mul(beta.into()) / u64::from(BETA_SCALE)) as u32
     }
 
-    /// The next growth begins a new epoch.
-    pub(super) fn end_epoch(&mut self, epochs: &mut Shelf<Epoch>) {
-        epochs.clear(self.epoch);
-        self.epoch = Place::NONE;
-    }
-}
-
-impl Epoch {
-    fn new(now: Instant, cwnd: u32, mss: u32, w_max: u32) -> Self {
-        let below = u64::from(w_max.saturating_sub(cwnd));
-        // K = cbrt((W_max - cwnd) / C) seconds with C = 0.4 segments/s^3: in ms, cbrt(bytes * 2.5e9
-        // / mss).
-        let cube = below.saturating_mul(2_500_000_000).checked_div(mss.into());
-        Self {
-            start: now,
-            rest: 0,
-            friendly: u64::from(cwnd) << 8,
-            origin: w_max.max(cwnd),
-            k_ms: cube_root(cube.unwrap_or(0)),
+    /// Sending begins again after a pause: the curve does not go on while there is nothing to send
+    /// (Linux: `CA_EVENT_TX_START`).
+    pub(super) fn on_pause(&mut self, now: Instant, last_sent: Instant) {
+        let pause = now.since(last_sent).as_millis() as u32;
+        let now = now.as_millis() as u32;
+        if let Some(start) = &mut self.start_ms {
+            let shifted = start.wrapping_add(pause);
+            let is_later = (shifted.wrapping_sub(now) as i32) > 0;
+            *start = if is_later { now } else { shifted };
         }
     }
 
-    fn growth(&mut self, acked: Acked, cwnd: u32, mss: u32, w_max: u32) -> u32 {
-        let cwnd_wide = u64::from(cwnd.max(1));
-        let bytes = u64::from(acked.bytes);
-        // W_est grows by alpha segments per window: 3*(1-0.7)/(1+0.7) = 0.529, and 1 once it has
-        // caught up with W_max.
-        let alpha_1024: u64 = if self.friendly >> 8 < u64::from(w_max) {
-            542
-        } else {
-            1_024
+    /// Whether round trips are believed: not in the first second after a reduction, whose queue they
+    /// still show.
+    pub(super) fn believes_delays(&self, now: Instant) -> bool {
+        let now = now.as_millis() as u32;
+        self.start_ms
+            .is_none_or(|start| now.wrapping_sub(start) >= 1_000)
+    }
+
+    /// Whether nothing is known that outlasts the present flight.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.w_max == 0 && self.start_ms.is_none() && !self.round.is_over()
+    }
+
+    /// Computes `per_segment` anew when it is time to.
+    fn update(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) {
+        self.friendly_credit = self.friendly_credit.saturating_add(segments);
+        let since = now_ms.wrapping_sub(self.looked_ms);
+        if self.looked_at == cwnd && since <= LOOK_MS {
+            return;
+        }
+        if self.start_ms.is_none() || since != 0 {
+            self.look(rules, segments, cwnd, now_ms);
+        }
+        if rules.tcp_friendliness {
+            self.keep_up_with_reno(rules, cwnd);
+        }
+        self.per_segment = self.per_segment.max(PER_SEGMENT_MIN);
+    }
+
+    /// RFC 9438 section 4.2, 4.4 and 4.5.
+    fn look(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) {
+        self.looked_at = cwnd;
+        self.looked_ms = now_ms;
+        let start = match self.start_ms {
+            Some(start) => start,
+            None => self.begin(rules, segments, cwnd, now_ms),
         };
-        let step = bytes
-            .saturating_mul(u64::from(mss))
-            .saturating_mul(alpha_1024)
-            / 4;
-        self.friendly = self
-            .friendly
-            .saturating_add(step.checked_div(cwnd_wide).unwrap_or(0));
-
-        let rtt_ms = acked
-            .srtt
-            .map_or(0, |srtt| u64::from(srtt.as_micros() / 1_000));
-        let elapsed = acked
-            .now
-            .since(self.start)
-            .as_millis()
-            .saturating_add(rtt_ms);
-        let target = self
-            .window_at(elapsed, mss)
-            .clamp(cwnd_wide, cwnd_wide.saturating_mul(3) / 2);
-        let friendly = self.friendly >> 8;
-        if friendly > target {
-            // In the Reno-friendly region the window follows W_est itself.
-            return friendly.saturating_sub(cwnd_wide).min(bytes) as u32;
-        }
+        let elapsed = u64::from(now_ms.wrapping_sub(start))
+            .saturating_add(u64::from(self.round.delay_min_us().div_ceil(1_000)));
+        let elapsed = (elapsed << CLOCK_BITS) / 1_000;
+        let target = self.window_at(rules, elapsed);
         //= https://www.rfc-editor.org/rfc/rfc9438#section-4.4
         //# cwnd SHOULD be incremented by (target - cwnd)/cwnd for each received ACK
-        self.rest = self
-            .rest
-            .saturating_add(bytes.saturating_mul(target.saturating_sub(cwnd_wide)));
-        let growth = self.rest.checked_div(cwnd_wide).unwrap_or(0);
-        self.rest = self.rest.checked_rem(cwnd_wide).unwrap_or(0);
-        growth.min(bytes) as u32
+        self.per_segment = match target.checked_sub(cwnd) {
+            Some(distance) if distance > 0 => cwnd.checked_div(distance).unwrap_or(0),
+            _ => cwnd.saturating_mul(100),
+        };
+        if self.w_max == 0 {
+            self.per_segment = self.per_segment.min(PER_SEGMENT_MAX_AT_FIRST);
+        }
     }
 
-    /// W_cubic, `elapsed` ms into the epoch.
-    fn window_at(&self, elapsed: u64, mss: u32) -> u64 {
-        let k = u64::from(self.k_ms);
-        let distance = elapsed.abs_diff(k).min(ELAPSED_MS_MAX);
-        let cube = distance.saturating_mul(distance).saturating_mul(distance) / 1_000_000;
-        // C * mss * (t-K)^3: 0.4 / 10^9 per ms^3, of which 10^6 are divided off above.
-        let offset = cube.saturating_mul(u64::from(mss)).saturating_mul(4) / 10_000;
-        let origin = u64::from(self.origin);
+    fn begin(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) -> u32 {
+        self.start_ms = Some(now_ms);
+        self.friendly_credit = segments;
+        self.friendly = cwnd;
+        let below = self.w_max.saturating_sub(cwnd);
+        self.origin = self.w_max.max(cwnd);
+        // K = cbrt((W_max - cwnd) / C).
+        self.k = cube_root(rules.cube_factor().saturating_mul(below.into()));
+        now_ms
+    }
+
+    /// W_cubic, `elapsed`/1024 s into the epoch, in segments.
+    fn window_at(&self, rules: &CubicParameters, elapsed: u64) -> u32 {
+        let k = u64::from(self.k);
+        let distance = elapsed.abs_diff(k).min(DISTANCE_MAX);
+        let cube = distance.saturating_mul(distance).saturating_mul(distance);
+        let cube = u128::from(cube).saturating_mul(rules.cube_scale().into());
+        let offset = (cube >> (10 + 3 * CLOCK_BITS)).min(u128::from(u32::MAX)) as u32;
         if elapsed < k {
-            origin.saturating_sub(offset)
+            self.origin.saturating_sub(offset)
         } else {
-            origin.saturating_add(offset)
+            self.origin.saturating_add(offset)
+        }
+    }
+
+    /// RFC 9438 section 4.3: no slower than Reno would be.
+    fn keep_up_with_reno(&mut self, rules: &CubicParameters, cwnd: u32) {
+        let step = (cwnd.saturating_mul(rules.friendly_scale()) >> 3).max(1);
+        let reached = self.friendly_credit.saturating_sub(1);
+        let segments = reached.checked_div(step).unwrap_or(0);
+        let spent = segments.saturating_mul(step);
+        self.friendly_credit = self.friendly_credit.saturating_sub(spent);
+        self.friendly = self.friendly.saturating_add(segments);
+        if let Some(ahead) = self.friendly.checked_sub(cwnd)
+            && let Some(per) = cwnd.checked_div(ahead)
+        {
+            self.per_segment = self.per_segment.min(per);
         }
     }
 }
+
+/// Twenty minutes from `origin` the cubic no longer bends; keeps its cube below 2^61.
+const DISTANCE_MAX: u64 = 1 << 20;
 
 /// The integer cube root, rounded down: bit by bit, 22 steps.
 fn cube_root(value: u64) -> u32 {
@@ -181,9 +213,28 @@ fn cube_root(value: u64) -> u32 {
     root as u32
 }
 
+/// What is remembered while a window is small and has lost nothing.
+#[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed)]
+pub(super) struct Young {
+    /// The smallest round trip of data in microseconds; 0 before the first.
+    pub(super) delay_min_us: u32,
+    /// The round of slow start is over when this is acknowledged.
+    pub(super) round_end: SeqNumber,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const RULES: CubicParameters = CubicParameters::LINUX;
+
+    fn epoch(w_max: u32) -> Epoch {
+        Epoch {
+            w_max,
+            ..Epoch::default()
+        }
+    }
 
     #[test]
     fn the_cube_root_is_exact() {
@@ -204,44 +255,163 @@ mod tests {
         }
     }
 
-    // RFC 9438 section 4.7.
+    // RFC 9438 section 4.7; a module parameter of Linux switches it off.
+    // behaviour: X8-17
     #[test]
     fn fast_convergence_gives_room_to_others() {
-        let (mut cubic, mut epochs) = (Cubic::default(), Shelf::new(1));
-        assert_eq!(cubic.ssthresh(&mut epochs, 1_024_000), 717_000);
-        let second = cubic.ssthresh(&mut epochs, 800_000);
-        assert_eq!(second, 560_156);
-        let epoch = Epoch::new(Instant::ZERO, second, 1_000, cubic.w_max);
-        assert_eq!(
-            epoch.origin, 679_687,
-            "aims below the last maximum of 800,000"
-        );
+        let mut epoch = Epoch::default();
+        assert_eq!(epoch.ssthresh(&RULES, 1_024), 717);
+        assert_eq!(epoch.w_max, 1_024);
+        assert_eq!(epoch.ssthresh(&RULES, 800), 560);
+        assert_eq!(epoch.w_max, 680, "below the last maximum of 800");
+        let rules = CubicParameters {
+            fast_convergence: false,
+            ..RULES
+        };
+        epoch.ssthresh(&rules, 500);
+        assert_eq!(epoch.w_max, 500);
     }
 
-    // RFC 9438 section 4.2. K = cbrt(300 / 0.4) = 9.0856 s. behaviour: A24-4, A24-10
+    // RFC 9438 section 4.2. K = cbrt(300 / 0.4) = 9.0856 s. behaviour: A24-3, A24-4, A24-10
     #[test]
     fn an_epoch_aims_at_the_last_maximum_or_starts_from_where_it_is() {
-        let below = Epoch::new(Instant::ZERO, 700_000, 1_000, 1_000_000);
-        assert_eq!((below.origin, below.k_ms), (1_000_000, 9_085));
-        let above = Epoch::new(Instant::ZERO, 700_000, 1_000, 600_000);
-        assert_eq!((above.origin, above.k_ms), (700_000, 0));
-        assert_eq!(below.window_at(9_085, 1_000), 1_000_000);
-        let start = below.window_at(0, 1_000);
-        assert!((699_900..700_200).contains(&start), "{start}");
+        let mut below = epoch(1_000);
+        below.begin(&RULES, 1, 700, 5_000);
+        assert_eq!(below.origin, 1_000);
+        // Linux's C is 410/1024, not 0.4.
+        assert!((9_280..=9_304).contains(&below.k), "{}", below.k);
+        assert_eq!(below.window_at(&RULES, below.k.into()), 1_000);
+        assert!((699..=701).contains(&below.window_at(&RULES, 0)));
+        let mut above = epoch(600);
+        above.begin(&RULES, 1, 700, 5_000);
+        assert_eq!((above.origin, above.k), (700, 0));
+    }
+
+    // The cube of a window of a million segments and of minutes does not overflow.
+    // behaviour: A24-5, A24-12
+    #[test]
+    fn a_very_old_epoch_neither_overflows_nor_shrinks_the_window() {
+        let mut old = epoch(900_000);
+        old.begin(&RULES, 1, 100, 0);
+        let mut last = 0;
+        for elapsed in [0, 1 << 10, 1 << 16, 1 << 20, 1 << 32, u64::MAX >> 2] {
+            let window = old.window_at(&RULES, elapsed);
+            assert!(window >= last, "{elapsed}: {window} after {last}");
+            last = window;
+        }
+    }
+
+    // Linux: t = now + delay_min - epoch_start. behaviour: A24-11
+    #[test]
+    fn the_curve_is_looked_at_one_shortest_round_trip_ahead() {
+        let mut near = epoch(0);
+        let mut far = epoch(0);
+        far.round.learn(2_000_000);
+        for epoch in [&mut near, &mut far] {
+            epoch.look(&RULES, 1, 1_000, 50_000);
+        }
+        assert_eq!(near.per_segment, 20, "nothing to gain yet: 5 percent");
+        let mut near = epoch_of(1_000, 0);
+        let mut far = epoch_of(1_000, 2_000_000);
+        near.look(&RULES, 1, 1_000, 50_000);
+        far.look(&RULES, 1, 1_000, 50_000);
+        assert_eq!(near.per_segment, 100_000, "the plateau");
+        // 0.4 * 2^3 = 3 segments above it.
+        assert_eq!(far.per_segment, 333);
+    }
+
+    fn epoch_of(w_max: u32, delay_us: u32) -> Epoch {
+        let mut epoch = epoch(w_max);
+        if delay_us > 0 {
+            epoch.round.learn(delay_us);
+        }
+        epoch
+    }
+
+    // behaviour: A24-9
+    #[test]
+    fn a_look_holds_for_a_32nd_of_a_second_while_the_window_stays() {
+        let mut epoch = epoch(1_000);
+        epoch.update(&RULES, 1, 700, 10_000);
+        let first = epoch.per_segment;
+        epoch.update(&RULES, 1, 700, 10_031);
+        assert_eq!((epoch.per_segment, epoch.looked_ms), (first, 10_000));
+        epoch.update(&RULES, 1, 700, 10_032);
+        assert_eq!(epoch.looked_ms, 10_032);
+        epoch.update(&RULES, 1, 701, 10_032);
+        assert_eq!(epoch.looked_at, 700, "once in a tick");
+        epoch.update(&RULES, 1, 701, 10_033);
+        assert_eq!(epoch.looked_at, 701);
+    }
+
+    // behaviour: A24-13
+    #[test]
+    fn on_the_plateau_a_window_grows_by_a_hundredth_of_a_segment_a_round_trip() {
+        let rules = CubicParameters {
+            tcp_friendliness: false,
+            ..RULES
+        };
+        let mut epoch = epoch(1_000);
+        epoch.update(&rules, 1, 1_000, 10_000);
+        assert_eq!(epoch.per_segment, 100_000);
+        let mut below = epoch_of(1_000, 0);
+        below.update(&rules, 1, 700, 10_000);
+        below.update(&rules, 1, 700, 14_000);
+        // The cubic is at 1000 - 0.4 * 5.09^3 = 947 after four seconds.
+        assert_eq!(below.per_segment, 700 / 247);
+    }
+
+    // Nothing lost yet: a segment for 20 at the most. behaviour: A24-14
+    #[test]
+    fn before_the_first_loss_a_window_opens_by_a_twentieth_a_round_trip() {
+        let mut epoch = Epoch::default();
+        epoch.update(&RULES, 1, 48, 10_000);
+        assert_eq!(epoch.per_segment, 20);
     }
 
     // RFC 9438 section 4.4; Linux: a count of 2 at least. behaviour: A24-16
     #[test]
     fn a_window_opens_by_half_of_itself_in_a_round_trip_at_most() {
-        let mut epoch = Epoch::new(Instant::ZERO, 100_000, 1_000, 0);
-        let acked = Acked {
-            bytes: 1_000,
-            srtt: None,
-            now: Instant::from_millis(100_000),
-        };
+        let mut epoch = Epoch::default();
+        epoch.growth(&RULES, 1, 100, Instant::from_millis(1_000));
+        epoch.credit = 0;
         let opened: u32 = (0..100)
-            .map(|_| epoch.growth(acked, 100_000, 1_000, 0))
+            .map(|_| epoch.growth(&RULES, 1, 100, Instant::from_millis(100_000)))
             .sum();
-        assert_eq!(opened, 50_000);
+        assert_eq!(opened, 50);
+    }
+
+    // Linux: 8 * (1024 + 717) / 3 / (1024 - 717) = 15, an eighth of which is Reno's distance.
+    // behaviour: A24-2, A24-15
+    #[test]
+    fn the_friendly_window_grows_by_one_for_fifteen_eighths_of_a_window() {
+        assert_eq!(RULES.friendly_scale(), 15);
+        let mut epoch = epoch(1_000);
+        epoch.update(&RULES, 1, 80, 10_000);
+        epoch.friendly_credit = 151;
+        epoch.keep_up_with_reno(&RULES, 80);
+        assert_eq!((epoch.friendly, epoch.friendly_credit), (81, 1));
+        assert!(epoch.per_segment <= 80);
+        let off = CubicParameters {
+            tcp_friendliness: false,
+            ..RULES
+        };
+        let mut alone = epoch_of(1_000, 0);
+        alone.update(&off, 1, 999, 10_000);
+        alone.friendly_credit = 1 << 20;
+        alone.update(&off, 1, 999, 10_100);
+        assert_eq!(alone.friendly, 999, "not looked at");
+    }
+
+    // behaviour: SND-36, A23-5
+    #[test]
+    fn a_pause_shifts_the_epoch_but_never_into_the_future() {
+        let mut epoch = epoch(1_000);
+        epoch.start_ms = Some(10_000);
+        let at = Instant::from_millis;
+        epoch.on_pause(at(14_000), at(11_000));
+        assert_eq!(epoch.start_ms, Some(13_000));
+        epoch.on_pause(at(14_000), at(10_000));
+        assert_eq!(epoch.start_ms, Some(14_000));
     }
 }

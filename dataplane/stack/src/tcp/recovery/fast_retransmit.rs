@@ -1,7 +1,7 @@
 //! Loss found by ACKs: duplicate ACKs (RFC 5681, RFC 6582) or SACK (RFC 6675), and the way out of
 //! recovery.
 
-use millrace_base::PacketPool;
+use millrace_base::{Micros, PacketPool};
 
 use super::{Phase, Reduction};
 use crate::stats::count;
@@ -21,13 +21,13 @@ impl Connection {
             // The ACK that ends fast recovery sets the window; the next one may open it.
             let grows = self.recovery.phase == Phase::Loss;
             self.end_recovery(env);
-            let bytes = if grows { digest.cleaned.bytes } else { 0 };
-            return self.detect_loss(env, bytes);
+            let segments = if grows { digest.delivered() } else { 0 };
+            return self.detect_loss(env, segments, digest.rtt);
         }
         match self.recovery.phase {
-            Phase::Open => self.detect_loss(env, digest.cleaned.bytes),
+            Phase::Open => self.detect_loss(env, digest.delivered(), digest.rtt),
             Phase::Recovery => self.continue_recovery(env, digest),
-            Phase::Loss => self.grow(env, digest.cleaned.bytes),
+            Phase::Loss => self.grow(env, digest.delivered(), digest.rtt),
         }
     }
 
@@ -51,7 +51,13 @@ impl Connection {
         }
     }
 
-    fn detect_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>, acked: u32) {
+    /// `segments` are newly delivered, the newest of them `rtt` after it was sent.
+    fn detect_loss<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segments: u32,
+        rtt: Option<Micros>,
+    ) {
         let threshold = u32::from(env.tunables.tcp_reordering.clamp(1, 127));
         if self.sack_permitted {
             if self.send.board.sacked_segments(env.chunks) >= threshold {
@@ -69,7 +75,7 @@ impl Connection {
         if self.send.board.has_pending(env.chunks) {
             self.enter_recovery(env);
         } else {
-            self.grow(env, acked);
+            self.grow(env, segments, rtt);
         }
     }
 
@@ -84,7 +90,7 @@ impl Connection {
         self.recovery.forced = true;
         let window = self.congestion.cwnd;
         self.send.board.begin_reduction(env.chunks, window);
-        self.congestion.on_loss(&mut env.chunks.epochs);
+        self.lower_threshold(env);
         self.congestion.cwnd = self.reduced_window(env, 0, false);
     }
 

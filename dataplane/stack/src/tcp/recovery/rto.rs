@@ -82,7 +82,7 @@ impl Connection {
         let first = self.recovery.phase == Phase::Open
             || (self.recovery.phase == Phase::Loss && self.una.after(self.recovery.point));
         if first && self.sent_bytes() > 0 {
-            self.congestion.on_loss(&mut env.chunks.epochs);
+            self.lower_threshold(env);
         }
         let (queue, unsent, board) = self.send.parts();
         board.end_reduction(env.chunks);
@@ -91,7 +91,7 @@ impl Connection {
         self.recovery.point = self.nxt;
         self.recovery.dup_acks = 0;
         self.recovery.forced = true;
-        self.congestion.on_timeout(&mut env.chunks.epochs);
+        self.congestion.on_timeout(&mut env.chunks.epochs, self.nxt);
         if self.fin_sent() {
             self.marks.set(Marks::FIN_LOST);
         }

@@ -62,6 +62,8 @@ struct Trail {
 pub(crate) struct Sacked {
     /// Bytes newly SACKed.
     pub(crate) bytes: u32,
+    /// Segments newly SACKed.
+    pub(crate) segments: u32,
     /// When the last of them was sent, if it was sent once only.
     pub(crate) sent_at: Option<Instant>,
     /// The first block reports a duplicate (RFC 2883).
@@ -522,6 +524,7 @@ impl Ledger {
         self.sacked = self.sacked.saturating_add(len);
         sacked.bytes = sacked.bytes.saturating_add(len);
         if counts {
+            sacked.segments = sacked.segments.saturating_add(1);
             self.sacked_segments = self.sacked_segments.saturating_add(1);
             if is_before_hint {
                 self.trail.sacked_before_hint = self.trail.sacked_before_hint.saturating_add(1);
