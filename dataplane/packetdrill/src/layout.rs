@@ -170,6 +170,25 @@ impl Message {
         self.control_len
     }
 
+    /// The control messages that a send call passes in; `EINVAL` where one says that it is longer
+    /// than what there is.
+    pub(crate) fn controls(&self) -> Result<Vec<Control>, Errno> {
+        let bytes = self.control.read(self.control_room())?;
+        let mut rest = bytes.as_slice();
+        let mut controls = Vec::new();
+        while rest.len() >= CMSGHDR_BYTES {
+            let len = usize::try_from(word(rest, 0)).map_err(|_| Errno::EINVAL)?;
+            let data = rest.get(CMSGHDR_BYTES..len).ok_or(Errno::EINVAL)?;
+            controls.push(Control::Data {
+                level: c_int::from_ne_bytes(field(rest, 8)),
+                kind: c_int::from_ne_bytes(field(rest, 12)),
+                bytes: data.to_vec(),
+            });
+            rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+        }
+        Ok(controls)
+    }
+
     /// Fills in what a receive call answers beside the bytes.
     pub(crate) fn answer(
         &self,

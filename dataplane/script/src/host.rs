@@ -131,13 +131,14 @@ impl Host {
                 pieces,
                 flags,
                 to,
-                ..
+                control,
             } => match apart(pieces) {
                 Some(pieces) => self.begin(socket::Call::SendMessage {
                     fd: *fd,
                     pieces,
                     flags: *flags,
                     address: to.map(socket_address),
+                    control: control.iter().map(answers::control_of).collect(),
                 }),
                 None => Progress::Done(answers::failure(Errno::EFAULT)),
             },

@@ -87,6 +87,8 @@ pub enum Call {
         flags: i32,
         /// `msg_name`.
         address: Option<SocketAddress>,
+        /// `msg_control`: `Control::Data` of `SOL_SOCKET` counts (`SO_TIMESTAMPING`, `SO_MARK`).
+        control: Vec<Control>,
     },
     /// `close`. Replies `Done`; waits only with `SO_LINGER`.
     Close {
@@ -191,13 +193,22 @@ pub enum Control {
         /// The entry.
         error: ExtendedError,
     },
+    /// Any other message, its bytes as the C structure has them.
+    Data {
+        /// `cmsg_level`.
+        level: i32,
+        /// `cmsg_type`.
+        kind: i32,
+        /// What follows the header.
+        bytes: Vec<u8>,
+    },
 }
 
 impl Control {
     /// `cmsg_level`, `cmsg_type` and the data behind the header, in the layout of Linux on 64-bit
     /// machines.
     pub fn parts(&self) -> (i32, i32, Vec<u8>) {
-        match *self {
+        match self.clone() {
             Self::Inq(left) => (SOL_TCP, TCP_CM_INQ, left.to_ne_bytes().to_vec()),
             Self::Timestamping(times) => {
                 let words = times
@@ -221,6 +232,7 @@ impl Control {
                 data.resize(data.len() + address_bytes, 0);
                 (level, kind, data)
             }
+            Self::Data { level, kind, bytes } => (level, kind, bytes),
         }
     }
 }

@@ -117,13 +117,7 @@ impl Sockets {
         let unread = self.unread(id);
         let socket = self.sockets.get(&id)?;
         let (flow, linger) = (socket.flow, socket.options.linger);
-        let saved = !socket.saved.is_empty();
         if let Some(flow) = flow {
-            if saved {
-                // The stack does not know of these.
-                self.stack.abort(self.now, flow);
-                self.let_go(id);
-            }
             // behaviour: A25-8 A25-10. Unread data first: `close` of the stack resets then.
             if unread == 0 {
                 match linger {

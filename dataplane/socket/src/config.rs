@@ -10,6 +10,8 @@ pub struct HostConfig {
     pub addresses: Vec<(Address, u8)>,
     /// Bytes of the largest IP packet that leaves.
     pub mtu: u16,
+    /// The name of the link, for `SO_BINDTODEVICE`. At most 15 bytes.
+    pub device: String,
     /// The first descriptor number: 3 for a program of its own, 10,000 beside the kernel's.
     pub fd_first: i32,
     /// Descriptors that may be open at once (`RLIMIT_NOFILE`); beyond it, `EMFILE`.
@@ -31,6 +33,7 @@ impl Default for HostConfig {
         Self {
             addresses: Vec::new(),
             mtu: 1_500,
+            device: "eth0".to_owned(),
             fd_first: 3,
             fds_max: 1_024,
             connections_max: 1_024,

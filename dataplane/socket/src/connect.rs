@@ -120,7 +120,10 @@ impl Sockets {
             return Err(Errno::ENETUNREACH);
         }
         let local = self.source_address(id, remote.address)?;
-        let held = socket.port_held;
+        if self.get(id)?.options.dont_route && !self.is_neighbour(remote.address) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let held = self.get(id)?.port_held;
         let tuple = |port| FlowTuple {
             local: Endpoint::new(local, port),
             remote,
@@ -153,6 +156,14 @@ impl Sockets {
         }
         self.apply_options(id);
         Ok(())
+    }
+
+    /// Whether an address is in a subnet of ours.
+    fn is_neighbour(&self, remote: Address) -> bool {
+        self.config.addresses.iter().any(|(address, length)| {
+            millrace_base::Prefix::new(*address, *length)
+                .is_some_and(|prefix| prefix.contains(remote))
+        })
     }
 
     /// The address a connection comes from: the bound one, else one of ours of the peer's family,

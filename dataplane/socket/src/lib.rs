@@ -26,15 +26,14 @@
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback.
 //! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
-//! - Options that the stack has no place for yet fail with `ENOPROTOOPT`: `TCP_QUICKACK`, and
-//!   `TCP_CONGESTION` of a listener or a living connection.
+//! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
 //! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the
 //!   host's, more than was offered is taken when it comes, and a window that they have closed opens
 //!   with the peer's next probe.
 //! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
 //!   `close` goes without.
-//! - A timeout takes received data that was not read yet with it; Linux lets it be read first.
-//! - Signals: `SIGPIPE`, `SIGIO` and `SIGURG` are not sent; `interrupt` stands for a signal.
+//! - Signals: there is no process to interrupt. `SIGPIPE`, `SIGIO` and `SIGURG` wait in a queue
+//!   (`poll_signal`), and `interrupt` stands for a signal that ends a call.
 //! - Knobs without a mechanism are kept and change nothing: the rows of `KEPT` in `sysctl.rs`. So
 //!   are the fields of `TCP_INFO` that `tcp_info.rs` names.
 #![forbid(unsafe_code)]
@@ -47,6 +46,7 @@ mod chrono;
 mod close;
 mod config;
 mod connect;
+mod control;
 mod deferred;
 mod dress;
 mod ephemeral;

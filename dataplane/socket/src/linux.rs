@@ -167,12 +167,14 @@ numbers! {
     SO_BSDCOMPAT: i32 = 14;
     SO_REUSEPORT: i32 = 15;
     SO_PASSCRED: i32 = 16;
+    SO_PEERCRED: i32 = 17;
     SO_RCVLOWAT: i32 = 18;
     SO_SNDLOWAT: i32 = 19;
     SO_RCVTIMEO: i32 = 20;
     SO_SNDTIMEO: i32 = 21;
     SO_BINDTODEVICE: i32 = 25;
     SO_ATTACH_FILTER: i32 = 26;
+    SO_DETACH_FILTER: i32 = 27;
     SO_PEERNAME: i32 = 28;
     SO_TIMESTAMP: i32 = 29;
     SO_ACCEPTCONN: i32 = 30;
@@ -183,14 +185,29 @@ numbers! {
     SO_TIMESTAMPING: i32 = 37;
     SO_PROTOCOL: i32 = 38;
     SO_DOMAIN: i32 = 39;
+    SO_RXQ_OVFL: i32 = 40;
     SO_PEEK_OFF: i32 = 42;
+    SO_NOFCS: i32 = 43;
+    SO_LOCK_FILTER: i32 = 44;
+    SO_SELECT_ERR_QUEUE: i32 = 45;
     SO_BUSY_POLL: i32 = 46;
     SO_MAX_PACING_RATE: i32 = 47;
     SO_INCOMING_CPU: i32 = 49;
+    SO_CNX_ADVICE: i32 = 53;
     SO_MEMINFO: i32 = 55;
     SO_INCOMING_NAPI_ID: i32 = 56;
+    SO_COOKIE: i32 = 57;
     SO_ZEROCOPY: i32 = 60;
     SO_TXTIME: i32 = 61;
+    SO_BINDTOIFINDEX: i32 = 62;
+    SO_TIMESTAMP_NEW: i32 = 63;
+    SO_TIMESTAMPNS_NEW: i32 = 64;
+    SO_TIMESTAMPING_NEW: i32 = 65;
+    SO_RCVTIMEO_NEW: i32 = 66;
+    SO_SNDTIMEO_NEW: i32 = 67;
+    SO_BUF_LOCK: i32 = 72;
+    SO_TXREHASH: i32 = 74;
+    SO_RCVMARK: i32 = 75;
 }
 
 // Options of `SOL_TCP`.
@@ -213,12 +230,16 @@ numbers! {
     TCP_THIN_DUPACK: i32 = 17;
     TCP_USER_TIMEOUT: i32 = 18;
     TCP_REPAIR: i32 = 19;
+    TCP_REPAIR_QUEUE: i32 = 20;
+    TCP_QUEUE_SEQ: i32 = 21;
+    TCP_REPAIR_OPTIONS: i32 = 22;
     TCP_FASTOPEN: i32 = 23;
     TCP_TIMESTAMP: i32 = 24;
     TCP_NOTSENT_LOWAT: i32 = 25;
     TCP_CC_INFO: i32 = 26;
     TCP_SAVE_SYN: i32 = 27;
     TCP_SAVED_SYN: i32 = 28;
+    TCP_REPAIR_WINDOW: i32 = 29;
     TCP_FASTOPEN_CONNECT: i32 = 30;
     TCP_ULP: i32 = 31;
     TCP_FASTOPEN_KEY: i32 = 33;
@@ -227,6 +248,8 @@ numbers! {
     TCP_INQ: i32 = 36;
     TCP_CM_INQ: i32 = 36;
     TCP_TX_DELAY: i32 = 37;
+    TCP_IS_MPTCP: i32 = 43;
+    TCP_RTO_MAX_MS: i32 = 44;
 }
 
 // Options of `SOL_IP` and `SOL_IPV6`.
@@ -236,6 +259,7 @@ numbers! {
     IP_HDRINCL: i32 = 3;
     IP_OPTIONS: i32 = 4;
     IP_RECVOPTS: i32 = 6;
+    IP_RETOPTS: i32 = 7;
     IP_PKTINFO: i32 = 8;
     IP_MTU_DISCOVER: i32 = 10;
     IP_RECVERR: i32 = 11;
@@ -244,9 +268,19 @@ numbers! {
     IP_MTU: i32 = 14;
     IP_FREEBIND: i32 = 15;
     IP_TRANSPARENT: i32 = 19;
+    IP_PASSSEC: i32 = 18;
+    IP_RECVORIGDSTADDR: i32 = 20;
     IP_MINTTL: i32 = 21;
+    IP_NODEFRAG: i32 = 22;
+    IP_CHECKSUM: i32 = 23;
     IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+    IP_RECVFRAGSIZE: i32 = 25;
+    IP_RECVERR_RFC4884: i32 = 26;
+    IP_MULTICAST_TTL: i32 = 33;
+    IP_MULTICAST_LOOP: i32 = 34;
+    IP_MULTICAST_ALL: i32 = 49;
     IP_LOCAL_PORT_RANGE: i32 = 51;
+    IP_PROTOCOL: i32 = 52;
     IP_PMTUDISC_DONT: i32 = 0;
     IP_PMTUDISC_WANT: i32 = 1;
     IP_PMTUDISC_DO: i32 = 2;
@@ -258,10 +292,19 @@ numbers! {
     IPV6_MTU: i32 = 24;
     IPV6_RECVERR: i32 = 25;
     IPV6_V6ONLY: i32 = 26;
+    IPV6_FLOWINFO_SEND: i32 = 33;
+    IPV6_RECVPKTINFO: i32 = 49;
+    IPV6_RECVHOPLIMIT: i32 = 51;
+    IPV6_RECVHOPOPTS: i32 = 53;
+    IPV6_RECVRTHDR: i32 = 56;
+    IPV6_RECVDSTOPTS: i32 = 58;
+    IPV6_RECVPATHMTU: i32 = 60;
+    IPV6_DONTFRAG: i32 = 62;
     IPV6_RECVTCLASS: i32 = 66;
     IPV6_TCLASS: i32 = 67;
     IPV6_AUTOFLOWLABEL: i32 = 70;
     IPV6_MINHOPCOUNT: i32 = 73;
+    IPV6_RECVORIGDSTADDR: i32 = 74;
     IPV6_TRANSPARENT: i32 = 75;
     IPV6_FREEBIND: i32 = 78;
 }
@@ -282,6 +325,8 @@ numbers! {
     SOF_TIMESTAMPING_OPT_TSONLY: i32 = 0x800;
     SOF_TIMESTAMPING_OPT_STATS: i32 = 0x1000;
     SOF_TIMESTAMPING_OPT_ID_TCP: i32 = 0x10000;
+    SCM_RIGHTS: i32 = 1;
+    SCM_CREDENTIALS: i32 = 2;
     SCM_TSTAMP_SND: i32 = 0;
     SCM_TSTAMP_SCHED: i32 = 1;
     SCM_TSTAMP_ACK: i32 = 2;
@@ -322,6 +367,7 @@ numbers! {
 
 // Signals, and what `SIGIO` says (`si_code`).
 numbers! {
+    SIGPIPE: i32 = 13;
     SIGURG: i32 = 23;
     SIGIO: i32 = 29;
     SIGRTMIN: i32 = 32;

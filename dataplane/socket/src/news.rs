@@ -38,6 +38,7 @@ impl Sockets {
     pub(crate) fn on_event(&mut self, id: SocketId, event: &Event) {
         let ready = event.ready;
         let (state, reported) = (self.state(id), self.reported);
+        let unread = self.unread(id);
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
@@ -48,7 +49,9 @@ impl Sockets {
         if ready.contains(Ready::CONNECTED) {
             wakes.extend([ANYTHING, WRITE_SPACE]);
         }
-        if ready.contains(Ready::READABLE) {
+        // behaviour: RCV-59. Less than the low-water mark wakes nobody.
+        let enough = unread >= socket.options.receive_low_water as usize || socket.done;
+        if ready.contains(Ready::READABLE) && enough {
             wakes.push(DATA_READY);
         }
         if ready.contains(Ready::PEER_CLOSED) {
@@ -69,22 +72,30 @@ impl Sockets {
             wakes.push(EPOLLERR);
         }
         let over = ready.contains(Ready::CLOSED);
-        if over || error_of(ready, false).is_some() {
+        let cut_off = error_of(ready, false).is_some();
+        if over || cut_off {
             // Linux: `tcp_done`.
             socket.shut = Shut::BOTH;
             wakes.push(ANYTHING);
-        }
-        if over {
             let (tuple, locked) = (tuple_of(socket), socket.port_locked);
-            socket.flow = None;
-            if let Some(tuple) = tuple {
+            if over {
+                socket.flow = None;
+            }
+            // Unread bytes may outlive the connection, whose tuple is anybody's then.
+            if let Some(tuple) = tuple
+                && self.flows.get(&tuple) == Some(&id)
+            {
                 self.flows.remove(&tuple);
             }
             // Linux: `tcp_set_state` puts a port back that no `bind` has named.
             if !locked {
                 self.release_port(id);
             }
-        } else if state == State::Closed && !socket.shut.send {
+        }
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if !over && state == State::Closed && !socket.shut.send {
             socket.shut = Shut::BOTH;
         }
         if ready.contains(Ready::CONNECTED) {
@@ -103,10 +114,11 @@ impl Sockets {
     fn signal_news(&mut self, id: SocketId, ready: Ready) {
         let Ok(socket) = self.get(id) else { return };
         let whole = socket.shut.receive && socket.shut.send;
+        let enough = self.unread(id) >= socket.options.receive_low_water as usize || socket.done;
         if ready.contains(Ready::CONNECTED) {
             self.wake_async(id, Band::Out, Unless::Never);
         }
-        if ready.contains(Ready::READABLE) {
+        if ready.contains(Ready::READABLE) && enough {
             self.wake_async(id, Band::In, Unless::SomebodyReads);
         }
         if ready.contains(Ready::PEER_CLOSED) {
@@ -122,7 +134,9 @@ impl Sockets {
     pub(crate) fn let_go(&mut self, id: SocketId) -> Option<FlowId> {
         let socket = self.sockets.get_mut(&id)?;
         let flow = socket.flow.take()?;
-        if let Some(tuple) = tuple_of(socket) {
+        if let Some(tuple) = tuple_of(socket)
+            && self.flows.get(&tuple) == Some(&id)
+        {
             self.flows.remove(&tuple);
         }
         Some(flow)
@@ -146,7 +160,8 @@ impl Sockets {
         socket.marks.clear();
         socket.written = 0;
         socket.traffic = crate::traffic::Traffic::default();
-        socket.saved.clear();
+        socket.arrivals.clear();
+        socket.stamped_to = 0;
         socket.window_edge = None;
         socket.saved_syn = None;
         socket.urgent = None;

@@ -11,8 +11,9 @@ use crate::call::{Control, ExtendedError, Received};
 use crate::errno::Errno;
 use crate::linux::{
     IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE, MSG_TRUNC, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED,
-    SCM_TSTAMP_SND, SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY,
-    SOF_TIMESTAMPING_OPT_TSONLY, SOL_IP, SOL_IPV6,
+    SCM_TSTAMP_SND, SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6,
+    SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY, SOF_TIMESTAMPING_OPT_TSONLY, SOL_IP,
+    SOL_IPV6,
 };
 use crate::socket::{ERROR_QUEUE_MAX, Socket};
 
@@ -105,6 +106,36 @@ impl Socket {
         true
     }
 
+    /// An entry was read: what the next one means becomes the pending error, if ICMP said it, and an
+    /// error of ICMP that was read pends no longer (`sock_dequeue_err_skb`).
+    pub(crate) fn follow_error_queue(&mut self, read: &Received) {
+        let next = self.error_queue.front().and_then(icmp_error);
+        if next.is_some() {
+            self.error = next;
+        } else if icmp_error(read).is_some() {
+            self.error = None;
+        }
+    }
+
+    /// Remembers who waits for the bytes up to `end`; one who waits for bytes of the same buffer
+    /// waits for these instead, as there is one time stamp per `sk_buff`.
+    pub(crate) fn mark_stamp(&mut self, end: u64, purpose: Purpose, number: u32) {
+        let start = self.buffers.back().map_or(end, |buffer| buffer.start);
+        let same = self.marks.iter_mut().find(|mark| {
+            let alike = core::mem::discriminant(&mark.purpose) == core::mem::discriminant(&purpose);
+            alike && mark.end > start
+        });
+        let mark = Mark {
+            end,
+            purpose,
+            number,
+        };
+        match same {
+            Some(known) => *known = mark,
+            None => self.marks.push_back(mark),
+        }
+    }
+
     fn push_stamp(&mut self, now: Instant, kind: i32, number: u32) {
         let mut control = Vec::new();
         if self.options.stamps_are_reported() {
@@ -144,4 +175,22 @@ impl Socket {
             control,
         });
     }
+}
+
+/// The error of an entry that ICMP made.
+fn icmp_error(entry: &Received) -> Option<Errno> {
+    entry.control.iter().find_map(|control| match control {
+        Control::Error { error, .. }
+            if matches!(
+                i32::from(error.origin),
+                SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6
+            ) =>
+        {
+            i32::try_from(error.errno).ok().map(Errno::new)
+        }
+        Control::Error { .. }
+        | Control::Inq(_)
+        | Control::Timestamping(_)
+        | Control::Data { .. } => None,
+    })
 }

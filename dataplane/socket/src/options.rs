@@ -3,16 +3,20 @@
 //! Ranges, defaults and clamps are Linux's. An option that is not listed here fails with
 //! `ENOPROTOOPT`, as on a kernel without it: nothing is accepted that has no effect, except where
 //! Linux's own effect cannot be seen from outside (`SO_PRIORITY`, `SO_MARK`, `SO_DEBUG`,
-//! `SO_BROADCAST` of a stream).
+//! `SO_BROADCAST` of a stream, and the lists named `KEPT` of each level).
 
 mod ip;
+mod kept;
 mod level_socket;
 mod level_tcp;
 mod value;
 
+use std::collections::BTreeMap;
+
 use millrace_base::{Instant, Nanos};
 use millrace_stack::{CongestionControl, ConnectionOptions, TcpTunables};
 
+use crate::control::StampOption;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
@@ -49,6 +53,16 @@ pub(crate) struct Options {
     pub(crate) zerocopy: bool,
     pub(crate) oob_inline: bool,
     pub(crate) timestamping: i32,
+    /// `SO_TIMESTAMP` or one of its kin.
+    pub(crate) stamp: Option<StampOption>,
+    /// Where the next peek begins; negative is "at the front" (`SO_PEEK_OFF`).
+    pub(crate) peek_offset: i32,
+    /// Only neighbours are spoken to (`SO_DONTROUTE`).
+    pub(crate) dont_route: bool,
+    /// The name of the link, or nothing (`SO_BINDTODEVICE`).
+    pub(crate) device: Option<String>,
+    /// Options that are kept and cannot be seen from outside, by level and name.
+    pub(crate) kept: BTreeMap<(i32, i32), i32>,
     // SOL_TCP
     pub(crate) nodelay: bool,
     pub(crate) cork: bool,
@@ -58,6 +72,8 @@ pub(crate) struct Options {
     pub(crate) keep_idle: u32,
     pub(crate) keep_interval: u32,
     pub(crate) keep_count: u8,
+    /// `TCP_RTO_MAX_MS`; 0 is "what the sysctl says".
+    pub(crate) rto_max_ms: u32,
     /// `TCP_CONGESTION`; `None` is "what the sysctl says".
     pub(crate) congestion: Option<CongestionControl>,
     /// `TCP_LINGER2`: seconds, -1 for none; 0 is "what the sysctl says".
@@ -82,6 +98,7 @@ pub(crate) struct Options {
     pub(crate) recverr_v6: bool,
     /// `IP_PMTUDISC_*`
     pub(crate) mtu_discover: i32,
+    pub(crate) mtu_discover_v6: i32,
     pub(crate) traffic_class: u8,
     pub(crate) hops: Option<u8>,
     pub(crate) min_hops: u8,
@@ -117,12 +134,18 @@ impl Options {
             zerocopy: false,
             oob_inline: false,
             timestamping: 0,
+            stamp: None,
+            peek_offset: -1,
+            dont_route: false,
+            device: None,
+            kept: BTreeMap::new(),
             nodelay: false,
             cork: false,
             user_timeout_ms: 0,
             keep_idle: 0,
             keep_interval: 0,
             keep_count: 0,
+            rto_max_ms: 0,
             congestion: None,
             linger2: 0,
             syn_count: 0,
@@ -138,6 +161,7 @@ impl Options {
             recverr: false,
             recverr_v6: false,
             mtu_discover: IP_PMTUDISC_WANT,
+            mtu_discover_v6: IP_PMTUDISC_WANT,
             traffic_class: 0,
             hops: None,
             min_hops: 0,
@@ -163,6 +187,7 @@ impl Options {
             tcp_keepalive_time: or(self.keep_idle, common.tcp_keepalive_time),
             tcp_keepalive_intvl: or(self.keep_interval, common.tcp_keepalive_intvl),
             tcp_keepalive_probes: or_small(self.keep_count, common.tcp_keepalive_probes),
+            tcp_rto_max_ms: or(self.rto_max_ms, common.tcp_rto_max_ms),
             tcp_congestion_control: self.congestion.unwrap_or(common.tcp_congestion_control),
             tcp_syn_retries: or_small(self.syn_count, common.tcp_syn_retries),
             ..common
@@ -185,9 +210,10 @@ impl Options {
         }
     }
 
-    /// What a time-stamped send waits for.
-    pub(crate) fn stamps_wanted(&self) -> Vec<Purpose> {
-        let has = |bit| self.timestamping & bit != 0;
+    /// What a time-stamped send waits for; `own` is what the message asks for instead.
+    pub(crate) fn stamps_wanted(&self, own: Option<i32>) -> Vec<Purpose> {
+        let asked = own.unwrap_or(self.timestamping);
+        let has = |bit| asked & bit != 0;
         let scheduled = has(SOF_TIMESTAMPING_TX_SCHED);
         let sent = has(SOF_TIMESTAMPING_TX_SOFTWARE);
         let mut wanted = Vec::new();
@@ -258,6 +284,11 @@ impl Sockets {
             SOL_IPV6 => self.ipv6_option(id, name)?,
             _ => return Err(Errno::ENOPROTOOPT),
         };
+        // A buffer without room for an `int` gets a small number as one byte (`do_ip_getsockopt`).
+        let small = matches!(value.as_slice(), [_, 0, 0, 0]);
+        if level == SOL_IP && (1..4).contains(&len) && small {
+            value.truncate(1);
+        }
         value.truncate(len);
         Ok(value)
     }
@@ -269,6 +300,7 @@ impl Sockets {
             // Small segments are held back here (`outbox`), by Linux's rule.
             nodelay: true,
             keepalive: socket.options.keepalive,
+            keep_unread: true,
             user_timeout_ms: socket.options.user_timeout_ms,
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());

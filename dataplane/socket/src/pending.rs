@@ -340,8 +340,20 @@ impl Sockets {
             Call::Send { data, flags, .. } => {
                 self.try_send(socket, data, *flags, (done, begun), last)
             }
-            Call::SendMessage { pieces, flags, .. } => {
-                self.try_send_pieces(socket, pieces, *flags, (done, begun), last)
+            Call::SendMessage {
+                pieces,
+                flags,
+                control,
+                ..
+            } => {
+                let stamps = match self.stamps_of_message(socket, control) {
+                    Ok(stamps) => stamps,
+                    Err(error) => return Some(Err(error)),
+                };
+                self.stamp_message(socket, stamps);
+                let result = self.try_send_pieces(socket, pieces, *flags, (done, begun), last);
+                self.stamp_message(socket, None);
+                result
             }
             Call::Write { data, .. } => self.try_send(socket, data, 0, (done, begun), last),
             Call::Receive {

@@ -4,14 +4,12 @@
 
 use millrace_stack::{FlowId, State};
 
-use crate::call::{Control, Received, Reply};
+use crate::call::{Received, Reply};
+use crate::control;
 use crate::errno::Errno;
 use crate::file::SocketId;
-use crate::linux::{MSG_CTRUNC, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
+use crate::linux::{MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
 use crate::sockets::Sockets;
-
-/// Bytes of a control message beside its data, and of the smallest one.
-const CONTROL_HEADER_BYTES: usize = 16;
 
 /// What a receive call wants.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +44,8 @@ impl Sockets {
         if peek {
             got.clear();
         }
-        self.take(id, wanted.len.saturating_sub(got.len()), peek, got);
+        let ahead = self.peek_offset(id, flags);
+        self.take(id, wanted.len.saturating_sub(got.len()), (peek, ahead), got);
         let Ok(socket) = self.get(id) else {
             return Some(Err(Errno::EBADF));
         };
@@ -83,33 +82,28 @@ impl Sockets {
 
     /// Bytes that wait to be read.
     pub(crate) fn unread(&self, id: SocketId) -> usize {
-        let saved = self.get(id).map_or(0, |socket| socket.saved.len());
-        saved + self.info(id).map_or(0, |info| info.unread_bytes as usize)
-    }
-
-    /// A segment is about to end the connection: what was not read yet stays readable, as in Linux
-    /// (behaviour: RDV-11), where the stack would throw it away.
-    pub(crate) fn save_unread(&mut self, id: SocketId) {
-        let unread = self.info(id).map_or(0, |info| info.unread_bytes as usize);
-        let mut bytes = vec![0; unread];
-        let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) else {
-            return;
-        };
-        let received = self.stack.receive(self.now, flow, &mut bytes).bytes;
-        bytes.truncate(received);
-        if let Ok(socket) = self.get_mut(id) {
-            socket.saved.extend(bytes);
-        }
+        self.info(id).map_or(0, |info| info.unread_bytes as usize)
     }
 
     /// Takes, or only looks at, up to `room` bytes. Stops before an urgent byte; begins behind it,
     /// unless it is to be read in line (behaviour: OPT-24).
-    fn take(&mut self, id: SocketId, room: usize, peek: bool, got: &mut Vec<u8>) {
+    fn take(
+        &mut self,
+        id: SocketId,
+        room: usize,
+        (peek, offset): (bool, usize),
+        got: &mut Vec<u8>,
+    ) {
         let inline = self.get(id).is_ok_and(|socket| socket.options.oob_inline);
-        let (mut count, mut skip) = (room.min(self.unread(id)), 0);
-        match self.urgent_ahead(id) {
+        let unread = self.unread(id).saturating_sub(offset);
+        let (mut count, mut skip) = (room.min(unread), offset);
+        let urgent = self.urgent_ahead(id);
+        match urgent.and_then(|urgent| urgent.checked_sub(offset as u64)) {
             Some(0) if !got.is_empty() => return,
-            Some(0) if !inline => skip = 1,
+            Some(0) if !inline => {
+                skip += 1;
+                count = count.min(unread.saturating_sub(1));
+            }
             Some(ahead) if ahead > 0 => {
                 count = count.min(usize::try_from(ahead).unwrap_or(usize::MAX));
             }
@@ -129,29 +123,21 @@ impl Sockets {
 
     /// Puts `count` bytes that begin `skip` bytes ahead behind `got` and leaves them.
     fn look(&mut self, id: SocketId, skip: usize, count: usize, got: &mut Vec<u8>) {
-        let Ok(socket) = self.get(id) else { return };
-        let (flow, saved) = (socket.flow, socket.saved.len());
-        got.extend(socket.saved.iter().skip(skip).take(count));
-        let rest = count.saturating_sub(saved.saturating_sub(skip));
-        let Some(flow) = flow.filter(|_| rest > 0) else {
+        let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) else {
             return;
         };
-        let mut bytes = vec![0; rest];
-        let ahead = skip.saturating_sub(saved);
-        let seen = self.stack.peek(flow, ahead, &mut bytes);
+        let mut bytes = vec![0; count];
+        let seen = self.stack.peek(flow, skip, &mut bytes);
         got.extend(bytes.into_iter().take(seen));
     }
 
     /// Takes up to `count` bytes off the front and puts them behind `got`.
     pub(crate) fn pull(&mut self, id: SocketId, count: usize, got: &mut Vec<u8>) {
-        let Ok(socket) = self.get_mut(id) else { return };
-        let saved = count.min(socket.saved.len());
-        got.extend(socket.saved.drain(..saved));
-        let rest = count - saved;
-        let Some(flow) = socket.flow.filter(|_| rest > 0) else {
+        let flow = self.get(id).ok().and_then(|socket| socket.flow);
+        let Some(flow) = flow.filter(|_| count > 0) else {
             return;
         };
-        let mut bytes = vec![0; rest];
+        let mut bytes = vec![0; count];
         let received = self.stack.receive(self.now, flow, &mut bytes).bytes;
         got.extend(bytes.into_iter().take(received));
     }
@@ -174,21 +160,45 @@ impl Sockets {
         if wanted.flags & MSG_TRUNC != 0 {
             received.bytes.clear();
         }
-        let wants_inq = self.get(id).is_ok_and(|socket| socket.options.inq);
-        // behaviour: OPT-29
-        if wants_inq {
-            let left = self.inq_hint(id);
-            put_control(&mut received, wanted.control_len, Control::Inq(left));
+        let (read, _) = self.read_so_far(id);
+        let count = received.count as u64;
+        let peeked = wanted.flags & MSG_PEEK != 0;
+        let end = if peeked {
+            read + self.peek_offset(id, wanted.flags) as u64 + count
+        } else {
+            read
+        };
+        self.move_peek_offset(id, received.count, peeked);
+        if received.count > 0 && !peeked {
+            self.acknowledge_read(id);
         }
+        self.put_read_messages(id, &mut received, wanted.control_len, (end, !peeked));
         Reply::Received(received)
     }
 
-    /// What `TCP_INQ` tells: bytes that wait, and at least one when only the end does
-    /// (`tcp_inq_hint`).
-    fn inq_hint(&self, id: SocketId) -> i32 {
-        let unread = i32::try_from(self.unread(id)).unwrap_or(i32::MAX);
-        let done = self.get(id).is_ok_and(|socket| socket.done);
-        if unread == 0 && done { 1 } else { unread }
+    /// How far behind the front a call begins: what `SO_PEEK_OFF` says, for one that peeks.
+    fn peek_offset(&self, id: SocketId, flags: i32) -> usize {
+        let set = self.get(id).map_or(-1, |socket| socket.options.peek_offset);
+        if flags & MSG_PEEK == 0 {
+            return 0;
+        }
+        usize::try_from(set).unwrap_or(0)
+    }
+
+    /// Once `SO_PEEK_OFF` is set, the next peek goes on behind this one, and a read brings it closer
+    /// to the front (`sk_peek_offset_fwd`, `sk_peek_offset_bwd`).
+    fn move_peek_offset(&mut self, id: SocketId, count: usize, peeked: bool) {
+        let Ok(socket) = self.get_mut(id) else { return };
+        let offset = &mut socket.options.peek_offset;
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        if *offset < 0 {
+            return;
+        }
+        *offset = if peeked {
+            offset.saturating_add(count)
+        } else {
+            (*offset - count).max(0)
+        };
     }
 
     /// behaviour: OPT-44
@@ -197,6 +207,7 @@ impl Sockets {
         let Some(entry) = socket.error_queue.pop_front() else {
             return Err(Errno::EAGAIN);
         };
+        socket.follow_error_queue(&entry);
         let mut received = Received {
             control: Vec::new(),
             ..entry.clone()
@@ -207,34 +218,8 @@ impl Sockets {
             received.flags |= MSG_TRUNC;
         }
         for control in entry.control {
-            put_control(&mut received, wanted.control_len, control);
+            control::put(&mut received, wanted.control_len, control);
         }
         Ok(Reply::Received(received))
-    }
-}
-
-/// Adds a control message when there is room for it; says so in the flags when there is not
-/// (`put_cmsg`).
-fn put_control(received: &mut Received, room: usize, control: Control) {
-    let used: usize = received.control.iter().map(space_of).sum();
-    if room < used + CONTROL_HEADER_BYTES + data_bytes(&control) {
-        received.flags |= MSG_CTRUNC;
-        return;
-    }
-    received.control.push(control);
-}
-
-/// `CMSG_SPACE` of a message.
-fn space_of(control: &Control) -> usize {
-    CONTROL_HEADER_BYTES + data_bytes(control).next_multiple_of(8)
-}
-
-fn data_bytes(control: &Control) -> usize {
-    match control {
-        Control::Inq(_) => 4,
-        Control::Timestamping(_) => 48,
-        // `sock_extended_err` and the address of the offender.
-        Control::Error { level, .. } if *level == crate::linux::SOL_IP => 16 + 16,
-        Control::Error { .. } => 16 + 28,
     }
 }

@@ -167,8 +167,9 @@ impl Sockets {
             self.mark_sent(id, flags, done);
             return Ok(Reply::Count(done));
         }
-        let error = self.get_mut(id)?.take_error();
-        Err(error.unwrap_or(Errno::EPIPE))
+        let error = self.get_mut(id)?.take_error().unwrap_or(Errno::EPIPE);
+        self.signal_broken_pipe(error, flags);
+        Err(error)
     }
 
     /// Remembers who wants to know when the bytes of a call have left or were acknowledged.
@@ -190,12 +191,8 @@ impl Sockets {
         let number = socket
             .options
             .stamp_number(end, socket.counters.stamps_from);
-        for purpose in socket.options.stamps_wanted() {
-            socket.marks.push_back(Mark {
-                end,
-                purpose,
-                number,
-            });
+        for purpose in socket.options.stamps_wanted(socket.message_stamps) {
+            socket.mark_stamp(end, purpose, number);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A host has no processes. Whom a signal is for (`F_SETOWN`) is a number that the program chose,
 //! and `Sockets::poll_signal` tells what Linux would have sent to that process or group: `SIGIO`,
 //! or the signal of `F_SETSIG`, where the file has `O_ASYNC`; `SIGURG` where it has an owner.
-//! `SIGPIPE` is not told.
+//! `SIGPIPE` is for who called: owner 0.
 //!
 //! Linux: `sk_wake_async`, `kill_fasync`, `sk_send_sigurg`.
 
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use crate::call::Call;
 use crate::errno::Errno;
 use crate::file::{Kind, SocketId};
-use crate::linux::{SIGIO, SIGRTMAX, SIGRTMIN, SIGURG};
+use crate::linux::{MSG_NOSIGNAL, SIGIO, SIGPIPE, SIGRTMAX, SIGRTMIN, SIGURG};
 use crate::sockets::Sockets;
 
 /// Signals that wait to be polled: beyond it those with a number of `F_SETSIG` become `SIGIO`, as
@@ -121,6 +121,20 @@ impl Sockets {
         // SIGURG itself says it, unless the program asked for another signal.
         if owner.signal != 0 {
             self.wake_async(id, Band::Priority, Unless::Never);
+        }
+    }
+
+    /// A send of the program has failed with `EPIPE`: `SIGPIPE`, unless it wants none. It is for the
+    /// caller: owner 0.
+    // behaviour: OPT-45
+    pub(crate) fn signal_broken_pipe(&mut self, error: Errno, flags: i32) {
+        if error == Errno::EPIPE && flags & MSG_NOSIGNAL == 0 {
+            self.signals.raise(Signal {
+                owner: 0,
+                number: SIGPIPE,
+                fd: 0,
+                code: 0,
+            });
         }
     }
 

@@ -110,8 +110,12 @@ pub(crate) struct Socket {
     pub(crate) urgent_end: u64,
     /// What the peer's sequence numbers mean.
     pub(crate) receive_base: Option<ReceiveBase>,
-    /// Received bytes that the end of the connection would have taken with it.
-    pub(crate) saved: VecDeque<u8>,
+    /// When the unread part of the stream came, oldest first, for who wants to know.
+    pub(crate) arrivals: VecDeque<crate::control::Arrival>,
+    /// Up to where that was looked at.
+    pub(crate) stamped_to: u64,
+    /// Time stamps that the message under way asks for instead of the socket's.
+    pub(crate) message_stamps: Option<i32>,
     /// The headers of the SYN that began it (`TCP_SAVED_SYN`).
     pub(crate) saved_syn: Option<Vec<u8>>,
     /// The right edge of the window that was offered last.
@@ -155,7 +159,9 @@ impl Socket {
             urgent: None,
             urgent_end: 0,
             receive_base: None,
-            saved: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            stamped_to: 0,
+            message_stamps: None,
             saved_syn: None,
             window_edge: None,
             traffic: Traffic::default(),

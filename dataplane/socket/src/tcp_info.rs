@@ -277,6 +277,10 @@ impl Sockets {
             0 => info.advertised_mss.into(),
             clamp => info.advertised_mss.min(clamp).into(),
         };
+        // The delay of an ACK is the same throughout, once there was something to acknowledge.
+        if info.bytes_received > 0 {
+            told.ato = self.sysctls.tunables().tcp_delack_min_ms * 1_000;
+        }
         told.bytes_received = info.bytes_received;
         told.rcv_wnd = info.rcv_wnd;
     }

@@ -4,7 +4,7 @@
 use millrace_base::{Endpoint, FlowTuple, Instant};
 
 use crate::file::SocketId;
-use crate::header::{Header, RST};
+use crate::header::{Header, PSH};
 use crate::sockets::Sockets;
 
 /// What has come and gone.
@@ -16,6 +16,9 @@ pub(crate) struct Traffic {
     pub(crate) data_segments_out: u32,
     /// Payload bytes that left, again included.
     pub(crate) bytes_out: u64,
+    /// Segments that ended what the peer had to say for now, since our last ACK: shorter than a full
+    /// one, or with PSH (`ICSK_ACK_PUSHED`, `ICSK_ACK_PUSHED2`).
+    pub(crate) pushed: u8,
     /// When data came last.
     pub(crate) data_at: Option<Instant>,
 }
@@ -36,17 +39,36 @@ impl Sockets {
             return;
         };
         let now = self.now;
+        let full = self
+            .info(id)
+            .map_or(0, |info| usize::from(info.receive_mss));
         if let Ok(socket) = self.get_mut(id) {
             let traffic = &mut socket.traffic;
             traffic.segments_in = traffic.segments_in.wrapping_add(1);
             if header.bytes() > 0 {
                 traffic.data_segments_in = traffic.data_segments_in.wrapping_add(1);
                 traffic.data_at = Some(now);
+                if header.bytes() < full {
+                    traffic.pushed = traffic.pushed.saturating_add(1);
+                } else if header.flags & PSH != 0 {
+                    traffic.pushed = traffic.pushed.max(1);
+                }
             }
         }
         self.note_urgent(id, &header, packet);
-        if header.flags & RST != 0 {
-            self.save_unread(id);
+    }
+
+    /// A read has taken everything: the peer may wait for the ACK of what it pushed
+    /// (`tcp_cleanup_rbuf`; behaviour: RDV-19).
+    pub(crate) fn acknowledge_read(&mut self, id: SocketId) {
+        let Some(info) = self.info(id).filter(|info| info.unread_bytes == 0) else {
+            return;
+        };
+        let Ok(socket) = self.get(id) else { return };
+        let pushed = socket.traffic.pushed;
+        let wanted = pushed > 1 || (pushed == 1 && !info.ping_pong);
+        if let Some(flow) = socket.flow.filter(|_| wanted) {
+            self.stack.hasten_ack(self.now, flow);
         }
     }
 
@@ -55,6 +77,7 @@ impl Sockets {
         let Ok(socket) = self.get_mut(id) else { return };
         let traffic = &mut socket.traffic;
         traffic.segments_out = traffic.segments_out.wrapping_add(1);
+        traffic.pushed = 0;
         if bytes > 0 {
             traffic.data_segments_out = traffic.data_segments_out.wrapping_add(1);
             traffic.bytes_out = traffic.bytes_out.wrapping_add(bytes);

@@ -4,14 +4,14 @@
 //! segments as they come in, and written into them as they leave.
 //!
 //! Linux: `tcp_check_urg`, `tcp_urg`, `tcp_recv_urg`, `tcp_mark_urg`; the byte that counts is the one
-//! before the pointer (`tcp_stdurg` 0).
+//! before the pointer, unless `tcp_stdurg` is 1.
 
 use millrace_base::{FlowTuple, SeqNumber};
 
 use crate::call::{Received, Reply};
 use crate::errno::Errno;
 use crate::file::SocketId;
-use crate::header::{ACK, FLAGS_AT, Header, SYN, URG, URGENT_AT};
+use crate::header::{ACK, FLAGS_AT, Header, RST, SYN, URG, URGENT_AT};
 use crate::linux::{MSG_OOB, MSG_PEEK, MSG_TRUNC};
 use crate::news::DATA_READY;
 use crate::socket::Socket;
@@ -61,16 +61,27 @@ impl Sockets {
             return;
         };
         let (read, received) = self.read_so_far(id);
+        // Nothing of a segment outside the window is believed (`tcp_sequence`).
+        let window = self.info(id).map_or(0, |info| u64::from(info.rcv_wnd));
+        let end = start + header.bytes() as u64;
+        if end < received || start > received + window || header.flags & (SYN | RST) != 0 {
+            return;
+        }
         let pointer = packet
             .get(header.tcp + URGENT_AT..header.tcp + URGENT_AT + 2)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, u16::from_be_bytes);
+        // RFC 6093: the pointer is of the byte behind, unless `tcp_stdurg` says RFC 1122's reading.
+        let strict = self
+            .sysctls
+            .number_of("tcp_stdurg")
+            .is_some_and(|on| on != 0);
         if header.flags & URG != 0 {
             self.skip_old_urgent(id);
         }
         let Ok(socket) = self.get_mut(id) else { return };
         if header.flags & URG != 0 {
-            let at = start + u64::from(pointer).saturating_sub(1);
+            let at = start + u64::from(pointer).saturating_sub(u64::from(!strict));
             let newer = socket.urgent.is_none_or(|known| at > known.at);
             if at >= read && at >= received && newer {
                 socket.urgent = Some(Urgent {
@@ -222,7 +233,7 @@ impl Sockets {
     }
 
     /// Bytes the program has read, and bytes received in order.
-    fn read_so_far(&self, id: SocketId) -> (u64, u64) {
+    pub(crate) fn read_so_far(&self, id: SocketId) -> (u64, u64) {
         let unread = self.unread(id) as u64;
         self.info(id).map_or((0, 0), |info| {
             (

@@ -113,6 +113,7 @@ impl Sockets {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.transmit();
             moved |= self.take_news();
+            self.note_arrivals();
             moved |= self.feed_outboxes();
             moved |= self.fulfil_marks();
             moved |= self.tell_writable();

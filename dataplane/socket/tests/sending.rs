@@ -374,6 +374,7 @@ fn a_zero_copy_message_of_many_pieces_is_cut_after_seventeen() {
         pieces: vec![vec![1]; 18],
         flags,
         address: None,
+        control: Vec::new(),
     };
     assert_eq!(pair.now_call(0, message(0)), Ok(Reply::Count(18)));
     pair.run(50);

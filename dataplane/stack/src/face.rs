@@ -9,7 +9,7 @@ use crate::flow::{FlowId, Owner};
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::Slot;
-use crate::tcp::TcpTunables;
+use crate::tcp::{Disposition, TcpTunables};
 
 impl<P: PacketPool> Stack<P> {
     /// The application has accepted this connection: it leaves the backlog of its listener. Only
@@ -30,6 +30,24 @@ impl<P: PacketPool> Stack<P> {
             .get_mut(flow.key())
             .filter(|slot| !slot.meta.orphan);
         slot.map_or(0, |slot| slot.connection.peek(chunks, skip, out))
+    }
+
+    /// `TCP_QUICKACK`: 0 lets ACKs wait for data to travel with, anything else does not, an even
+    /// number only this once.
+    pub fn set_quick_ack(&mut self, now: Instant, flow: FlowId, value: i32) {
+        let alive = self.connections.get_mut(flow.key());
+        if let Some(slot) = alive.filter(|slot| !slot.meta.orphan) {
+            slot.connection.set_quick_ack(value);
+            self.settle(now, flow.key(), Disposition::Continue);
+        }
+    }
+
+    /// Lets an ACK leave that waits for data to travel with.
+    pub fn hasten_ack(&mut self, now: Instant, flow: FlowId) {
+        if let Some(slot) = self.connections.get_mut(flow.key()) {
+            slot.connection.hasten_ack();
+            self.settle(now, flow.key(), Disposition::Continue);
+        }
     }
 
     /// Whether this tuple belongs to anybody: a connection, a half-open one or a TIME_WAIT record.

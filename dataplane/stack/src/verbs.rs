@@ -367,8 +367,10 @@ impl<P: PacketPool> Stack<P> {
             return;
         }
         // The last event waits until everything received was read and its end was told: whoever
-        // reads by `splice` must not lose the flow between the last byte and the end.
-        meta.news = if meta.over && (meta.end_told || !meta.in_order) {
+        // reads by `splice` must not lose the flow between the last byte and the end. What was cut
+        // off has no end, but may have something to read (`keep_unread`).
+        let read = meta.end_told || (!meta.in_order && connection.is_over());
+        meta.news = if meta.over && read {
             meta.news | Ready::CLOSED
         } else {
             meta.news.without(Ready::CLOSED)

@@ -139,6 +139,7 @@ impl Host {
             pieces,
             flags,
             address,
+            control: message.controls()?,
         })
         .map(|reply| reply.value())
     }

@@ -52,6 +52,15 @@ fn address(address: SocketAddress) -> Option<SocketAddr> {
     }
 }
 
+/// The way back, of a message that is sent.
+pub(super) fn control_of(control: &Control) -> socket::Control {
+    socket::Control::Data {
+        level: control.level,
+        kind: control.kind,
+        bytes: control.data.clone(),
+    }
+}
+
 fn control(control: socket::Control) -> Control {
     let (level, kind, data) = control.parts();
     Control { level, kind, data }

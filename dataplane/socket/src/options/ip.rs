@@ -6,9 +6,10 @@ use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
     IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU, IP_MTU_DISCOVER,
-    IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IPV6_FREEBIND,
-    IPV6_MINHOPCOUNT, IPV6_MTU, IPV6_RECVERR, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS,
-    IPV6_V6ONLY,
+    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_PROTOCOL,
+    IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IPPROTO_TCP, IPV6_FREEBIND, IPV6_MINHOPCOUNT,
+    IPV6_MTU, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY, SOL_IP, SOL_IPV6,
 };
 use crate::sockets::Sockets;
 
@@ -62,7 +63,10 @@ impl Sockets {
                 }
                 options.port_range = (low, high);
             }
-            _ => return Err(Errno::ENOPROTOOPT),
+            // Only datagrams go to many.
+            IP_MULTICAST_TTL => return Err(Errno::EINVAL),
+            IP_MULTICAST_LOOP => {}
+            _ => options.keep(SOL_IP, name, number)?,
         }
         Ok(())
     }
@@ -83,7 +87,9 @@ impl Sockets {
             IP_RECVERR => of_flag(options.recverr),
             IP_MTU_DISCOVER => of_int(options.mtu_discover),
             IP_MTU => self.path_mtu(id)?,
-            _ => return Err(Errno::ENOPROTOOPT),
+            IP_PROTOCOL => of_int(IPPROTO_TCP),
+            IP_MULTICAST_TTL | IP_MULTICAST_LOOP => of_int(1),
+            _ => of_int(options.kept(SOL_IP, name)?),
         })
     }
 
@@ -122,7 +128,13 @@ impl Sockets {
                 socket.options.transparent = on;
                 socket.options.freebind |= on;
             }
-            _ => return Err(Errno::ENOPROTOOPT),
+            IPV6_MTU_DISCOVER => {
+                if !(IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&number) {
+                    return Err(Errno::EINVAL);
+                }
+                socket.options.mtu_discover_v6 = number;
+            }
+            _ => socket.options.keep(SOL_IPV6, name, number)?,
         }
         Ok(())
     }
@@ -141,7 +153,8 @@ impl Sockets {
             IPV6_MINHOPCOUNT => of_int(socket.options.min_hops.into()),
             IPV6_RECVERR => of_flag(socket.options.recverr_v6),
             IPV6_MTU => self.path_mtu(id)?,
-            _ => return Err(Errno::ENOPROTOOPT),
+            IPV6_MTU_DISCOVER => of_int(socket.options.mtu_discover_v6),
+            _ => of_int(socket.options.kept(SOL_IPV6, name)?),
         })
     }
 

@@ -4,15 +4,22 @@ use millrace_base::Nanos;
 use millrace_stack::State;
 
 use super::value::{int, of_flag, of_int, of_u32, word};
+use crate::address::SocketAddress;
+use crate::control::{StampOption, is_stamp_option};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    IPPROTO_TCP, SO_ACCEPTCONN, SO_BROADCAST, SO_DEBUG, SO_DOMAIN, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_MARK, SO_MEMINFO, SO_OOBINLINE, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF,
-    SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_TIMESTAMPING, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM,
-    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_OPT_ID_TCP,
+    IPPROTO_TCP, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_BSDCOMPAT,
+    SO_BUF_LOCK, SO_CNX_ADVICE, SO_COOKIE, SO_DEBUG, SO_DETACH_FILTER, SO_DOMAIN, SO_DONTROUTE,
+    SO_ERROR, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MEMINFO, SO_OOBINLINE,
+    SO_PEEK_OFF, SO_PEERCRED, SO_PEERNAME, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
+    SO_RCVLOWAT, SO_RCVTIMEO, SO_RCVTIMEO_NEW, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
+    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_SNDTIMEO_NEW, SO_TIMESTAMPING,
+    SO_TIMESTAMPING_NEW, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM, SOF_TIMESTAMPING_OPT_ID,
+    SOF_TIMESTAMPING_OPT_ID_TCP, SOL_SOCKET,
 };
+use crate::news::DATA_READY;
+use crate::signals::{Band, Unless};
 use crate::sockets::Sockets;
 
 /// The smallest send buffer (`SOCK_MIN_SNDBUF`): two of the smallest `sk_buff`s.
@@ -20,7 +27,11 @@ const SEND_BUFFER_MIN: u32 = 4_608;
 /// The smallest receive buffer (`SOCK_MIN_RCVBUF`): one of them.
 const RECEIVE_BUFFER_MIN: u32 = 2_304;
 /// Every `SOF_TIMESTAMPING_*` bit there is.
-const TIMESTAMPING_MASK: i32 = 0x1_ffff;
+const TIMESTAMPING_MASK: i32 = 0x7_ffff;
+/// What `SO_BUF_LOCK` may lock.
+const SEND_BUFFER_LOCK: i32 = 1;
+const RECEIVE_BUFFER_LOCK: i32 = 2;
+const BUFFER_LOCKS: i32 = SEND_BUFFER_LOCK | RECEIVE_BUFFER_LOCK;
 
 impl Sockets {
     pub(super) fn set_socket_option(
@@ -29,11 +40,38 @@ impl Sockets {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
+        if name == SO_BINDTODEVICE {
+            return self.bind_to_device(id, value);
+        }
         let number = int(value)?;
         let on = number != 0;
         let options = &mut self.get_mut(id)?.options;
         match name {
             SO_DEBUG => options.debug = on,
+            // behaviour: OPT-35
+            SO_DONTROUTE => options.dont_route = on,
+            SO_PEEK_OFF => options.peek_offset = number,
+            SO_BSDCOMPAT => {}
+            // The last of the four that is set counts; switching one off switches all off.
+            name if is_stamp_option(name) => {
+                options.stamp = on.then_some(StampOption { name });
+            }
+            // 1 sends and 2 receives with the buffer as it is, for good.
+            SO_BUF_LOCK => {
+                if number & !BUFFER_LOCKS != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                options.send_buffer_locked = number & SEND_BUFFER_LOCK != 0;
+                options.receive_buffer_locked = number & RECEIVE_BUFFER_LOCK != 0;
+            }
+            SO_DETACH_FILTER => return Err(Errno::ENOENT),
+            // Advice about the route, which there is one of.
+            SO_CNX_ADVICE if number == 1 => {}
+            SO_CNX_ADVICE => return Err(Errno::EINVAL),
+            SO_BINDTOIFINDEX => {
+                let device = self.device_by_index(number)?;
+                self.get_mut(id)?.options.device = device;
+            }
             SO_REUSEADDR => options.reuse_address = on,
             SO_REUSEPORT => options.reuse_port = on,
             SO_BROADCAST => options.broadcast = on,
@@ -61,26 +99,28 @@ impl Sockets {
             }
             SO_RCVBUFFORCE => self.set_receive_buffer(id, number.max(0) as u32)?,
             SO_RCVLOWAT => self.set_low_water(id, number)?,
-            SO_RCVTIMEO => options.receive_timeout = timeout(value)?,
-            SO_SNDTIMEO => options.send_timeout = timeout(value)?,
+            SO_RCVTIMEO | SO_RCVTIMEO_NEW => options.receive_timeout = timeout(value)?,
+            SO_SNDTIMEO | SO_SNDTIMEO_NEW => options.send_timeout = timeout(value)?,
             SO_ZEROCOPY => {
                 if !(0..=1).contains(&number) {
                     return Err(Errno::EINVAL);
                 }
                 options.zerocopy = on;
             }
-            SO_TIMESTAMPING => self.set_timestamping(id, number)?,
-            SO_TYPE | SO_PROTOCOL | SO_DOMAIN | SO_ERROR | SO_ACCEPTCONN | SO_SNDLOWAT => {
-                return Err(Errno::ENOPROTOOPT);
-            }
-            _ => return Err(Errno::ENOPROTOOPT),
+            SO_TIMESTAMPING | SO_TIMESTAMPING_NEW => self.set_timestamping(id, number)?,
+            // What a socket is and does cannot be set: `SO_TYPE`, `SO_ERROR`, `SO_COOKIE`...
+            _ => options.keep(SOL_SOCKET, name, number)?,
         }
         Ok(())
     }
 
     pub(super) fn socket_option(&mut self, id: SocketId, name: i32) -> Result<Vec<u8>, Errno> {
         let state = self.state(id);
-        let socket = self.get_mut(id)?;
+        if name == SO_ERROR {
+            let error = self.get_mut(id)?.take_error();
+            return Ok(of_int(error.map_or(0, Errno::number)));
+        }
+        let socket = self.get(id)?;
         let options = &socket.options;
         Ok(match name {
             SO_DEBUG => of_flag(options.debug),
@@ -95,7 +135,6 @@ impl Sockets {
             SO_PROTOCOL => of_int(IPPROTO_TCP),
             SO_DOMAIN => of_int(socket.domain.number()),
             SO_ACCEPTCONN => of_flag(state == State::Listen),
-            SO_ERROR => of_int(socket.take_error().map_or(0, Errno::number)),
             SO_LINGER => {
                 let mut bytes = of_flag(options.linger.is_some());
                 bytes.extend(of_u32(options.linger.unwrap_or(0)));
@@ -105,12 +144,42 @@ impl Sockets {
             SO_RCVBUF => of_u32(options.receive_buffer),
             SO_RCVLOWAT => of_u32(options.receive_low_water),
             SO_SNDLOWAT => of_int(1),
-            SO_RCVTIMEO => of_timeout(options.receive_timeout),
-            SO_SNDTIMEO => of_timeout(options.send_timeout),
+            SO_RCVTIMEO | SO_RCVTIMEO_NEW => of_timeout(options.receive_timeout),
+            SO_SNDTIMEO | SO_SNDTIMEO_NEW => of_timeout(options.send_timeout),
             SO_ZEROCOPY => of_flag(options.zerocopy),
+            // `so_timestamping`: the flags and the number of a clock.
+            SO_TIMESTAMPING | SO_TIMESTAMPING_NEW => {
+                let mut bytes = of_int(options.timestamping);
+                bytes.extend(of_int(0));
+                bytes
+            }
+            name if is_stamp_option(name) => {
+                of_flag(options.stamp.is_some_and(|set| set.name == name))
+            }
+            SO_DONTROUTE => of_flag(options.dont_route),
+            SO_PEEK_OFF => of_int(options.peek_offset),
+            SO_BSDCOMPAT => of_int(0),
+            SO_BUF_LOCK => {
+                let send = i32::from(options.send_buffer_locked) * SEND_BUFFER_LOCK;
+                let receive = i32::from(options.receive_buffer_locked) * RECEIVE_BUFFER_LOCK;
+                of_int(send | receive)
+            }
+            // Who is at the other end of a Unix socket: nobody.
+            SO_PEERCRED => [0, -1, -1].into_iter().flat_map(of_int).collect(),
+            // No queue of a NIC is waited for.
+            SO_INCOMING_NAPI_ID => of_int(0),
+            SO_BINDTODEVICE => {
+                let mut name = options.device.clone().unwrap_or_default().into_bytes();
+                if !name.is_empty() {
+                    name.push(0);
+                }
+                name
+            }
+            SO_BINDTOIFINDEX => of_int(options.device.is_some().into()),
+            SO_COOKIE => id.0.to_ne_bytes().to_vec(),
             SO_MEMINFO => self.memory_info(id)?,
-            SO_TIMESTAMPING => of_int(options.timestamping),
-            _ => return Err(Errno::ENOPROTOOPT),
+            SO_PEERNAME => self.peer_name(id)?,
+            _ => of_int(options.kept(SOL_SOCKET, name)?),
         })
     }
 
@@ -145,13 +214,59 @@ impl Sockets {
         Ok(())
     }
 
-    /// behaviour: OPT-22
+    /// behaviour: OPT-22. The buffer grows to hold twice as much, unless it was set; who waits may
+    /// have enough now (`tcp_set_rcvlowat`).
     fn set_low_water(&mut self, id: SocketId, number: i32) -> Result<(), Errno> {
         let [_, _, most] = self.sysctls.rmem();
         let wanted = if number < 0 { i32::MAX } else { number.max(1) };
+        let unread = self.unread(id);
         let options = &mut self.get_mut(id)?.options;
-        options.receive_low_water = (wanted as u32).min(most / 2);
+        let cap = if options.receive_buffer_locked {
+            options.receive_buffer
+        } else {
+            most
+        };
+        let mark = (wanted as u32).min(cap / 2).max(1);
+        options.receive_low_water = mark;
+        if !options.receive_buffer_locked {
+            options.receive_buffer = options.receive_buffer.max(mark * 2);
+        }
+        if unread >= mark as usize {
+            self.wake(id, DATA_READY);
+            self.wake_async(id, Band::In, Unless::SomebodyReads);
+        }
         Ok(())
+    }
+
+    /// `SO_BINDTODEVICE`: there is one link. `ENODEV` for another, nothing for none
+    /// (behaviour: OPT-26).
+    fn bind_to_device(&mut self, id: SocketId, value: &[u8]) -> Result<(), Errno> {
+        let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+        let link = self.config.device.clone();
+        self.get_mut(id)?.options.device = match name {
+            b"" => None,
+            name if name == link.as_bytes() => Some(link),
+            _ => return Err(Errno::ENODEV),
+        };
+        Ok(())
+    }
+
+    /// The same by number: the link is the first.
+    fn device_by_index(&self, index: i32) -> Result<Option<String>, Errno> {
+        match index {
+            0 => Ok(None),
+            1 => Ok(Some(self.config.device.clone())),
+            ..0 => Err(Errno::EINVAL),
+            2.. => Err(Errno::ENODEV),
+        }
+    }
+
+    /// `SO_PEERNAME`: what `getpeername` tells.
+    fn peer_name(&self, id: SocketId) -> Result<Vec<u8>, Errno> {
+        let socket = self.get(id)?;
+        let living = !matches!(self.state(id), State::Closed | State::SynSent);
+        let remote = socket.remote.filter(|_| living).ok_or(Errno::ENOTCONN)?;
+        Ok(SocketAddress::of(remote, socket.domain).to_bytes())
     }
 
     fn set_timestamping(&mut self, id: SocketId, flags: i32) -> Result<(), Errno> {

@@ -7,9 +7,10 @@ use crate::deferred::{seconds_of, timeouts_of};
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::{
-    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_KEEPCNT,
-    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_SAVE_SYN, TCP_SYNCNT, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_IS_MPTCP,
+    TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY,
+    TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_RTO_MAX_MS, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 
@@ -26,6 +27,9 @@ const KEEP_SECONDS_MAX: i32 = 32_767;
 const RETRIES_MAX: i32 = 127;
 /// The longest FIN_WAIT2 to ask for (`TCP_FIN_TIMEOUT_MAX`).
 const FIN_WAIT2_SECONDS_MAX: i32 = 120;
+/// Milliseconds that `TCP_RTO_MAX_MS` may be.
+const RTO_MAX_MS_MIN: i32 = 1_000;
+const RTO_MAX_MS_MAX: i32 = 120_000;
 /// The segment size of a connection that has not agreed on one (`TCP_MSS_DEFAULT`).
 const MSS_DEFAULT: i32 = 536;
 
@@ -119,6 +123,24 @@ impl Sockets {
                 };
                 self.get_mut(id)?.options.window_clamp = clamp;
             }
+            TCP_QUICKACK => {
+                if let Some(flow) = self.get(id)?.flow {
+                    self.stack.set_quick_ack(self.now, flow, number);
+                    let pushed = &mut self.get_mut(id)?.traffic.pushed;
+                    *pushed = (*pushed).max(u8::from(number != 0));
+                }
+            }
+            // The time of the first retransmission stays, later ones are no further apart.
+            TCP_RTO_MAX_MS => {
+                options.rto_max_ms = within(value, RTO_MAX_MS_MIN, RTO_MAX_MS_MAX)? as u32;
+                self.apply_options(id);
+            }
+            // Linux 4.13 took its effect away and kept its range.
+            TCP_THIN_DUPACK => {
+                within(value, 0, 1)?;
+            }
+            // There is none (kernel TLS is of a kernel).
+            TCP_ULP => return Err(Errno::ENOENT),
             // behaviour: OPT-29
             TCP_INQ => options.inq = within(value, 0, 1)? != 0,
             _ => return Err(Errno::ENOPROTOOPT),
@@ -171,6 +193,10 @@ impl Sockets {
                 0 => of_u32(tunables.tcp_fin_timeout),
                 own => of_int(own),
             },
+            TCP_QUICKACK => of_flag(info.is_none_or(|info| !info.ping_pong)),
+            TCP_RTO_MAX_MS => of_u32(tunables.tcp_rto_max_ms),
+            TCP_THIN_DUPACK | TCP_IS_MPTCP => of_int(0),
+            TCP_ULP => Vec::new(),
             TCP_CONGESTION => {
                 let name = match info {
                     Some(info) => info.congestion_control,

@@ -137,6 +137,11 @@ impl AckPolicy {
         self.ping_pong = true;
     }
 
+    /// Whether ACKs wait for data to travel with.
+    pub(super) fn is_ping_pong(&self) -> bool {
+        self.ping_pong
+    }
+
     /// No answer came for the ACK to travel with: not a conversation after all (Linux:
     /// `tcp_delack_timer_handler`).
     pub(super) fn end_ping_pong(&mut self) {

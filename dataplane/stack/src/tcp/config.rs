@@ -134,6 +134,9 @@ pub struct ConnectionOptions {
     pub nodelay: bool,
     /// `SO_KEEPALIVE`. Off by default (MUST-25).
     pub keepalive: bool,
+    /// What was received and not read outlives a reset or a timeout of the peer's, as a program on
+    /// Linux expects. Off by default: a balancer forgets it with the connection.
+    pub keep_unread: bool,
     /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default,
     /// means `tcp_retries2`.
     pub user_timeout_ms: u32,
@@ -187,6 +190,7 @@ impl Default for ConnectionOptions {
         Self {
             nodelay: true,
             keepalive: false,
+            keep_unread: false,
             user_timeout_ms: 0,
         }
     }

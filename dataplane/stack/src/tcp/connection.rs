@@ -295,7 +295,10 @@ impl Connection {
     pub(crate) fn close<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         self.orphan = true;
         if !self.receive.is_empty() {
-            count!(env.stats.tcp_abort_on_close);
+            // What outlived the end of a connection resets nothing.
+            if self.closed.is_none() {
+                count!(env.stats.tcp_abort_on_close);
+            }
             return self.abort(env);
         }
         self.ready = Ready::NONE;
@@ -344,7 +347,9 @@ impl Connection {
             }
             _ => {}
         }
-        if reason != CloseReason::Finished {
+        let cut_off = !matches!(reason, CloseReason::Finished | CloseReason::Aborted);
+        let kept = cut_off && self.options.keep_unread && !self.orphan;
+        if reason != CloseReason::Finished && !kept {
             self.discard_received(env.chunks);
         }
         self.send.clear(env.chunks);

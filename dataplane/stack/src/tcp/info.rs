@@ -86,6 +86,8 @@ pub struct FlowInfo {
     pub timeouts: u8,
     /// Keep-alive or window probes unanswered now.
     pub probes: u8,
+    /// ACKs wait for data to travel with.
+    pub ping_pong: bool,
     /// The congestion control.
     pub congestion_control: &'static str,
     /// Why it ended, when it has.
@@ -150,6 +152,8 @@ impl Connection {
             timeouts: self.recovery.timeouts,
             probes: self.probes,
             congestion_control: self.congestion.control().name(),
+            ping_pong: self.ack.is_ping_pong(),
+            congestion_control: self.congestion.name(),
             closed: self.closed,
         }
     }

@@ -42,6 +42,7 @@ pub(crate) mod options;
 mod output;
 pub(crate) mod passive;
 mod predict;
+mod quick_ack;
 mod ready;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;

@@ -62,6 +62,7 @@ fn nothing_a_peer_sends_breaks_a_connection() {
         let options = ConnectionOptions {
             nodelay: rng.below(2) == 0,
             keepalive: rng.below(2) == 0,
+            keep_unread: rng.below(2) == 0,
             user_timeout_ms: 0,
         };
         let sack = rng.below(3) != 0;
