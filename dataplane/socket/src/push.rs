@@ -140,6 +140,10 @@ impl Sockets {
             bytes = bytes.saturating_add(PACKET_BYTES_MAX >> halvings);
         }
         let min = self.sysctls.number_of("tcp_min_tso_segs").unwrap_or(2);
+        // Urgent data is not sent in large packets (behaviour: A3-36).
+        if self.get(id).is_ok_and(|s| s.is_urgent(info.bytes_acked)) {
+            return 1;
+        }
         let size = (bytes.min(PACKET_BYTES_MAX) / mss).max(min);
         let window = u64::from(info.cwnd_bytes) / mss;
         size.min((window / 2).max(1))

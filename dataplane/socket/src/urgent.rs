@@ -152,14 +152,22 @@ impl Sockets {
         Some(ReceiveBase { seq, received: 0 })
     }
 
-    /// Writes the urgent pointer into a segment that leaves (`tcp_transmit_skb`).
+    /// Writes the urgent pointer into a segment that leaves: how far the end is, or as much as the
+    /// field holds when the segment is not far from the newest one (`tcp_transmit_skb`; behaviour:
+    /// A4-13 SND-40). A window probe lies below everything and has it too.
     pub(crate) fn put_urgent(&mut self, index: usize, id: SocketId, start: u64) {
+        let acked = self.info(id).map_or(0, |info| info.bytes_acked);
+        let sent = self.sent(id);
         let Ok(socket) = self.get(id) else { return };
         let end = socket.urgent_end;
-        if start >= end {
+        if start >= end || !socket.is_urgent(acked) {
             return;
         }
-        let pointer = (end - start).min(0xffff) as u16;
+        let pointer = match u16::try_from(end - start) {
+            Ok(pointer) => pointer,
+            Err(_) if start + u64::from(u16::MAX) > sent => u16::MAX,
+            Err(_) => return,
+        };
         let Some((_, packet)) = self.left.get_mut(index) else {
             return;
         };
