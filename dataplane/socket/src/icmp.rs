@@ -73,9 +73,11 @@ impl Sockets {
         let opening = is_opening(info.state);
         let Ok(socket) = self.get_mut(id) else { return };
         let error = report.error;
-        let wanted = match socket.domain {
-            Domain::V4 => socket.options.recverr,
-            Domain::V6 => socket.options.recverr_v6,
+        // Which of the two options counts is the packet's matter, not the socket's.
+        let wanted = if report.local.address.is_v4() {
+            socket.options.recverr
+        } else {
+            socket.options.recverr_v6
         };
         if !wanted {
             let acked = info.bytes_acked;
