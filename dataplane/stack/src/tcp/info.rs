@@ -153,7 +153,6 @@ impl Connection {
             probes: self.probes,
             congestion_control: self.congestion.control().name(),
             ping_pong: self.ack.is_ping_pong(),
-            congestion_control: self.congestion.name(),
             closed: self.closed,
         }
     }
