@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_stack::{CongestionControl, CubicParameters, TcpTunables};
+use millrace_stack::{CongestionControl, CubicParameters, FragmentTunables, TcpTunables};
 
 use crate::errno::Errno;
 use crate::sockets::Sockets;
@@ -64,6 +64,7 @@ const USER_WATCHES_MAX: u32 = 220_000;
 #[derive(Debug)]
 pub(crate) struct Sysctls {
     tcp: TcpTunables,
+    fragments: FragmentTunables,
     rmem: [u32; 3],
     wmem: [u32; 3],
     rmem_max: u32,
@@ -87,6 +88,7 @@ impl Sysctls {
             .map(|(name, value)| (*name, (*value).to_owned()));
         Self {
             tcp,
+            fragments: FragmentTunables::default(),
             rmem: [4_096, tcp.tcp_rmem[0], tcp.tcp_rmem[1]],
             wmem: [4_096, tcp.tcp_wmem[0], tcp.tcp_wmem[1]],
             rmem_max: 212_992,
@@ -233,6 +235,10 @@ impl Sysctls {
             "tcp_tw_reuse_delay" => tcp.tcp_tw_reuse_delay.to_string(),
             "tcp_fin_timeout" => tcp.tcp_fin_timeout.to_string(),
             "tcp_invalid_ratelimit" => tcp.tcp_invalid_ratelimit_ms.to_string(),
+            "ipfrag_high_thresh" => self.fragments.ipfrag_high_thresh.to_string(),
+            "ipfrag_time" => self.fragments.ipfrag_time.to_string(),
+            "ip6frag_time" => self.fragments.ip6frag_time.to_string(),
+            "ipfrag_max_dist" => self.fragments.ipfrag_max_dist.to_string(),
             "tcp_max_orphans" => tcp.tcp_max_orphans.unwrap_or(u32::MAX).to_string(),
             "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets.to_string(),
             "tcp_moderate_rcvbuf" => flag(tcp.tcp_moderate_rcvbuf),
@@ -287,6 +293,14 @@ impl Sysctls {
             "tcp_invalid_ratelimit" => {
                 tcp.tcp_invalid_ratelimit_ms = number(value, 0, i32::MAX as u32)?;
             }
+            "ipfrag_high_thresh" => {
+                self.fragments.ipfrag_high_thresh = number(value, 0, i32::MAX as u32)?;
+            }
+            "ipfrag_time" => self.fragments.ipfrag_time = number(value, 0, 32_767)?,
+            "ip6frag_time" => self.fragments.ip6frag_time = number(value, 0, 32_767)?,
+            "ipfrag_max_dist" => {
+                self.fragments.ipfrag_max_dist = number(value, 0, i32::MAX as u32)?;
+            }
             "tcp_max_orphans" => {
                 tcp.tcp_max_orphans = Some(number(value, 0, i32::MAX as u32)?);
             }
@@ -319,6 +333,7 @@ impl Sockets {
     pub fn set_sysctl(&mut self, name: &str, value: &str) -> Result<(), Errno> {
         self.sysctls.set(&leaf(name), value)?;
         self.stack.set_tunables(self.sysctls.tunables());
+        self.stack.set_fragment_tunables(self.sysctls.fragments);
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId, Slab};
 use crate::dispatch::{self, Parsed, Punt, TcpFrame};
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
+use crate::fragment::{FragmentFrame, Gathered};
 use crate::limits::BURST_FRAMES_MAX;
 use crate::plain::{parse_following, parse_plain};
 use crate::stack::Stack;
@@ -119,8 +120,8 @@ impl<P: PacketPool> Stack<P> {
                 Some(header) => header,
                 None => match dispatch::parse(&frame, port, &network.interfaces, stats) {
                     Parsed::Tcp(header) => header,
-                    other @ (Parsed::Icmp(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
-                        self.on_other_frame(now, other, frame, pool, punt);
+                    other => {
+                        self.on_other_frame((now, port), other, frame, pool, punt);
                         continue;
                     }
                 },
@@ -308,7 +309,7 @@ impl<P: PacketPool> Stack<P> {
     #[cold]
     fn on_other_frame(
         &mut self,
-        now: Instant,
+        (now, port): (Instant, PortId),
         parsed: Parsed,
         frame: P::Buf,
         pool: &mut P,
@@ -323,12 +324,62 @@ impl<P: PacketPool> Stack<P> {
                 Ok(Some(punted)) => punted,
                 Err(reason) => return self.stats.drop(reason),
             },
+            Parsed::Fragment(info) => {
+                return self.on_fragment((now, port), &info, frame, pool, punt);
+            }
             Parsed::Punt(reason) => Punt { frame, reason },
             Parsed::Drop(reason) => return self.stats.drop(reason),
             Parsed::Tcp(_) => return self.stats.drop(DropReason::Bug),
         };
         count!(self.stats.frames_punted);
         punt(punted);
+    }
+}
+
+impl<P: PacketPool> Stack<P> {
+    /// Keeps a piece of a packet; the last one makes it a frame like any other.
+    fn on_fragment(
+        &mut self,
+        (now, port): (Instant, PortId),
+        info: &FragmentFrame,
+        frame: P::Buf,
+        pool: &mut P,
+        punt: &mut impl FnMut(Punt<P::Buf>),
+    ) {
+        let Self {
+            fragments,
+            fragment_tunables,
+            stats,
+            ..
+        } = self;
+        let frame = match fragments.take(now, info, frame, fragment_tunables, stats) {
+            Gathered::Waits => return count!(self.stats.frames_delivered),
+            Gathered::Dropped(reason) => return self.stats.drop(reason),
+            Gathered::Whole(frame) => frame,
+        };
+        let parsed = dispatch::parse(&frame, port, &self.network.interfaces, &mut self.stats);
+        // Each of its pieces was counted.
+        count!(self.stats.ip_in_receives, u64::MAX);
+        match parsed {
+            Parsed::Tcp(header) => {
+                let hash = self.flows.hash(&header.tuple);
+                let owner = self.find_owner(hash, &header.tuple);
+                let arrived = Arrived {
+                    now,
+                    port,
+                    header: &header,
+                    hash,
+                    frame,
+                };
+                match self.on_other_segment(owner, arrived, pool) {
+                    Ok(()) => count!(self.stats.frames_delivered),
+                    Err(reason) => self.stats.drop(reason),
+                }
+            }
+            // Pieces of pieces: nobody makes them but to see what happens.
+            Parsed::Fragment(_) => self.stats.drop(DropReason::FragmentInvalid),
+            other => self.on_other_frame((now, port), other, frame, pool, punt),
+        }
     }
 }
 

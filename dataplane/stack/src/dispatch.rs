@@ -4,8 +4,7 @@
 //! Nothing here changes a table or the frame. Checks of the source address wait until no connection
 //! was found (`admissible`): a tuple with an owner passed them when it began.
 //!
-//! Fragments are not reassembled: TCP peers set DF and discover the path MTU, and everything else
-//! that is fragmented is dropped and counted.
+//! Fragments of what is ours are told apart here and put together in `fragment.rs`.
 
 use millrace_base::{
     Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, PortId, SeqNumber, VlanId,
@@ -13,10 +12,11 @@ use millrace_base::{
 use millrace_wire::ethernet::HEADER_BYTES;
 use millrace_wire::tcp::checksum;
 use millrace_wire::{
-    EtherType, EthernetView, IpView, Malformed, TcpFlags, TcpOptions, TcpView, Timestamps,
-    protocol, tcp,
+    EtherType, EthernetView, Fragment, IpView, Malformed, TcpFlags, TcpOptions, TcpView,
+    Timestamps, protocol, tcp,
 };
 
+use crate::fragment::{FragmentFrame, FragmentHeader, PacketId};
 use crate::interface::Interfaces;
 use crate::stats::{Stats, count};
 use crate::verdict::DropReason;
@@ -51,6 +51,7 @@ pub struct Punt<B> {
 pub(crate) enum Parsed {
     Tcp(TcpFrame),
     Icmp(IcmpFrame),
+    Fragment(FragmentFrame),
     Punt(PuntReason),
     Drop(DropReason),
 }
@@ -253,9 +254,9 @@ fn parse_ip<B: PacketBuf>(
         count!(stats.ip_in_hdr_errors);
         return Err(DropReason::IpOption);
     }
-    if ip.fragment().is_some() {
-        count!(stats.ip_reasm_reqds);
-        return Err(DropReason::FragmentUnsupported);
+    if let Some(fragment) = ip.fragment() {
+        let packet = ethernet.payload();
+        return classify_fragment(&ip, fragment, (ip_at, packet), interfaces, stats);
     }
     match ip.protocol() {
         // behaviour: A6-7
@@ -273,6 +274,51 @@ fn parse_ip<B: PacketBuf>(
             punt
         }
     }
+}
+
+/// A piece of a packet to us is kept; one of a protocol that is not ours goes where its packet would.
+#[cold]
+fn classify_fragment(
+    ip: &IpView<'_>,
+    fragment: Fragment,
+    (ip_at, packet): (usize, &[u8]),
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Result<Parsed, DropReason> {
+    let is_v4 = ip.is_v4();
+    let (payload_at, begins_with) = if is_v4 {
+        (ip.header_len(), ip.protocol())
+    } else {
+        let header = FragmentHeader::find(packet).ok_or(DropReason::ExtensionHeader)?;
+        (header.at.saturating_add(8), header.next)
+    };
+    let is_ours = match begins_with {
+        protocol::TCP => true,
+        protocol::ICMPV4 => is_v4,
+        protocol::ICMPV6 | protocol::DESTINATION_OPTIONS => !is_v4,
+        _ => false,
+    };
+    if !is_ours {
+        return punt_other(ip, interfaces);
+    }
+    check_source(ip.source(), interfaces)?;
+    if !interfaces.is_local(ip.destination()) {
+        count!(stats.ip_in_addr_errors);
+        return Err(DropReason::NotOurAddress);
+    }
+    Ok(Parsed::Fragment(FragmentFrame {
+        packet: PacketId {
+            source: ip.source(),
+            destination: ip.destination(),
+            identification: fragment.identification,
+            protocol: if is_v4 { begins_with } else { 0 },
+        },
+        fragment,
+        ip_at: ip_at as u16,
+        payload_at: payload_at as u16,
+        payload_len: ip.total_len().saturating_sub(payload_at) as u16,
+        ecn: ip.traffic_class() & 3,
+    }))
 }
 
 fn count_header_error(malformed: Malformed, stats: &mut Stats) {

@@ -6,6 +6,7 @@
 use millrace_base::{FlowTuple, Instant, PacketPool};
 
 use crate::flow::{FlowId, Owner};
+use crate::fragment::FragmentTunables;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::Slot;
@@ -99,6 +100,16 @@ impl<P: PacketPool> Stack<P> {
         if let Some(slot) = slot {
             slot.connection.set_linger2(seconds, chunks);
         }
+    }
+
+    /// The knobs of reassembly.
+    pub const fn fragment_tunables(&self) -> &FragmentTunables {
+        &self.fragment_tunables
+    }
+
+    /// Changes the knobs of reassembly; packets under way keep their deadlines.
+    pub fn set_fragment_tunables(&mut self, tunables: FragmentTunables) {
+        self.fragment_tunables = tunables;
     }
 
     /// The knobs.

@@ -6,23 +6,32 @@
 //! 5927 section 4): then packet-too-big lowers the path MTU, and unreachables end what is not yet
 //! synchronised. Everything else goes to the control path.
 //!
-//! No ICMP error is ever sent: closed ports are answered by TCP itself, other protocols by control.
+//! The only error sent is "never whole", about packets whose pieces did not come: closed ports are
+//! answered by TCP itself, other protocols by control.
 
 use millrace_base::{Endpoint, FlowTuple, Instant, PacketBuf, PacketPool, SeqNumber};
-use millrace_wire::icmpv4::{Icmpv4Message, Icmpv4View, echo_reply_in_place_v4, unreachable_v4};
+use millrace_wire::icmpv4::{
+    ICMPV4_HEADER_BYTES, ICMPV4_QUOTE_BYTES_MAX, Icmpv4Message, Icmpv4View, echo_reply_in_place_v4,
+    unreachable_v4,
+};
 use millrace_wire::icmpv6::{
-    EchoAddresses, Icmpv6Message, Icmpv6View, echo_reply_in_place_v6, unreachable_v6,
+    EchoAddresses, ICMPV6_QUOTE_BYTES_MAX, Icmpv6Message, Icmpv6View, echo_reply_in_place_v6,
+    unreachable_v6,
 };
 use millrace_wire::{Checksum, EtherType, IpRepr, protocol};
 
 use crate::dispatch::{IcmpFrame, Punt, PuntReason, pieces};
 use crate::flow::Owner;
+use crate::fragment::{Overdue, PacketId};
 use crate::limits::{MTU_MIN_V6, PMTU_MIN_V4};
 use crate::path::{HOP_LIMIT, Path};
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::tcp::{Disposition, Env, Unreachable};
 use crate::verdict::DropReason;
+
+/// Bytes of the longer of the two IP headers, without extensions.
+const IP_HEADER_BYTES_MAX: usize = 40;
 
 /// What an ICMP message is to us.
 enum Kind<'a> {
@@ -75,7 +84,7 @@ impl<P: PacketPool> Stack<P> {
         let (error, quoted) = match kind {
             Kind::Echo => {
                 count!(self.stats.icmp_in_echos);
-                self.answer_echo(now, message, frame)?;
+                self.answer_echo(now, message, frame, pool)?;
                 return Ok(None);
             }
             Kind::EchoReply => {
@@ -169,17 +178,59 @@ impl<P: PacketPool> Stack<P> {
         Ok(())
     }
 
+    /// Gives up packets whose pieces did not come in time, and tells who sent the first of them (RFC
+    /// 792, RFC 4443 section 3.3).
+    pub(crate) fn expire_fragments(&mut self, now: Instant, pool: &mut P) {
+        while let Some(overdue) = self.fragments.expire(now, &mut self.stats) {
+            let Some(first) = overdue.first else {
+                continue;
+            };
+            // An echo's budget is that of all ICMP (`icmp_msgs_per_sec`).
+            if !self.echo_budget.take(now) {
+                count!(self.stats.icmp_out_rate_limit);
+                continue;
+            }
+            let Overdue { packet, ip_at, .. } = overdue;
+            let Some(mut frame) = pool.alloc() else {
+                self.stats.drop(DropReason::ReplyNoBuffer);
+                continue;
+            };
+            let quoted = first.bytes().get(ip_at..).unwrap_or_default();
+            let Some(icmp_len) = write_time_exceeded(&mut frame, &packet, quoted) else {
+                self.stats.drop(DropReason::HeadroomMissing);
+                continue;
+            };
+            let message = IcmpFrame {
+                source: packet.source,
+                destination: packet.destination,
+                icmp_at: 0,
+                icmp_len,
+            };
+            count!(self.stats.icmp_out_time_excds);
+            self.send_reply(now, packet.source, frame, |frame, path| {
+                write_echo_headers(&message, frame, path).is_some()
+            });
+        }
+    }
+
     fn answer_echo(
         &mut self,
         now: Instant,
         message: &IcmpFrame,
         mut frame: P::Buf,
+        pool: &mut P,
     ) -> Result<(), DropReason> {
         if !self.echo_budget.take(now) {
             return Err(DropReason::EchoLimited);
         }
         turn_into_reply(message, &mut frame).ok_or(DropReason::FrameUnusable)?;
         count!(self.stats.icmp_out_echo_reps);
+        let route = self.network.route(message.source);
+        // Without one, sending finds it out and counts it.
+        let mtu = route.map_or(u16::MAX, |hop| hop.mtu());
+        if usize::from(mtu) < message.icmp_len.saturating_add(IP_HEADER_BYTES_MAX) {
+            return self.send_in_pieces(now, message, &frame, mtu, pool);
+        }
         self.send_reply(now, message.source, frame, |frame, path| {
             write_echo_headers(message, frame, path).is_some()
         });
@@ -330,6 +381,40 @@ fn turn_into_reply<B: PacketBuf>(message: &IcmpFrame, frame: &mut B) -> Option<(
     frame
         .set_span(offset, first_end.checked_sub(message.icmp_at)?)
         .then_some(())
+}
+
+/// Writes the message that a packet was never whole; returns its length.
+fn write_time_exceeded<B: PacketBuf>(
+    frame: &mut B,
+    packet: &PacketId,
+    quoted: &[u8],
+) -> Option<usize> {
+    /// "Fragment reassembly time exceeded", in both families.
+    const REASSEMBLY: u8 = 1;
+    let at = frame.offset();
+    let most = if packet.source.is_v4() {
+        ICMPV4_QUOTE_BYTES_MAX
+    } else {
+        ICMPV6_QUOTE_BYTES_MAX
+    };
+    let quoted = quoted.get(..most).unwrap_or(quoted);
+    if !frame.set_span(at, quoted.len().checked_add(ICMPV4_HEADER_BYTES)?) {
+        return None;
+    }
+    let bytes = frame.bytes_mut()?;
+    if packet.source.is_v4() {
+        let message = Icmpv4Message::TimeExceeded {
+            code: REASSEMBLY,
+            quoted,
+        };
+        message.emit(bytes)
+    } else {
+        let message = Icmpv6Message::TimeExceeded {
+            code: REASSEMBLY,
+            quoted,
+        };
+        message.emit(packet.destination, packet.source, bytes)
+    }
 }
 
 /// Writes Ethernet and IP headers in front of an ICMP message.

@@ -34,8 +34,9 @@
 //!
 //! # What it does not do
 //!
-//! ARP and neighbour discovery (control resolves, the stack asks); IP reassembly and fragmentation;
-//! more than one VLAN on a port; UDP; ICMP errors of its own; link-local addresses on more than one port (a
+//! ARP and neighbour discovery (control resolves, the stack asks); reassembly of anything but TCP and
+//! ICMP; more than one VLAN on a port; UDP; ICMP errors of its own but for packets that were never
+//! whole; link-local addresses on more than one port (a
 //! destination has one route).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -64,6 +65,8 @@ mod face;
 mod flow;
 mod flow_hash;
 mod flow_table;
+mod fragment;
+mod fragment_out;
 mod icmp;
 mod interface;
 pub mod limits;
@@ -90,6 +93,7 @@ mod wheel;
 
 pub use dispatch::{Punt, PuntReason};
 pub use flow::FlowId;
+pub use fragment::FragmentTunables;
 pub use interface::{Interface, Prefixed};
 pub use listener::{ListenOptions, Listener};
 pub use neighbor::{NeighborRequest, NeighborUpdate};

@@ -144,6 +144,22 @@ pub const RESETS_PER_SECOND: u32 = 10_000;
 pub const RESETS_BURST: u32 = 1_000;
 const _: () = assert!(RESETS_BURST <= RESETS_PER_SECOND);
 
+/// Packets of which pieces have come and others have not.
+///
+/// Linux bounds their memory alone; here a search is a walk over all of them. Nobody who can help it
+/// fragments TCP, so this many wait only for somebody who attacks, and he hurts nobody but those.
+pub const FRAGMENT_PACKETS_MAX: usize = 128;
+
+/// Pieces of one packet: 64 KiB in pieces of the smallest MTU of IPv6 are 54.
+pub const FRAGMENTS_PER_PACKET_MAX: usize = 64;
+const _: () = assert!(FRAGMENTS_PER_PACKET_MAX * (MTU_MIN_V6 as usize - 48) >= u16::MAX as usize);
+// They become one chain.
+const _: () = assert!(FRAGMENTS_PER_PACKET_MAX <= 255);
+
+/// Pieces of all packets: 2 MiB of ordinary buffers. `ipfrag_high_thresh` may hold fewer.
+pub const FRAGMENTS_MAX: usize = 1_024;
+const _: () = assert!(FRAGMENTS_MAX >= FRAGMENTS_PER_PACKET_MAX);
+
 /// Milliseconds between two resolution requests, and two confirmations, for one neighbour
 /// (`retrans_time_ms`).
 pub const NEIGHBOR_REQUEST_INTERVAL_MS: u64 = 1_000;

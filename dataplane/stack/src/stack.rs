@@ -10,6 +10,7 @@ use millrace_base::{Address, Instant, Key, Lists, PacketPool, PortId, Slab};
 
 use crate::budget::Budget;
 use crate::flow_table::FlowTable;
+use crate::fragment::{FragmentTunables, Reassembler};
 use crate::interface::Interface;
 use crate::limits::{
     CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND, EXPIRIES_PER_ADVANCE_MAX,
@@ -114,6 +115,11 @@ pub struct Stack<P: PacketPool> {
     pub(crate) tunables: TcpTunables,
     /// Knobs that single connections have for themselves (`face.rs`); none in a balancer.
     pub(crate) own_tunables: BTreeMap<u32, TcpTunables>,
+    /// Packets of which pieces have come.
+    pub(crate) fragments: Reassembler<P::Buf>,
+    pub(crate) fragment_tunables: FragmentTunables,
+    /// Of the last packet that left in pieces.
+    pub(crate) identification: u32,
     pub(crate) shortage: Shortage,
     /// Connections whose application is gone.
     pub(crate) orphans: usize,
@@ -154,6 +160,9 @@ impl<P: PacketPool> Stack<P> {
             secrets: Secrets::new(&config.secret),
             tunables: config.tcp,
             own_tunables: BTreeMap::new(),
+            fragments: Reassembler::new(),
+            fragment_tunables: FragmentTunables::default(),
+            identification: first_identification(&config.secret),
             shortage: Shortage::None,
             orphans: 0,
             connections_reserved: 0,
@@ -222,6 +231,7 @@ impl<P: PacketPool> Stack<P> {
             };
             self.tuple_changes.push(TupleChange::Free(tuple));
         }
+        self.expire_fragments(now, pool);
         let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
         while let Some(failed) = self.network.neighbors.advance(now, &mut steps) {
             self.on_neighbor_settled(now, failed);
@@ -236,6 +246,7 @@ impl<P: PacketPool> Stack<P> {
             .min(self.requests.next_deadline())
             .min(self.time_waits.next_deadline())
             .min(self.network.neighbors.next_deadline())
+            .min(self.fragments.next_deadline())
     }
 
     /// The next neighbour the control path should resolve. Each is asked for at most once a second.
@@ -346,4 +357,10 @@ impl<P: PacketPool> Stack<P> {
     pub(crate) fn no_pool() -> NoPool<P::Buf> {
         NoPool::new()
     }
+}
+
+/// Where the identifications of our fragmented packets begin: nowhere that can be guessed.
+fn first_identification(secret: &[u8; 32]) -> u32 {
+    let [a, b, c, d, ..] = table_secret(secret, 14);
+    u32::from_le_bytes([a, b, c, d])
 }

@@ -91,8 +91,22 @@ counters! {
     ip_out_no_routes = "IpOutNoRoutes",
     /// IP packets not sent for other reasons.
     ip_out_discards = "IpOutDiscards",
-    /// IP fragments received (none is reassembled).
+    /// IP fragments received that were to be put together.
     ip_reasm_reqds = "IpReasmReqds",
+    /// IP packets put together.
+    ip_reasm_oks = "IpReasmOKs",
+    /// Failures to put a packet together, for whatever reason.
+    ip_reasm_fails = "IpReasmFails",
+    /// Packets whose pieces did not come in time.
+    ip_reasm_timeout = "IpReasmTimeout",
+    /// Fragments that overlapped others.
+    ip_reasm_overlaps = "IpExtReasmOverlaps",
+    /// IP packets sent in pieces.
+    ip_frag_oks = "IpFragOKs",
+    /// IP packets that were to be sent in pieces and were not.
+    ip_frag_fails = "IpFragFails",
+    /// Pieces of packets sent.
+    ip_frag_creates = "IpFragCreates",
 
     /// ICMP messages received.
     icmp_in_msgs = "IcmpInMsgs",
@@ -109,6 +123,10 @@ counters! {
     icmp_in_echos = "IcmpInEchos",
     /// Echo replies received.
     icmp_in_echo_reps = "IcmpInEchoReps",
+    /// ICMP and ICMPv6 time exceeded messages sent: packets that were never whole.
+    icmp_out_time_excds = "IcmpOutTimeExcds",
+    /// ICMP errors not sent because of the rate limit.
+    icmp_out_rate_limit = "IcmpOutRateLimitGlobal",
     /// Echo replies sent.
     icmp_out_echo_reps = "IcmpOutEchoReps",
 

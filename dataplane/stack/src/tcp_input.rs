@@ -591,7 +591,7 @@ impl<P: PacketPool> Stack<P> {
 
 /// Narrows a frame to the bytes `start .. start + len`: headers off the front, link padding off the
 /// end. `start` lies in the first segment or at its end. `None` when the first segment is shared.
-fn trim<B: PacketBuf>(mut frame: B, start: usize, len: usize) -> Option<B> {
+pub(crate) fn trim<B: PacketBuf>(mut frame: B, start: usize, len: usize) -> Option<B> {
     let end = start.checked_add(len)?;
     let excess = frame.frame_len().checked_sub(end)?;
     let first_len = frame.bytes().len();

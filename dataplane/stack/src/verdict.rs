@@ -93,8 +93,14 @@ drop_reasons! {
         MartianDestination = "martian_destination",
         /// The IP destination is not one of our addresses.
         NotOurAddress = "not_our_address",
-        /// A fragment: reassembly is not implemented, TCP peers discover the path MTU instead.
-        FragmentUnsupported = "fragment_unsupported",
+        /// A fragment that finds no room: too many packets, pieces or bytes wait for their rest.
+        FragmentMemory = "fragment_memory",
+        /// A fragment that was here already.
+        FragmentDuplicate = "fragment_duplicate",
+        /// A fragment that overlaps another of its packet, which goes with it (RFC 5722).
+        FragmentOverlap = "fragment_overlap",
+        /// A fragment that cannot be part of its packet, which goes with it.
+        FragmentInvalid = "fragment_invalid",
         /// An IPv6 extension header chain that is too long, out of order or unknown.
         ExtensionHeader = "extension_header",
         /// The segment ends inside the TCP header.

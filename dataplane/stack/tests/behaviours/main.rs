@@ -2,6 +2,7 @@
 //! it counts, and what routes and ICMP do to a connection.
 
 mod fin_wait2;
+mod fragments;
 mod icmp;
 mod listen;
 mod peer;
