@@ -49,8 +49,13 @@ impl Connection {
             self.timers.idle = Stamp::not_before(from.after(idle));
             return Disposition::Continue;
         }
-        // MUST-29: one lost answer proves nothing.
-        if self.probes >= env.tunables.tcp_keepalive_probes {
+        // MUST-29: one lost answer proves nothing. With a user's timeout the time decides, not the
+        // count (Linux: `tcp_keepalive_timer`).
+        let is_over = match u64::from(self.options.user_timeout_ms) {
+            0 => self.probes >= env.tunables.tcp_keepalive_probes,
+            user => self.probes > 0 && silent.as_millis() >= user,
+        };
+        if is_over {
             count!(env.stats.tcp_abort_on_timeout);
             let reset = self.reset_segment();
             return self.finish(env, CloseReason::TimedOut, reset);
@@ -67,17 +72,27 @@ impl Connection {
     /// SHLD-30).
     pub(super) fn on_probe_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         // MUST-37: as long as the peer answers, `probes` starts again and the window may stay
-        // closed for ever.
-        if self.probes >= self.retries(env.tunables) {
+        // closed for ever. A user's timeout bounds that, from the first probe on.
+        if self.recovery.stalled_since.is_never() {
+            self.recovery.stalled_since = Stamp::of(env.now);
+        }
+        let probing = env.now.since(self.recovery.stalled_since.instant());
+        let user = u64::from(self.options.user_timeout_ms);
+        let is_over = user > 0 && probing.as_millis() >= user;
+        if is_over || self.probes >= self.retries(env.tunables) {
             count!(env.stats.tcp_abort_on_timeout);
-            let reset = self.reset_segment();
-            return self.finish(env, CloseReason::TimedOut, reset);
+            // No RST here either (Linux: `tcp_write_err`).
+            return self.finish(env, CloseReason::TimedOut, None);
         }
         self.probes = self.probes.saturating_add(1);
         self.marks.set(Marks::PROBE_PENDING);
         count!(env.stats.tcp_win_probe);
         self.rtt.back_off();
-        let interval = self.rtt.rto(env.tunables);
+        let mut interval = self.rtt.rto(env.tunables);
+        if user > 0 {
+            let left = user.saturating_sub(probing.as_millis()).max(1);
+            interval = interval.min(Nanos::from_millis(left));
+        }
         self.timers.arm(Purpose::Probe, env.now, interval);
         Disposition::Continue
     }

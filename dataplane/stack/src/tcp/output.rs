@@ -61,6 +61,7 @@ impl Connection {
     fn end_probing(&mut self) {
         if self.timers.runs(Purpose::Probe) {
             self.rtt.end_backoff();
+            self.recovery.stalled_since = Stamp::NEVER;
         }
     }
 
