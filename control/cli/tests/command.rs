@@ -107,6 +107,7 @@ fn serve_once(socket: &Path, answer: &'static str) -> std::thread::JoinHandle<St
     })
 }
 
+// behaviour: RTE-2, RTE-6, RTE-7
 #[test]
 fn answers_are_tables_or_the_rows_as_json() {
     const ROUTES: &str = "{\"version\":1,\"result\":{\"ok\":{\"routes\":[{\"to\":\"0.0.0.0/0\",\"via\":\"10.8.0.1\",\

@@ -135,6 +135,32 @@ fn two_threads_may_share_view_and_drop_the_same_memory() {
     assert_eq!(pools.views().available(), pools.views().count());
 }
 
+// behaviour: NIC-12
+#[test]
+fn a_ring_goes_round_many_times_and_every_frame_comes_in_order() {
+    let pool = pool(127);
+    let (_port, mut rx, mut tx) = started(&Vdev::ring_loop(&unique("net_ring")), pool);
+    let mut burst = Burst::new();
+    let (mut sent, mut seen) = (0u32, 0u32);
+    // Five times as many frames as the ring has places, in bursts that do not divide it.
+    while seen < 5 * 1_024 {
+        for _ in 0..27 {
+            let pushed = burst.try_push(frame(pool, &sent.to_ne_bytes()));
+            pushed.expect("room");
+            sent += 1;
+        }
+        assert!(tx.burst(&mut burst).is_empty());
+        while rx.burst(&mut burst) > 0 {
+            for frame in burst.drain() {
+                assert_eq!(frame.bytes(), seen.to_ne_bytes());
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(sent, seen);
+    assert_eq!(pool.available(), pool.count());
+}
+
 #[test]
 fn receiving_fills_only_the_room_there_is() {
     let pool = pool(127);
@@ -161,7 +187,7 @@ fn receiving_fills_only_the_room_there_is() {
     assert_eq!(pool.available(), pool.count());
 }
 
-// behaviour: QDS-8, QDS-9, QDS-14
+// behaviour: QDS-8, QDS-9, QDS-14, QDS-10
 #[test]
 fn frames_a_full_ring_does_not_take_come_back_in_order() {
     // net_ring's own ring holds 1024 - 1 frames.
@@ -488,6 +514,7 @@ fn a_port_has_one_owner_at_a_time_and_can_be_had_again() {
     ));
 }
 
+// behaviour: QDS-15
 #[test]
 fn an_mtu_the_driver_will_not_hear_of_leaves_it_alone() {
     let pool = pool(63);

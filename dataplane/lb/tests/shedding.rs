@@ -127,6 +127,7 @@ fn short_buffers_shed_syns_and_no_byte_of_what_is_established() {
 }
 
 // What is shed comes again: the transfers are late and complete.
+// behaviour: NIC-16
 #[test]
 fn nearly_no_buffers_shed_payload_too_and_every_byte_comes_again() {
     let mut world = World::new(&WorldOptions::default());

@@ -40,7 +40,7 @@ fn a_client_connects_and_bytes_go_both_ways() {
     }
 }
 
-// behaviour: HSH-1 CON-7
+// behaviour: HSH-1 CON-7, RTE-12, RTE-18
 #[test]
 fn both_ends_have_names() {
     for family in FAMILIES {

@@ -391,6 +391,25 @@ mod tests {
         assert_eq!(neighbors.poll_request(), Some(request));
     }
 
+    // behaviour: ARP-4, ARP-5
+    #[test]
+    fn ten_thousand_neighbours_are_found_again_and_none_is_made_twice() {
+        let mut neighbors = Neighbors::new(10_000, [7; 16]);
+        let all = || (0..10_000u16).map(|n| Address::v4([10, 1, (n >> 8) as u8, n as u8]));
+        let made: Vec<_> = all()
+            .map(|address| neighbors.find_or_create(PORT, address).expect("room"))
+            .collect();
+        for (address, key) in all().zip(&made) {
+            assert_eq!(neighbors.find_or_create(PORT, address), Some(*key));
+            assert_eq!(neighbors.find(PORT, address), Some(*key));
+        }
+        let (first, other) = (made[0], PortId::new(1));
+        assert_eq!(neighbors.find(other, Address::v4([10, 1, 0, 0])), None);
+        assert_eq!(neighbors.poll_request(), None, "made, and not asked for");
+        let unknown = neighbors.resolve(first, at(1));
+        assert_eq!(unknown, Some(Resolution::Incomplete));
+    }
+
     #[test]
     fn an_answer_ends_the_asking_and_progress_is_told_once_a_second() {
         let mut neighbors = Neighbors::new(4, [0; 16]);

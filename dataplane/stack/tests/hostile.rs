@@ -638,7 +638,7 @@ fn an_unreachable_ends_a_connect_only_when_it_quotes_the_syn() {
     assert_eq!(world.nodes[0].stack.occupancy().connections, 0);
 }
 
-// behaviour: ARP-1 ARP-19
+// behaviour: ARP-1 ARP-19, ARP-7
 #[test]
 fn a_connect_waits_for_its_neighbour_and_fails_with_it() {
     for answer in [true, false] {

@@ -304,6 +304,7 @@ fn a_balancer_splices_both_ways_and_copies_nothing() {
 
 // A device that merges received segments (LRO) delivers up to 64 KB behind one header, in a chain of
 // buffers whose ends have nothing to do with those of segments. The backend takes 1,460 bytes.
+// behaviour: NIC-18
 #[test]
 fn what_a_device_has_merged_is_spliced_and_cut_to_the_backends_segments() {
     const FRAME_BYTES_MAX: usize = 14 + 1_500;

@@ -294,7 +294,7 @@ fn a_full_send_buffer_blocks_the_splice_and_tells_when_there_is_room() {
 }
 
 // One frame of many segments for a device that cuts it; every chunk in it is one segment.
-// behaviour: SND-45
+// behaviour: SND-45, NIC-23
 #[test]
 fn a_device_that_cuts_gets_frames_of_many_segments() {
     let mut from = Bench::established(true);
