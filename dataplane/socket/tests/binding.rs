@@ -38,12 +38,7 @@ fn bind(
     address: SocketAddress,
     reuse: &[i32],
 ) -> Result<i32, Errno> {
-    let fd = pair.socket(0, family, 0);
-    for name in reuse {
-        pair.set(0, fd, SOL_SOCKET, *name, 1).expect("an option");
-    }
-    let now = pair.now;
-    pair.hosts[0].bind(now, fd, address).map(|()| fd)
+    pair.bound(0, family, address, reuse)
 }
 
 // behaviour: HSH-2

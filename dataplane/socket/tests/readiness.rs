@@ -11,23 +11,11 @@ use millrace_socket::{Call, EpollEvent, Errno, PollFd, Reply};
 use pair::{Family, Pair, pattern};
 
 fn wait(pair: &mut Pair, epoll: i32) -> Vec<(u32, u64)> {
-    let call = Call::EpollWait {
-        fd: epoll,
-        events_max: 8,
-        timeout_ms: 0,
-    };
-    match pair.now_call(1, call) {
-        Ok(Reply::Events(events)) => events.iter().map(|e| (e.events, e.data)).collect(),
-        other => panic!("{other:?}"),
-    }
+    pair.epoll_events(1, epoll, 8)
 }
 
 fn control(pair: &mut Pair, epoll: i32, operation: i32, fd: i32, events: u32) -> Result<(), Errno> {
-    let event = EpollEvent {
-        events,
-        data: fd as u64,
-    };
-    pair.hosts[1].epoll_ctl(pair.now, epoll, operation, fd, Some(event))
+    pair.epoll_control(1, epoll, operation, fd, events)
 }
 
 /// A connection, and an epoll set of host 1 that watches its server for `events`.

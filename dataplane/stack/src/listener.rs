@@ -24,8 +24,8 @@ use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenOptions {
     /// Completed connections that may wait for their `ACCEPTED` event to be polled, and half-open
-    /// ones that may wait for their final ACK, each (1..). Linux: the argument of `listen`, cut to
-    /// `somaxconn`.
+    /// ones that may wait for their final ACK, each. Linux: the argument of `listen`, cut to
+    /// `somaxconn`. One more may be completed; with 0 every SYN is answered with a cookie.
     pub backlog: u32,
     /// SYN-ACK timeouts for which a bare final ACK is not taken: the client shall send data first
     /// (`TCP_DEFER_ACCEPT`). 0, the default, takes it at once.

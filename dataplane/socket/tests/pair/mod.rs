@@ -12,7 +12,8 @@ use millrace_socket::linux::{
     AF_INET, AF_INET6, SO_REUSEADDR, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
 };
 use millrace_socket::{
-    Call, CallId, Domain, Errno, HostConfig, Progress, Received, Reply, SocketAddress, Sockets,
+    Call, CallId, Domain, EpollEvent, Errno, HostConfig, Progress, Received, Reply, SocketAddress,
+    Sockets,
 };
 
 /// One way through the wire.
@@ -206,6 +207,99 @@ impl Pair {
             Ok(Reply::Accepted { fd, .. }) => (client, fd),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A socket with these options of `SOL_SOCKET`, bound.
+    pub(crate) fn bound(
+        &mut self,
+        host: usize,
+        family: Family,
+        address: SocketAddress,
+        options: &[i32],
+    ) -> Result<i32, Errno> {
+        let fd = self.socket(host, family, SOCK_NONBLOCK);
+        for name in options {
+            self.set(host, fd, SOL_SOCKET, *name, 1).expect("an option");
+        }
+        self.hosts[host].bind(self.now, fd, address).map(|()| fd)
+    }
+
+    /// Begins to connect a new socket of host 0 that does not block.
+    pub(crate) fn connecting(&mut self, family: Family, port: u16) -> i32 {
+        let fd = self.socket(0, family, SOCK_NONBLOCK);
+        assert_eq!(
+            self.connect(0, fd, to(family, 2, port)),
+            Err(Errno::EINPROGRESS)
+        );
+        fd
+    }
+
+    /// `connect` of a socket that does not block.
+    pub(crate) fn connect(
+        &mut self,
+        host: usize,
+        fd: i32,
+        address: SocketAddress,
+    ) -> Result<(), Errno> {
+        self.now_call(host, Call::Connect { fd, address })
+            .map(|_| ())
+    }
+
+    /// `accept` where somebody waits to be accepted.
+    pub(crate) fn accept(&mut self, host: usize, fd: i32) -> Result<i32, Errno> {
+        match self.now_call(host, Call::Accept { fd, flags: 0 })? {
+            Reply::Accepted { fd, .. } => Ok(fd),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The local port of a socket.
+    pub(crate) fn port(&self, host: usize, fd: i32) -> u16 {
+        self.hosts[host].getsockname(fd).expect("a name").port()
+    }
+
+    /// A new epoll set.
+    pub(crate) fn epoll(&mut self, host: usize) -> i32 {
+        self.hosts[host].epoll_create(1).expect("room")
+    }
+
+    /// `epoll_ctl` with the descriptor as the program's mark.
+    pub(crate) fn epoll_control(
+        &mut self,
+        host: usize,
+        epoll: i32,
+        operation: i32,
+        fd: i32,
+        events: u32,
+    ) -> Result<(), Errno> {
+        let event = EpollEvent {
+            events,
+            data: fd as u64,
+        };
+        self.hosts[host].epoll_ctl(self.now, epoll, operation, fd, Some(event))
+    }
+
+    /// `epoll_wait` that does not wait: events and marks.
+    pub(crate) fn epoll_events(&mut self, host: usize, epoll: i32, max: i32) -> Vec<(u32, u64)> {
+        let call = Call::EpollWait {
+            fd: epoll,
+            events_max: max,
+            timeout_ms: 0,
+        };
+        match self.now_call(host, call) {
+            Ok(Reply::Events(events)) => events.iter().map(|e| (e.events, e.data)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A call of `epoll_wait` that sleeps for ever.
+    pub(crate) fn epoll_sleep(&mut self, host: usize, epoll: i32) -> CallId {
+        let call = Call::EpollWait {
+            fd: epoll,
+            events_max: 8,
+            timeout_ms: -1,
+        };
+        self.wait_call(host, call)
     }
 
     /// A connection whose both ends do not block.
