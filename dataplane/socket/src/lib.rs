@@ -86,6 +86,7 @@ pub use call::{
 };
 pub use config::HostConfig;
 pub use errno::Errno;
+pub use listen::ListenQueue;
 pub use signals::Signal;
 pub use sockets::Sockets;
 pub use sockstat::SockStat;

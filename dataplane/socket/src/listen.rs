@@ -22,6 +22,19 @@ use crate::signals::{Band, Unless};
 use crate::socket::{Association, Listening, Socket};
 use crate::sockets::Sockets;
 
+/// What waits at a listening socket (Linux: `request_sock_queue` and `sk_ack_backlog`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ListenQueue {
+    /// Peers whose SYN was answered.
+    pub half_open: u32,
+    /// Of these, those that were answered once only.
+    pub young: u32,
+    /// Connections that `accept` may take.
+    pub completed: u32,
+    /// How many of either there may be; one more may be completed.
+    pub backlog: u32,
+}
+
 /// The rows of the stack's listener table.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
@@ -69,6 +82,23 @@ impl Sockets {
         }
         self.publish_rows();
         Ok(())
+    }
+
+    /// What waits at a listening socket; `None` for any other descriptor.
+    pub fn listen_queue(&self, fd: i32) -> Option<ListenQueue> {
+        let id = self.files.socket(fd).ok()?;
+        let backlog = self.get(id).ok()?.listening.as_ref()?.backlog;
+        let mut queue = ListenQueue {
+            backlog,
+            ..ListenQueue::default()
+        };
+        for row in self.rows.of(id) {
+            let (half_open, young, completed) = self.stack.listener_queue(row);
+            queue.half_open += half_open;
+            queue.young += young;
+            queue.completed += completed;
+        }
+        Some(queue)
     }
 
     /// One attempt at `accept`; `None` while the queue is empty and there is time.
@@ -225,6 +255,13 @@ impl Rows {
     fn socket(&self, row: ListenerId) -> Option<SocketId> {
         let mut rows = self.by_place.iter();
         rows.find(|(_, id)| **id == row).map(|(place, _)| place.2)
+    }
+
+    /// The rows of a socket.
+    fn of(&self, socket: SocketId) -> impl Iterator<Item = ListenerId> {
+        let rows = self.by_place.iter();
+        rows.filter(move |(place, _)| place.2 == socket)
+            .map(|(_, id)| *id)
     }
 
     /// Takes the new table; a row that stays keeps its number.

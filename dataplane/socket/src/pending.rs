@@ -10,7 +10,7 @@ use millrace_base::{Instant, Nanos};
 use crate::call::{Call, CallId, Progress, Received, Reply};
 use crate::errno::Errno;
 use crate::file::{File, FileId, Kind, SocketId};
-use crate::linux::{MSG_DONTWAIT, SPLICE_F_NONBLOCK};
+use crate::linux::MSG_DONTWAIT;
 use crate::receive::Wanted;
 use crate::sockets::{Sockets, is_opening};
 
@@ -225,9 +225,7 @@ impl Sockets {
             Call::Receive { flags, .. }
             | Call::Send { flags, .. }
             | Call::SendMessage { flags, .. } => flags & MSG_DONTWAIT != 0,
-            Call::Splice { to, flags, .. } => {
-                flags & SPLICE_F_NONBLOCK != 0 || self.files.find(*to)?.1.is_nonblocking()
-            }
+            Call::Splice { to, .. } => return Ok(self.splice_patience(file, *to)),
             Call::EpollWait { timeout_ms, .. } => return Ok(self.timeout(*timeout_ms)),
             Call::Accept { .. }
             | Call::Connect { .. }
@@ -260,6 +258,23 @@ impl Sockets {
         Ok(timeout.map_or(Instant::NEVER, |span| self.now.after(span)))
     }
 
+    /// When a `splice` gives up: the socket's time. Whether a side waits at all is asked of each.
+    fn splice_patience(&self, from: &File, to: i32) -> Instant {
+        let to = self.files.find(to).map(|(_, file)| file.kind);
+        let timeout = match (from.kind, to) {
+            (Kind::Socket(socket), _) => {
+                let socket = self.get(socket);
+                socket.map_or(None, |socket| socket.options.receive_timeout)
+            }
+            (_, Ok(Kind::Socket(socket))) => {
+                let socket = self.get(socket);
+                socket.map_or(None, |socket| socket.options.send_timeout)
+            }
+            _ => None,
+        };
+        timeout.map_or(Instant::NEVER, |span| self.now.after(span))
+    }
+
     fn timeout(&self, timeout_ms: i32) -> Instant {
         match u64::try_from(timeout_ms) {
             Ok(millis) => self.now.after(Nanos::from_millis(millis)),
@@ -282,15 +297,16 @@ impl Sockets {
             return self.try_close(fd, begun, done, deadline, last);
         }
         let file = waiter.file?;
+        if let Call::Splice { to, len, flags, .. } = &waiter.call {
+            let from = self.files.get(file).ok_or(Errno::EBADF);
+            let files = from.and_then(|from| Ok((from, self.files.find(*to)?.1)));
+            return match files {
+                Ok(files) => self.try_splice(files, (*len, *flags), &mut waiter.done, last),
+                Err(error) => Some(Err(error)),
+            };
+        }
         match (self.files.get(file).map(|file| file.kind), &waiter.call) {
             (None, _) => Some(Err(Errno::EBADF)),
-            (Some(from), Call::Splice { to, len, flags, .. }) => {
-                let to = match self.files.find(*to) {
-                    Ok((_, file)) => file.kind,
-                    Err(error) => return Some(Err(error)),
-                };
-                self.try_splice(from, to, *len, *flags, last)
-            }
             (Some(Kind::Socket(socket)), _) => self.attempt_on_socket(socket, waiter, last),
             (Some(Kind::Epoll(epoll)), Call::EpollWait { events_max, .. }) => {
                 self.try_epoll_wait(epoll, *events_max, last)

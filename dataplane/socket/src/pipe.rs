@@ -1,4 +1,4 @@
-//! Pipes, and `splice` between a pipe and a socket.
+//! Pipes, and `splice` between a pipe and a socket or another pipe.
 //!
 //! A pipe here is what `splice` needs: bytes in order, at most 64 KiB, non-blocking or not. Packet
 //! mode (`O_DIRECT`) is not offered.
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::call::{Received, Reply};
 use crate::epoll::Watch;
 use crate::errno::Errno;
-use crate::file::{Kind, PipeId};
+use crate::file::{File, Kind, PipeId, SocketId};
 use crate::linux::{
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM, F_GETPIPE_SZ, F_SETPIPE_SZ,
     FIONREAD, MSG_MORE, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_WRONLY, SPLICE_F_GIFT, SPLICE_F_MORE,
@@ -131,13 +131,13 @@ impl Sockets {
         })
     }
 
-    /// One attempt at `splice`.
+    /// One attempt at `splice`. Each side waits as its own file says; `SPLICE_F_NONBLOCK` is about
+    /// pipes.
     pub(crate) fn try_splice(
         &mut self,
-        from: Kind,
-        to: Kind,
-        len: usize,
-        flags: i32,
+        (from, to): (File, File),
+        (len, flags): (usize, i32),
+        done: &mut usize,
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
         let known = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
@@ -147,57 +147,131 @@ impl Sockets {
         if len == 0 {
             return Some(Ok(Reply::Count(0)));
         }
-        match (from, to) {
+        let hurried = flags & SPLICE_F_NONBLOCK != 0;
+        let (from_waits, to_waits) = (!from.is_nonblocking(), !to.is_nonblocking());
+        match (from.kind, to.kind) {
             (Kind::Socket(socket), Kind::PipeWriter(pipe)) => {
-                let room = match self.pipe_room(pipe) {
-                    Err(error) => return Some(Err(error)),
-                    Ok(0) => return last.then_some(Err(Errno::EAGAIN)),
-                    Ok(room) => room,
-                };
-                // An urgent byte stops a splice; it is not skipped (`tcp_read_sock`).
-                if self.urgent_ahead(socket) == Some(0) && self.unread(socket) > 0 {
-                    return Some(if last {
-                        Err(Errno::EAGAIN)
-                    } else {
-                        Ok(Reply::Count(0))
-                    });
-                }
-                let wanted = Wanted {
-                    len: len.min(room),
-                    control_len: 0,
-                    flags: 0,
-                };
-                let result = self.try_receive(socket, wanted, &mut Vec::new(), last)?;
-                Some(result.map(|reply| self.fill_pipe(pipe, reply)))
+                let pipe_is_last = hurried || last || !to_waits;
+                let lasts = (last || !from_waits, pipe_is_last);
+                self.splice_to_pipe(socket, pipe, len, lasts)
             }
             (Kind::PipeReader(pipe), Kind::Socket(socket)) => {
-                let pipe_state = self.pipes.get(&pipe)?;
-                let data: Vec<u8> = pipe_state.bytes.iter().take(len).copied().collect();
-                if data.is_empty() {
-                    return if pipe_state.has_writer {
-                        last.then_some(Err(Errno::EAGAIN))
-                    } else {
-                        Some(Ok(Reply::Count(0)))
-                    };
-                }
-                let more = if flags & SPLICE_F_MORE != 0 {
-                    MSG_MORE
-                } else {
-                    0
-                };
-                let mut done = 0;
-                let result = self.try_send(socket, &data, more, (&mut done, &mut false), true);
-                if let Some(pipe) = self.pipes.get_mut(&pipe) {
-                    pipe.bytes.drain(..done.min(pipe.bytes.len()));
-                }
-                self.wake_pipe(pipe, EPOLLOUT | EPOLLWRNORM);
-                match result {
-                    Some(Err(Errno::EAGAIN)) if !last => None,
-                    other => other,
-                }
+                let pipe_is_last = hurried || last || !from_waits;
+                let lasts = (pipe_is_last, last || !to_waits);
+                let more = flags & SPLICE_F_MORE != 0;
+                self.splice_to_socket(pipe, socket, (len, more), done, lasts)
+            }
+            (Kind::PipeReader(from), Kind::PipeWriter(to)) => {
+                let last = hurried || last || !from_waits || !to_waits;
+                self.splice_pipes(from, to, len, last)
             }
             _ => Some(Err(Errno::EINVAL)),
         }
+    }
+
+    /// Linux: `splice_file_to_pipe`, `tcp_splice_read`.
+    fn splice_to_pipe(
+        &mut self,
+        socket: SocketId,
+        pipe: PipeId,
+        len: usize,
+        (socket_is_last, pipe_is_last): (bool, bool),
+    ) -> Option<Result<Reply, Errno>> {
+        let room = match self.pipe_room(pipe) {
+            Err(error) => return Some(Err(error)),
+            Ok(0) => return pipe_is_last.then_some(Err(Errno::EAGAIN)),
+            Ok(room) => room,
+        };
+        let some = self.unread(socket) > 0;
+        // An urgent byte stops a splice; it is not skipped (`tcp_read_sock`).
+        if self.urgent_ahead(socket) == Some(0) && some {
+            return Some(if socket_is_last {
+                Err(Errno::EAGAIN)
+            } else {
+                Ok(Reply::Count(0))
+            });
+        }
+        let wanted = Wanted {
+            len: len.min(room),
+            control_len: 0,
+            flags: 0,
+        };
+        // Whatever there is will do: no low-water mark.
+        let last = socket_is_last || some;
+        let result = self.try_receive(socket, wanted, &mut Vec::new(), last)?;
+        Some(result.map(|reply| self.fill_pipe(pipe, reply)))
+    }
+
+    /// Linux: `splice_to_socket`.
+    fn splice_to_socket(
+        &mut self,
+        pipe: PipeId,
+        socket: SocketId,
+        (len, more): (usize, bool),
+        done: &mut usize,
+        (pipe_is_last, socket_is_last): (bool, bool),
+    ) -> Option<Result<Reply, Errno>> {
+        let state = self.pipes.get(&pipe)?;
+        let rest = len.saturating_sub(*done);
+        let data: Vec<u8> = state.bytes.iter().take(rest).copied().collect();
+        if data.is_empty() {
+            return if *done > 0 || !state.has_writer {
+                Some(Ok(Reply::Count(*done)))
+            } else {
+                pipe_is_last.then_some(Err(Errno::EAGAIN))
+            };
+        }
+        let flags = if more { MSG_MORE } else { 0 };
+        let mut sent = 0;
+        let counts = (&mut sent, &mut false);
+        let result = self.try_send(socket, &data, flags, counts, true);
+        *done += sent;
+        if let Some(pipe) = self.pipes.get_mut(&pipe) {
+            pipe.bytes.drain(..sent.min(pipe.bytes.len()));
+        }
+        self.wake_pipe(pipe, EPOLLOUT | EPOLLWRNORM);
+        match result? {
+            Ok(_) if sent < data.len() && !socket_is_last => None,
+            Err(Errno::EAGAIN) if !socket_is_last => None,
+            Err(error) if *done == 0 => Some(Err(error)),
+            Ok(_) | Err(_) => Some(Ok(Reply::Count(*done))),
+        }
+    }
+
+    /// Linux: `splice_pipe_to_pipe`.
+    fn splice_pipes(
+        &mut self,
+        from: PipeId,
+        to: PipeId,
+        len: usize,
+        last: bool,
+    ) -> Option<Result<Reply, Errno>> {
+        if from == to {
+            return Some(Err(Errno::EINVAL));
+        }
+        let source = self.pipes.get(&from)?;
+        if source.bytes.is_empty() {
+            return if source.has_writer {
+                last.then_some(Err(Errno::EAGAIN))
+            } else {
+                Some(Ok(Reply::Count(0)))
+            };
+        }
+        let count = len.min(source.bytes.len());
+        let room = match self.pipe_room(to) {
+            Err(error) => return Some(Err(error)),
+            Ok(0) => return last.then_some(Err(Errno::EAGAIN)),
+            Ok(room) => room,
+        };
+        let source = self.pipes.get_mut(&from)?;
+        let bytes: Vec<u8> = source.bytes.drain(..count.min(room)).collect();
+        let count = bytes.len();
+        if let Some(sink) = self.pipes.get_mut(&to) {
+            sink.bytes.extend(bytes);
+        }
+        self.wake_pipe(from, EPOLLOUT | EPOLLWRNORM);
+        self.wake_pipe(to, EPOLLIN | EPOLLRDNORM);
+        Some(Ok(Reply::Count(count)))
     }
 
     /// What a pipe's end is ready for (`pipe_poll`).

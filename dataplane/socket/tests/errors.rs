@@ -55,6 +55,7 @@ fn unreachable(about: &[u8], code: u8) -> Vec<u8> {
     packet
 }
 
+// behaviour: X7-3
 #[test]
 fn a_connect_ends_with_what_icmp_says() {
     for (family, code, error) in [
@@ -173,6 +174,7 @@ fn a_socket_has_its_own_number_of_syns() {
 }
 
 // behaviour: RDV-3
+// MUST-47
 #[test]
 fn who_wants_to_know_hears_of_icmp_at_once() {
     let mut pair = Pair::new();

@@ -3,7 +3,7 @@
 //!
 //! None of it is on the packet path of the balancer.
 
-use millrace_base::{FlowTuple, Instant, PacketPool};
+use millrace_base::{FlowTuple, Instant, ListenerId, PacketPool};
 
 use crate::flow::{FlowId, Owner};
 use crate::fragment::FragmentTunables;
@@ -17,6 +17,13 @@ impl<P: PacketPool> Stack<P> {
     /// with `poll_event_in_backlog`.
     pub fn accept(&mut self, flow: FlowId) {
         self.leave_backlog(flow.key());
+    }
+
+    /// What waits at a listener: half-open requests, those of them whose SYN-ACK was sent once only,
+    /// and completed connections that were not accepted.
+    pub fn listener_queue(&self, listener: ListenerId) -> (u32, u32, u32) {
+        let pending = self.listeners.pending(listener);
+        (pending.requests, pending.young, pending.accepted)
     }
 
     /// Copies out received data that begins `skip` bytes behind what would be read next, and leaves

@@ -89,14 +89,24 @@ impl Runner<'_> {
         } else {
             address(expression)?
         };
-        let Some(connection) = self.connection_of(fd) else {
+        let known = |connection: &Connection| connection.fd == Some(fd);
+        let Some(index) = self.connections.iter().rposition(known) else {
+            return Ok(address);
+        };
+        let Some(connection) = self.connections.get_mut(index) else {
             return Ok(address);
         };
         match address {
-            Address::Family(_) => *connection = Connection::new(Stage::New, Some(fd)),
+            // What still leaves is of the connection that was; the next one is another.
+            Address::Family(_) => {
+                connection.fd = None;
+                self.connections
+                    .push(Connection::new(Stage::New, Some(fd)));
+            }
             Address::Ip(to) if connection.stage == Stage::New => {
                 connection.stage = Stage::Connecting;
                 connection.remote = Some((to.ip().to_canonical(), to.port()));
+                self.current = Some(index);
             }
             Address::Ip(_) => {}
         }
