@@ -753,6 +753,7 @@ fn a_send_pushes_unless_it_says_that_more_comes() {
         pieces: vec![vec![7; 10]; 5],
         flags: 0,
         address: None,
+        control: vec![],
     };
     assert_eq!(pair.now_call(0, pieces), Ok(Reply::Count(50)));
     assert_eq!(pushed(&pair, begin), [(50, true)]);

@@ -100,8 +100,7 @@ impl Runner<'_> {
             // What still leaves is of the connection that was; the next one is another.
             Address::Family(_) => {
                 connection.fd = None;
-                self.connections
-                    .push(Connection::new(Stage::New, Some(fd)));
+                self.connections.push(Connection::new(Stage::New, Some(fd)));
             }
             Address::Ip(to) if connection.stage == Stage::New => {
                 connection.stage = Stage::Connecting;
