@@ -258,7 +258,7 @@ impl Connection {
         self.una = segment.ack;
         let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
         self.grow(env, cleaned.segments, rtt);
-        self.on_advance(env)
+        self.on_advance(env, false)
     }
 
     #[inline]
