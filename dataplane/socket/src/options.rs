@@ -67,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) nodelay: bool,
     pub(crate) cork: bool,
     pub(crate) user_timeout_ms: u32,
+    /// `TCP_THIN_LINEAR_TIMEOUTS`: the first timeouts of a thin stream do not double.
+    pub(crate) thin_linear_timeouts: bool,
     /// Seconds of silence before a probe, seconds between probes, and probes; 0 is "what the sysctl
     /// says".
     pub(crate) keep_idle: u32,
@@ -142,6 +144,7 @@ impl Options {
             nodelay: false,
             cork: false,
             user_timeout_ms: 0,
+            thin_linear_timeouts: false,
             keep_idle: 0,
             keep_interval: 0,
             keep_count: 0,
@@ -302,6 +305,7 @@ impl Sockets {
             keepalive: socket.options.keepalive,
             keep_unread: true,
             user_timeout_ms: socket.options.user_timeout_ms,
+            thin_linear_timeouts: socket.options.thin_linear_timeouts,
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());
         let linger2 = socket.options.linger2;

@@ -3,11 +3,11 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
-//! `rcv_space`, the pacing and delivery rates, `delivered_ce`, `dsack_dups`, `reord_seen`,
+//! `rcv_space`, the pacing and delivery rates, `delivered_ce`,
 //! `rcv_ooopack`, `rehash`, the sums of timeouts and what concerns Fast Open.
 
 use millrace_base::{Instant, Micros};
-use millrace_stack::{FlowInfo, Phase, State};
+use millrace_stack::{FlowInfo, State};
 
 use crate::errno::Errno;
 use crate::file::SocketId;

@@ -84,8 +84,9 @@ impl Connection {
         match (ledger.first_retransmission_ms, ledger.tally.echo_ms) {
             (Some(first), Some(echo)) => is_before(echo, first),
             (Some(_), None) => false,
-            // Nothing was retransmitted yet.
-            (None, _) => true,
+            // Nothing was retransmitted yet; but without SACK that is forgotten while the state is held
+            // (`is_reopening_prevented`).
+            (None, _) => self.sack_permitted || self.una.before(self.recovery.point),
         }
     }
 
