@@ -77,7 +77,7 @@ impl Connection {
         if self.sack_permitted {
             self.note_reordering_told(env);
         } else if told.advanced {
-            told.delivered_segments = self.take_back_duplicates(env, digest.cleaned.bytes);
+            told.delivered_segments = self.take_back_duplicates(digest.cleaned.segments);
         }
         if told.delivered_segments > 0 && !told.is_old {
             self.adapt_reordering_window(env);
@@ -306,8 +306,7 @@ impl Connection {
 
     /// An ACK after a hole was filled covers the hole and what the duplicates stood for (Linux:
     /// `tcp_remove_reno_sacks`); tells how many segments it delivered.
-    fn take_back_duplicates<P: PacketPool>(&mut self, _env: &mut Env<'_, P>, bytes: u32) -> u32 {
-        let acked = bytes.div_ceil(u32::from(self.mss.max(1)));
+    fn take_back_duplicates(&mut self, acked: u32) -> u32 {
         let known = u32::from(self.recovery.dup_acks);
         if acked == 0 {
             return 0;

@@ -28,11 +28,15 @@ fn the_third_sack_retransmits_the_hole_at_once() {
     assert_eq!(seqs(&bench.sent()), [10_000]);
     bench.receive(ack(0).sack(&[(1_000, 3_000)]));
     assert_eq!(seqs(&bench.sent()), [11_000]);
+    bench.advance(1);
     bench.receive(ack(0).sack(&[(1_000, 4_000)]));
     assert_eq!(seqs(&bench.sent()), [0], "fast retransmit");
     let info = bench.info();
     assert_eq!(info.ssthresh_bytes, 7_000, "cubic: 0.7 of 10 segments");
     assert_eq!(bench.world.stats.tcp_sack_recovery, 1);
+    bench.receive(ack(0).sack(&[(1_000, 12_000)]));
+    bench.sent();
+    bench.advance(20);
     bench.receive(ack(12_000));
     assert_eq!(
         bench.info().cwnd_bytes,
