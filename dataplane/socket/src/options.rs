@@ -19,6 +19,7 @@ use millrace_stack::{CongestionControl, ConnectionOptions, TcpTunables};
 use crate::control::StampOption;
 use crate::errno::Errno;
 use crate::file::SocketId;
+use crate::ip_options::IpOptions;
 use crate::linux::{
     IP_PMTUDISC_WANT, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
     SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
@@ -93,6 +94,8 @@ pub(crate) struct Options {
     /// `TCP_MAXSEG`; 0 is "what the path allows".
     pub(crate) user_mss: u16,
     // SOL_IP, SOL_IPV6
+    /// `IP_OPTIONS`, or those that the SYN's answers carry back.
+    pub(crate) ip_options: IpOptions,
     pub(crate) tos: u8,
     pub(crate) ttl: Option<u8>,
     pub(crate) min_ttl: u8,
@@ -158,6 +161,7 @@ impl Options {
             save_syn: 0,
             window_clamp: 0,
             user_mss: 0,
+            ip_options: IpOptions::default(),
             tos: 0,
             ttl: None,
             min_ttl: 0,

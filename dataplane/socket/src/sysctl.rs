@@ -41,7 +41,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_plb_enabled", "0"),
     ("tcp_probe_interval", "600"),
     ("tcp_probe_threshold", "8"),
-    ("tcp_reflect_tos", "0"),
     ("tcp_retrans_collapse", "1"),
     ("tcp_shrink_window", "0"),
     ("tcp_stdurg", "0"),
@@ -64,6 +63,8 @@ pub(crate) struct Sysctls {
     rmem_max: u32,
     wmem_max: u32,
     somaxconn: u32,
+    reflect_tos: bool,
+    accept_source_route: bool,
     notsent_lowat: u32,
     port_range: (u16, u16),
     reserved_ports: Vec<(u16, u16)>,
@@ -88,6 +89,8 @@ impl Sysctls {
             rmem_max: 212_992,
             wmem_max: 212_992,
             somaxconn: 4_096,
+            reflect_tos: false,
+            accept_source_route: false,
             notsent_lowat: u32::MAX,
             port_range: (32_768, 60_999),
             reserved_ports: Vec::new(),
@@ -111,6 +114,16 @@ impl Sysctls {
 
     pub(crate) const fn somaxconn(&self) -> u32 {
         self.somaxconn
+    }
+
+    /// `tcp_reflect_tos`.
+    pub(crate) const fn reflects_tos(&self) -> bool {
+        self.reflect_tos
+    }
+
+    /// `accept_source_route` of all interfaces.
+    pub(crate) const fn accepts_source_routes(&self) -> bool {
+        self.accept_source_route
     }
 
     pub(crate) const fn notsent_lowat(&self) -> u32 {
@@ -193,6 +206,8 @@ impl Sysctls {
             "rmem_max" => self.rmem_max.to_string(),
             "wmem_max" => self.wmem_max.to_string(),
             "somaxconn" => self.somaxconn.to_string(),
+            "tcp_reflect_tos" => flag(self.reflect_tos),
+            "conf.all.accept_source_route" => flag(self.accept_source_route),
             "tcp_notsent_lowat" => self.notsent_lowat.to_string(),
             "ip_local_port_range" => format!("{}\t{}", self.port_range.0, self.port_range.1),
             "ip_local_reserved_ports" => ranges_text(&self.reserved_ports),
@@ -254,6 +269,8 @@ impl Sysctls {
             "tcp_wmem" => self.wmem = triple(value)?,
             "rmem_max" => self.rmem_max = number(value, 2_304, i32::MAX as u32)?,
             "wmem_max" => self.wmem_max = number(value, 4_608, i32::MAX as u32)?,
+            "tcp_reflect_tos" => self.reflect_tos = flag(value)?,
+            "conf.all.accept_source_route" => self.accept_source_route = flag(value)?,
             "somaxconn" => self.somaxconn = number(value, 0, i32::MAX as u32)?,
             "tcp_notsent_lowat" => self.notsent_lowat = number(value, 0, u32::MAX)?,
             "ip_local_port_range" => self.port_range = port_range(value)?,
