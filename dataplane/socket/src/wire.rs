@@ -47,6 +47,7 @@ impl Sockets {
         frame.extend_from_slice(packet);
         let (_, inside) = frame.split_at_mut(HEADER_BYTES);
         if !self.admit(inside) {
+            self.count_refused(inside);
             return;
         }
         self.note_segment(inside);

@@ -271,6 +271,10 @@ counters! {
     tcp_dsack_old_sent = "TcpExtTCPDSACKOldSent",
     /// D-SACKs sent for out-of-order data.
     tcp_dsack_ofo_sent = "TcpExtTCPDSACKOfoSent",
+    /// Segments with data whose header was the expected one.
+    tcp_hp_hits = "TcpExtTCPHPHits",
+    /// Acknowledgments of new data whose header was the expected one.
+    tcp_hp_acks = "TcpExtTCPHPAcks",
     /// Delayed ACKs sent.
     delayed_acks = "TcpExtDelayedACKs",
     /// Times a duplicate segment showed that a delayed ACK was lost.
