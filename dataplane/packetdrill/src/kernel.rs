@@ -62,6 +62,43 @@ pub(crate) fn hold_descriptor(fd: c_int) {
     close(null);
 }
 
+/// Makes the kernel's descriptor `fd` a listening socket on this port, of the loopback only, so
+/// that who looks into `/proc/net/tcp` finds one. Without effect where the port is taken.
+pub(crate) fn hold_port(fd: c_int, port: u16) {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: takes numbers only.
+    let socket = unsafe { libc::socket(libc::AF_INET, kind, 0) };
+    if socket < 0 {
+        return;
+    }
+    let on: c_int = 1;
+    let on_len = libc::socklen_t::try_from(size_of::<c_int>()).unwrap_or(0);
+    // The loopback of a fresh namespace is down; listeners may share a port.
+    let options = [
+        (libc::IPPROTO_IP, libc::IP_FREEBIND),
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+        (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    ];
+    for (level, name) in options {
+        // SAFETY: `on` is an `int` of ours, which the kernel only reads.
+        unsafe { libc::setsockopt(socket, level, name, (&raw const on).cast(), on_len) };
+    }
+    // SAFETY: a `sockaddr_in` is numbers only, for which all zeros is a value.
+    let mut address: libc::sockaddr_in = unsafe { core::mem::zeroed() };
+    address.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0);
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(0);
+    // SAFETY: `address` is ours and as long as `len` says; the kernel only reads it.
+    let is_bound = unsafe { libc::bind(socket, (&raw const address).cast(), len) } == 0;
+    // SAFETY: takes numbers only.
+    if is_bound && unsafe { libc::listen(socket, 0) } == 0 {
+        // SAFETY: `socket` is open and ours; `fd` is the placeholder of a descriptor of ours.
+        unsafe { libc::dup3(socket, fd, libc::O_CLOEXEC) };
+    }
+    close(socket);
+}
+
 /// `close`.
 pub(crate) fn close(fd: c_int) -> c_long {
     // SAFETY: passes on a number that its owner wants closed.
@@ -129,6 +166,23 @@ mod tests {
         hold_descriptor(FD);
         assert_eq!(close(FD), 0);
         assert_eq!(close(FD), -1);
+    }
+
+    #[test]
+    fn a_held_port_is_seen_to_listen_until_its_descriptor_is_closed() {
+        const FD: c_int = 901;
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let listens = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+            table.contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
+        };
+        hold_descriptor(FD);
+        hold_port(FD, port);
+        assert!(listens());
+        assert_eq!(close(FD), 0);
+        assert!(!listens());
     }
 
     #[test]

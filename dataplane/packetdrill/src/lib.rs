@@ -20,7 +20,8 @@
 //! - Tunables are those of the network namespace: `/proc/sys/net` is read when a socket is made and
 //!   after every child process that has ended (a shell command of the script).
 //! - Descriptors begin at 10,000, and each has a placeholder in the kernel's table, so that a
-//!   program may `close` one that it got here.
+//!   program may `close` one that it got here. That of a listener listens, on the loopback: a script
+//!   that looks for its port in `/proc/net/tcp` finds it.
 //! - Preloaded, it answers `getsockopt`, `close`, `sendfile` and `times` for its own descriptors;
 //!   the kernel answers for all others.
 //!

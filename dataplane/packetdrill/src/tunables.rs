@@ -1,4 +1,5 @@
-//! The tunables of the network namespace, read from `/proc/sys/net`.
+//! The tunables of the network namespace, read from `/proc/sys/net`, and the parameters of CUBIC,
+//! which the kernel has as a module's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,10 @@ const ROOT: &str = "/proc/sys/net";
 /// The folders that have some which a host knows.
 const FOLDERS: [&str; 3] = ["core", "ipv4", "ipv6"];
 
+/// Where modules have their parameters, and the one that has some which a host knows.
+const MODULES: &str = "/sys/module";
+const MODULE: &str = "tcp_cubic";
+
 /// The tunables that both the kernel and a host have.
 #[derive(Debug, Default)]
 pub(crate) struct Tunables {
@@ -21,6 +26,8 @@ pub(crate) struct Tunables {
 struct Tunable {
     path: PathBuf,
     name: String,
+    /// Of the module, not of the namespace.
+    is_parameter: bool,
     /// What the host was told last.
     told: Option<String>,
 }
@@ -28,10 +35,10 @@ struct Tunable {
 impl Tunables {
     /// Those of this process's namespace that `sockets` has.
     pub(crate) fn new(sockets: &Sockets) -> Self {
-        Self::below(Path::new(ROOT), sockets)
+        Self::below(Path::new(ROOT), Path::new(MODULES), sockets)
     }
 
-    fn below(root: &Path, sockets: &Sockets) -> Self {
+    fn below(root: &Path, modules: &Path, sockets: &Sockets) -> Self {
         // In the order of names, whatever the order of the folder: verdicts must not depend on it.
         let mut known = BTreeMap::new();
         for folder in FOLDERS {
@@ -40,13 +47,19 @@ impl Tunables {
                 let leaf = entry.file_name().to_string_lossy().into_owned();
                 let name = format!("net.{folder}.{leaf}");
                 if sockets.sysctl(&name).is_some() {
-                    known.insert(name, entry.path());
+                    known.insert(name, (entry.path(), false));
                 }
             }
         }
-        let tunable = |(name, path)| Tunable {
+        let parameters = fs::read_dir(modules.join(MODULE).join("parameters"));
+        for entry in parameters.into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            known.insert(name, (entry.path(), true));
+        }
+        let tunable = |(name, (path, is_parameter))| Tunable {
             path,
             name,
+            is_parameter,
             told: None,
         };
         Self {
@@ -65,8 +78,10 @@ impl Tunables {
             if tunable.told.as_deref() == Some(value) {
                 continue;
             }
-            if !is_unset_key(&tunable.name, value) {
-                // Refused values are the kernel's own, not the script's.
+            // Refused values are the kernel's own, not the script's.
+            if tunable.is_parameter {
+                let _refused = sockets.set_module_parameter(MODULE, &tunable.name, value);
+            } else if !is_unset_key(&tunable.name, value) {
                 let _refused = sockets.set_sysctl(&tunable.name, value);
             }
             tunable.told = Some(value.to_owned());
@@ -96,7 +111,7 @@ mod tests {
         write("tcp_rmem", "4096\t540000\t15728640\n");
         write("tcp_of_another_kernel", "7\n");
         let mut sockets = Sockets::new(HostConfig::default());
-        let mut tunables = Tunables::below(&root, &sockets);
+        let mut tunables = Tunables::below(&root, &root, &sockets);
         assert_eq!(tunables.known.len(), 2);
         tunables.refresh(&mut sockets);
         assert_eq!(sockets.sysctl("tcp_sack").as_deref(), Some("0"));

@@ -33,10 +33,13 @@ impl Host {
     }
 
     pub(crate) fn listen(&self, fd: c_int, backlog: c_int) -> Result<(), Errno> {
-        self.with(|state| {
+        let port = self.with(|state| {
             let now = state.now;
-            state.sockets().listen(now, fd, backlog)
-        })
+            state.sockets().listen(now, fd, backlog)?;
+            state.sockets().getsockname(fd).map(SocketAddress::port)
+        })?;
+        kernel::hold_port(fd, port);
+        Ok(())
     }
 
     pub(crate) fn accept(&self, fd: c_int, address: Place, len: Place) -> Result<i64, Errno> {

@@ -6,6 +6,7 @@ use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
 use super::chunk::{Chunks, LOST};
 use super::config::TcpTunables;
 use super::connection::Connection;
+use super::marks::Marks;
 use super::reassembly::SACK_BLOCKS_MAX;
 use super::segment::Env;
 
@@ -114,7 +115,9 @@ impl Connection {
             if blocks.len() >= room {
                 break;
             }
-            blocks.push(block.start, block.end);
+            // A FIN behind the last byte of a block was received with it, and has a number.
+            let fin = self.marks.has(Marks::PEER_FIN_CAME) && block.end == self.peer_fin;
+            blocks.push(block.start, block.end.plus(u32::from(fin)));
         }
         blocks
     }
@@ -176,9 +179,6 @@ impl Connection {
                 self.send.board.mark_lost(env.chunks, index);
             }
             index = next;
-        }
-        if self.send.board.has_pending(env.chunks) {
-            self.recover_without_congestion(env);
         }
     }
 }
