@@ -19,12 +19,13 @@
 //!
 //! `sockets` (the object and the wire), `file` (descriptors), `socket` (one socket), then one file
 //! per call: `bind`, `listen`, `connect`, `send`, `receive`, `close`, `options`, `poll`, `epoll`,
-//! `pipe`. What of a send leaves when is in `buffers`, `outbox` and `push`. `call` says what blocks,
-//! and `pending` how.
+//! `pipe`. Ports are in `ports` and `ephemeral`, owners of files in `signals`. What of a send leaves
+//! when is in `buffers`, `outbox` and `push`. `call` says what blocks, and `pending` how.
 //!
 //! # What it does not do
 //!
-//! - Only TCP, and only to other hosts: no UDP, no loopback.
+//! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link: there is no
+//!   `SO_BINDTODEVICE`.
 //! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
 //! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
 //! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the

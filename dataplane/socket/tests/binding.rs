@@ -314,7 +314,7 @@ fn binding_refuses_addresses_of_other_families() {
     }
 }
 
-// behaviour: LSN-1 LSN-2
+// behaviour: LSN-1 LSN-2 TUN-6
 #[test]
 fn a_backlog_is_cut_to_somaxconn_and_can_be_changed() {
     let mut pair = Pair::new();

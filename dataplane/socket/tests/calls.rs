@@ -294,7 +294,7 @@ fn a_connection_that_there_is_no_room_for_is_refused_at_once() {
     assert_eq!(full, Err(Errno::ENOBUFS));
 }
 
-// behaviour: A12-7 A12-17 CON-21
+// behaviour: A12-7 A12-17 CON-8 CON-21
 #[test]
 fn a_second_connection_of_a_socket_knows_nothing_of_the_first() {
     for family in FAMILIES {

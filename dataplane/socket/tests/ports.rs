@@ -506,7 +506,7 @@ fn a_port_takes_connections_when_listen_has_succeeded_and_not_before() {
     }
 }
 
-// behaviour: SOK-15 SOK-17 HSH-19
+// behaviour: SOK-15 SOK-17 SOK-19 HSH-19
 #[test]
 fn opening_and_closing_leaves_nothing_behind() {
     let mut pair = Pair::new();

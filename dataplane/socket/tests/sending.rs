@@ -157,7 +157,7 @@ fn nagle_holds_a_second_small_write_until_the_first_is_acknowledged() {
     assert_eq!(sizes(&pair, start), [1, 2]);
 }
 
-// behaviour: A3-2 OPT-44
+// behaviour: A3-2 OPT-44 X4-14
 #[test]
 fn zero_copy_sends_are_told_when_their_memory_is_free() {
     for family in pair::FAMILIES {

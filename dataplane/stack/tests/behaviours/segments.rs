@@ -168,7 +168,7 @@ fn a_retransmission_has_the_identification_of_the_first() {
 }
 
 // Two gateways for one destination: the route that holds when a frame leaves counts.
-// behaviour: A12-4, CON-12, IPO-2, IPO-3, RTE-8, X1-8
+// behaviour: A12-4, CON-5, CON-12, IPO-2, IPO-3, RTE-8, X1-8
 #[test]
 fn a_changed_route_holds_for_the_next_frame_of_every_connection() {
     let mut world = World::chain(1, 2);
