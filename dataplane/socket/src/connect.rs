@@ -141,7 +141,9 @@ impl Sockets {
                 ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
                 ConnectError::TableFull => Errno::ENOBUFS,
             })?;
+        let ip_id = self.rng.next_u64() as u16;
         let socket = self.get_mut(id)?;
+        socket.ip_id = ip_id;
         socket.flow = Some(flow);
         socket.error = None;
         socket.local = Endpoint::new(local, port);

@@ -57,6 +57,7 @@ mod file;
 mod header;
 mod icmp;
 mod ioctl;
+mod ip_options;
 pub mod linux;
 mod listen;
 mod module;

@@ -147,11 +147,14 @@ impl Sockets {
         child.traffic.segments_in = 1;
         child.receive_base = self.take_receive_base(&info.tuple);
         child.saved_syn = self.syns.remove(&info.tuple);
+        self.take_syn_looks(&info.tuple, &mut child);
+        child.ip_id = self.rng.next_u64() as u16;
         let id = self.add_socket(child);
         self.hold_port(id, info.tuple.local.port, Via::Listener);
         self.flows.insert(info.tuple, id);
         self.stack.set_user(event.flow, id.0);
         self.apply_options(id);
+        self.reserve_for_ip_options(id);
         self.expand_send_buffer(id);
         self.on_event(id, event);
         if let Some(listener) = listener {

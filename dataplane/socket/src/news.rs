@@ -101,6 +101,7 @@ impl Sockets {
         if ready.contains(Ready::CONNECTED) {
             // Keep-alive runs by the socket's own times from now on.
             self.apply_options(id);
+            self.reserve_for_ip_options(id);
             self.expand_send_buffer(id);
         }
         for events in wakes {

@@ -19,6 +19,7 @@ use millrace_stack::{CongestionControl, ConnectionOptions, TcpTunables};
 use crate::control::StampOption;
 use crate::errno::Errno;
 use crate::file::SocketId;
+use crate::ip_options::IpOptions;
 use crate::linux::{
     IP_PMTUDISC_WANT, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
     SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
@@ -67,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) nodelay: bool,
     pub(crate) cork: bool,
     pub(crate) user_timeout_ms: u32,
+    /// `TCP_THIN_LINEAR_TIMEOUTS`: the first timeouts of a thin stream do not double.
+    pub(crate) thin_linear_timeouts: bool,
     /// Seconds of silence before a probe, seconds between probes, and probes; 0 is "what the sysctl
     /// says".
     pub(crate) keep_idle: u32,
@@ -91,6 +94,8 @@ pub(crate) struct Options {
     /// `TCP_MAXSEG`; 0 is "what the path allows".
     pub(crate) user_mss: u16,
     // SOL_IP, SOL_IPV6
+    /// `IP_OPTIONS`, or those that the SYN's answers carry back.
+    pub(crate) ip_options: IpOptions,
     pub(crate) tos: u8,
     pub(crate) ttl: Option<u8>,
     pub(crate) min_ttl: u8,
@@ -142,6 +147,7 @@ impl Options {
             nodelay: false,
             cork: false,
             user_timeout_ms: 0,
+            thin_linear_timeouts: false,
             keep_idle: 0,
             keep_interval: 0,
             keep_count: 0,
@@ -155,6 +161,7 @@ impl Options {
             save_syn: 0,
             window_clamp: 0,
             user_mss: 0,
+            ip_options: IpOptions::default(),
             tos: 0,
             ttl: None,
             min_ttl: 0,
@@ -302,6 +309,7 @@ impl Sockets {
             keepalive: socket.options.keepalive,
             keep_unread: true,
             user_timeout_ms: socket.options.user_timeout_ms,
+            thin_linear_timeouts: socket.options.thin_linear_timeouts,
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());
         let linger2 = socket.options.linger2;

@@ -124,10 +124,8 @@ impl Sockets {
         if packet.segments < 2 {
             return;
         }
+        // On the wire only: Linux sets it in the clone that leaves, so a retransmission lacks it.
         self.put_push_bit(&packet.last, true);
-        if let Ok(socket) = self.get_mut(packet.last.socket) {
-            socket.outbox.pushes.insert(packet.last.end);
-        }
     }
 
     /// Segments of one packet at most (`tcp_tso_autosize`, `tcp_cwnd_test`).

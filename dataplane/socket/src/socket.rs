@@ -120,6 +120,8 @@ pub(crate) struct Socket {
     pub(crate) saved_syn: Option<Vec<u8>>,
     /// The right edge of the window that was offered last.
     pub(crate) window_edge: Option<SeqNumber>,
+    /// The identification of its next IPv4 packet.
+    pub(crate) ip_id: u16,
     /// Segments that have come and gone.
     pub(crate) traffic: Traffic,
     /// What held the connection up, and for how long.
@@ -164,6 +166,7 @@ impl Socket {
             message_stamps: None,
             saved_syn: None,
             window_edge: None,
+            ip_id: 0,
             traffic: Traffic::default(),
             chrono: crate::chrono::Chrono::default(),
             marks: VecDeque::new(),

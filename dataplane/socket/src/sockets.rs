@@ -10,6 +10,7 @@ use millrace_stack::{FlowInfo, Occupancy, Stack, StackConfig, State};
 
 use crate::address::{Domain, SocketAddress};
 use crate::config::HostConfig;
+use crate::dress::SynLooks;
 use crate::ephemeral::Perturbations;
 use crate::epoll::Epoll;
 use crate::errno::Errno;
@@ -61,6 +62,10 @@ pub struct Sockets {
     pub(crate) greeted: BTreeMap<FlowTuple, SeqNumber>,
     /// SYNs whose listener wants to keep them.
     pub(crate) syns: BTreeMap<FlowTuple, Vec<u8>>,
+    /// What the SYNs of half-open connections looked like, where their answers shall look alike.
+    pub(crate) syn_looks: BTreeMap<FlowTuple, SynLooks>,
+    /// Packets dropped because too few hops were left (`IP_MINTTL`, `IPV6_MINHOPCOUNT`).
+    pub(crate) min_ttl_drops: u64,
     /// What the ICMP error that is being handled means.
     pub(crate) reported: Option<Errno>,
     /// Chooses ephemeral ports.
@@ -109,6 +114,8 @@ impl Sockets {
             sysctls,
             greeted: BTreeMap::new(),
             syns: BTreeMap::new(),
+            syn_looks: BTreeMap::new(),
+            min_ttl_drops: 0,
             reported: None,
             rng: Rng::new(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
             ports: Ports::default(),
@@ -271,6 +278,8 @@ impl Sockets {
         self.stack
             .stats()
             .for_each(|name, _help, value| visit(name, value));
+        // behaviour: X1-13
+        visit("TcpExtTCPMinTTLDrop", self.min_ttl_drops);
     }
 
     /// How full the tables of the stack are: what lives on behind closed sockets, too.

@@ -22,16 +22,13 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_comp_sack_delay_ns", "1000000"),
     ("tcp_comp_sack_nr", "44"),
     ("tcp_comp_sack_slack_ns", "100000"),
-    ("tcp_early_retrans", "3"),
     ("tcp_ecn", "2"),
     ("tcp_ecn_fallback", "1"),
     ("tcp_fack", "0"),
     ("tcp_fastopen", "1"),
     ("tcp_fastopen_blackhole_timeout_sec", "0"),
     ("tcp_fastopen_key", "00000000-00000000-00000000-00000000"),
-    ("tcp_frto", "2"),
     ("tcp_limit_output_bytes", "4194304"),
-    ("tcp_max_reordering", "300"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
     ("tcp_min_tso_segs", "2"),
@@ -44,13 +41,9 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_plb_enabled", "0"),
     ("tcp_probe_interval", "600"),
     ("tcp_probe_threshold", "8"),
-    ("tcp_recovery", "1"),
-    ("tcp_reflect_tos", "0"),
     ("tcp_retrans_collapse", "1"),
-    ("tcp_retries1", "3"),
     ("tcp_shrink_window", "0"),
     ("tcp_stdurg", "0"),
-    ("tcp_thin_linear_timeouts", "0"),
     ("tcp_tso_rtt_log", "9"),
     ("tcp_tso_win_divisor", "3"),
     ("tcp_workaround_signed_windows", "0"),
@@ -70,6 +63,8 @@ pub(crate) struct Sysctls {
     rmem_max: u32,
     wmem_max: u32,
     somaxconn: u32,
+    reflect_tos: bool,
+    accept_source_route: bool,
     notsent_lowat: u32,
     port_range: (u16, u16),
     reserved_ports: Vec<(u16, u16)>,
@@ -94,6 +89,8 @@ impl Sysctls {
             rmem_max: 212_992,
             wmem_max: 212_992,
             somaxconn: 4_096,
+            reflect_tos: false,
+            accept_source_route: false,
             notsent_lowat: u32::MAX,
             port_range: (32_768, 60_999),
             reserved_ports: Vec::new(),
@@ -117,6 +114,16 @@ impl Sysctls {
 
     pub(crate) const fn somaxconn(&self) -> u32 {
         self.somaxconn
+    }
+
+    /// `tcp_reflect_tos`.
+    pub(crate) const fn reflects_tos(&self) -> bool {
+        self.reflect_tos
+    }
+
+    /// `accept_source_route` of all interfaces.
+    pub(crate) const fn accepts_source_routes(&self) -> bool {
+        self.accept_source_route
     }
 
     pub(crate) const fn notsent_lowat(&self) -> u32 {
@@ -199,6 +206,8 @@ impl Sysctls {
             "rmem_max" => self.rmem_max.to_string(),
             "wmem_max" => self.wmem_max.to_string(),
             "somaxconn" => self.somaxconn.to_string(),
+            "tcp_reflect_tos" => flag(self.reflect_tos),
+            "conf.all.accept_source_route" => flag(self.accept_source_route),
             "tcp_notsent_lowat" => self.notsent_lowat.to_string(),
             "ip_local_port_range" => format!("{}\t{}", self.port_range.0, self.port_range.1),
             "ip_local_reserved_ports" => ranges_text(&self.reserved_ports),
@@ -226,6 +235,12 @@ impl Sysctls {
             "tcp_retries2" => tcp.tcp_retries2.to_string(),
             "tcp_orphan_retries" => tcp.tcp_orphan_retries.to_string(),
             "tcp_reordering" => tcp.tcp_reordering.to_string(),
+            "tcp_max_reordering" => tcp.tcp_max_reordering.to_string(),
+            "tcp_recovery" => tcp.tcp_recovery.to_string(),
+            "tcp_early_retrans" => tcp.tcp_early_retrans.to_string(),
+            "tcp_frto" => tcp.tcp_frto.to_string(),
+            "tcp_retries1" => tcp.tcp_retries1.to_string(),
+            "tcp_thin_linear_timeouts" => flag(tcp.tcp_thin_linear_timeouts),
             "tcp_rto_min_us" => (tcp.tcp_rto_min_ms * 1_000).to_string(),
             "tcp_rto_max_ms" => tcp.tcp_rto_max_ms.to_string(),
             "tcp_keepalive_time" => tcp.tcp_keepalive_time.to_string(),
@@ -254,6 +269,8 @@ impl Sysctls {
             "tcp_wmem" => self.wmem = triple(value)?,
             "rmem_max" => self.rmem_max = number(value, 2_304, i32::MAX as u32)?,
             "wmem_max" => self.wmem_max = number(value, 4_608, i32::MAX as u32)?,
+            "tcp_reflect_tos" => self.reflect_tos = flag(value)?,
+            "conf.all.accept_source_route" => self.accept_source_route = flag(value)?,
             "somaxconn" => self.somaxconn = number(value, 0, i32::MAX as u32)?,
             "tcp_notsent_lowat" => self.notsent_lowat = number(value, 0, u32::MAX)?,
             "ip_local_port_range" => self.port_range = port_range(value)?,
@@ -282,6 +299,14 @@ impl Sysctls {
             "tcp_retries2" => tcp.tcp_retries2 = small(value, 0, 255)?,
             "tcp_orphan_retries" => tcp.tcp_orphan_retries = small(value, 0, 255)?,
             "tcp_reordering" => tcp.tcp_reordering = small(value, 1, 127)?,
+            "tcp_max_reordering" => {
+                tcp.tcp_max_reordering = number(value, 1, 65_535)? as u16;
+            }
+            "tcp_recovery" => tcp.tcp_recovery = small(value, 0, 255)?,
+            "tcp_early_retrans" => tcp.tcp_early_retrans = small(value, 0, 4)?,
+            "tcp_frto" => tcp.tcp_frto = small(value, 0, 255)?,
+            "tcp_retries1" => tcp.tcp_retries1 = small(value, 0, 255)?,
+            "tcp_thin_linear_timeouts" => tcp.tcp_thin_linear_timeouts = flag(value)?,
             "tcp_rto_min_us" => tcp.tcp_rto_min_ms = number(value, 1, 120_000_000)?.div_ceil(1_000),
             "tcp_rto_max_ms" => tcp.tcp_rto_max_ms = number(value, 1_000, 120_000)?,
             "tcp_keepalive_time" => tcp.tcp_keepalive_time = number(value, 1, 32_767)?,

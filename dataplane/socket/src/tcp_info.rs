@@ -3,11 +3,11 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
-//! `rcv_space`, the pacing and delivery rates, `delivered_ce`, `dsack_dups`, `reord_seen`,
+//! `rcv_space`, the pacing and delivery rates, `delivered_ce`,
 //! `rcv_ooopack`, `rehash`, the sums of timeouts and what concerns Fast Open.
 
 use millrace_base::{Instant, Micros};
-use millrace_stack::{FlowInfo, Phase, State};
+use millrace_stack::{FlowInfo, State};
 
 use crate::errno::Errno;
 use crate::file::SocketId;
@@ -232,13 +232,9 @@ impl Sockets {
     fn tell_sender(&self, told: &mut TcpInfo, info: &FlowInfo) {
         let mss = u32::from(info.mss.max(1));
         let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
-        told.ca_state = match info.phase {
-            Phase::Open => 0,
-            Phase::Recovery => 3,
-            Phase::Loss => 4,
-        };
+        told.ca_state = info.phase as u8;
         told.retransmits = info.timeouts;
-        told.backoff = info.timeouts;
+        told.backoff = info.backoff;
         told.probes = info.probes;
         told.options = u8::from(info.timestamps)
             | u8::from(info.sack_permitted) << 1
@@ -247,9 +243,12 @@ impl Sockets {
         told.rto = u32::try_from(info.rto.as_nanos() / 1_000).unwrap_or(u32::MAX);
         told.snd_mss = mss;
         told.unacked = sent.div_ceil(mss);
-        told.sacked = info.sacked_bytes.div_ceil(mss);
-        told.lost = info.lost_bytes.div_ceil(mss);
-        told.retrans = info.retransmitted_bytes.div_ceil(mss);
+        told.sacked = info.sacked_segments;
+        told.lost = info.lost_segments;
+        told.retrans = info.retransmitted_segments;
+        told.reordering = info.reordering.unwrap_or(told.reordering);
+        told.reord_seen = info.reordering_seen;
+        told.dsack_dups = info.duplicates_reported;
         told.last_data_sent = self.millis_since(info.sent_at);
         told.rtt = info.srtt.map_or(0, Micros::as_micros);
         told.rttvar = info.rttvar.as_micros();

@@ -19,6 +19,8 @@ pub(crate) struct Traffic {
     /// Segments that ended what the peer had to say for now, since our last ACK: shorter than a full
     /// one, or with PSH (`ICSK_ACK_PUSHED`, `ICSK_ACK_PUSHED2`).
     pub(crate) pushed: u8,
+    /// Segments that were not let in.
+    pub(crate) refused: u32,
     /// When data came last.
     pub(crate) data_at: Option<Instant>,
 }
@@ -56,6 +58,15 @@ impl Sockets {
             }
         }
         self.note_urgent(id, &header, packet);
+    }
+
+    /// A packet of a socket was not let in (`sk_drops`; behaviour: A6-27).
+    pub(crate) fn count_refused(&mut self, packet: &[u8]) {
+        let header = Header::of(packet);
+        let owner = header.and_then(|header| self.owner_of(header.destination, header.source));
+        if let Some(socket) = owner.and_then(|id| self.sockets.get_mut(&id)) {
+            socket.traffic.refused = socket.traffic.refused.wrapping_add(1);
+        }
     }
 
     /// A read has taken everything: the peer may wait for the ACK of what it pushed

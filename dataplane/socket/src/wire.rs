@@ -33,6 +33,8 @@ impl Sockets {
     /// Takes a raw IP packet (IPv4 or IPv6; may exceed the MTU). What is not IP is ignored.
     pub fn packet_in(&mut self, now: Instant, packet: &[u8]) {
         self.step_to(now);
+        let undressed = self.undress(packet);
+        let packet = undressed.as_deref().unwrap_or(packet);
         let ether_type = match packet.first().map(|byte| byte >> 4) {
             Some(4) => ETHER_TYPE_V4,
             Some(6) => ETHER_TYPE_V6,
@@ -45,6 +47,7 @@ impl Sockets {
         frame.extend_from_slice(packet);
         let (_, inside) = frame.split_at_mut(HEADER_BYTES);
         if !self.admit(inside) {
+            self.count_refused(inside);
             return;
         }
         self.note_segment(inside);
@@ -67,7 +70,9 @@ impl Sockets {
     /// The next packet that has left, and when it left.
     pub fn packet_out(&mut self) -> Option<(Instant, Vec<u8>)> {
         self.finished = self.finished.saturating_sub(1);
-        self.left.pop_front()
+        let (at, mut packet) = self.left.pop_front()?;
+        self.put_ip_options_on(&mut packet);
+        Some((at, packet))
     }
 
     /// When `advance` has something to do next: timers of connections and of waiting calls.

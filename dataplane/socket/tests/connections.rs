@@ -255,6 +255,7 @@ fn a_side_that_is_shut_for_reading_reads_the_end() {
 }
 
 // behaviour: A25-8 STA-42
+// behaviour: X8-25
 #[test]
 fn closing_with_unread_data_resets() {
     let mut pair = Pair::new();
@@ -278,6 +279,7 @@ fn closing_with_unread_data_resets() {
 }
 
 // behaviour: A25-10
+// behaviour: X8-25
 #[test]
 fn closing_with_no_time_to_linger_resets() {
     let mut pair = Pair::new();
@@ -334,6 +336,7 @@ fn a_lingering_close_gives_up_when_its_time_is_over() {
 }
 
 // behaviour: STA-39
+// behaviour: A25-4
 #[test]
 fn closing_a_listener_resets_who_waits_to_be_accepted() {
     let mut pair = Pair::new();
@@ -444,6 +447,7 @@ fn queue_lengths_are_told_by_ioctl() {
 }
 
 // behaviour: STA-43
+// behaviour: X8-25
 #[test]
 fn connecting_to_nobody_disconnects() {
     let mut pair = Pair::new();

@@ -11,7 +11,8 @@ use millrace_socket::linux::{
 use millrace_socket::{Call, Errno, Reply};
 use pair::{Family, Pair, to};
 
-// behaviour: OPT-25 SOK-8
+// RFC 9293 section 3.9.1, 3.9.2: the application says TOS and TTL, and they are on the packets.
+// behaviour: OPT-25 SOK-8 MUST-48 MUST-49 SHLD-22
 #[test]
 fn tos_and_ttl_of_a_socket_are_on_its_packets() {
     let mut pair = Pair::new();
@@ -71,6 +72,7 @@ fn traffic_class_and_hops_are_on_ipv6_packets() {
     }
 }
 
+// behaviour: A6-15, X1-13
 #[test]
 fn packets_from_too_far_away_are_not_let_in() {
     let mut pair = Pair::new();
@@ -84,6 +86,13 @@ fn packets_from_too_far_away_are_not_let_in() {
     assert_eq!(pair.now_call(0, connect), Err(Errno::EINPROGRESS));
     pair.run(500);
     assert_eq!(pair.poll(0, far), 0, "nobody answers");
+    let mut dropped = 0;
+    pair.hosts[1].netstat(|name, value| {
+        if name == "TcpExtTCPMinTTLDrop" {
+            dropped = value;
+        }
+    });
+    assert_eq!(dropped, 1);
     let near = pair.socket(0, Family::V4, 0);
     let connect = Call::Connect { fd: near, address };
     assert_eq!(pair.call(0, 100, connect), Ok(Reply::Done));
@@ -100,7 +109,7 @@ fn mss_told(pair: &Pair, host: usize) -> u16 {
     u16::from_be_bytes([syn[42], syn[43]])
 }
 
-// behaviour: OPT-18
+// behaviour: OPT-18, A17-8, A19-6
 #[test]
 fn a_listener_and_a_client_can_ask_for_smaller_segments() {
     let mut pair = Pair::new();

@@ -3,6 +3,7 @@
 mod pair;
 
 use millrace_base::Rng;
+use millrace_socket::linux::MSG_PEEK;
 use millrace_socket::linux::{
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, MSG_DONTWAIT, O_NONBLOCK, SOCK_NONBLOCK,
 };
@@ -157,6 +158,7 @@ fn no_order_of_calls_stops_a_host() {
     }
 }
 
+// behaviour: A11-12 RDV-15 RDV-16
 #[test]
 fn a_stream_keeps_its_bytes_through_loss_and_odd_reads() {
     for seed in 0..20 {
@@ -177,12 +179,21 @@ fn a_stream_keeps_its_bytes_through_loss_and_odd_reads() {
             }
             pair.run(u64::from(rng.below(40)));
             let len = 1 + rng.below(30_000) as usize;
+            // A peek sees what the read takes, whatever came meanwhile.
+            let peeked = pair.receive(1, server, len, MSG_PEEK);
+            if rng.below(2) == 0 {
+                pair.run(u64::from(rng.below(10)));
+            }
             let call = Call::Read { fd: server, len };
+            let before = got.len();
             match pair.hosts[1].start(pair.now, call) {
                 Progress::Ready(Ok(Reply::Received(received))) => got.extend(received.bytes),
                 Progress::Ready(Err(error)) => assert_eq!(error.name(), "EAGAIN"),
                 Progress::Ready(other) => panic!("{other:?}"),
                 Progress::Pending(_) => panic!("it waits"),
+            }
+            if let Ok(peeked) = peeked {
+                assert!(got[before..].starts_with(&peeked.bytes), "seed {seed}");
             }
             if got.len() == data.len() {
                 break;

@@ -10,7 +10,7 @@ use crate::fragment::FragmentTunables;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::Slot;
-use crate::tcp::{Disposition, TcpTunables};
+use crate::tcp::{Disposition, Env, TcpTunables};
 
 impl<P: PacketPool> Stack<P> {
     /// The application has accepted this connection: it leaves the backlog of its listener. Only
@@ -90,6 +90,32 @@ impl<P: PacketPool> Stack<P> {
         if self.living(flow).is_some() {
             count!(self.stats.tcp_abort_on_data);
             self.abort(now, flow);
+        }
+    }
+
+    /// Keeps so many bytes of every packet free for headers that the caller puts on itself (options of
+    /// IP; Linux: `icsk_ext_hdr_len`). Segments are smaller by them from now on.
+    pub fn reserve_headers(&mut self, now: Instant, flow: FlowId, bytes: u16) {
+        let mut no_pool = Self::no_pool();
+        let Self {
+            connections,
+            chunks,
+            stats,
+            tunables,
+            ..
+        } = self;
+        let slot = connections
+            .get_mut(flow.key())
+            .filter(|slot| !slot.meta.orphan);
+        if let Some(slot) = slot {
+            let mut env = Env {
+                now,
+                pool: &mut no_pool,
+                chunks,
+                stats,
+                tunables,
+            };
+            slot.connection.reserve_headers(bytes, &mut env);
         }
     }
 

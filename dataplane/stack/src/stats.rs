@@ -219,6 +219,48 @@ counters! {
     tcp_reno_recovery = "TcpExtTCPRenoRecovery",
     /// Times a peer took back a SACK.
     tcp_sack_reneging = "TcpExtTCPSACKReneging",
+    /// First timeouts of a row in fast recovery by SACK.
+    tcp_sack_recovery_fail = "TcpExtTCPSackRecoveryFail",
+    /// First timeouts of a row in fast recovery without SACK.
+    tcp_reno_recovery_fail = "TcpExtTCPRenoRecoveryFail",
+    /// First timeouts of a row while an earlier one was being recovered from.
+    tcp_loss_failures = "TcpExtTCPLossFailures",
+    /// First timeouts of a row after SACKs that did not yet show a loss.
+    tcp_sack_failures = "TcpExtTCPSackFailures",
+    /// First timeouts of a row after duplicate ACKs that did not yet show a loss.
+    tcp_reno_failures = "TcpExtTCPRenoFailures",
+    /// Segments retransmitted whose retransmission was lost.
+    tcp_lost_retransmit = "TcpExtTCPLostRetransmit",
+    /// Tail loss probes sent.
+    tcp_loss_probes = "TcpExtTCPLossProbes",
+    /// Tail losses that a probe repaired.
+    tcp_loss_probe_recovery = "TcpExtTCPLossProbeRecovery",
+    /// Timeouts that F-RTO found to be spurious.
+    tcp_spurious_rtos = "TcpExtTCPSpuriousRTOs",
+    /// Recoveries that were undone as a whole.
+    tcp_full_undo = "TcpExtTCPFullUndo",
+    /// Recoveries that were undone when a hole was filled by what was delayed.
+    tcp_partial_undo = "TcpExtTCPPartialUndo",
+    /// Recoveries that were undone because every retransmission was a duplicate.
+    tcp_dsack_undo = "TcpExtTCPDSACKUndo",
+    /// Timeouts that were undone.
+    tcp_loss_undo = "TcpExtTCPLossUndo",
+    /// Times reordering was seen by SACK.
+    tcp_sack_reorder = "TcpExtTCPSACKReorder",
+    /// Times reordering was seen by a timestamp.
+    tcp_ts_reorder = "TcpExtTCPTSReorder",
+    /// Times reordering was seen by duplicate ACKs.
+    tcp_reno_reorder = "TcpExtTCPRenoReorder",
+    /// SACK blocks that say nothing.
+    tcp_sack_discard = "TcpExtTCPSACKDiscard",
+    /// D-SACKs received for data above the acknowledgment.
+    tcp_dsack_ofo_recv = "TcpExtTCPDSACKOfoRecv",
+    /// Segments that D-SACKs reported.
+    tcp_dsack_recv_segs = "TcpExtTCPDSACKRecvSegs",
+    /// D-SACKs of more than was ever sent twice.
+    tcp_dsack_ignored_dubious = "TcpExtTCPDSACKIgnoredDubious",
+    /// D-SACKs while there was nothing to undo.
+    tcp_dsack_ignored_no_undo = "TcpExtTCPDSACKIgnoredNoUndo",
     /// Segments retransmitted in fast recovery.
     tcp_fast_retrans = "TcpExtTCPFastRetrans",
     /// Segments retransmitted in slow start after a timeout.
@@ -229,6 +271,10 @@ counters! {
     tcp_dsack_old_sent = "TcpExtTCPDSACKOldSent",
     /// D-SACKs sent for out-of-order data.
     tcp_dsack_ofo_sent = "TcpExtTCPDSACKOfoSent",
+    /// Segments with data whose header was the expected one.
+    tcp_hp_hits = "TcpExtTCPHPHits",
+    /// Acknowledgments of new data whose header was the expected one.
+    tcp_hp_acks = "TcpExtTCPHPAcks",
     /// Delayed ACKs sent.
     delayed_acks = "TcpExtDelayedACKs",
     /// Times a duplicate segment showed that a delayed ACK was lost.

@@ -374,7 +374,7 @@ impl<P: PacketPool> Stack<P> {
         }
         // behaviour: LSN-35 LSN-36
         if !flags.syn() || flags.fin() {
-            return Err(DropReason::ListenerIgnored);
+            return Err(DropReason::ListenerFlags);
         }
         self.on_syn(&listener, arrived, reuse, pool)
             .inspect_err(|_| self.count_listen_drop(listener.id))

@@ -126,8 +126,10 @@ drop_reasons! {
         NoConnection = "no_connection",
         /// A segment for no connection whose RST was not sent because of the limit.
         ResetLimited = "reset_limited",
-        /// A RST, a SYN with FIN or a segment without ACK and SYN came to a listener.
+        /// A RST came to a listener.
         ListenerIgnored = "listener_ignored",
+        /// A SYN with FIN, or a segment without ACK and SYN, came to a listener.
+        ListenerFlags = "listener_flags",
         /// The listener's accept backlog is full: the SYN is dropped.
         AcceptQueueFull = "accept_queue_full",
         /// No room in the half-open table and cookies are off: the SYN is dropped.

@@ -379,7 +379,8 @@ fn a_listener_answers_only_syns_and_refuses_stray_acks() {
         world.deliver(1, PORT, &tcp_frame(&tuple, flags, 5, 0, b""));
         assert!(answers(&mut world).is_empty(), "{flags:?}");
     }
-    assert_eq!(stats(&world).dropped(DropReason::ListenerIgnored), 4);
+    assert_eq!(stats(&world).dropped(DropReason::ListenerIgnored), 1);
+    assert_eq!(stats(&world).dropped(DropReason::ListenerFlags), 3);
     world.deliver(1, PORT, &tcp_frame(&tuple, TcpFlags::ACK, 5, 9, b""));
     assert!(answers(&mut world)[0].flags.rst());
 }

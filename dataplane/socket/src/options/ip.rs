@@ -4,12 +4,13 @@ use super::value::{int, int_or_byte, of_flag, of_int};
 use crate::address::Domain;
 use crate::errno::Errno;
 use crate::file::SocketId;
+use crate::ip_options::IpOptions;
 use crate::linux::{
     IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU, IP_MTU_DISCOVER,
-    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, IP_PROTOCOL,
-    IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IPPROTO_TCP, IPV6_FREEBIND, IPV6_MINHOPCOUNT,
-    IPV6_MTU, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS,
-    IPV6_V6ONLY, SOL_IP, SOL_IPV6,
+    IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_OPTIONS, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT,
+    IP_PROTOCOL, IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IPPROTO_TCP, IPV6_FREEBIND,
+    IPV6_MINHOPCOUNT, IPV6_MTU, IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_TCLASS, IPV6_TRANSPARENT,
+    IPV6_UNICAST_HOPS, IPV6_V6ONLY, SOL_IP, SOL_IPV6,
 };
 use crate::sockets::Sockets;
 
@@ -34,6 +35,13 @@ impl Sockets {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
+        // behaviour: MUST-51
+        if name == IP_OPTIONS {
+            let wanted = IpOptions::of_program(value)?;
+            self.get_mut(id)?.options.ip_options = wanted;
+            self.reserve_for_ip_options(id);
+            return Ok(());
+        }
         let number = int_or_byte(value)?;
         let on = number != 0;
         let options = &mut self.get_mut(id)?.options;
@@ -81,6 +89,7 @@ impl Sockets {
                 let (low, high) = options.port_range;
                 of_int((u32::from(high) << 16 | u32::from(low)) as i32)
             }
+            IP_OPTIONS => options.ip_options.to_program(),
             IP_TOS => of_int(options.tos.into()),
             IP_TTL => of_int(options.ttl.map_or(HOPS_DEFAULT, i32::from)),
             IP_MINTTL => of_int(options.min_ttl.into()),

@@ -190,7 +190,8 @@ impl Sockets {
         let unread = u32::try_from(self.unread(id)).unwrap_or(u32::MAX);
         let queued = u32::try_from(self.queued_cost(id)).unwrap_or(u32::MAX);
         let (receive, send) = (options.receive_buffer, options.send_buffer);
-        let words = [unread, receive, 0, send, 0, queued, 0, 0, 0];
+        let refused = self.get(id)?.traffic.refused;
+        let words = [unread, receive, 0, send, 0, queued, 0, 0, refused];
         Ok(words.into_iter().flat_map(u32::to_ne_bytes).collect())
     }
 

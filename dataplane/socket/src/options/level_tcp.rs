@@ -10,7 +10,7 @@ use crate::linux::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_IS_MPTCP,
     TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY,
     TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_RTO_MAX_MS, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
-    TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 
@@ -66,6 +66,11 @@ impl Sockets {
             // behaviour: OPT-28
             TCP_USER_TIMEOUT => {
                 options.user_timeout_ms = u32::try_from(number).map_err(|_| Errno::EINVAL)?;
+                self.apply_options(id);
+            }
+            // behaviour: OPT-27
+            TCP_THIN_LINEAR_TIMEOUTS => {
+                options.thin_linear_timeouts = within(value, 0, 1)? != 0;
                 self.apply_options(id);
             }
             TCP_NOTSENT_LOWAT => {
@@ -171,6 +176,7 @@ impl Sockets {
             TCP_NODELAY => of_flag(options.nodelay),
             TCP_CORK => of_flag(options.cork),
             TCP_USER_TIMEOUT => of_u32(options.user_timeout_ms),
+            TCP_THIN_LINEAR_TIMEOUTS => of_flag(options.thin_linear_timeouts),
             TCP_NOTSENT_LOWAT => of_u32(options.notsent_lowat),
             TCP_INQ => of_flag(options.inq),
             TCP_DEFER_ACCEPT => of_u32(seconds_of(options.defer_accept) as u32),

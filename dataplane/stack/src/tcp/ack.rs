@@ -10,7 +10,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{Instant, Micros, Nanos, PacketPool, Stamp};
+use millrace_base::{Instant, Micros, Nanos, PacketPool, SeqNumber, Stamp};
 use millrace_wire::Timestamps;
 
 use super::chunk::Chunks;
@@ -20,6 +20,7 @@ use super::connection::Connection;
 use super::marks::Marks;
 use super::ready::Ready;
 use super::recovery::Phase;
+use super::recovery::dsack::Duplicate;
 use super::recovery::scoreboard::Sacked;
 use super::segment::{CloseReason, Disposition, Env, Segment};
 use super::send_buffer::Cleaned;
@@ -54,26 +55,29 @@ pub(crate) struct AckPolicy {
 /// What one ACK changed, for everybody downstream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Digest {
-    /// SND.UNA advanced.
+    /// SND.UNA advanced, and where it was.
     pub(super) advanced: bool,
+    pub(super) una_before: SeqNumber,
     /// What the cumulative part freed.
     pub(super) cleaned: Cleaned,
     /// What the selective part told.
     pub(super) sacked: Sacked,
+    /// It says that something arrived twice.
+    pub(super) dsack: Option<Duplicate>,
     /// It counts as a duplicate (RFC 5681 section 2).
     pub(super) duplicate: bool,
     /// The round trip of the newest segment that it reports, for congestion control.
     pub(super) rtt: Option<Micros>,
+    /// It acknowledges less than SND.UNA.
+    pub(super) is_old: bool,
+    /// It SACKs something that left after the oldest segment: the deadline counts from now.
+    rearms: bool,
 }
 
 impl Digest {
-    /// Segments that the peer newly has, if that is a reason for more of them: not behind a hole
-    /// that stays (Linux: `tcp_may_raise_cwnd`).
-    pub(super) fn delivered(&self) -> u32 {
-        if !self.advanced {
-            return 0;
-        }
-        self.cleaned.segments.saturating_add(self.sacked.segments)
+    /// Whether recovery has to look at it.
+    fn is_news(&self) -> bool {
+        self.advanced || self.sacked.bytes > 0 || self.duplicate || self.dsack.is_some()
     }
 }
 
@@ -216,36 +220,53 @@ impl Connection {
             env.stats.drop(DropReason::AckTooOld);
             return ControlFlow::Break(Disposition::Continue);
         }
-        self.probes = 0;
         let digest = self.digest(env, segment);
-        if digest.advanced || digest.sacked.bytes > 0 || digest.duplicate {
-            self.recover(env, digest);
+        let mut timer_is_set = false;
+        if digest.is_news() || self.recovery.phase != Phase::Open || !self.send.board.is_clear() {
+            timer_is_set = self.recover(env, &digest);
         }
         if digest.advanced {
-            self.on_advance(env)?;
+            self.on_advance(env, timer_is_set)?;
+        } else if digest.rearms && !timer_is_set {
+            self.restart_deadline(env);
         }
         ControlFlow::Continue(())
     }
 
     fn digest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) -> Digest {
         let window = self.offered_window(segment);
-        let same_window = window == self.snd_wnd;
+        let is_update = self.is_window_update(segment, window);
         self.update_send_window(segment, window);
         let mut digest = Digest {
             advanced: segment.ack.after(self.una),
+            una_before: self.una,
             cleaned: Cleaned::default(),
             sacked: Sacked::default(),
+            dsack: None,
             duplicate: false,
             rtt: None,
+            is_old: segment.ack.before(self.una),
+            rearms: false,
         };
-        if self.sack_permitted && !segment.options.sack.is_empty() {
+        if !digest.is_old {
+            self.probes = 0;
+        }
+        let blocks = segment.options.sack.as_slice();
+        let has_blocks = self.sack_permitted && !blocks.is_empty();
+        if has_blocks || !self.send.board.is_clear() {
+            self.begin_tally(env, segment.options.timestamps);
+        }
+        if has_blocks {
+            digest.dsack = self.take_dsack(env, segment.ack, blocks);
             let bounds = (segment.ack.latest(self.una), self.nxt);
-            let blocks = segment.options.sack.as_slice();
+            let skip = usize::from(digest.dsack.is_some());
+            let blocks = blocks.get(skip..).unwrap_or_default();
             let (queue, unsent, board) = self.send.parts();
             digest.sacked = board.on_sack(env.chunks, (&queue.clone(), unsent), bounds, blocks);
-            if digest.sacked.duplicate {
-                count!(env.stats.tcp_dsack_recv);
-            }
+            count!(
+                env.stats.tcp_sack_discard,
+                u64::from(digest.sacked.discarded)
+            );
         }
         if digest.advanced {
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
@@ -259,12 +280,21 @@ impl Connection {
             //# has outstanding data, (b) the incoming acknowledgment carries no data, (c) the SYN
             //# and FIN bits are both off, (d) the acknowledgment number is equal to the greatest
             //# acknowledgment received ... and (e) the advertised window ... equals
-            digest.duplicate = segment.ack == self.una
-                && self.sent_bytes() > 0
-                && segment.len() == 0
-                && same_window;
+            digest.duplicate =
+                segment.ack == self.una && self.una != self.nxt && segment.len() == 0 && !is_update;
+            if let Some(sent_at) = digest.sacked.sent_at {
+                self.rtt.sample(env.now.since(sent_at).to_micros());
+                digest.rearms = self.is_head_older(env.chunks, sent_at);
+            }
         }
         digest
+    }
+
+    /// Whether what was SACKed now left behind the last transmission of what is oldest: only then
+    /// the deadline moves, or it would as long as SACKs come (Linux: `tcp_clean_rtx_queue`).
+    fn is_head_older<B>(&self, chunks: &Chunks<B>, sent_at: Instant) -> bool {
+        let head = chunks.get(self.send.queue().head());
+        head.is_some_and(|head| sent_at < head.sent_at)
     }
 
     /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part,
@@ -292,6 +322,9 @@ impl Connection {
         };
         if let Some(sample) = sample {
             self.rtt.sample(sample);
+            // RFC 6298 section 5.7 with Karn's algorithm: an ambiguous ACK leaves the timeout where it
+            // was backed off to.
+            self.rtt.end_backoff();
         }
         let newest = match cleaned.sent_at {
             Some(_) if !cleaned.retransmitted => Some(cleaned.newest_sent_at),
@@ -301,17 +334,18 @@ impl Connection {
         Some(now.since(newest).to_micros())
     }
 
-    /// SND.UNA advanced: what was waiting for that.
+    /// SND.UNA advanced: what was waiting for that. `timer_is_set` when recovery wants the deadline as
+    /// it is.
     pub(super) fn on_advance<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
+        timer_is_set: bool,
     ) -> ControlFlow<Disposition> {
         self.recovery.timeouts = 0;
         self.recovery.stalled_since = Stamp::NEVER;
-        self.rtt.end_backoff();
-        // RFC 6298 section 5.2 and 5.3: off when all is acknowledged, else from now.
-        self.timers.retransmit = Stamp::NEVER;
-        self.update_retransmit_timer(env.now, env.tunables);
+        if !timer_is_set {
+            self.restart_deadline(env);
+        }
         self.tell_writable(env.tunables);
         if self.fin_queued && self.una.after(self.send.end()) {
             return self.on_fin_acked(env);
@@ -348,6 +382,13 @@ impl Connection {
         if self.wl1.before_or_eq(segment.seq) && segment.ack.after_or_eq(self.una) {
             self.set_send_window(segment, window);
         }
+    }
+
+    /// Whether an ACK tells of another window: then it is no duplicate (Linux:
+    /// `tcp_may_update_window`, where a smaller window in a segment that is no newer is none).
+    fn is_window_update<B>(&self, segment: &Segment<B>, window: u32) -> bool {
+        segment.seq.after(self.wl1)
+            || (segment.seq == self.wl1 && (window > self.snd_wnd || window == 0))
     }
 
     /// The window a segment offers in bytes: scaled, except in a SYN (RFC 7323 section 2.2).

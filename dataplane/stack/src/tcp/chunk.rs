@@ -16,7 +16,7 @@ use millrace_base::{Instant, PacketBuf, SeqNumber};
 use super::congestion::Epoch;
 use super::extra::Extra;
 use super::reassembly::Reorder;
-use super::recovery::scoreboard::Ledger;
+use super::recovery::ledger::Ledger;
 use super::shelf::Shelf;
 use crate::limits::EXTRAS_MAX;
 
@@ -33,6 +33,11 @@ pub(crate) const RETRANSMITTED: u8 = 4;
 pub(crate) const EVER_RETRANSMITTED: u8 = 8;
 /// This chunk left in the same segment as the chunk before it.
 pub(crate) const CONTINUED: u8 = 16;
+
+/// Our FIN left with this chunk.
+pub(crate) const WITH_FIN: u8 = 32;
+/// It left with PSH.
+pub(crate) const PUSHED: u8 = 64;
 
 /// Into how many shares the last free chunks are divided. A default pool has 15,000 in its last
 /// quarter: shares of 117, three receive bursts.
@@ -539,6 +544,7 @@ impl<B: PacketBuf> Chunks<B> {
         };
         if let Some(first) = self.get_mut(index) {
             first.len = at;
+            first.flags &= !(WITH_FIN | PUSHED);
         }
         queue.bytes = queue.bytes.wrapping_sub(u32::from(rest));
         if let Some(chunk) = self.get_mut(second) {

@@ -72,8 +72,25 @@ pub struct TcpTunables {
     pub tcp_retries2: u8,
     /// The same for a connection that the application has closed; 0 means 8. Default 0.
     pub tcp_orphan_retries: u8,
-    /// Duplicate ACKs, or segments SACKed above a hole, that mean loss. 1..=127, default 3.
+    /// Duplicate ACKs, or segments SACKed above a hole, that mean loss: the least that reordering is
+    /// believed to span. 1..=127, default 3.
     pub tcp_reordering: u8,
+    /// The most segments that reordering is believed to span. Default 300.
+    pub tcp_max_reordering: u16,
+    /// How loss is found: 2 keeps RACK's window one step wide, 4 does not shorten it because of many
+    /// SACKs. RACK itself (1) is always on, as in Linux since 6.17. Default 1.
+    pub tcp_recovery: u8,
+    /// Probe the tail of a flight that nothing is heard of (RFC 8985 section 7): 3 or 4, else not.
+    /// Default 3.
+    pub tcp_early_retrans: u8,
+    /// Find out whether a timeout was spurious (F-RTO, RFC 5682): 0 not. Default 2.
+    pub tcp_frto: u8,
+    /// Timeouts, counted as `tcp_retries2` counts, after which the route is looked up anew. Default
+    /// 3.
+    pub tcp_retries1: u8,
+    /// The first timeouts of a stream with fewer than four segments in flight do not double. Default
+    /// off.
+    pub tcp_thin_linear_timeouts: bool,
     /// Smallest variance term of the retransmission timeout in milliseconds. Default 200.
     pub tcp_rto_min_ms: u32,
     /// Largest retransmission timeout in milliseconds. Default 120,000.
@@ -140,6 +157,8 @@ pub struct ConnectionOptions {
     /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default,
     /// means `tcp_retries2`.
     pub user_timeout_ms: u32,
+    /// `TCP_THIN_LINEAR_TIMEOUTS`: as the sysctl, for this connection. Off by default.
+    pub thin_linear_timeouts: bool,
 }
 
 impl Default for TcpTunables {
@@ -161,6 +180,12 @@ impl Default for TcpTunables {
             tcp_retries2: 15,
             tcp_orphan_retries: 0,
             tcp_reordering: 3,
+            tcp_max_reordering: 300,
+            tcp_recovery: 1,
+            tcp_early_retrans: 3,
+            tcp_frto: 2,
+            tcp_retries1: 3,
+            tcp_thin_linear_timeouts: false,
             tcp_rto_min_ms: 200,
             tcp_rto_max_ms: 120_000,
             tcp_rto_initial_ms: 1_000,
@@ -192,11 +217,18 @@ impl Default for ConnectionOptions {
             keepalive: false,
             keep_unread: false,
             user_timeout_ms: 0,
+            thin_linear_timeouts: false,
         }
     }
 }
 
 impl TcpTunables {
+    /// Whether tails are probed.
+    #[inline]
+    pub(crate) fn probes_tails(&self) -> bool {
+        matches!(self.tcp_early_retrans, 3 | 4)
+    }
+
     /// The receive window a fresh connection offers, in bytes (Linux: `tcp_win_from_space`).
     pub(crate) fn receive_window_initial(&self) -> u32 {
         let [first, max] = self.tcp_rmem;

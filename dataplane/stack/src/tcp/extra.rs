@@ -7,6 +7,7 @@
 use super::chunk::Chunks;
 use super::connection::Connection;
 use super::fin_wait2::Linger2;
+use super::recovery::reordering::Reordering;
 
 /// What a connection has beside its TCB. Each feature has a field of its own, whose default means
 /// that the feature is not in use.
@@ -14,12 +15,14 @@ use super::fin_wait2::Linger2;
 pub(crate) struct Extra {
     /// `TCP_LINGER2`.
     pub(super) linger2: Linger2,
+    /// How much the path reorders.
+    pub(super) reordering: Reordering,
 }
 
 impl Connection {
     /// What this connection has beside its TCB, if anything.
     #[inline]
-    pub(super) fn extra<'a, B>(&self, chunks: &'a Chunks<B>) -> Option<&'a Extra> {
+    pub(crate) fn extra<'a, B>(&self, chunks: &'a Chunks<B>) -> Option<&'a Extra> {
         if self.extra.is_none() {
             return None;
         }

@@ -38,6 +38,21 @@ pub struct FlowInfo {
     pub lost_bytes: u32,
     /// See `sacked_bytes`.
     pub retransmitted_bytes: u32,
+    /// The same in segments, as Linux counts.
+    pub sacked_segments: u32,
+    /// See `sacked_segments`.
+    pub lost_segments: u32,
+    /// See `sacked_segments`.
+    pub retransmitted_segments: u32,
+    /// Segments that reordering is believed to span when it has been seen, else `None`: then it is
+    /// the tunable.
+    pub reordering: Option<u32>,
+    /// Times reordering was seen.
+    pub reordering_seen: u32,
+    /// Duplicate segments that the peer has reported.
+    pub duplicates_reported: u32,
+    /// Doublings of the timeout now.
+    pub backoff: u8,
     /// Congestion window in bytes.
     pub cwnd_bytes: u32,
     /// Slow-start threshold in bytes; `u32::MAX` before the first loss.
@@ -114,6 +129,14 @@ impl Connection {
     /// What is to be told about this connection, `rto` excepted.
     pub(crate) fn info<B>(&self, chunks: &Chunks<B>) -> FlowInfo {
         let board = &self.send.board;
+        let reordering = self.reordering(chunks);
+        let (lost_segments, retransmitted_segments) =
+            board.lost_and_retransmitted_segments(chunks, self.send.queue());
+        let sacked_segments = if self.sack_permitted {
+            board.sacked_segments(chunks)
+        } else {
+            self.recovery.dup_acks.into()
+        };
         FlowInfo {
             tuple: self.tuple,
             state: self.state,
@@ -127,6 +150,13 @@ impl Connection {
             sacked_bytes: board.sacked(chunks),
             lost_bytes: board.lost(chunks),
             retransmitted_bytes: board.retransmitted(chunks),
+            sacked_segments,
+            lost_segments,
+            retransmitted_segments,
+            reordering: reordering.known_degree(),
+            reordering_seen: reordering.times_seen(),
+            duplicates_reported: reordering.duplicates(),
+            backoff: self.rtt.backoff(),
             cwnd_bytes: self.congestion.cwnd,
             ssthresh_bytes: self.congestion.ssthresh,
             snd_wnd: self.snd_wnd,

@@ -11,9 +11,6 @@
 //! the branch says so; `docs/deviations.md` lists where we differ from Linux.
 //!
 //! Not implemented, and what stands in for it:
-//! - RACK and tail loss probes (RFC 8985): a lost retransmission or a lost tail waits for the
-//!   timeout.
-//! - Undo of spurious reductions (RFC 3522, RFC 5682): a spurious timeout costs a slow start.
 //! - HyStart++ (RFC 9406): slow start ends by loss or at ssthresh.
 //! - ECN (RFC 3168): never negotiated; the CE mark of a segment is not looked at.
 //! - Urgent data: taken in line, not forwarded as urgent.

@@ -180,5 +180,8 @@ impl Connection {
             }
             index = next;
         }
+        if self.send.board.has_pending(env.chunks) {
+            self.recover_without_congestion(env);
+        }
     }
 }

@@ -7,12 +7,13 @@
 use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::{Chunks, NONE};
+use super::chunk::{Chunks, PUSHED, WITH_FIN};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
 use super::marks::Marks;
 use super::recovery::Phase;
+use super::recovery::ledger::Permission;
 use super::segment::Env;
 use super::state::State;
 use super::timers::Purpose;
@@ -33,14 +34,14 @@ impl Connection {
             || self.marks.has(Marks::PROBE_PENDING)
             || (self.send.board.has_pending(chunks) && self.may_retransmit(chunks))
             || self.may_send_new(chunks)
-            || self.may_send_fin()
+            || self.may_send_fin(chunks)
     }
 
     /// Starts, keeps or stops the first timer according to what is in flight.
     #[inline]
     pub(super) fn update_retransmit_timer(&mut self, now: Instant, tunables: &TcpTunables) {
         if self.una != self.nxt {
-            if !self.timers.runs(Purpose::Retransmit) {
+            if !self.timers.watches_flight() {
                 self.end_probing();
                 self.timers
                     .arm(Purpose::Retransmit, now, self.rtt.rto(tunables));
@@ -58,7 +59,7 @@ impl Connection {
     /// The window is open again: the intervals of the probes are no longer those of the timeout
     /// (Linux: `tcp_ack_probe`).
     #[inline]
-    fn end_probing(&mut self) {
+    pub(super) fn end_probing(&mut self) {
         if self.timers.runs(Purpose::Probe) {
             self.rtt.end_backoff();
             self.recovery.stalled_since = Stamp::NEVER;
@@ -119,14 +120,24 @@ impl Connection {
     }
 
     #[inline]
-    pub(super) fn may_send_fin(&self) -> bool {
+    pub(super) fn may_send_fin<B>(&self, chunks: &Chunks<B>) -> bool {
         let due = self.fin_queued && self.unsent_bytes() == 0 && !self.fin_sent();
-        (due || self.marks.has(Marks::FIN_LOST)) && self.state.may_transmit_data()
+        (due || self.may_repeat_fin(chunks)) && self.state.may_transmit_data()
     }
 
+    /// Our FIN comes again in its turn, behind the data.
+    #[inline]
+    fn may_repeat_fin<B>(&self, chunks: &Chunks<B>) -> bool {
+        self.marks.has(Marks::FIN_LOST)
+            && !self.send.board.has_pending(chunks)
+            && self.fits_cwnd(chunks, 1)
+    }
+
+    /// Whether what is lost may leave: the last ACK said so, and the window has room.
     #[inline]
     fn may_retransmit<B>(&self, chunks: &Chunks<B>) -> bool {
-        self.recovery.forced || self.fits_cwnd(chunks, self.mss.into())
+        self.send.board.permission(chunks) == Permission::Lost
+            && self.fits_cwnd(chunks, self.mss.into())
     }
 
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
@@ -154,41 +165,60 @@ impl Connection {
         }
         let (queue, unsent, board) = self.send.parts();
         let index = board.next_to_retransmit(env.chunks, (queue, unsent))?;
-        if !self.send.limit(env.chunks, index, u32::from(self.mss)) {
-            return None;
+        let is_head = index == queue.head();
+        let (frame, _) = self.emit_again(env, path, index, TcpFlags::NONE)?;
+        let now_ms = env.now.as_millis() as u32;
+        self.send
+            .board
+            .on_retransmitted(env.chunks, index, (env.now, now_ms));
+        self.send.board.on_sent(env.chunks, 1);
+        if is_head && !self.timers.runs(Purpose::Reorder) {
+            self.timers.retransmit = Stamp::NEVER;
+            let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
+            self.timers.arm(Purpose::Retransmit, env.now, rto);
         }
-        let (seq, len, next) = env
-            .chunks
-            .get(index)
-            .map(|c| (c.seq, u32::from(c.len), c.next()))?;
-        let run = Run {
-            first: index,
-            count: 1,
-            bytes: len,
-            segment_bytes: 0,
-        };
-        let mut flags = TcpFlags::ACK;
-        let last = next == NONE;
-        if last && self.fin_sent() {
-            flags |= TcpFlags::FIN | TcpFlags::PSH;
-        }
-        let options = self.segment_options(env.now);
-        let header = self.header(env, seq, flags, options);
-        let frame = self.emit_run(env, path, run, &header)?;
-        if last {
-            self.marks.clear(Marks::FIN_LOST);
-        }
-        self.send.board.on_retransmitted(env.chunks, index, env.now);
-        self.recovery.forced = false;
-        self.send.board.on_sent(env.chunks, len);
-        self.retransmissions = self.retransmissions.saturating_add(1);
-        count!(env.stats.tcp_retrans_segs);
         if self.recovery.phase == Phase::Loss {
             count!(env.stats.tcp_slow_start_retrans);
         } else {
             count!(env.stats.tcp_fast_retrans);
         }
         Some(frame)
+    }
+
+    /// A sent chunk once more, with the flags it left with and `more`; its length too.
+    pub(super) fn emit_again<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        index: u32,
+        more: TcpFlags,
+    ) -> Option<(P::Buf, u32)> {
+        if !self.send.limit(env.chunks, index, u32::from(self.mss)) {
+            return None;
+        }
+        let (seq, len, sent_as) = env
+            .chunks
+            .get(index)
+            .map(|c| (c.seq, u32::from(c.len), c.flags))?;
+        let run = Run {
+            first: index,
+            count: 1,
+            bytes: len,
+            segment_bytes: 0,
+        };
+        let mut flags = TcpFlags::ACK | more;
+        if sent_as & (PUSHED | WITH_FIN) != 0 {
+            flags |= TcpFlags::PSH;
+        }
+        if sent_as & WITH_FIN != 0 {
+            flags |= TcpFlags::FIN;
+        }
+        let options = self.segment_options(env.now);
+        let header = self.header(env, seq, flags, options);
+        let frame = self.emit_run(env, path, run, &header)?;
+        self.retransmissions = self.retransmissions.saturating_add(1);
+        count!(env.stats.tcp_retrans_segs);
+        Some((frame, len))
     }
 
     /// Remembers whether the congestion window is what holds us back.
@@ -294,6 +324,9 @@ impl Connection {
         }
         self.sent_at = Stamp::of(env.now);
         self.on_ack_sent();
+        if !again {
+            self.schedule_probe(env);
+        }
         Some(frame)
     }
 

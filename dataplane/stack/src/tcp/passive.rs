@@ -165,6 +165,11 @@ impl Connection {
         self.finish(env, CloseReason::Unreachable, None)
     }
 
+    /// Makes segments smaller by what others put between the IP header and TCP's.
+    pub(crate) fn reserve_headers<P: PacketPool>(&mut self, bytes: u16, env: &mut Env<'_, P>) {
+        self.on_path_mtu(self.mtu.saturating_sub(bytes), env);
+    }
+
     /// Whether `TcpCurrEstab` counts it.
     pub(crate) const fn is_established(&self) -> bool {
         matches!(self.state, State::Established | State::CloseWait)

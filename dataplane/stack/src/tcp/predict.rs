@@ -25,6 +25,7 @@ use super::recovery::Phase;
 use super::segment::{Disposition, Env};
 use super::state::State;
 use crate::dispatch::{Carried, TcpFrame};
+use crate::stats::count;
 use crate::verdict::DropReason;
 
 /// What a predicted segment with data says of those that follow it in the same burst, and what they
@@ -36,6 +37,8 @@ pub(crate) struct Tail {
     /// Segments that may still be queued without another look at memory; 0 when nothing was
     /// predicted.
     room: u32,
+    /// What it was at first.
+    room_first: u32,
     /// The payload and the window field of the predicted segment.
     payload_len: u32,
     window: u16,
@@ -97,9 +100,11 @@ impl Connection {
         }
         let outcome = self.take_expected(env, segment, stamps, Some(frame));
         if tail.is_wanted && outcome == Disposition::Continue {
+            let room = self.straight_room(env);
             *tail = Tail {
                 is_wanted: true,
-                room: self.straight_room(env),
+                room,
+                room_first: room,
                 payload_len: segment.payload_len,
                 window: segment.window,
                 is_stamped: stamps.is_some(),
@@ -162,10 +167,12 @@ impl Connection {
     #[inline]
     pub(crate) fn end_tail<P: PacketPool>(&mut self, env: &mut Env<'_, P>, tail: &mut Tail) {
         let (queued_bytes, last_len) = (tail.queued_bytes, tail.last_len);
+        let segments = tail.room_first.saturating_sub(tail.room);
         (tail.room, tail.queued_bytes) = (0, 0);
         if queued_bytes == 0 {
             return;
         }
+        count!(env.stats.tcp_hp_hits, u64::from(segments));
         self.wl1 = self.window.nxt.minus(last_len);
         self.bytes_received.add(queued_bytes);
         self.schedule_ack(env.now, env.tunables);
@@ -253,12 +260,13 @@ impl Connection {
         segment: &TcpFrame,
         stamps: Option<Timestamps>,
     ) -> ControlFlow<Disposition> {
+        count!(env.stats.tcp_hp_acks);
         let cleaned = self.send.acknowledge(env.chunks, segment.ack);
         self.bytes_acked.add(cleaned.bytes);
         self.una = segment.ack;
         let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
         self.grow(env, cleaned.segments, rtt);
-        self.on_advance(env)
+        self.on_advance(env, false)
     }
 
     #[inline]
@@ -268,6 +276,7 @@ impl Connection {
         segment: &TcpFrame,
         frame: P::Buf,
     ) {
+        count!(env.stats.tcp_hp_hits);
         self.window.pressed = false;
         let offset = frame.offset().saturating_add(segment.payload_at.into());
         let (offset, len) = (offset as u16, segment.payload_len as u16);

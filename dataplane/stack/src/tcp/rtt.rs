@@ -101,6 +101,11 @@ impl RttEstimator {
         (self.srtt != 0).then_some(Micros::new(self.srtt))
     }
 
+    /// How many times the timeout is doubled now.
+    pub(crate) fn backoff(&self) -> u8 {
+        self.backoff
+    }
+
     /// The mean deviation.
     pub(crate) fn rttvar(&self) -> Micros {
         Micros::new(self.rttvar)

@@ -170,6 +170,17 @@ impl SendBuffer {
         }
     }
 
+    /// Notes how the last chunk sent left: `WITH_FIN`, `PUSHED`.
+    pub(crate) fn note_last_sent<B>(&self, chunks: &mut Chunks<B>, flags: u8) {
+        let last = match chunks.get(self.unsent) {
+            Some(unsent) => unsent.prev(),
+            None => self.queue.tail(),
+        };
+        if let Some(chunk) = chunks.get_mut(last) {
+            chunk.flags |= flags;
+        }
+    }
+
     /// Everything before `to` is acknowledged: frees it. O(chunks freed).
     #[inline]
     pub(crate) fn acknowledge<B>(&mut self, chunks: &mut Chunks<B>, to: SeqNumber) -> Cleaned {

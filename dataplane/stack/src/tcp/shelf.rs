@@ -103,6 +103,11 @@ impl<T: Copy> Shelf<T> {
         }
     }
 
+    /// Whether half of the places are taken: what is merely useful gives its place back.
+    pub(crate) fn is_half_used(&self) -> bool {
+        self.used > self.slots.len() / 2
+    }
+
     /// Places in use: 0 when nothing leaks.
     pub(crate) const fn used(&self) -> usize {
         self.used

@@ -32,6 +32,14 @@ impl Connection {
             let disposition = match self.timers.purpose {
                 Purpose::Retransmit => self.on_retransmission_timeout(env),
                 Purpose::Probe => self.on_probe_timeout(env),
+                Purpose::Reorder => {
+                    self.on_reorder_timeout(env);
+                    Disposition::Continue
+                }
+                Purpose::TailProbe => {
+                    self.on_probe_time(env);
+                    Disposition::Continue
+                }
             };
             if disposition != Disposition::Continue {
                 return disposition;

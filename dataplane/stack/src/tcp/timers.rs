@@ -1,8 +1,8 @@
 //! The three deadlines of a connection.
 //!
-//! Three are enough because purposes exclude each other, as in Linux: retransmission and
-//! zero-window probing need the opposite (data in flight, none in flight), and keep-alive probing
-//! gives way to the FIN-WAIT-2 limit of an orphan. There is no list of timers and nothing to
+//! Three are enough because purposes exclude each other, as in Linux: retransmission (or what comes
+//! before it: RACK's doubt, the tail probe) and zero-window probing need the opposite (data in
+//! flight, none in flight), and keep-alive probing gives way to the FIN-WAIT-2 limit of an orphan. There is no list of timers and nothing to
 //! cancel: `NEVER` is "off", and a wheel that fires early finds nothing due.
 
 use millrace_base::{Instant, Nanos, Stamp};
@@ -12,6 +12,10 @@ use millrace_base::{Instant, Nanos, Stamp};
 pub(crate) enum Purpose {
     /// Something in flight is not acknowledged in time (RFC 6298).
     Retransmit,
+    /// What is in flight may only be reordered, but not for much longer (RFC 8985).
+    Reorder,
+    /// Nothing was heard of the last segments (RFC 8985 section 7).
+    TailProbe,
     /// The peer's window is closed and its opening may have been lost (RFC 9293 section 3.8.6.1).
     Probe,
 }
@@ -49,6 +53,12 @@ impl Timers {
     #[inline]
     pub(crate) fn runs(&self, purpose: Purpose) -> bool {
         !self.retransmit.is_never() && self.purpose == purpose
+    }
+
+    /// Whether the first timer runs for what is in flight.
+    #[inline]
+    pub(crate) fn watches_flight(&self) -> bool {
+        !self.retransmit.is_never() && self.purpose != Purpose::Probe
     }
 
     /// The earliest deadline.

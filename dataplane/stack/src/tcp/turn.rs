@@ -10,7 +10,7 @@ use core::ops::ControlFlow;
 use millrace_base::{PacketPool, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::{Chunks, NONE};
+use super::chunk::{Chunks, NONE, PUSHED, WITH_FIN};
 use super::connection::Connection;
 use super::emit::Run;
 use super::marks::Marks;
@@ -83,6 +83,13 @@ impl Connection {
             | State::Closing
             | State::LastAck => {}
         }
+        if self.marks.has(Marks::PROBE_PENDING)
+            && self.is_probe_due(env.chunks)
+            && let Some(frame) = self.emit_tail_probe(env, path)
+            && !take(frame)
+        {
+            return Turn::Cut;
+        }
         loop {
             // What an ACK must tell and data cannot carry goes first.
             let due = self.ack.due();
@@ -99,6 +106,9 @@ impl Connection {
                 self.poll_rest(env, path)
             };
             let Some(frame) = frame else {
+                if !self.send.board.is_clear() && self.give_up_frto(env) {
+                    continue;
+                }
                 return Turn::Done;
             };
             if !take(frame) {
@@ -109,7 +119,7 @@ impl Connection {
 
     /// What comes when there is no new data to send, or none may be sent.
     fn poll_rest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
-        if self.may_send_fin() {
+        if self.may_send_fin(env.chunks) {
             return self.emit_fin(env, path);
         }
         if self.marks.has(Marks::PROBE_PENDING) {
@@ -211,6 +221,10 @@ impl Connection {
             self.send
                 .mark_sent(env.chunks, env.now, continued && position > 0);
         }
+        if ends_queue {
+            let fin = if with_fin { WITH_FIN } else { 0 };
+            self.send.note_last_sent(env.chunks, fin | PUSHED);
+        }
         self.nxt = self.nxt.plus(run.bytes).plus(u32::from(with_fin));
         sent.room = sent.room.saturating_sub(run.bytes);
         sent.frames = sent.frames.saturating_add(1);
@@ -223,10 +237,11 @@ impl Connection {
     fn on_new_sent<P: PacketPool>(&mut self, env: &mut Env<'_, P>, sent: &Sent) {
         count!(env.stats.tcp_out_segs, u64::from(sent.segments));
         count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
-        self.send.board.on_sent(env.chunks, sent.bytes);
+        self.send.board.on_sent(env.chunks, sent.segments);
         self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = Stamp::of(env.now);
         self.marks.clear(Marks::PROBE_PENDING);
+        self.schedule_probe(env);
     }
 
     /// Bytes of new data that both windows take, if it is full segments.

@@ -48,6 +48,7 @@ fn a_syn_that_comes_again_is_answered_again_and_counted() {
 }
 
 // Linux: tcp_synack_retries. behaviour: A10-23, A13-2, X1-7, X2-10
+// behaviour: A10-5, A31-6, A19-2
 #[test]
 fn as_many_syn_acks_are_sent_again_as_the_knob_says() {
     let mut config = config(2);
@@ -93,6 +94,7 @@ fn an_ack_that_found_the_backlog_full_is_asked_for_again_and_then_opens() {
 }
 
 // behaviour: A7-2, A7-3, HSH-12, RCV-8, RCV-12
+// behaviour: A6-6
 #[test]
 fn a_segment_finds_its_connection_before_any_listener_and_by_all_four_numbers() {
     let mut peer = Peer::new(10);
@@ -149,6 +151,7 @@ fn a_final_ack_with_an_old_timestamp_is_answered_and_counted() {
 }
 
 // behaviour: A10-19, A16-12, LSN-24, STA-6
+// behaviour: A16-13
 #[test]
 fn an_accepted_connection_knows_its_round_trip_its_sizes_and_the_peers_window() {
     let mut peer = Peer::new(10);
@@ -198,6 +201,7 @@ fn a_request_is_given_up_after_63_seconds_unless_told_otherwise() {
 }
 
 // behaviour: A10-26, A18-17, LSN-6, X6-6
+// behaviour: A6-14
 #[test]
 fn the_final_ack_turns_a_request_into_a_connection_in_the_same_place() {
     let mut peer = Peer::new(10);
@@ -212,6 +216,7 @@ fn the_final_ack_turns_a_request_into_a_connection_in_the_same_place() {
 }
 
 // behaviour: A18-12, LSN-15
+// behaviour: A17-9
 #[test]
 fn a_syn_from_where_no_way_leads_back_is_dropped_and_counted() {
     let mut peer = Peer::new(10);
@@ -303,6 +308,7 @@ fn a_cookie_carries_scale_and_sack_in_its_stamp_and_nothing_without_one() {
 }
 
 // Linux: tcp_syn_flood_action. behaviour: A17-4, LSN-8, X2-11
+// behaviour: A31-5
 #[test]
 fn with_cookies_off_a_full_queue_is_silent_and_with_2_every_syn_gets_one() {
     let mut config = config(2);
@@ -448,4 +454,23 @@ fn every_timeout_of_a_request_is_counted() {
     assert_eq!(peer.wait(10_000).len(), 2);
     assert_eq!(peer.stats().tcp_timeouts, 3);
     assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+}
+
+// Linux: TCP_RESET and TCP_FLAGS. behaviour: A31-4
+#[test]
+fn what_a_listener_drops_is_counted_by_its_reason() {
+    let mut peer = Peer::new(10);
+    for (flags, reset, nonsense) in [
+        (RST, 1, 0),
+        (SYN | TcpFlags::FIN, 1, 1),
+        (TcpFlags::NONE, 1, 2),
+        (TcpFlags::FIN, 1, 3),
+    ] {
+        let frame = peer.frame(flags, 100, 0, b"");
+        assert!(peer.put(&frame).is_empty(), "{flags:?}");
+        let stats = peer.stats();
+        let dropped = |reason| stats.dropped(reason);
+        assert_eq!(dropped(DropReason::ListenerIgnored), reset, "{flags:?}");
+        assert_eq!(dropped(DropReason::ListenerFlags), nonsense, "{flags:?}");
+    }
 }

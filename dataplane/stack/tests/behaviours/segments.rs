@@ -110,6 +110,7 @@ fn one_segment_is_counted_once_by_every_layer_that_it_passes() {
 }
 
 // behaviour: A6-8, A6-9, A6-10, A8-5, A9-8, LAY-3, RCV-3, RCV-4, RCV-5, X1-1, X1-3, X1-4
+// behaviour: A9-15, A31-2
 #[test]
 fn a_damaged_segment_is_counted_and_answered_by_nothing() {
     let mut peer = Peer::new(10);

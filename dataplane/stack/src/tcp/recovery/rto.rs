@@ -7,6 +7,8 @@
 use millrace_base::{Instant, Nanos, PacketPool, Stamp};
 
 use super::Phase;
+use super::ledger::Permission;
+use super::tlp::Probe;
 use crate::stats::count;
 use crate::tcp::chunk::SACKED;
 use crate::tcp::config::TcpTunables;
@@ -14,6 +16,11 @@ use crate::tcp::connection::Connection;
 use crate::tcp::marks::Marks;
 use crate::tcp::segment::{CloseReason, Disposition, Env};
 use crate::tcp::state::State;
+use crate::tcp::timers::Purpose;
+
+/// Timeouts in a row of a thin stream that do not double the next (Linux:
+/// `TCP_THIN_LINEAR_RETRIES`).
+const THIN_LINEAR_RETRIES: u8 = 6;
 
 impl Connection {
     /// The retransmission timer expired.
@@ -45,22 +52,67 @@ impl Connection {
             self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
         }
         count!(env.stats.tcp_timeouts);
-        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         if self.state.is_synchronized() {
+            self.classify_first_timeout(env);
             self.enter_loss(env);
         } else {
             self.syn_pending = true;
         }
-        // Linux since 6.5: the first SYN timeouts do not double.
-        let linear = self.state == State::SynSent
-            && self.recovery.timeouts <= env.tunables.tcp_syn_linear_timeouts;
-        if !linear {
+        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
+        self.back_off(env.tunables);
+        let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
+        self.timers.arm(Purpose::Retransmit, env.now, rto);
+        Disposition::Continue
+    }
+
+    /// What a timeout says of the state it came in, when it is the first in a row.
+    fn classify_first_timeout<P: PacketPool>(&self, env: &mut Env<'_, P>) {
+        if self.recovery.timeouts > 0 {
+            return;
+        }
+        let board = &self.send.board;
+        let is_reported = self.recovery.dup_acks > 0 || board.sacked(env.chunks) > 0;
+        match (self.recovery.phase, self.sack_permitted) {
+            (Phase::Recovery, true) => count!(env.stats.tcp_sack_recovery_fail),
+            (Phase::Recovery, false) => count!(env.stats.tcp_reno_recovery_fail),
+            (Phase::Loss, _) => count!(env.stats.tcp_loss_failures),
+            (Phase::Open | Phase::Cwr, _) if !is_reported => {}
+            (Phase::Open | Phase::Disorder | Phase::Cwr, true) => {
+                count!(env.stats.tcp_sack_failures);
+            }
+            (Phase::Open | Phase::Disorder | Phase::Cwr, false) => {
+                count!(env.stats.tcp_reno_failures);
+            }
+        }
+    }
+
+    /// The next timeout is twice as far, except for the first SYNs (Linux since 6.5) and the first
+    /// timeouts of a stream too thin for duplicate ACKs.
+    // behaviour: TMR-13, OPT-27, TUN-9
+    fn back_off(&mut self, tunables: &TcpTunables) {
+        if self.state == State::SynSent
+            && self.recovery.timeouts <= tunables.tcp_syn_linear_timeouts
+        {
+            return;
+        }
+        let wants_linear = self.options.thin_linear_timeouts || tunables.tcp_thin_linear_timeouts;
+        let linear = wants_linear
+            && self.state == State::Established
+            && self.is_thin()
+            && self.recovery.timeouts <= THIN_LINEAR_RETRIES;
+        if linear {
+            self.rtt.end_backoff();
+        } else {
             self.rtt.back_off();
         }
-        let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
-        self.timers
-            .arm(crate::tcp::timers::Purpose::Retransmit, env.now, rto);
-        Disposition::Continue
+    }
+
+    /// Fewer than four segments in flight, and not because slow start has just begun (Linux:
+    /// `tcp_stream_is_thin`).
+    fn is_thin(&self) -> bool {
+        let out = self.nxt.bytes_since(self.una);
+        let segments = out.div_ceil(u32::from(self.mss.max(1)));
+        segments < 4 && self.congestion.ssthresh != u32::MAX
     }
 
     //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
@@ -68,9 +120,66 @@ impl Connection {
     //# full-sized segment
     // behaviour: A21-11
     fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        let was_calm = self.recovery.phase < Phase::Recovery;
+        self.cap_reordering(env);
+        self.mark_lost_by_timeout(env);
+        // ssthresh falls once per window: not again for the same loss.
+        let first = self.recovery.phase <= Phase::Disorder
+            || self.una.after_or_eq(self.recovery.point)
+            || (self.recovery.phase == Phase::Loss && self.recovery.timeouts == 0);
+        if first {
+            let ssthresh = self.current_ssthresh();
+            self.remember_for_undo(env, Some(ssthresh));
+            self.lower_threshold(env);
+        }
+        self.congestion.on_timeout(&mut env.chunks.epochs, self.nxt);
+        let flight = self.in_flight(env.chunks);
+        self.congestion.cwnd = flight.saturating_add(self.mss.into());
+        let frto = env.tunables.tcp_frto > 0 && (was_calm || self.recovery.timeouts > 0);
+        self.recovery.phase = Phase::Loss;
+        self.recovery.point = self.nxt;
+        self.recovery.dup_acks = 0;
+        self.send.board.edit(env.chunks, |ledger| {
+            ledger.reduction = None;
+            //= https://www.rfc-editor.org/rfc/rfc8985#section-7.3
+            //# TLP.end_seq = None
+            // behaviour: TMR-18
+            ledger.probe = Probe::None;
+            ledger.frto = frto;
+            ledger.permission = Permission::Lost;
+        });
+        self.marks.clear(Marks::PROBE_PENDING);
+        if self.has_separate_fin_out(env) {
+            self.marks.set(Marks::FIN_LOST);
+        }
+    }
+
+    /// Something was lost, but not because of congestion: it is sent again as after a timeout, and the
+    /// window stays (Linux: `tcp_simple_retransmit`).
+    pub(in crate::tcp) fn recover_without_congestion<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+    ) {
+        if self.recovery.phase != Phase::Loss {
+            self.congestion.ssthresh = self.current_ssthresh();
+            self.recovery.point = self.nxt;
+            self.recovery.phase = Phase::Loss;
+            self.send.board.edit(env.chunks, |ledger| {
+                (ledger.undo, ledger.reduction, ledger.frto) = (None, None, false);
+            });
+        }
+        self.permit(env, Permission::Lost);
+    }
+
+    /// Presumes lost what should have been answered by now (Linux: `tcp_timeout_mark_lost`).
+    fn mark_lost_by_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let head = self.send.queue().head();
+        let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+        let has_sack = self.sack_permitted;
+        let now = env.now;
         let (queue, unsent, board) = self.send.parts();
-        if head != unsent && env.chunks.get(head).is_some_and(|chunk| chunk.has(SACKED)) {
+        let reneged = head != unsent && env.chunks.get(head).is_some_and(|it| it.has(SACKED));
+        if reneged {
             //= https://www.rfc-editor.org/rfc/rfc2018#section-8
             //# after a retransmit timeout the data sender SHOULD turn off all of the SACKed bits
             // Only when the peer shows that it took a report back; otherwise the reports are kept,
@@ -78,23 +187,14 @@ impl Connection {
             count!(env.stats.tcp_sack_reneging);
             board.forget_sacks(env.chunks, (queue, unsent));
         }
-        // ssthresh falls once per window: not again for the same loss.
-        let first = self.recovery.phase == Phase::Open
-            || (self.recovery.phase == Phase::Loss && self.una.after(self.recovery.point));
-        if first && self.sent_bytes() > 0 {
-            self.lower_threshold(env);
-        }
-        let (queue, unsent, board) = self.send.parts();
-        board.end_reduction(env.chunks);
-        board.mark_all_lost(env.chunks, (queue, unsent));
-        self.recovery.phase = Phase::Loss;
-        self.recovery.point = self.nxt;
-        self.recovery.dup_acks = 0;
-        self.recovery.forced = true;
-        self.congestion.on_timeout(&mut env.chunks.epochs, self.nxt);
-        if self.fin_sent() {
-            self.marks.set(Marks::FIN_LOST);
-        }
+        board.mark_all_lost(env.chunks, (queue, unsent), |ledger, sent_at| {
+            let rtt_us = match ledger.rack.rtt_us {
+                0 => srtt,
+                known => known,
+            };
+            let age_us = now.since(sent_at).to_micros().as_micros();
+            !reneged && has_sack && age_us < rtt_us
+        });
     }
 
     /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time
@@ -120,7 +220,7 @@ impl Connection {
 
     /// A user's timeout does not wait for one that was backed off beyond it (Linux:
     /// `tcp_clamp_rto_to_user_timeout`). behaviour: TMR-17
-    fn within_user_timeout(&self, now: Instant, rto: Nanos) -> Nanos {
+    pub(in crate::tcp) fn within_user_timeout(&self, now: Instant, rto: Nanos) -> Nanos {
         let user = u64::from(self.options.user_timeout_ms);
         if user == 0 || !self.state.is_synchronized() {
             return rto;

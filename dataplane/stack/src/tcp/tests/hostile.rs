@@ -64,6 +64,7 @@ fn nothing_a_peer_sends_breaks_a_connection() {
             keepalive: rng.below(2) == 0,
             keep_unread: rng.below(2) == 0,
             user_timeout_ms: 0,
+            thin_linear_timeouts: false,
         };
         let sack = rng.below(3) != 0;
         let mut bench = Bench::established_with(sack, TcpTunables::default(), options, stamps);

@@ -134,8 +134,10 @@ proptest! {
             prop_assert_eq!(seen, act(&mut long, step, &mut long_clock), "{:?}", step);
             let state = format!("{:?}", short.connection);
             prop_assert_eq!(state, format!("{:?}", long.connection), "{:?}", step);
-            let counted = format!("{:?}", short.world.stats);
-            prop_assert_eq!(counted, format!("{:?}", long.world.stats), "{:?}", step);
+            // What was predicted is counted as such, and nothing else differs.
+            let mut stats = short.world.stats.clone();
+            (stats.tcp_hp_hits, stats.tcp_hp_acks) = (0, 0);
+            prop_assert_eq!(format!("{stats:?}"), format!("{:?}", long.world.stats), "{:?}", step);
             if short.ended.is_some() {
                 break;
             }

@@ -234,7 +234,7 @@ fn a_segment_ends_behind_its_syn_its_bytes_and_its_fin() {
     assert_eq!((end(syn, 5), end(fin, 5), end(syn | fin, 5)), (6, 6, 7));
 }
 
-// behaviour: A8-7, A9-4, A9-5, RCV-24
+// behaviour: A8-6, A8-7, A9-3, A9-4, A9-5, A9-10, RCV-23, RCV-24, X1-14
 #[test]
 fn only_the_expected_segment_is_predicted_and_prediction_comes_back() {
     let (tunables, options) = (TcpTunables::default(), ConnectionOptions::default());
@@ -266,6 +266,7 @@ fn only_the_expected_segment_is_predicted_and_prediction_comes_back() {
         data(5_000, 9).flags(urgent).stamps(101, 5_000)
     ));
     assert!(!is_predicted(data(5_009, 9).fin().stamps(101, 5_000)));
+    assert_eq!(bench.world.stats.tcp_hp_hits, 3, "TCPHPHits");
     bench.finish();
 }
 

@@ -1,0 +1,128 @@
+//! When to act on what is in flight if no ACK comes: the tail loss probe first, then the timeout
+//! (Linux: `tcp_schedule_loss_probe`, `tcp_rearm_rto`).
+//!
+//! One deadline serves both, and RACK's: whichever it is for, another ACK replaces it.
+
+use millrace_base::{Nanos, PacketPool, Stamp};
+
+use super::Phase;
+use super::rack::TIMEOUT_MIN_US;
+use crate::tcp::config::TcpTunables;
+use crate::tcp::connection::Connection;
+use crate::tcp::segment::Env;
+use crate::tcp::timers::Purpose;
+
+impl Connection {
+    /// SND.UNA advanced: the deadline counts from now (RFC 6298 section 5.2 and 5.3).
+    #[inline]
+    pub(in crate::tcp) fn restart_deadline<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        if self.una == self.nxt {
+            self.timers.retransmit = Stamp::NEVER;
+            self.update_retransmit_timer(env.now, env.tunables);
+        } else if let Some(span) = self.probe_span(env) {
+            let limit = self.timeout_unless_later(span, env.tunables);
+            self.timers
+                .arm(Purpose::TailProbe, env.now, span.min(limit));
+        } else {
+            self.restart_timeout(env);
+        }
+    }
+
+    /// New data left: a probe is due when nothing is heard of it, but not behind the timeout of what
+    /// is oldest.
+    // behaviour: A3-50, X5-6
+    #[inline]
+    pub(in crate::tcp) fn schedule_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        self.end_probing();
+        let Some(span) = self.probe_span(env) else {
+            if self.timers.runs(Purpose::TailProbe) {
+                self.restart_timeout(env);
+            }
+            return;
+        };
+        let limit = self.timeout_unless_later(span, env.tunables);
+        let age = env.now.since(self.head_sent_at(env)).as_nanos();
+        let rest = limit.as_nanos().saturating_sub(age);
+        let span = if rest == 0 {
+            span
+        } else {
+            span.min(Nanos::new(rest))
+        };
+        self.timers.arm(Purpose::TailProbe, env.now, span);
+    }
+
+    /// The timeout begins anew: from now, or (when a probe or RACK had the deadline) from when the
+    /// oldest segment left.
+    pub(in crate::tcp) fn restart_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        if self.una == self.nxt {
+            self.timers.retransmit = Stamp::NEVER;
+            self.update_retransmit_timer(env.now, env.tunables);
+            return;
+        }
+        let rto = self.rtt.rto(env.tunables);
+        let had_other = self.timers.runs(Purpose::TailProbe) || self.timers.runs(Purpose::Reorder);
+        let span = if had_other {
+            let age = env.now.since(self.head_sent_at(env)).as_nanos();
+            Nanos::new(rto.as_nanos().saturating_sub(age)).max(Nanos::from_micros(1))
+        } else {
+            rto
+        };
+        self.timers.arm(Purpose::Retransmit, env.now, span);
+    }
+
+    /// Two round trips, and the peer's patience with a single segment; `None` when no probe is to be
+    /// sent.
+    //= https://www.rfc-editor.org/rfc/rfc8985#section-7.2
+    //# TLP_calc_PTO
+    #[inline]
+    fn probe_span<P: PacketPool>(&self, env: &Env<'_, P>) -> Option<Nanos> {
+        let is_calm = matches!(self.recovery.phase, Phase::Open | Phase::Cwr);
+        if !is_calm || !self.sack_permitted || !env.tunables.probes_tails() {
+            return None;
+        }
+        let srtt = self.rtt.srtt()?.as_micros();
+        let more = if self.is_single_segment_out(env) {
+            env.tunables.tcp_rto_min_ms.saturating_mul(1_000)
+        } else {
+            TIMEOUT_MIN_US
+        };
+        let span = srtt.saturating_mul(2).saturating_add(more);
+        Some(Nanos::from_micros(span.into()))
+    }
+
+    /// The timeout; something later than `span` when it surely is.
+    #[inline]
+    fn timeout_unless_later(&self, span: Nanos, tunables: &TcpTunables) -> Nanos {
+        let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+        let least = srtt.saturating_add(tunables.tcp_rto_min_ms.saturating_mul(1_000));
+        let least = Nanos::from_micros(least.into());
+        if span < least {
+            return least;
+        }
+        self.rtt.rto(tunables)
+    }
+
+    #[inline]
+    fn is_single_segment_out<P: PacketPool>(&self, env: &Env<'_, P>) -> bool {
+        if self.nxt.bytes_since(self.una) > u32::from(self.mss) {
+            return false;
+        }
+        let head = self.send.queue().head();
+        if head == self.send.unsent() {
+            // Our FIN alone.
+            return true;
+        }
+        let next = env.chunks.get(head).map(|chunk| chunk.next());
+        next.is_none_or(|next| next == self.send.unsent() && !self.has_separate_fin_out(env))
+    }
+
+    /// When the oldest segment in flight left last.
+    #[inline]
+    pub(super) fn head_sent_at<P: PacketPool>(&self, env: &Env<'_, P>) -> millrace_base::Instant {
+        let head = self.send.queue().head();
+        match env.chunks.get(head) {
+            Some(chunk) if head != self.send.unsent() => chunk.sent_at,
+            _ => self.sent_at.instant(),
+        }
+    }
+}
