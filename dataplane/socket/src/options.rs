@@ -81,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) congestion: Option<CongestionControl>,
     /// `TCP_LINGER2`: seconds, -1 for none; 0 is "what the sysctl says".
     pub(crate) linger2: i32,
+    /// `SO_MAX_PACING_RATE` in bytes per second; `u64::MAX` is none.
+    pub(crate) max_pacing_rate: u64,
     /// SYNs sent again; 0 is "what the sysctl says".
     pub(crate) syn_count: u8,
     /// 0 is "what the sysctl says".
@@ -154,6 +156,7 @@ impl Options {
             rto_max_ms: 0,
             congestion: None,
             linger2: 0,
+            max_pacing_rate: u64::MAX,
             syn_count: 0,
             notsent_lowat: 0,
             inq: false,
@@ -313,9 +316,11 @@ impl Sockets {
         };
         let own = socket.options.own_tunables(self.sysctls.tunables());
         let linger2 = socket.options.linger2;
+        let max_pacing_rate = socket.options.max_pacing_rate;
         let congestion = socket.options.congestion;
         if let Some(flow) = socket.flow {
             self.stack.set_linger2(flow, linger2);
+            self.stack.set_pacing_rate_max(flow, max_pacing_rate);
             if let Some(own) = own {
                 self.stack.set_own_tunables(flow, own);
             }

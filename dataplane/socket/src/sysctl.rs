@@ -22,8 +22,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_comp_sack_delay_ns", "1000000"),
     ("tcp_comp_sack_nr", "44"),
     ("tcp_comp_sack_slack_ns", "100000"),
-    ("tcp_ecn", "2"),
-    ("tcp_ecn_fallback", "1"),
     ("tcp_fack", "0"),
     ("tcp_fastopen", "1"),
     ("tcp_fastopen_blackhole_timeout_sec", "0"),
@@ -36,8 +34,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_mtu_probing", "0"),
     ("tcp_no_metrics_save", "0"),
     ("tcp_no_ssthresh_metrics_save", "1"),
-    ("tcp_pacing_ca_ratio", "120"),
-    ("tcp_pacing_ss_ratio", "200"),
     ("tcp_plb_enabled", "0"),
     ("tcp_probe_interval", "600"),
     ("tcp_probe_threshold", "8"),
@@ -224,6 +220,11 @@ impl Sysctls {
                 .map(CongestionControl::name)
                 .join(" "),
             "tcp_allowed_congestion_control" => self.allowed.join(" "),
+            "tcp_pacing_ss_ratio" => tcp.tcp_pacing_ss_ratio.to_string(),
+            "tcp_pacing_ca_ratio" => tcp.tcp_pacing_ca_ratio.to_string(),
+            "default_qdisc" => if tcp.fq { "fq" } else { "pfifo_fast" }.to_owned(),
+            "tcp_ecn" => tcp.tcp_ecn.to_string(),
+            "tcp_ecn_fallback" => flag(tcp.tcp_ecn_fallback),
             "tcp_slow_start_after_idle" => flag(tcp.tcp_slow_start_after_idle),
             "tcp_syn_retries" => tcp.tcp_syn_retries.to_string(),
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts.to_string(),
@@ -286,6 +287,11 @@ impl Sysctls {
             "tcp_sack" => tcp.tcp_sack = flag(value)?,
             "tcp_dsack" => tcp.tcp_dsack = flag(value)?,
             "tcp_congestion_control" => tcp.tcp_congestion_control = congestion(value)?,
+            "tcp_pacing_ss_ratio" => tcp.tcp_pacing_ss_ratio = number(value, 0, 1_000)? as u16,
+            "tcp_pacing_ca_ratio" => tcp.tcp_pacing_ca_ratio = number(value, 0, 1_000)? as u16,
+            "default_qdisc" => tcp.fq = is_pacing(value)?,
+            "tcp_ecn" => tcp.tcp_ecn = small(value, 0, 2)?,
+            "tcp_ecn_fallback" => tcp.tcp_ecn_fallback = flag(value)?,
             "tcp_slow_start_after_idle" => tcp.tcp_slow_start_after_idle = flag(value)?,
             "tcp_syn_retries" => tcp.tcp_syn_retries = small(value, 1, 127)?,
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts = small(value, 0, 127)?,
@@ -447,6 +453,15 @@ fn ranges_text(ranges: &[(u16, u16)]) -> String {
 
 fn congestion(text: &str) -> Result<CongestionControl, Errno> {
     CongestionControl::of_name(text.trim().as_bytes()).ok_or(Errno::ENOENT)
+}
+
+/// Whether a queueing discipline paces: `fq` does, the FIFOs do not, and others there are none.
+fn is_pacing(name: &str) -> Result<bool, Errno> {
+    match name.trim() {
+        "fq" => Ok(true),
+        "pfifo" | "pfifo_fast" | "bfifo" | "noqueue" => Ok(false),
+        _ => Err(Errno::ENOENT),
+    }
 }
 
 /// Names that all exist. Every program may choose any that there is, as with `CAP_NET_ADMIN`: the

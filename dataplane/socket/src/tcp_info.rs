@@ -3,7 +3,7 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
-//! `rcv_space`, the pacing and delivery rates, `delivered_ce`,
+//! `rcv_space`, the delivery rate,
 //! `rcv_ooopack`, `rehash`, the sums of timeouts and what concerns Fast Open.
 
 use millrace_base::{Instant, Micros};
@@ -53,7 +53,7 @@ structure! {
     probes: u8,
     /// Doublings of the timeout.
     backoff: u8,
-    /// 1 time stamps, 2 SACK, 4 window scaling.
+    /// 1 time stamps, 2 SACK, 4 window scaling, 8 ECN, 16 marks were seen.
     options: u8,
     /// The peer's window shift in the low half, ours in the high one.
     wscales: u8,
@@ -238,7 +238,9 @@ impl Sockets {
         told.probes = info.probes;
         told.options = u8::from(info.timestamps)
             | u8::from(info.sack_permitted) << 1
-            | u8::from(info.snd_scale != 0 || info.rcv_scale != 0) << 2;
+            | u8::from(info.snd_scale != 0 || info.rcv_scale != 0) << 2
+            | u8::from(info.ecn) << 3
+            | u8::from(info.ecn_seen) << 4;
         told.wscales = info.snd_scale & 0xf | info.rcv_scale << 4;
         told.rto = u32::try_from(info.rto.as_nanos() / 1_000).unwrap_or(u32::MAX);
         told.snd_mss = mss;
@@ -262,6 +264,9 @@ impl Sockets {
         let acked = info.bytes_acked.div_ceil(u64::from(mss)) as u32;
         told.delivered = acked.saturating_add(told.sacked).saturating_add(1);
         told.total_retrans = info.retransmissions;
+        told.delivered_ce = info.delivered_ce;
+        told.pacing_rate = info.pacing_rate;
+        told.max_pacing_rate = info.pacing_rate_max;
         told.bytes_acked = info.bytes_acked;
         told.snd_wnd = info.snd_wnd;
     }

@@ -19,6 +19,7 @@ use millrace_wire::{
 use crate::fragment::{FragmentFrame, FragmentHeader, PacketId};
 use crate::interface::Interfaces;
 use crate::stats::{Stats, count};
+use crate::tcp::ecn::ECN_MASK;
 use crate::verdict::DropReason;
 
 /// Why a frame is the control plane's business.
@@ -64,6 +65,8 @@ pub(crate) struct TcpFrame {
     pub(crate) ack: SeqNumber,
     pub(crate) flags: TcpFlags,
     pub(crate) window: u16,
+    /// DSCP and ECN bits (TOS).
+    pub(crate) traffic_class: u8,
     pub(crate) carried: Carried,
     /// Where the options begin, counted from the start of the frame.
     pub(crate) options_at: u16,
@@ -245,6 +248,7 @@ fn parse_ip<B: PacketBuf>(
         count_header_error(malformed, stats);
         DropReason::from(malformed)
     })?;
+    count_mark(ip.traffic_class(), stats);
     check_header_checksum(frame, &ip, stats)?;
     let group = ethernet.destination().is_group();
     if group {
@@ -319,6 +323,17 @@ fn classify_fragment(
         payload_len: ip.total_len().saturating_sub(payload_at) as u16,
         ecn: ip.traffic_class() & 3,
     }))
+}
+
+/// What the ECN bits of a packet say (RFC 3168 section 5). behaviour: OPT-6
+#[inline]
+pub(crate) fn count_mark(traffic_class: u8, stats: &mut Stats) {
+    match traffic_class & ECN_MASK {
+        0 => count!(stats.ip_in_no_ect_pkts),
+        1 => count!(stats.ip_in_ect1_pkts),
+        2 => count!(stats.ip_in_ect0_pkts),
+        _ => count!(stats.ip_in_ce_pkts),
+    }
 }
 
 fn count_header_error(malformed: Malformed, stats: &mut Stats) {
@@ -411,6 +426,7 @@ fn parse_tcp<B: PacketBuf>(
         ack: tcp.ack(),
         flags: tcp.flags(),
         window: tcp.window(),
+        traffic_class: ip.traffic_class(),
         carried: Carried::of(tcp.option_bytes(), tcp.flags()),
         options_at: segment_at.saturating_add(tcp::HEADER_BYTES) as u16,
         payload_at: segment_at.saturating_add(tcp.header_len()) as u16,

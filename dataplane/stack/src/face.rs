@@ -119,6 +119,22 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// Sends no faster than so many bytes per second (`SO_MAX_PACING_RATE`); `u64::MAX` takes the limit
+    /// back.
+    pub fn set_pacing_rate_max(&mut self, flow: FlowId, rate: u64) {
+        let Self {
+            connections,
+            chunks,
+            ..
+        } = self;
+        let slot = connections
+            .get_mut(flow.key())
+            .filter(|slot| !slot.meta.orphan);
+        if let Some(slot) = slot {
+            slot.connection.set_pacing_rate_max(rate, chunks);
+        }
+    }
+
     /// How long the connection may stay in FIN_WAIT2 once the application is gone, in seconds: 0 as
     /// `tcp_fin_timeout` says, below 0 not at all (`TCP_LINGER2`).
     pub fn set_linger2(&mut self, flow: FlowId, seconds: i32) {

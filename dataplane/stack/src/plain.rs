@@ -13,7 +13,7 @@ use millrace_base::{Address, ChecksumStatus, Endpoint, FlowTuple, PacketBuf, Seq
 use millrace_wire::tcp::checksum;
 use millrace_wire::{Checksum, TcpFlags, Timestamps, ethernet, ipv4, ipv6, protocol, tcp};
 
-use crate::dispatch::{Carried, TcpFrame, pieces};
+use crate::dispatch::{Carried, TcpFrame, count_mark, pieces};
 use crate::interface::Interface;
 use crate::stats::{Stats, count};
 
@@ -26,6 +26,8 @@ struct Packet {
     segment_at: usize,
     /// Bytes of TCP header and payload.
     segment_len: usize,
+    /// DSCP and ECN bits.
+    traffic_class: u8,
 }
 
 const ETHERNET: usize = ethernet::HEADER_BYTES;
@@ -74,6 +76,7 @@ pub(crate) fn parse_plain<B: PacketBuf>(
     };
     let flags = TcpFlags::from_bits(u16::from_be_bytes(offset));
     count!(stats.ip_in_receives);
+    count_mark(packet.traffic_class, stats);
     count!(stats.tcp_in_segs);
     Some(TcpFrame {
         tuple: FlowTuple {
@@ -88,6 +91,7 @@ pub(crate) fn parse_plain<B: PacketBuf>(
         ])),
         flags,
         window: u16::from_be_bytes(window),
+        traffic_class: packet.traffic_class,
         carried: Carried::of(options, flags),
         options_at: packet.segment_at.wrapping_add(tcp::HEADER_BYTES) as u16,
         payload_at: packet.segment_at.wrapping_add(header_len) as u16,
@@ -179,6 +183,7 @@ pub(crate) fn parse_following<B: PacketBuf>(
         return None;
     }
     count!(stats.ip_in_receives);
+    count_mark(before.traffic_class, stats);
     count!(stats.tcp_in_segs);
     Some(TcpFrame {
         tuple: before.tuple,
@@ -186,6 +191,7 @@ pub(crate) fn parse_following<B: PacketBuf>(
         ack: SeqNumber::new(u32::from_be_bytes(ack)),
         flags: TcpFlags::from_bits(kind),
         window: u16::from_be_bytes([w0, w1]),
+        traffic_class: before.traffic_class,
         carried,
         options_at: segment_at.wrapping_add(tcp::HEADER_BYTES) as u16,
         payload_at: segment_at.wrapping_add(header_len) as u16,
@@ -242,6 +248,7 @@ fn plain_v4(head: &[u8; IPV4], available: usize, status: ChecksumStatus) -> Opti
         destination: Address::v4([head[30], head[31], head[32], head[33]]),
         segment_at: IPV4,
         segment_len: total_len.checked_sub(ipv4::HEADER_BYTES)?,
+        traffic_class: head[15],
     })
 }
 
@@ -264,6 +271,7 @@ fn plain_v6(head: &[u8; IPV6], available: usize) -> Option<Packet> {
         destination,
         segment_at: IPV6,
         segment_len,
+        traffic_class: head[14] << 4 | head[15] >> 4,
     })
 }
 

@@ -81,6 +81,14 @@ counters! {
     ip_in_mcast_pkts = "IpExtInMcastPkts",
     /// IP packets to a broadcast address.
     ip_in_bcast_pkts = "IpExtInBcastPkts",
+    /// IP packets whose sender does not speak ECN.
+    ip_in_no_ect_pkts = "IpExtInNoECTPkts",
+    /// IP packets that may be marked, by the code point ECT(1).
+    ip_in_ect1_pkts = "IpExtInECT1Pkts",
+    /// IP packets that may be marked, by the code point ECT(0).
+    ip_in_ect0_pkts = "IpExtInECT0Pkts",
+    /// IP packets that were marked: congestion experienced.
+    ip_in_ce_pkts = "IpExtInCEPkts",
     /// IP packets given to a transport protocol.
     ip_in_delivers = "IpInDelivers",
     /// IP packets of other protocols to our addresses.

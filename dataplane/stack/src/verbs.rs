@@ -316,8 +316,10 @@ impl<P: PacketPool> Stack<P> {
             .get(flow.key())
             .filter(|slot| !slot.meta.orphan)?;
         let rto = slot.connection.rto(&self.tunables);
+        let pacing_rate = slot.connection.pacing_rate(&self.chunks, &self.tunables);
         Some(FlowInfo {
             rto,
+            pacing_rate,
             ..slot.connection.info(&self.chunks)
         })
     }

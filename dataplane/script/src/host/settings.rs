@@ -23,10 +23,11 @@ impl Host {
                 Ok(()) => Applied::Yes,
                 Err(error) => Applied::No(format!("{name} of {module} = {value}: {error:?}")),
             },
-            Setting::Discipline(name) if name.starts_with("pfifo") => Applied::Yes,
-            Setting::Discipline(name) => Applied::No(format!(
-                "the link has no queueing discipline `{name}`: nothing is paced"
-            )),
+            Setting::Discipline(name) => {
+                let set = self.sockets.set_sysctl("net.core.default_qdisc", name);
+                let why = format!("the link has no queueing discipline `{name}`");
+                yes_or(set.is_ok(), &why)
+            }
             // Nothing is learned about peers, so there is nothing to forget.
             Setting::FlushMetrics => Applied::Yes,
             Setting::Route {

@@ -11,12 +11,12 @@ use crate::file::SocketId;
 use crate::linux::{
     IPPROTO_TCP, SO_ACCEPTCONN, SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_BROADCAST, SO_BSDCOMPAT,
     SO_BUF_LOCK, SO_CNX_ADVICE, SO_COOKIE, SO_DEBUG, SO_DETACH_FILTER, SO_DOMAIN, SO_DONTROUTE,
-    SO_ERROR, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MEMINFO, SO_OOBINLINE,
-    SO_PEEK_OFF, SO_PEERCRED, SO_PEERNAME, SO_PRIORITY, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE,
-    SO_RCVLOWAT, SO_RCVTIMEO, SO_RCVTIMEO_NEW, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_SNDTIMEO_NEW, SO_TIMESTAMPING,
-    SO_TIMESTAMPING_NEW, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM, SOF_TIMESTAMPING_OPT_ID,
-    SOF_TIMESTAMPING_OPT_ID_TCP, SOL_SOCKET,
+    SO_ERROR, SO_INCOMING_NAPI_ID, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE,
+    SO_MEMINFO, SO_OOBINLINE, SO_PEEK_OFF, SO_PEERCRED, SO_PEERNAME, SO_PRIORITY, SO_PROTOCOL,
+    SO_RCVBUF, SO_RCVBUFFORCE, SO_RCVLOWAT, SO_RCVTIMEO, SO_RCVTIMEO_NEW, SO_REUSEADDR,
+    SO_REUSEPORT, SO_SNDBUF, SO_SNDBUFFORCE, SO_SNDLOWAT, SO_SNDTIMEO, SO_SNDTIMEO_NEW,
+    SO_TIMESTAMPING, SO_TIMESTAMPING_NEW, SO_TYPE, SO_ZEROCOPY, SOCK_STREAM,
+    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_OPT_ID_TCP, SOL_SOCKET,
 };
 use crate::news::DATA_READY;
 use crate::signals::{Band, Unless};
@@ -42,6 +42,11 @@ impl Sockets {
     ) -> Result<(), Errno> {
         if name == SO_BINDTODEVICE {
             return self.bind_to_device(id, value);
+        }
+        if name == SO_MAX_PACING_RATE {
+            self.get_mut(id)?.options.max_pacing_rate = pacing_rate(value)?;
+            self.apply_options(id);
+            return Ok(());
         }
         let number = int(value)?;
         let on = number != 0;
@@ -128,6 +133,8 @@ impl Sockets {
             SO_REUSEPORT => of_flag(options.reuse_port),
             SO_BROADCAST => of_flag(options.broadcast),
             SO_PRIORITY => of_int(options.priority),
+            // Who has room for an int only gets the lower half: all ones mean the same in both.
+            SO_MAX_PACING_RATE => options.max_pacing_rate.to_ne_bytes().to_vec(),
             SO_MARK => of_int(options.mark),
             SO_KEEPALIVE => of_flag(options.keepalive),
             SO_OOBINLINE => of_flag(options.oob_inline),
@@ -297,6 +304,17 @@ impl Sockets {
 }
 
 /// A `timeval`: 0 is for ever, a negative one gives up at once.
+/// Bytes per second: a `long` where there is room for one, else an `int`; all ones are no limit.
+fn pacing_rate(value: &[u8]) -> Result<u64, Errno> {
+    if let Some(long) = value.first_chunk() {
+        return Ok(u64::from_ne_bytes(*long));
+    }
+    Ok(match int(value)? as u32 {
+        u32::MAX => u64::MAX,
+        rate => rate.into(),
+    })
+}
+
 fn timeout(value: &[u8]) -> Result<Option<Nanos>, Errno> {
     let long = |at: usize| {
         let bytes = value.get(at..at + 8).and_then(|b| b.try_into().ok());

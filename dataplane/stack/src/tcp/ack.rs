@@ -17,6 +17,7 @@ use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
 use super::congestion::{Acked, Setting};
 use super::connection::Connection;
+use super::ecn::Ecn;
 use super::marks::Marks;
 use super::ready::Ready;
 use super::recovery::Phase;
@@ -46,6 +47,8 @@ pub(crate) struct AckPolicy {
     quick: u8,
     /// The application answers what it receives: an ACK can travel with the answer.
     ping_pong: bool,
+    /// What is agreed on and told about congestion.
+    pub(super) ecn: Ecn,
     /// The largest payload seen: what a full segment of the peer is.
     receive_mss: u16,
     /// When data was received last, in milliseconds.
@@ -72,12 +75,14 @@ pub(super) struct Digest {
     pub(super) is_old: bool,
     /// It SACKs something that left after the oldest segment: the deadline counts from now.
     rearms: bool,
+    /// It reports congestion of what was in flight (RFC 3168 section 6.1.2).
+    pub(super) ece: bool,
 }
 
 impl Digest {
     /// Whether recovery has to look at it.
     fn is_news(&self) -> bool {
-        self.advanced || self.sacked.bytes > 0 || self.duplicate || self.dsack.is_some()
+        self.advanced || self.sacked.bytes > 0 || self.duplicate || self.dsack.is_some() || self.ece
     }
 }
 
@@ -87,6 +92,7 @@ impl AckPolicy {
             due: 0,
             quick: QUICK_ACKS_MAX,
             ping_pong: false,
+            ecn: Ecn::OFF,
             receive_mss: 536,
             data_at_ms: 0,
         }
@@ -95,6 +101,12 @@ impl AckPolicy {
     /// The next segments are acknowledged at once.
     pub(super) fn enter_quick_mode(&mut self) {
         self.quick = QUICK_ACKS_MAX;
+        self.ping_pong = false;
+    }
+
+    /// The next `count` segments at least are acknowledged at once.
+    pub(super) fn be_quick(&mut self, count: u8) {
+        self.quick = self.quick.max(count);
         self.ping_pong = false;
     }
 
@@ -247,6 +259,7 @@ impl Connection {
             rtt: None,
             is_old: segment.ack.before(self.una),
             rearms: false,
+            ece: self.una != self.nxt && self.is_congestion_told(segment),
         };
         if !digest.is_old {
             self.probes = 0;
@@ -428,7 +441,7 @@ impl Connection {
             una: self.una,
             nxt: self.nxt,
             burst_us: BURST_US,
-            is_paced: false,
+            is_paced: self.is_paced(env.chunks),
         };
         let setting = &mut Setting {
             epochs: &mut env.chunks.epochs,
@@ -461,5 +474,6 @@ impl Connection {
             cubic: &env.tunables.cubic,
         };
         self.congestion.on_loss(setting);
+        self.ack.ecn.on_reduction();
     }
 }

@@ -50,6 +50,17 @@ pub struct TcpTunables {
     pub tcp_congestion_control: CongestionControl,
     /// The knobs of CUBIC.
     pub cubic: CubicParameters,
+    /// Pace every connection, as if the link had Linux's queueing discipline `fq`. Default off.
+    pub fq: bool,
+    /// Percent of a window per round trip that pacing allows in slow start. 0..=1,000, default 200.
+    pub tcp_pacing_ss_ratio: u16,
+    /// The same in congestion avoidance. 0..=1,000, default 120.
+    pub tcp_pacing_ca_ratio: u16,
+    /// Explicit congestion notification (RFC 3168): 0 never, 1 always, 2 when the peer asks. Default
+    /// 2.
+    pub tcp_ecn: u8,
+    /// Ask without ECN when a SYN that asks for it is not answered. Default on.
+    pub tcp_ecn_fallback: bool,
     /// Collapse the window after an idle retransmission timeout (RFC 2861). Default on.
     pub tcp_slow_start_after_idle: bool,
     /// SYN retransmissions before `connect` fails. Default 6.
@@ -170,6 +181,11 @@ impl Default for TcpTunables {
             tcp_dsack: true,
             tcp_congestion_control: CongestionControl::Cubic,
             cubic: CubicParameters::LINUX,
+            fq: false,
+            tcp_pacing_ss_ratio: 200,
+            tcp_pacing_ca_ratio: 120,
+            tcp_ecn: 2,
+            tcp_ecn_fallback: true,
             tcp_slow_start_after_idle: true,
             tcp_syn_retries: 6,
             tcp_syn_linear_timeouts: 4,

@@ -37,7 +37,8 @@ impl Connection {
     ) -> Option<P::Buf> {
         let frame_options = FrameOptions {
             segment_bytes: run.segment_bytes,
-            ..FrameOptions::default()
+            // What is sent again is not marked (RFC 3168 section 6.1.5).
+            traffic_class: self.ack.ecn.mark(header.seq == self.nxt),
         };
         let frame = if run.count == 1 {
             self.emit_in_place(env, path, run.first, header, frame_options)
@@ -199,7 +200,7 @@ impl Connection {
             destination_port: self.tuple.remote.port,
             seq,
             ack: self.window.nxt,
-            flags,
+            flags: flags | self.ack.ecn.echo(),
             window: told.field,
             urgent: 0,
             options,

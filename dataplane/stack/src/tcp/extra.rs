@@ -7,12 +7,17 @@
 use super::chunk::Chunks;
 use super::connection::Connection;
 use super::fin_wait2::Linger2;
+use super::pacing::Pacing;
 use super::recovery::reordering::Reordering;
 
 /// What a connection has beside its TCB. Each feature has a field of its own, whose default means
 /// that the feature is not in use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extra {
+    /// The clock of departures.
+    pub(super) pacing: Pacing,
+    /// Segments delivered by ACKs that reported congestion (ECN).
+    pub(super) delivered_ce: u32,
     /// `TCP_LINGER2`.
     pub(super) linger2: Linger2,
     /// How much the path reorders.

@@ -9,6 +9,7 @@ use millrace_base::{FlowTuple, Instant, Nanos, PacketPool, SeqNumber, Stamp};
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
+use super::ecn::Ecn;
 use super::marks::Marks;
 use super::ready::Ready;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
@@ -50,6 +51,8 @@ pub(crate) struct Handshake {
     pub(crate) scales: Option<(u8, u8)>,
     /// Both offered SACK.
     pub(crate) sack_permitted: bool,
+    /// Both speak ECN.
+    pub(crate) ecn: bool,
     /// TS.Recent, when both offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     /// The window our SYN-ACK offered, bytes.
@@ -78,6 +81,7 @@ impl Connection {
         {
             connection.timestamps.inherit(ts_recent, ts_recent_at);
         }
+        connection.ask_for_ecn(tunables.tcp_ecn);
         connection.state = State::SynSent;
         connection.syn_pending = true;
         connection
@@ -92,6 +96,9 @@ impl Connection {
         connection.timestamps.offset = open.ts_offset;
         connection.peer_mss = handshake.peer_mss;
         connection.sack_permitted = handshake.sack_permitted;
+        if handshake.ecn {
+            connection.ack.ecn = Ecn::OK;
+        }
         if let Some(recent) = handshake.ts_recent {
             connection.timestamps.agreed = true;
             connection.timestamps.remember(recent, now);
@@ -145,6 +152,7 @@ impl Connection {
             return Disposition::Continue;
         }
         self.agree(&segment.options, env.now, env.tunables);
+        self.settle_ecn(flags);
         let scale = self.agreed_scale(&segment, env.tunables);
         let offered = u32::from(self.window.initial());
         self.window.open(segment.seq, offered, scale);

@@ -79,6 +79,16 @@ pub struct FlowInfo {
     pub timestamps: bool,
     /// Both SYNs permitted selective acknowledgments.
     pub sack_permitted: bool,
+    /// The rate of sending and its limit, bytes per second; `u64::MAX` is none.
+    pub pacing_rate: u64,
+    /// See `pacing_rate`.
+    pub pacing_rate_max: u64,
+    /// Segments delivered by ACKs that reported congestion.
+    pub delivered_ce: u32,
+    /// Both ends speak ECN.
+    pub ecn: bool,
+    /// The peer has sent what could be marked.
+    pub ecn_seen: bool,
     /// Our side is closed: a FIN is queued or was sent.
     pub fin_queued: bool,
     /// Where loss recovery stands.
@@ -126,7 +136,7 @@ impl Connection {
         self.rtt.rto(tunables)
     }
 
-    /// What is to be told about this connection, `rto` excepted.
+    /// What is to be told about this connection, `rto` and `pacing_rate` excepted.
     pub(crate) fn info<B>(&self, chunks: &Chunks<B>) -> FlowInfo {
         let board = &self.send.board;
         let reordering = self.reordering(chunks);
@@ -170,6 +180,11 @@ impl Connection {
             rcv_scale: self.window.scale,
             timestamps: self.timestamps.agreed,
             sack_permitted: self.sack_permitted,
+            pacing_rate: u64::MAX,
+            pacing_rate_max: self.pacing_rate_max(chunks),
+            delivered_ce: self.extra(chunks).map_or(0, |extra| extra.delivered_ce),
+            ecn: !self.ack.ecn.is_off(),
+            ecn_seen: self.ack.ecn.is_seen(),
             fin_queued: self.fin_queued,
             phase: self.recovery.phase,
             rto: Nanos::ZERO,

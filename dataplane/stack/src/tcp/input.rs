@@ -187,6 +187,9 @@ impl Connection {
         if !self.state.may_receive_data() {
             return self.ignore_payload(env, &segment);
         }
+        if !self.ack.ecn.is_off() {
+            self.heed_marks(&segment);
+        }
         let seq = segment.seq.plus(u32::from(segment.flags.syn()));
         let end = seq.plus(segment.payload_len);
         let deaf = self.orphan || self.marks.has(Marks::DEAF);

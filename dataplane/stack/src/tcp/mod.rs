@@ -11,8 +11,8 @@
 //! the branch says so; `docs/deviations.md` lists where we differ from Linux.
 //!
 //! Not implemented, and what stands in for it:
-//! - HyStart++ (RFC 9406): slow start ends by loss or at ssthresh.
-//! - ECN (RFC 3168): never negotiated; the CE mark of a segment is not looked at.
+//! - HyStart++ (RFC 9406): HyStart as Linux has it ends slow start at once.
+//! - Accurate ECN and DCTCP: ECN is that of RFC 3168.
 //! - Urgent data: taken in line, not forwarded as urgent.
 //! - Fast Open, MD5, AO: never offered.
 //! - Collapsing of tiny received segments: they are bounded by number instead
@@ -26,6 +26,7 @@ pub(crate) mod chunk;
 mod config;
 pub(crate) mod congestion;
 pub(crate) mod connection;
+pub(crate) mod ecn;
 mod emit;
 pub(crate) mod extra;
 mod fin_wait2;
@@ -37,6 +38,7 @@ mod keepalive;
 mod marks;
 pub(crate) mod options;
 mod output;
+pub(crate) mod pacing;
 pub(crate) mod passive;
 mod predict;
 mod quick_ack;

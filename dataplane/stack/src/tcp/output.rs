@@ -94,7 +94,7 @@ impl Connection {
     #[inline]
     pub(super) fn may_send_new<B>(&self, chunks: &Chunks<B>) -> bool {
         let unsent = self.unsent_bytes();
-        if unsent == 0 || !self.state.may_transmit_data() {
+        if unsent == 0 || !self.state.may_transmit_data() || self.is_held_back(chunks) {
             return false;
         }
         let bytes = unsent.min(u32::from(self.mss));
@@ -136,7 +136,8 @@ impl Connection {
     /// Whether what is lost may leave: the last ACK said so, and the window has room.
     #[inline]
     fn may_retransmit<B>(&self, chunks: &Chunks<B>) -> bool {
-        self.send.board.permission(chunks) == Permission::Lost
+        !self.is_held_back(chunks)
+            && self.send.board.permission(chunks) == Permission::Lost
             && self.fits_cwnd(chunks, self.mss.into())
     }
 
@@ -166,7 +167,8 @@ impl Connection {
         let (queue, unsent, board) = self.send.parts();
         let index = board.next_to_retransmit(env.chunks, (queue, unsent))?;
         let is_head = index == queue.head();
-        let (frame, _) = self.emit_again(env, path, index, TcpFlags::NONE)?;
+        let (frame, bytes) = self.emit_again(env, path, index, TcpFlags::NONE)?;
+        self.pace(env, bytes, 1);
         let now_ms = env.now.as_millis() as u32;
         self.send
             .board
@@ -268,7 +270,7 @@ impl Connection {
             TcpFlags::SYN | TcpFlags::ACK
         } else {
             TcpFlags::SYN
-        };
+        } | self.ecn_of_syn(env);
         let header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,

@@ -9,6 +9,7 @@ use millrace_wire::TcpRepr;
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
+use super::ecn;
 use super::handshake::{Handshake, Open};
 use super::isn::Secrets;
 use super::options::{MSS_DEFAULT, MSS_DEFAULT_V6};
@@ -53,6 +54,7 @@ impl HalfOpen {
             own_mss: announced_mss(&tuple, mtu),
             peer_window_scale: options.window_scale.filter(|_| tunables.tcp_window_scaling),
             sack: options.sack_permitted && tunables.tcp_sack,
+            ecn: ecn::agrees_with(segment, tunables.tcp_ecn),
             ts_recent: options
                 .timestamps
                 .filter(|_| tunables.tcp_timestamps)
@@ -73,13 +75,14 @@ impl HalfOpen {
         if self.ts_recent.is_none() {
             self.peer_window_scale = None;
             self.sack = false;
+            self.ecn = false;
         }
         let (iss, _) = syn_cookie::encode(secrets, &self.tuple, self.irs, self.peer_mss, now);
         self.iss = iss;
         let options = CookieOptions {
             window_scale: self.peer_window_scale,
             sack: self.sack,
-            ecn: false,
+            ecn: self.ecn,
         };
         let clock = syn_cookie::encode_timestamp(now.as_millis() as u32, options);
         self.syn_ack_with_clock(clock, tunables)
@@ -118,6 +121,7 @@ impl HalfOpen {
             own_mss: announced_mss(&tuple, mtu),
             peer_window_scale: options.window_scale,
             sack: options.sack,
+            ecn: options.ecn && tunables.tcp_ecn != 0,
             ts_recent: segment.options.timestamps.map(|stamps| stamps.value),
             ts_offset,
         })
@@ -145,6 +149,7 @@ impl HalfOpen {
                 .peer_window_scale
                 .map(|theirs| (theirs, tunables.window_scale())),
             sack_permitted: self.sack,
+            ecn: self.ecn,
             ts_recent: self.ts_recent,
             rcv_wnd: u32::from(self.window(tunables)),
             sent_at,

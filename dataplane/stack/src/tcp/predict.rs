@@ -196,6 +196,7 @@ impl Connection {
             && segment.ack.after_or_eq(self.una)
             && segment.ack.before_or_eq(self.nxt)
             && !self.fin_queued
+            && self.ack.ecn.is_off()
             && self.recovery.phase == Phase::Open
             && self.recovery.dup_acks == 0
             && self.send.board.is_clear();

@@ -33,6 +33,8 @@ pub(crate) struct Segment<B> {
     pub(crate) flags: TcpFlags,
     /// The window field, unscaled.
     pub(crate) window: u16,
+    /// DSCP and ECN bits of the IP header (TOS).
+    pub(crate) traffic_class: u8,
     /// The options.
     pub(crate) options: TcpOptions,
     /// The payload's buffers; the span of the first (and of every further) one is exactly payload.

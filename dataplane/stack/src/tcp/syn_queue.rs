@@ -35,6 +35,8 @@ pub(crate) struct HalfOpen {
     pub(crate) peer_window_scale: Option<u8>,
     /// Both sides speak SACK.
     pub(crate) sack: bool,
+    /// Both sides speak ECN.
+    pub(crate) ecn: bool,
     /// The peer's last timestamp; `None` when timestamps are off.
     pub(crate) ts_recent: Option<u32>,
     /// Added to our clock in timestamps.
@@ -259,7 +261,7 @@ impl HalfOpen {
             destination_port: self.tuple.remote.port,
             seq: self.iss,
             ack: self.irs.plus(1),
-            flags: TcpFlags::SYN | TcpFlags::ACK,
+            flags: TcpFlags::SYN | TcpFlags::ACK | self.ecn_flag(),
             window: self.window(tunables),
             urgent: 0,
             options: TcpOptions {
@@ -269,6 +271,15 @@ impl HalfOpen {
                 timestamps,
                 ..TcpOptions::default()
             },
+        }
+    }
+
+    /// ECE agrees (RFC 3168 section 6.1.1). behaviour: A19-9
+    fn ecn_flag(&self) -> TcpFlags {
+        if self.ecn {
+            TcpFlags::ECE
+        } else {
+            TcpFlags::NONE
         }
     }
 
@@ -434,6 +445,7 @@ mod tests {
             own_mss: 1_460,
             peer_window_scale: Some(7),
             sack: true,
+            ecn: false,
             ts_recent: Some(500),
             ts_offset: 10,
         }
@@ -460,6 +472,7 @@ mod tests {
             ack: SeqNumber::new(ack),
             flags,
             window: 100,
+            traffic_class: 0,
             options: TcpOptions {
                 timestamps,
                 ..TcpOptions::default()

@@ -71,6 +71,7 @@ pub(crate) fn parse(mut frame: HeapBuf) -> Segment<HeapBuf> {
         ack: tcp.ack(),
         flags: tcp.flags(),
         window: tcp.window(),
+        traffic_class: ip.traffic_class(),
         options: tcp.options(),
         payload: None,
         payload_len: payload_len as u32,
@@ -111,6 +112,7 @@ fn plain_header(segment: &Segment<HeapBuf>) -> TcpFrame {
         ack: segment.ack,
         flags: segment.flags,
         window: segment.window,
+        traffic_class: segment.traffic_class,
         carried: Carried::of(&options, segment.flags),
         options_at: 0,
         payload_at: 0,
@@ -161,6 +163,7 @@ pub(crate) struct Seg {
     pub(crate) mss: Option<u16>,
     pub(crate) scale: Option<u8>,
     pub(crate) sack_permitted: bool,
+    pub(crate) traffic_class: u8,
 }
 
 /// An ACK without data.
@@ -176,6 +179,7 @@ pub(crate) fn ack(ack: i64) -> Seg {
         mss: None,
         scale: None,
         sack_permitted: false,
+        traffic_class: 0,
     }
 }
 
@@ -335,6 +339,7 @@ impl Bench {
             peer_mss: if ts_recent.is_some() { 1_012 } else { 1_000 },
             scales: None,
             sack_permitted: sack,
+            ecn: false,
             ts_recent,
             rcv_wnd: 65_535,
             sent_at: Some(Instant::from_millis(900)),
@@ -383,6 +388,7 @@ impl Bench {
             ack: at(iss, seg.ack),
             flags: seg.flags,
             window: seg.window,
+            traffic_class: seg.traffic_class,
             options: TcpOptions {
                 mss: seg.mss,
                 window_scale: seg.scale,
@@ -467,6 +473,7 @@ impl Bench {
             mss: segment.options.mss,
             scale: segment.options.window_scale,
             sack_permitted: segment.options.sack_permitted,
+            traffic_class: segment.traffic_class,
         })
     }
 

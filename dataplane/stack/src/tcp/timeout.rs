@@ -23,10 +23,12 @@ impl Connection {
     /// Does whatever is due at `env.now`; early calls do nothing.
     pub(crate) fn on_timer<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         if self.timers.delayed_ack.is_due(env.now) {
-            self.timers.delayed_ack = Stamp::NEVER;
-            count!(env.stats.delayed_acks);
-            self.ack.end_ping_pong();
-            self.ack.send_now();
+            let timer = core::mem::replace(&mut self.timers.delayed_ack, Stamp::NEVER);
+            if !self.is_pace_due(env, timer) {
+                count!(env.stats.delayed_acks);
+                self.ack.end_ping_pong();
+                self.ack.send_now();
+            }
         }
         if self.timers.retransmit.is_due(env.now) {
             let disposition = match self.timers.purpose {

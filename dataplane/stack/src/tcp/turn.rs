@@ -55,7 +55,11 @@ impl Connection {
         if path.mtu < self.mtu {
             self.on_path_mtu(path.mtu, env);
         }
+        self.begin_paced_turn(env);
         let turn = self.take_turn(env, path, take);
+        if turn == Turn::Done {
+            self.end_paced_turn(env);
+        }
         if self.state.is_synchronized() {
             self.update_retransmit_timer(env.now, env.tunables);
         }
@@ -143,6 +147,9 @@ impl Connection {
         let mut sent = Sent::default();
         let mut header = None;
         let outcome = loop {
+            if self.is_held_back(env.chunks) {
+                break ControlFlow::Continue(());
+            }
             let run = self.next_full(env, path, &sent);
             let Some(run) = run.or_else(|| self.next_run(env, path)) else {
                 break ControlFlow::Continue(());
@@ -154,6 +161,8 @@ impl Connection {
             let Some(frame) = self.emit_new(env, path, run, header, &mut sent) else {
                 break ControlFlow::Break(Turn::Done);
             };
+            let segments = if run.segment_bytes == 0 { 1 } else { run.count };
+            self.pace(env, run.bytes, segments);
             if !take(frame) {
                 break ControlFlow::Break(Turn::Cut);
             }
@@ -200,6 +209,9 @@ impl Connection {
         let with_fin = ends_queue && self.fin_queued && self.usable_window() > run.bytes;
         if with_fin {
             flags |= TcpFlags::FIN;
+        }
+        if !self.ack.ecn.is_off() {
+            flags |= self.ack.ecn.echo() | self.ack.ecn.take_cwr();
         }
         (header.seq, header.flags) = (self.nxt, flags);
         let frame = sent

@@ -95,6 +95,9 @@ impl Connection {
         if is_dubious {
             timer_is_set = self.alert(env, &mut told);
         }
+        if told.ece {
+            self.count_congested(env, told.delivered_segments);
+        }
         if !told.is_old {
             let lost = self.send.board.view(env.chunks).found_lost != found_before;
             self.control(env, &told, lost);
@@ -129,7 +132,7 @@ impl Connection {
             delivered_segments: segments.saturating_add(duplicates),
             rtt: digest.rtt,
             is_old: digest.is_old,
-            ece: false,
+            ece: digest.ece,
         }
     }
 

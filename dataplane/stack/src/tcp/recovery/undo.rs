@@ -110,7 +110,10 @@ impl Connection {
         };
         if let Some(ssthresh) = undo.ssthresh {
             self.congestion.cwnd = self.congestion.cwnd.max(undo.window);
-            self.congestion.ssthresh = self.congestion.ssthresh.max(ssthresh);
+            if ssthresh > self.congestion.ssthresh {
+                self.congestion.ssthresh = ssthresh;
+                self.ack.ecn.on_undo();
+            }
         }
     }
 

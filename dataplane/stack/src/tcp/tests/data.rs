@@ -282,6 +282,7 @@ fn a_full_send_buffer_blocks_the_splice_and_tells_when_there_is_room() {
             ack: to.iss.plus(1 + acked),
             flags: TcpFlags::ACK,
             window: 60_000,
+            traffic_class: 0,
             options: Default::default(),
             payload: None,
             payload_len: 0,

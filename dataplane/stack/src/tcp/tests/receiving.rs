@@ -222,6 +222,7 @@ fn a_segment_ends_behind_its_syn_its_bytes_and_its_fin() {
             ack: SeqNumber::new(0),
             flags,
             window: 0,
+            traffic_class: 0,
             options: TcpOptions::default(),
             payload: None,
             payload_len,

@@ -40,6 +40,7 @@ fn segment(flags: TcpFlags, seq: u32, stamp: u32) -> Segment<HeapBuf> {
         ack: SeqNumber::new(5_000),
         flags,
         window: 100,
+        traffic_class: 0,
         options: TcpOptions {
             timestamps,
             ..TcpOptions::default()
