@@ -502,6 +502,37 @@ mod tests {
         assert_eq!(sysctls.notsent_lowat(), u32::MAX);
     }
 
+    // Linux: `tcp_init`. The middle is what a new socket begins with.
+    // behaviour: A1-15, A1-16, X2-2, X2-3, TUN-3
+    #[test]
+    fn buffers_have_linuxs_least_first_and_largest_sizes() {
+        let mut sysctls = Sysctls::new(TcpTunables::default());
+        assert_eq!(
+            sysctls.get("tcp_wmem").as_deref(),
+            Some("4096\t16384\t4194304")
+        );
+        assert_eq!(
+            sysctls.get("tcp_rmem").as_deref(),
+            Some("4096\t131072\t6291456")
+        );
+        let options = crate::options::Options::new(&sysctls);
+        assert_eq!(
+            (options.send_buffer, options.receive_buffer),
+            (16_384, 131_072)
+        );
+        sysctls
+            .set("tcp_rmem", "5000 70000 80000")
+            .expect("a triple");
+        sysctls
+            .set("tcp_wmem", "5000 30000 40000")
+            .expect("a triple");
+        let options = crate::options::Options::new(&sysctls);
+        assert_eq!(
+            (options.send_buffer, options.receive_buffer),
+            (30_000, 70_000)
+        );
+    }
+
     #[test]
     fn values_out_of_range_and_unknown_names_are_refused() {
         let mut sysctls = Sysctls::new(TcpTunables::default());

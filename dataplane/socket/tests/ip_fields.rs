@@ -94,7 +94,7 @@ fn tos_changes_from_one_packet_to_the_next() {
     }
 }
 
-// behaviour: A19-3, X2-13
+// behaviour: A19-3, X2-13, A18-7
 #[test]
 fn answers_have_the_tos_of_the_syn_where_that_is_wanted() {
     for (family, on) in [

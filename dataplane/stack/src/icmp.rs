@@ -46,7 +46,38 @@ enum Kind<'a> {
 enum ErrorKind {
     /// The next link's MTU; 0 when an old router does not say.
     TooBig(u32),
-    Unreachable(Unreachable),
+    Unreachable(Report),
+}
+
+/// What a message about an unreachable peer means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Report {
+    kind: Unreachable,
+    /// A half-open request ends by it (Linux: `tcp_req_err`).
+    ends_request: bool,
+    /// It says that there is no way, so what was lost was lost for want of one (RFC 6069).
+    no_way: bool,
+}
+
+impl Report {
+    const HARD: Self = Self {
+        kind: Unreachable::Hard,
+        ends_request: false,
+        no_way: false,
+    };
+    const SOFT: Self = Self {
+        kind: Unreachable::Soft,
+        ..Self::HARD
+    };
+    /// Time exceeded, parameter problem.
+    const LOST: Self = Self {
+        ends_request: true,
+        ..Self::SOFT
+    };
+    const NO_WAY: Self = Self {
+        no_way: true,
+        ..Self::LOST
+    };
 }
 
 /// What an error quotes of our segment.
@@ -153,13 +184,21 @@ impl<P: PacketPool> Stack<P> {
                     .on_path_mtu(plausible_mtu(mtu, quoted), &mut env);
                 Disposition::Continue
             }
-            ErrorKind::Unreachable(kind) => slot.connection.on_unreachable(kind, &mut env),
+            ErrorKind::Unreachable(report) => {
+                if report.no_way {
+                    let tunables = self.own_tunables.get(&index);
+                    let tunables = tunables.unwrap_or(&self.tunables);
+                    slot.connection.revert_backoff(now, quoted.seq, tunables);
+                }
+                slot.connection.on_unreachable(report.kind, &mut env)
+            }
         };
         self.settle(now, key, disposition);
         Ok(())
     }
 
-    /// A half-open request ends by a hard error about its SYN-ACK (Linux: `tcp_req_err`).
+    /// A half-open request ends by an error that says its SYN-ACK cannot have come (Linux:
+    /// `tcp_req_err`).
     fn on_request_error(
         &mut self,
         index: u32,
@@ -171,9 +210,10 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.out_of_window_icmps);
             return Err(DropReason::IcmpErrorUnmatched);
         }
-        if error == ErrorKind::Unreachable(Unreachable::Hard) {
+        let listener = request.half_open.listener;
+        if matches!(error, ErrorKind::Unreachable(report) if report.ends_request) {
             self.remove_request(index);
-            count!(self.stats.listen_drops);
+            self.count_listen_drop(listener);
         }
         Ok(())
     }
@@ -263,13 +303,16 @@ fn kind_v4(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
             | unreachable_v4::NETWORK_PROHIBITED
             | unreachable_v4::HOST_PROHIBITED
             | unreachable_v4::COMMUNICATION_PROHIBITED => {
-                (ErrorKind::Unreachable(Unreachable::Hard), quoted)
+                (ErrorKind::Unreachable(Report::HARD), quoted)
             }
-            _ => (ErrorKind::Unreachable(Unreachable::Soft), quoted),
+            unreachable_v4::NETWORK | unreachable_v4::HOST => {
+                (ErrorKind::Unreachable(Report::NO_WAY), quoted)
+            }
+            _ => (ErrorKind::Unreachable(Report::SOFT), quoted),
         },
         Icmpv4Message::TimeExceeded { quoted, .. }
         | Icmpv4Message::ParameterProblem { quoted, .. } => {
-            (ErrorKind::Unreachable(Unreachable::Soft), quoted)
+            (ErrorKind::Unreachable(Report::LOST), quoted)
         }
         Icmpv4Message::EchoReply { .. } => return Ok(Kind::EchoReply),
         Icmpv4Message::Redirect { .. } | Icmpv4Message::Other { .. } => return Ok(Kind::Other),
@@ -285,12 +328,27 @@ fn kind_v6(icmp: &[u8]) -> Result<Kind<'_>, DropReason> {
             unreachable_v6::PORT
             | unreachable_v6::PROHIBITED
             | unreachable_v6::SOURCE_POLICY
-            | unreachable_v6::REJECT_ROUTE => (ErrorKind::Unreachable(Unreachable::Hard), quoted),
-            _ => (ErrorKind::Unreachable(Unreachable::Soft), quoted),
+            | unreachable_v6::REJECT_ROUTE => {
+                let report = Report {
+                    ends_request: true,
+                    ..Report::HARD
+                };
+                (ErrorKind::Unreachable(report), quoted)
+            }
+            unreachable_v6::NO_ROUTE => {
+                let report = Report {
+                    no_way: true,
+                    ..Report::SOFT
+                };
+                (ErrorKind::Unreachable(report), quoted)
+            }
+            _ => (ErrorKind::Unreachable(Report::SOFT), quoted),
         },
-        Icmpv6Message::TimeExceeded { quoted, .. }
-        | Icmpv6Message::ParameterProblem { quoted, .. } => {
-            (ErrorKind::Unreachable(Unreachable::Soft), quoted)
+        Icmpv6Message::TimeExceeded { quoted, .. } => {
+            (ErrorKind::Unreachable(Report::SOFT), quoted)
+        }
+        Icmpv6Message::ParameterProblem { quoted, .. } => {
+            (ErrorKind::Unreachable(Report::LOST), quoted)
         }
         Icmpv6Message::EchoReply { .. } => return Ok(Kind::EchoReply),
         Icmpv6Message::RouterSolicitation(_)

@@ -383,7 +383,7 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Linux: `tcp_listendrop`.
-    fn count_listen_drop(&mut self, listener: ListenerId) {
+    pub(crate) fn count_listen_drop(&mut self, listener: ListenerId) {
         count!(self.stats.listen_drops);
         if let Some(pending) = self.listeners.pending_mut(listener) {
             pending.drops = pending.drops.wrapping_add(1);

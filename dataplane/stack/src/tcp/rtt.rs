@@ -63,6 +63,13 @@ impl RttEstimator {
         self.backoff = 0;
     }
 
+    /// Takes back one doubling; `false` when there is none.
+    pub(crate) fn revert_one_backoff(&mut self) -> bool {
+        let had = self.backoff > 0;
+        self.backoff = self.backoff.saturating_sub(1);
+        had
+    }
+
     /// The SYN was retransmitted: its round trip is ambiguous.
     pub(crate) fn distrust_handshake(&mut self) {
         self.cautious = true;

@@ -1,8 +1,9 @@
 //! Time passes, and the network below says no: what happens to a connection without a segment from
 //! its peer.
 
-use millrace_base::{PacketPool, Stamp};
+use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 
+use super::config::TcpTunables;
 use super::connection::Connection;
 use super::segment::{CloseReason, Disposition, Env};
 use super::state::State;
@@ -51,6 +52,25 @@ impl Connection {
             return self.on_idle_timeout(env);
         }
         Disposition::Continue
+    }
+
+    /// A router has no way for the oldest segment in flight: its retransmission was not lost to
+    /// congestion, and the timeout need not be twice as long for it (RFC 6069 section 4; Linux:
+    /// `tcp_ld_RTO_revert`).
+    pub(crate) fn revert_backoff(&mut self, now: Instant, seq: SeqNumber, tunables: &TcpTunables) {
+        let waits =
+            self.timers.purpose == Purpose::Retransmit && !self.timers.retransmit.is_never();
+        if seq != self.una || self.recovery.timeouts == 0 || !waits {
+            return;
+        }
+        let before = self.rtt.rto(tunables).as_nanos();
+        if !self.rtt.revert_one_backoff() {
+            return;
+        }
+        let saved = before.saturating_sub(self.rtt.rto(tunables).as_nanos());
+        let due = self.timers.retransmit.instant().as_nanos();
+        let due = Instant::from_nanos(due.saturating_sub(saved));
+        self.timers.retransmit = Stamp::not_before(due.max(now));
     }
 
     /// The network reported that the peer cannot be reached. The caller has checked that the report

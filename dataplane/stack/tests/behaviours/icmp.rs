@@ -132,3 +132,84 @@ fn fragmentation_needed_makes_the_segments_smaller_at_once() {
     assert!(mtu(&world).0 >= 552, "nobody makes us send dust");
     world.now = world.now.after(Nanos::from_millis(1));
 }
+
+// RFC 6069: a router without a way for what was retransmitted takes a doubling back.
+#[test]
+fn a_missing_route_is_no_reason_to_wait_twice_as_long() {
+    let waits = |reverts: bool| {
+        let (mut world, client, segment) = in_flight();
+        world.run_for(1_500);
+        let rto = |world: &World| {
+            world.nodes[0]
+                .stack
+                .info(client)
+                .expect("alive")
+                .rto
+                .as_millis()
+        };
+        let doubled = rto(&world);
+        world.recorded = Some(Vec::new());
+        if reverts {
+            let message = Icmpv4Message::DestinationUnreachable {
+                code: 1,
+                mtu: 0,
+                quoted: &segment[14..42],
+            };
+            deliver(&mut world, &emit(&message));
+            assert_eq!(rto(&world) * 2, doubled);
+        }
+        let start = world.now;
+        while world.recorded.as_ref().is_some_and(Vec::is_empty) {
+            world.run_for(10);
+        }
+        world.now.since(start).as_millis()
+    };
+    let (with, without) = (waits(true), waits(false));
+    assert!(with < without, "{with} {without}");
+}
+
+/// A server with a request of a client, and the SYN-ACK that it sent.
+fn half_open() -> (crate::peer::Peer, Vec<u8>) {
+    let mut peer = crate::peer::Peer::new(10);
+    let syn = peer.frame(crate::peer::SYN, 100, 0, b"");
+    peer.world.deliver(1, crate::peer::PORT, &syn);
+    let syn_ack = peer.frames().remove(0);
+    (peer, syn_ack)
+}
+
+// Linux: `tcp_req_err` with what `tcp_v4_err` makes of it.
+#[test]
+fn a_request_ends_when_its_answer_cannot_have_come_and_not_when_it_was_refused() {
+    for (kind, code, ends) in [
+        (3, 0, true),
+        (3, 1, true),
+        (11, 0, true),
+        (12, 0, true),
+        (3, 3, false),
+    ] {
+        let (mut peer, syn_ack) = half_open();
+        let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];
+        icmp.extend(&syn_ack[14..42]);
+        let mut sum = millrace_wire::Checksum::new();
+        sum.add_bytes(&icmp);
+        icmp[2..4].copy_from_slice(&sum.finish().to_be_bytes());
+        let ip = IpRepr {
+            source: Address::v4([10, 0, 0, 77]),
+            destination: address(false, 0, 2),
+            protocol: protocol::ICMPV4,
+            hop_limit: 64,
+            traffic_class: 0,
+            dont_fragment: false,
+            identification: 9,
+            payload_len: icmp.len() as u16,
+        };
+        let mut frame = vec![0; 34];
+        ethernet::emit(&mut frame, mac(1, 0), mac(0, 1), EtherType::IPV4).expect("fits");
+        ip.emit(&mut frame[14..], false).expect("fits");
+        frame.extend_from_slice(&icmp);
+        peer.world.deliver(1, crate::peer::PORT, &frame);
+        let left = peer.world.nodes[1].stack.occupancy().half_open;
+        assert_eq!(left, usize::from(!ends), "type {kind} code {code}");
+        assert_eq!(peer.stats().listen_drops, u64::from(ends));
+    }
+}

@@ -32,7 +32,7 @@ fn a_syn_in_the_window_ends_a_request_and_is_reset() {
     assert_eq!(peer.stats().embryonic_rsts, 1);
 }
 
-// Linux: tcp_oow_rate_limited. behaviour: A10-4, X1-7, X1-15, X1-22, X5-10
+// Linux: tcp_oow_rate_limited, tcp_rtx_synack. behaviour: A10-4, A10-25, X1-7, X1-15, X1-22, X5-10
 #[test]
 fn a_syn_that_comes_again_is_answered_again_and_counted() {
     let mut peer = Peer::new(10);
