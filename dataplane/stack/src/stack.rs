@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::listener::{Listener, Listeners};
 use crate::neighbor::{NeighborRequest, NeighborUpdate, Resolution};
-use crate::network::Network;
+use crate::network::{HopCache, Network};
 use crate::notices::Notices;
 use crate::reply::{Owed, Replies};
 use crate::route::Route;
@@ -338,6 +338,10 @@ impl<P: PacketPool> Stack<P> {
             stats: &mut self.stats,
             tunables: self.own_tunables.get(&index).unwrap_or(&self.tunables),
         });
+        if slot.connection.doubts_route(now, &self.tunables) {
+            // The next retransmission asks for the way again.
+            slot.meta.hop = HopCache::EMPTY;
+        }
         self.settle(now, key, disposition);
     }
 

@@ -9,6 +9,7 @@ mod loss;
 mod lossy;
 mod predict;
 mod receiving;
+mod recovery;
 mod resets;
 mod sending;
 mod window;

@@ -218,6 +218,14 @@ impl Connection {
         stalled >= give_up_after(self.retries(tunables), tunables)
     }
 
+    /// Whether so many timeouts have passed that the route to the peer may be the reason: R1 (RFC 1122
+    /// section 4.2.3.5; Linux: `tcp_retries1`, `__sk_dst_reset`).
+    pub(crate) fn doubts_route(&self, now: Instant, tunables: &TcpTunables) -> bool {
+        self.recovery.timeouts > 0
+            && now.since(self.recovery.stalled_since.instant())
+                >= give_up_after(tunables.tcp_retries1.saturating_add(1), tunables)
+    }
+
     /// A user's timeout does not wait for one that was backed off beyond it (Linux:
     /// `tcp_clamp_rto_to_user_timeout`). behaviour: TMR-17
     pub(in crate::tcp) fn within_user_timeout(&self, now: Instant, rto: Nanos) -> Nanos {
