@@ -37,15 +37,13 @@ impl Sockets {
         match association {
             Association::Connected => Some(Err(Errno::EISCONN)),
             Association::Disconnecting => Some(Err(Errno::EINVAL)),
+            Association::Connecting if self.is_deferred(id) => Some(Err(Errno::EISCONN)),
             Association::Connecting if is_opening(self.state(id)) => Some(Err(Errno::EALREADY)),
             Association::Connecting => self.finish_connect(id),
             Association::Unconnected if self.state(id) != State::Closed => {
                 Some(Err(Errno::EISCONN))
             }
-            Association::Unconnected => match self.open(id, address) {
-                Ok(()) => None,
-                Err(error) => Some(Err(error)),
-            },
+            Association::Unconnected => self.open(id, address),
         }
     }
 
@@ -99,8 +97,36 @@ impl Sockets {
         }
     }
 
-    /// Sends the SYN.
-    fn open(&mut self, id: SocketId, address: SocketAddress) -> Result<(), Errno> {
+    /// Sends the SYN, or leaves it to the first send.
+    fn open(&mut self, id: SocketId, address: SocketAddress) -> Option<Result<Reply, Errno>> {
+        let tuple = match self.choose_tuple(id, address) {
+            Ok(tuple) => tuple,
+            Err(error) => return Some(Err(error)),
+        };
+        if self.may_defer(id, &tuple) {
+            let socket = self.sockets.get_mut(&id)?;
+            socket.associate(&tuple);
+            socket.fast_open.deferred = true;
+            if socket.port_held.is_none() {
+                self.hold_port(id, tuple.local.port, Via::Connect);
+            }
+            return Some(Ok(Reply::Done));
+        }
+        // A SYN that asks for a cookie, when there is none yet.
+        let asks = self
+            .get(id)
+            .is_ok_and(|socket| socket.options.fastopen_connect);
+        let data: &[u8] = &[];
+        let opened = self.begin_opening(id, tuple, asks.then_some(data));
+        opened.err().map(Err)
+    }
+
+    /// Both ends of the connection that `connect` is to open.
+    pub(crate) fn choose_tuple(
+        &mut self,
+        id: SocketId,
+        address: SocketAddress,
+    ) -> Result<FlowTuple, Errno> {
         let socket = self.get(id)?;
         let remote = address.endpoint(socket.domain)?;
         let remote = Endpoint::new(loopback_for_any(remote.address), remote.port);
@@ -123,41 +149,55 @@ impl Sockets {
         if self.get(id)?.options.dont_route && !self.is_neighbour(remote.address) {
             return Err(Errno::ENETUNREACH);
         }
-        let held = self.get(id)?.port_held;
-        let tuple = |port| FlowTuple {
-            local: Endpoint::new(local, port),
-            remote,
-        };
-        let port = match held {
+        let port = match self.get(id)?.port_held {
             Some(port) => port,
             None => self.connect_port(id, local, remote)?,
         };
+        Ok(FlowTuple {
+            local: Endpoint::new(local, port),
+            remote,
+        })
+    }
+
+    /// Lets the stack open a connection; with Fast Open, if there is anything to send or to ask.
+    /// Returns how many bytes the SYN carries.
+    pub(crate) fn begin_opening(
+        &mut self,
+        id: SocketId,
+        tuple: FlowTuple,
+        fast: Option<&[u8]>,
+    ) -> Result<usize, Errno> {
         let own = self.get(id)?.options.own_tunables(self.sysctls.tunables());
-        let flow = self
-            .stack
-            .connect_with(self.now, tuple(port), id.0, own.as_ref())
-            .map_err(|error| match error {
-                ConnectError::AddressInUse => Errno::EADDRNOTAVAIL,
-                ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
-                ConnectError::TableFull => Errno::ENOBUFS,
-            })?;
+        let (now, own) = (self.now, own.as_ref());
+        let opened = match fast {
+            None => self
+                .stack
+                .connect_with(now, tuple, id.0, own)
+                .map(|flow| (flow, 0)),
+            Some(data) => {
+                let request = self.fast_open_request(id, data);
+                let Self { stack, pool, .. } = self;
+                stack.connect_fast_open(now, tuple, id.0, (own, &request), pool)
+            }
+        };
+        let (flow, taken) = opened.map_err(|error| match error {
+            ConnectError::AddressInUse => Errno::EADDRNOTAVAIL,
+            ConnectError::BadAddress | ConnectError::NoRoute => Errno::ENETUNREACH,
+            ConnectError::TableFull => Errno::ENOBUFS,
+        })?;
         let ip_id = self.rng.next_u64() as u16;
         let socket = self.get_mut(id)?;
+        socket.associate(&tuple);
         socket.ip_id = ip_id;
         socket.flow = Some(flow);
         socket.error = None;
-        socket.local = Endpoint::new(local, port);
-        socket.remote = Some(remote);
-        socket.association = Association::Connecting;
-        let tuple = tuple(port);
-        socket.shut = crate::socket::Shut::default();
-        socket.done = false;
         self.flows.insert(tuple, id);
-        if held.is_none() {
-            self.hold_port(id, port, Via::Connect);
+        if self.get(id)?.port_held.is_none() {
+            self.hold_port(id, tuple.local.port, Via::Connect);
         }
         self.apply_options(id);
-        Ok(())
+        self.note_fast_open(id);
+        Ok(taken)
     }
 
     /// Whether an address is in a subnet of ours.

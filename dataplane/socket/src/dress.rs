@@ -188,7 +188,11 @@ impl Sockets {
         else {
             return true;
         };
-        if header.flags & SYN != 0 && options.user_mss != 0 {
+        // What Fast Open learns is what the peer says; the stack clamps it then.
+        let is_heeded = owner
+            .and_then(|id| self.info(id))
+            .is_some_and(|info| info.fast_open.user_mss != 0);
+        if header.flags & SYN != 0 && options.user_mss != 0 && !is_heeded {
             header.clamp_mss(packet, options.user_mss);
         }
         let v4 = header.source.address.is_v4();

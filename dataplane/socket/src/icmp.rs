@@ -70,7 +70,11 @@ impl Sockets {
     }
 
     fn report(&mut self, id: SocketId, report: Report, info: &FlowInfo) {
-        let opening = is_opening(info.state);
+        let opening = is_opening(info.state) && !info.fast_open.is_accepted;
+        if info.fast_open.is_child && opening {
+            // It ends, and its data stay.
+            self.save_unread(id);
+        }
         let Ok(socket) = self.get_mut(id) else { return };
         let error = report.error;
         // Which of the two options counts is the packet's matter, not the socket's.
@@ -143,7 +147,13 @@ impl Socket {
 /// Whether a sequence number is of something sent and not acknowledged (RFC 5927 section 4.1).
 fn is_in_flight(info: &FlowInfo, seq: u32) -> bool {
     let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
-    let distance = SeqNumber::new(seq).distance(info.snd_una);
+    // The SYN-ACK of a child is before its first byte.
+    let una = if info.fast_open.is_child {
+        info.snd_una.minus(1)
+    } else {
+        info.snd_una
+    };
+    let distance = SeqNumber::new(seq).distance(una);
     u32::try_from(distance).is_ok_and(|distance| distance <= sent.saturating_add(1))
 }
 

@@ -26,7 +26,7 @@
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link: there is no
 //!   `SO_BINDTODEVICE`.
-//! - Fast Open, MD5 and `TCP_REPAIR`: `EOPNOTSUPP` and `ENOPROTOOPT`.
+//! - MD5 and `TCP_REPAIR`: `ENOPROTOOPT`.
 //! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
 //! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the
 //!   host's, more than was offered is taken when it comes, and a window that they have closed opens
@@ -53,6 +53,7 @@ mod dress;
 mod ephemeral;
 mod epoll;
 mod errno;
+mod fastopen;
 mod file;
 mod header;
 mod icmp;

@@ -71,6 +71,8 @@ impl Sockets {
         let port = socket.port_held.unwrap_or(0);
         // Only who opens a connection chooses its congestion control.
         socket.options.congestion = None;
+        self.listen_fast(id, backlog);
+        let socket = self.get_mut(id)?;
         socket.listening = Some(Listening {
             backlog,
             ..Listening::default()
@@ -146,6 +148,9 @@ impl Sockets {
         // The segment that completed the handshake.
         child.traffic.segments_in = 1;
         child.receive_base = self.take_receive_base(&info.tuple);
+        let in_syn = info.bytes_received > 0;
+        child.traffic.data_segments_in = u32::from(in_syn);
+        child.traffic.data_at = in_syn.then_some(self.now);
         child.saved_syn = self.syns.remove(&info.tuple);
         self.take_syn_looks(&info.tuple, &mut child);
         child.ip_id = self.rng.next_u64() as u16;
@@ -156,6 +161,7 @@ impl Sockets {
         self.apply_options(id);
         self.reserve_for_ip_options(id);
         self.expand_send_buffer(id);
+        self.note_fast_open(id);
         self.on_event(id, event);
         if let Some(listener) = listener {
             self.enqueue(listener, id);
@@ -239,6 +245,7 @@ impl Sockets {
             backlog: backlog.unwrap_or(0),
             defer_accept: options.map_or(0, |options| options.defer_accept),
             syn_retries: options.map_or(0, |options| options.syn_count),
+            fastopen: self.fast_listen_of(id),
             ..ListenOptions::default()
         }
     }

@@ -103,6 +103,7 @@ impl Sockets {
             self.apply_options(id);
             self.reserve_for_ip_options(id);
             self.expand_send_buffer(id);
+            self.note_fast_open(id);
         }
         for events in wakes {
             self.wake(id, events);
@@ -158,6 +159,7 @@ impl Sockets {
         socket.shut = Shut::default();
         socket.done = false;
         socket.outbox = crate::outbox::Outbox::default();
+        socket.fast_open = crate::fastopen::FastOpen::default();
         socket.marks.clear();
         socket.written = 0;
         socket.traffic = crate::traffic::Traffic::default();

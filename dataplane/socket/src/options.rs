@@ -14,7 +14,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use millrace_base::{Instant, Nanos};
-use millrace_stack::{CongestionControl, ConnectionOptions, TcpTunables};
+use millrace_stack::{CongestionControl, ConnectionOptions, FastOpenKeys, TcpTunables};
 
 use crate::control::StampOption;
 use crate::errno::Errno;
@@ -95,6 +95,12 @@ pub(crate) struct Options {
     pub(crate) window_clamp: u32,
     /// `TCP_MAXSEG`; 0 is "what the path allows".
     pub(crate) user_mss: u16,
+    /// `TCP_FASTOPEN`: connections that may be made of a SYN.
+    pub(crate) fastopen_queue: u32,
+    pub(crate) fastopen_connect: bool,
+    pub(crate) fastopen_no_cookie: bool,
+    /// `TCP_FASTOPEN_KEY`; `None` is the host's.
+    pub(crate) fastopen_key: Option<FastOpenKeys>,
     // SOL_IP, SOL_IPV6
     /// `IP_OPTIONS`, or those that the SYN's answers carry back.
     pub(crate) ip_options: IpOptions,
@@ -165,6 +171,10 @@ impl Options {
             window_clamp: 0,
             user_mss: 0,
             ip_options: IpOptions::default(),
+            fastopen_queue: 0,
+            fastopen_connect: false,
+            fastopen_no_cookie: false,
+            fastopen_key: None,
             tos: 0,
             ttl: None,
             min_ttl: 0,
@@ -200,6 +210,11 @@ impl Options {
             tcp_rto_max_ms: or(self.rto_max_ms, common.tcp_rto_max_ms),
             tcp_congestion_control: self.congestion.unwrap_or(common.tcp_congestion_control),
             tcp_syn_retries: or_small(self.syn_count, common.tcp_syn_retries),
+            // The SYN-ACK of a child leaves once more than that of a half-open connection.
+            tcp_synack_retries: match self.syn_count {
+                0 => common.tcp_synack_retries,
+                own => own.saturating_sub(1),
+            },
             ..common
         };
         (own != common).then_some(own)

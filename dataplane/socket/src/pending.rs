@@ -3,12 +3,14 @@
 //! A call that waits holds its file, so that closing the descriptor does not pull it away. An
 //! attempt that is the last one (the file is non-blocking, time is up, a signal came) always ends.
 
+use core::ops::ControlFlow;
 use std::collections::{BTreeMap, VecDeque};
 
 use millrace_base::{Instant, Nanos};
 
 use crate::call::{Call, CallId, Progress, Received, Reply};
 use crate::errno::Errno;
+use crate::fastopen::{Message, Step};
 use crate::file::{File, FileId, Kind, SocketId};
 use crate::linux::MSG_DONTWAIT;
 use crate::receive::Wanted;
@@ -25,6 +27,8 @@ pub(crate) struct Waiter {
     /// It has done its first part: a `connect` has sent its SYN, a `close` its FIN, a send has found
     /// no room.
     begun: bool,
+    /// How far it has come with opening its connection.
+    step: Step,
     /// Bytes it has moved.
     done: usize,
     /// Bytes it has received.
@@ -189,6 +193,7 @@ impl Sockets {
             file: None,
             deadline: Instant::NEVER,
             begun: false,
+            step: Step::default(),
             done: 0,
             got: Vec::new(),
             interrupted: false,
@@ -335,6 +340,7 @@ impl Sockets {
         let Waiter {
             call,
             begun,
+            step,
             done,
             got,
             file: _,
@@ -342,6 +348,16 @@ impl Sockets {
             interrupted: _,
             disconnects: _,
         } = waiter;
+        let joined = match call {
+            Call::SendMessage { pieces, .. } if *step != Step::Over => pieces.concat(),
+            _ => Vec::new(),
+        };
+        if let Some(message) = message_of(call, &joined)
+            && let ControlFlow::Break(outcome) =
+                self.open_for_send(socket, message, (step, done), last)
+        {
+            return outcome;
+        }
         match call {
             Call::Accept { flags, .. } => self.try_accept(socket, *flags, last),
             Call::Connect { address, .. } => {
@@ -448,4 +464,24 @@ fn interrupted(result: Result<Reply, Errno>) -> Result<Reply, Errno> {
         Ok(_) => false,
     };
     if nothing { Err(Errno::EINTR) } else { result }
+}
+
+/// What a call sends that may open its connection; `joined` is the message of one in pieces.
+fn message_of<'a>(call: &'a Call, joined: &'a [u8]) -> Option<Message<'a>> {
+    let (data, flags, address) = match call {
+        Call::Send {
+            data,
+            flags,
+            address,
+            ..
+        } => (data.as_slice(), *flags, *address),
+        Call::SendMessage { flags, address, .. } => (joined, *flags, *address),
+        Call::Write { data, .. } => (data.as_slice(), 0, None),
+        _ => return None,
+    };
+    Some(Message {
+        data,
+        flags,
+        address,
+    })
 }

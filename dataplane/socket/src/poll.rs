@@ -55,6 +55,7 @@ impl Sockets {
         let state = self.state(id);
         let (unread, room) = (self.unread(id), self.has_write_space(id));
         let at_mark = self.urgent_ahead(id) == Some(0);
+        let opening = self.is_opening(id);
         let Some(socket) = self.sockets.get_mut(&id) else {
             return POLLNVAL;
         };
@@ -72,7 +73,11 @@ impl Sockets {
         if socket.shut.receive {
             ready |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
         }
-        if !matches!(state, State::SynSent | State::SynReceived) {
+        // The first send opens the connection.
+        if socket.fast_open.deferred {
+            ready |= EPOLLOUT | EPOLLWRNORM;
+        }
+        if !opening {
             // An urgent byte at the front is not for an ordinary read.
             let skipped = usize::from(at_mark && !socket.options.oob_inline);
             if unread >= socket.options.receive_low_water.max(1) as usize + skipped {

@@ -11,7 +11,7 @@ use millrace_base::{Micros, SeqNumber};
 use millrace_stack::FlowInfo;
 
 use crate::file::SocketId;
-use crate::header::{FLAGS_AT, Header, PSH};
+use crate::header::{FLAGS_AT, Header, PSH, SYN};
 use crate::sockets::Sockets;
 
 /// The largest packet that is cut (`GSO_LEGACY_MAX_SIZE`).
@@ -69,8 +69,9 @@ impl Sockets {
                 self.put_urgent(index, segment.socket, segment.start);
                 self.clamp_window(index, segment.socket);
             }
-            // Only data is cut and pushed.
+            // Only data is cut and pushed, and not those of a SYN.
             let segment = segment.filter(|segment| segment.end > segment.start);
+            let segment = segment.filter(|_| !self.is_syn(index));
             let grows = match (&open, &segment) {
                 (Some(packet), Some(next)) => self.joins(packet, next),
                 _ => false,
@@ -103,6 +104,14 @@ impl Sockets {
         }
         self.finished = self.left.len();
         self.forget_pushes();
+    }
+
+    fn is_syn(&self, index: usize) -> bool {
+        let header = self
+            .left
+            .get(index)
+            .and_then(|(_, packet)| Header::of(packet));
+        header.is_some_and(|header| header.flags & SYN != 0)
     }
 
     /// Whether a segment belongs to the packet before it.

@@ -8,9 +8,9 @@ use millrace_stack::State;
 use crate::call::Reply;
 use crate::errno::Errno;
 use crate::file::SocketId;
-use crate::linux::{MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
+use crate::linux::{MSG_EOR, MSG_MORE, MSG_OOB, MSG_ZEROCOPY};
 use crate::notice::{Mark, Purpose};
-use crate::sockets::{Sockets, is_opening};
+use crate::sockets::Sockets;
 
 /// Pieces of one zero-copy buffer (`MAX_SKB_FRAGS`).
 const PIECES_MAX: usize = 17;
@@ -28,11 +28,8 @@ impl Sockets {
         (done, blocked): (&mut usize, &mut bool),
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
-        if flags & MSG_FASTOPEN != 0 {
-            return Some(Err(Errno::EOPNOTSUPP));
-        }
         // behaviour: A3-6
-        if is_opening(self.state(id)) && self.pending_error(id).is_none() {
+        if self.is_opening(id) && self.pending_error(id).is_none() {
             return last.then_some(Err(Errno::EAGAIN));
         }
         // behaviour: A3-10
@@ -149,7 +146,8 @@ impl Sockets {
 
     /// Whether sending has ended: an error, our side shut, no connection (behaviour: A3-6 A3-10).
     fn may_not_send(&self, id: SocketId) -> bool {
-        let open = matches!(self.state(id), State::Established | State::CloseWait);
+        let open =
+            matches!(self.state(id), State::Established | State::CloseWait) || self.is_child(id);
         let Ok(socket) = self.get(id) else {
             return true;
         };
@@ -173,7 +171,7 @@ impl Sockets {
     }
 
     /// Remembers who wants to know when the bytes of a call have left or were acknowledged.
-    fn mark_sent(&mut self, id: SocketId, flags: i32, done: usize) {
+    pub(crate) fn mark_sent(&mut self, id: SocketId, flags: i32, done: usize) {
         let Ok(socket) = self.get_mut(id) else { return };
         if done == 0 {
             return;

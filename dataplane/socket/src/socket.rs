@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 
-use millrace_base::{Endpoint, SeqNumber};
+use millrace_base::{Endpoint, FlowTuple, SeqNumber};
 use millrace_stack::FlowId;
 
 use crate::address::Domain;
 use crate::call::Received;
 use crate::epoll::Watch;
 use crate::errno::Errno;
+use crate::fastopen::FastOpen;
 use crate::file::SocketId;
 use crate::options::Options;
 use crate::outbox::Outbox;
@@ -101,6 +102,7 @@ pub(crate) struct Socket {
     pub(crate) no_space: bool,
     /// What waits here before the stack gets it, and why.
     pub(crate) outbox: Outbox,
+    pub(crate) fast_open: FastOpen,
     /// Bytes taken from the program so far, corked ones included.
     pub(crate) written: u64,
     /// The bytes that are not acknowledged, as Linux would have them in `sk_buff`s.
@@ -156,6 +158,7 @@ impl Socket {
             watches: Vec::new(),
             no_space: false,
             outbox: Outbox::default(),
+            fast_open: FastOpen::default(),
             written: 0,
             buffers: VecDeque::new(),
             urgent: None,
@@ -172,6 +175,15 @@ impl Socket {
             marks: VecDeque::new(),
             counters: crate::notice::Counters::default(),
         }
+    }
+
+    /// A connection to somebody begins.
+    pub(crate) fn associate(&mut self, tuple: &FlowTuple) {
+        self.local = tuple.local;
+        self.remote = Some(tuple.remote);
+        self.association = Association::Connecting;
+        self.shut = Shut::default();
+        self.done = false;
     }
 
     /// Takes the pending error (`sock_error`).

@@ -334,6 +334,9 @@ impl Sockets {
         if socket.listening.is_some() {
             return State::Listen;
         }
+        if socket.fast_open.deferred {
+            return State::SynSent;
+        }
         match self.info(id).map(|info| info.state) {
             // behaviour: STA-15. The record has the tuple, the socket is done.
             None | Some(State::TimeWait) => State::Closed,

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_stack::{CongestionControl, CubicParameters, FragmentTunables, TcpTunables};
+use millrace_stack::{
+    CongestionControl, CubicParameters, FastOpenKeys, FragmentTunables, TcpTunables,
+};
 
 use crate::errno::Errno;
 use crate::sockets::Sockets;
@@ -23,9 +25,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_comp_sack_nr", "44"),
     ("tcp_comp_sack_slack_ns", "100000"),
     ("tcp_fack", "0"),
-    ("tcp_fastopen", "1"),
-    ("tcp_fastopen_blackhole_timeout_sec", "0"),
-    ("tcp_fastopen_key", "00000000-00000000-00000000-00000000"),
     ("tcp_limit_output_bytes", "4194304"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
@@ -215,6 +214,11 @@ impl Sysctls {
             "tcp_timestamps" => flag(tcp.tcp_timestamps),
             "tcp_sack" => flag(tcp.tcp_sack),
             "tcp_dsack" => flag(tcp.tcp_dsack),
+            "tcp_fastopen" => tcp.tcp_fastopen.to_string(),
+            "tcp_fastopen_blackhole_timeout_sec" => {
+                tcp.tcp_fastopen_blackhole_timeout_sec.to_string()
+            }
+            "tcp_fastopen_key" => keys_text(tcp.tcp_fastopen_key),
             "tcp_congestion_control" => tcp.tcp_congestion_control.name().to_owned(),
             "tcp_available_congestion_control" => CongestionControl::ALL
                 .map(CongestionControl::name)
@@ -286,6 +290,11 @@ impl Sysctls {
             "tcp_timestamps" => tcp.tcp_timestamps = number(value, 0, 2)? != 0,
             "tcp_sack" => tcp.tcp_sack = flag(value)?,
             "tcp_dsack" => tcp.tcp_dsack = flag(value)?,
+            "tcp_fastopen" => tcp.tcp_fastopen = number(value, 0, i32::MAX as u32)?,
+            "tcp_fastopen_blackhole_timeout_sec" => {
+                tcp.tcp_fastopen_blackhole_timeout_sec = number(value, 0, i32::MAX as u32)?;
+            }
+            "tcp_fastopen_key" => tcp.tcp_fastopen_key = Some(keys(value)?),
             "tcp_congestion_control" => tcp.tcp_congestion_control = congestion(value)?,
             "tcp_pacing_ss_ratio" => tcp.tcp_pacing_ss_ratio = number(value, 0, 1_000)? as u16,
             "tcp_pacing_ca_ratio" => tcp.tcp_pacing_ca_ratio = number(value, 0, 1_000)? as u16,
@@ -365,6 +374,10 @@ impl Sockets {
         self.sysctls.set(&leaf(name), value)?;
         self.stack.set_tunables(self.sysctls.tunables());
         self.stack.set_fragment_tunables(self.sysctls.fragments);
+        // Who sets the pause, whatever to, ends the one that runs.
+        if leaf(name) == "tcp_fastopen_blackhole_timeout_sec" {
+            self.stack.resume_fast_open();
+        }
         Ok(())
     }
 }
@@ -449,6 +462,35 @@ fn ranges_text(ranges: &[(u16, u16)]) -> String {
         })
         .collect();
     parts.join(",")
+}
+
+/// `a0bf63f7-ed803d81-cd641d30-cebc4a90`, and a second key behind a comma.
+fn keys(text: &str) -> Result<FastOpenKeys, Errno> {
+    let key = |text: &str| {
+        let words = text.trim().split('-').map(|word| {
+            let fits = (1..=8).contains(&word.len());
+            let value = u32::from_str_radix(word, 16).ok().filter(|_| fits);
+            value.map(u32::to_le_bytes).ok_or(Errno::EINVAL)
+        });
+        let words: Vec<[u8; 4]> = words.collect::<Result<_, _>>()?;
+        let words: [[u8; 4]; 4] = words.try_into().map_err(|_| Errno::EINVAL)?;
+        words.as_flattened().try_into().map_err(|_| Errno::EINVAL)
+    };
+    match text.split_once(',') {
+        None => Ok(FastOpenKeys::new(key(text)?, None)),
+        Some((primary, backup)) => Ok(FastOpenKeys::new(key(primary)?, Some(key(backup)?))),
+    }
+}
+
+/// The same way back; zeros before there is a key.
+fn keys_text(keys: Option<FastOpenKeys>) -> String {
+    let keys = keys.unwrap_or(FastOpenKeys::new([0; 16], None));
+    let one = |key: &[u8; 16]| {
+        let words = key.as_chunks::<4>().0.iter();
+        let words = words.map(|word| format!("{:08x}", u32::from_le_bytes(*word)));
+        words.collect::<Vec<_>>().join("-")
+    };
+    keys.all().map(one).collect::<Vec<_>>().join(",")
 }
 
 fn congestion(text: &str) -> Result<CongestionControl, Errno> {

@@ -4,7 +4,7 @@
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
 //! `rcv_space`, the delivery rate,
-//! `rcv_ooopack`, `rehash`, the sums of timeouts and what concerns Fast Open.
+//! `rcv_ooopack`, `rehash` and the sums of timeouts.
 
 use millrace_base::{Instant, Micros};
 use millrace_stack::{FlowInfo, State};
@@ -53,7 +53,8 @@ structure! {
     probes: u8,
     /// Doublings of the timeout.
     backoff: u8,
-    /// 1 time stamps, 2 SACK, 4 window scaling, 8 ECN, 16 marks were seen.
+    /// 1 time stamps, 2 SACK, 4 window scaling, 8 ECN, 16 marks were seen, 32 data in a SYN were
+    /// acknowledged.
     options: u8,
     /// The peer's window shift in the low half, ours in the high one.
     wscales: u8,
@@ -201,6 +202,11 @@ impl Sockets {
             told.sacked = listening.backlog;
             return told;
         }
+        if let Some(socket) = self.sockets.get(&id) {
+            let fast = socket.fast_open;
+            told.options |= u8::from(fast.syn_data) << 5;
+            told.flags |= (fast.failure as u8) << 1;
+        }
         let Some(info) = self.info(id) else {
             told.snd_mss = 536;
             told.rcv_mss = 536;
@@ -236,7 +242,7 @@ impl Sockets {
         told.retransmits = info.timeouts;
         told.backoff = info.backoff;
         told.probes = info.probes;
-        told.options = u8::from(info.timestamps)
+        told.options |= u8::from(info.timestamps)
             | u8::from(info.sack_permitted) << 1
             | u8::from(info.snd_scale != 0 || info.rcv_scale != 0) << 2
             | u8::from(info.ecn) << 3

@@ -62,6 +62,7 @@ mod budget;
 mod burst;
 mod dispatch;
 mod face;
+mod fast_open;
 mod flow;
 mod flow_hash;
 mod flow_table;
@@ -95,7 +96,7 @@ pub use dispatch::{Punt, PuntReason};
 pub use flow::FlowId;
 pub use fragment::FragmentTunables;
 pub use interface::{Interface, Prefixed};
-pub use listener::{ListenOptions, Listener};
+pub use listener::{FastOpenListen, ListenOptions, Listener};
 pub use neighbor::{NeighborRequest, NeighborUpdate};
 pub use path::{FrameOptions, HOP_LIMIT, Offloads, Path, write_headers};
 pub use reply::Transmit;
@@ -105,8 +106,9 @@ pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
 pub use table::{ConnectError, Event};
 pub use tcp::{
-    CloseReason, CongestionControl, ConnectionOptions, CubicParameters, FlowInfo, Phase, Ready,
-    Received, Spliced, State, TcpTunables,
+    CloseReason, CongestionControl, ConnectionOptions, CubicParameters, FASTOPEN_KEY_BYTES,
+    FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo, Phase, Ready, Received,
+    Spliced, State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

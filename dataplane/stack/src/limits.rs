@@ -193,6 +193,17 @@ const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
 /// one of a host with sockets, and 3 percent of a balancer with half a million.
 pub const EXTRAS_MAX: usize = 16_384;
 
+/// Servers whose Fast Open cookie is remembered (Linux bounds its metrics of destinations by memory):
+/// 40 KiB a stack.
+pub const FASTOPEN_DESTINATIONS_MAX: usize = 512;
+/// Places that a server's addresses leave to choose from (Linux: `TCP_METRICS_RECLAIM_DEPTH`, 5).
+pub const FASTOPEN_WAYS: usize = 4;
+const _: () = assert!(FASTOPEN_DESTINATIONS_MAX.is_multiple_of(FASTOPEN_WAYS));
+
+/// Fast Open connections that were reset and go on counting, all listeners together. Each is one
+/// that an application had accepted; a longer queue than this is of no use in a minute.
+pub const FASTOPEN_RESETS_MAX: usize = 4_096;
+
 /// Changes of opened tuples that may wait to be asked for.
 ///
 /// A turn of the worker asks after all its bursts: 16 ports of 64 frames, three kinds of expiries

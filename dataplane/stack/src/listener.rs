@@ -19,6 +19,7 @@ use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::flow_table::FlowTable;
 use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
+use crate::tcp::FastOpenKeys;
 
 /// How a listener treats those who come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +35,20 @@ pub struct ListenOptions {
     pub syn_retries: u8,
     /// The only port whose frames are for this listener (`SO_BINDTODEVICE`). Default any.
     pub port: Option<PortId>,
+    /// Whether data in a SYN is taken.
+    pub fastopen: FastOpenListen,
+}
+
+/// What a listener does with SYNs of Fast Open, if `tcp_fastopen` lets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FastOpenListen {
+    /// Connections made of a SYN whose handshake is not over (`TCP_FASTOPEN`); 0, the default, is
+    /// none.
+    pub queue_max: u32,
+    /// They need no cookie (`TCP_FASTOPEN_NO_COOKIE`).
+    pub no_cookie: bool,
+    /// Keys of its own (`TCP_FASTOPEN_KEY`); `None` is the host's.
+    pub keys: Option<FastOpenKeys>,
 }
 
 impl Default for ListenOptions {
@@ -43,6 +58,7 @@ impl Default for ListenOptions {
             defer_accept: 0,
             syn_retries: 0,
             port: None,
+            fastopen: FastOpenListen::default(),
         }
     }
 }

@@ -205,6 +205,13 @@ impl<P: PacketPool> Stack<P> {
     /// that is gone are dropped when they are next looked at.
     pub fn set_listeners(&mut self, listeners: &[Listener]) {
         self.listeners.set(listeners);
+        let Self {
+            listeners, chunks, ..
+        } = self;
+        chunks
+            .fastopen
+            .queues
+            .retain(|id| listeners.by_id(id).is_some());
     }
 
     /// Lets time pass: at most `EXPIRIES_PER_ADVANCE_MAX` connections and as many requests and

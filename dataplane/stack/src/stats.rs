@@ -315,6 +315,22 @@ counters! {
     tcp_from_zero_window_adv = "TcpExtTCPFromZeroWindowAdv",
     /// Times a zero window was wanted while the old one could not shrink.
     tcp_want_zero_window_adv = "TcpExtTCPWantZeroWindowAdv",
+    /// Data in SYNs of ours that SYN-ACKs acknowledged.
+    tcp_fast_open_active = "TcpExtTCPFastOpenActive",
+    /// Data in SYNs of ours that had to be sent again.
+    tcp_fast_open_active_fail = "TcpExtTCPFastOpenActiveFail",
+    /// Connections made of a SYN.
+    tcp_fast_open_passive = "TcpExtTCPFastOpenPassive",
+    /// SYNs with a Fast Open cookie that was wrong, or that no connection could be made of.
+    tcp_fast_open_passive_fail = "TcpExtTCPFastOpenPassiveFail",
+    /// SYNs not taken as Fast Open because their listener had too many such connections.
+    tcp_fast_open_listen_overflow = "TcpExtTCPFastOpenListenOverflow",
+    /// SYNs that asked for a Fast Open cookie.
+    tcp_fast_open_cookie_reqd = "TcpExtTCPFastOpenCookieReqd",
+    /// Times that Fast Open was switched off because somebody on the way swallows it.
+    tcp_fast_open_blackhole = "TcpExtTCPFastOpenBlackhole",
+    /// Connections made of a SYN by a cookie of the backup key.
+    tcp_fast_open_passive_alt_key = "TcpExtTCPFastOpenPassiveAltKey",
     /// Original data segments sent.
     tcp_orig_data_sent = "TcpExtTCPOrigDataSent",
     /// ICMP messages dropped because the quoted sequence number was not in flight.

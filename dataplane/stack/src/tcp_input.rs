@@ -10,6 +10,7 @@ use millrace_base::{
 use millrace_wire::TcpRepr;
 
 use crate::dispatch::{TcpFrame, admissible};
+use crate::fast_open::FastOpenAnswer;
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::listener::Listener;
@@ -37,19 +38,19 @@ pub(crate) struct Arrived<'a, B> {
 
 /// What a passive connection begins with.
 #[derive(Clone, Copy, Debug)]
-struct Begin<'a> {
-    now: Instant,
-    half_open: &'a HalfOpen,
+pub(crate) struct Begin<'a> {
+    pub(crate) now: Instant,
+    pub(crate) half_open: &'a HalfOpen,
     /// When the SYN-ACK left, if it left once only.
-    sent_at: Option<Instant>,
-    hop: HopCache,
+    pub(crate) sent_at: Option<Instant>,
+    pub(crate) hop: HopCache,
     /// Who owns the tuple until then.
-    owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
 }
 
 impl<B: PacketBuf> Arrived<'_, B> {
     /// The segment without its payload: for mini-sockets, which keep no data.
-    fn bare_segment(&self) -> Segment<B> {
+    pub(crate) fn bare_segment(&self) -> Segment<B> {
         let TcpFrame {
             tuple: _,
             seq,
@@ -266,7 +267,11 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Makes a connection of an agreed handshake; feed it the final ACK next. `hash` is the tuple's.
-    fn begin_passive(&mut self, begin: &Begin<'_>, hash: FlowHash) -> Result<u32, DropReason> {
+    pub(crate) fn begin_passive(
+        &mut self,
+        begin: &Begin<'_>,
+        hash: FlowHash,
+    ) -> Result<u32, DropReason> {
         let Begin {
             now,
             half_open,
@@ -428,6 +433,23 @@ impl<P: PacketPool> Stack<P> {
             self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
             return Ok(());
         }
+        let mut cookie = None;
+        if segment.payload_len > 0 || segment.options.fastopen.is_some() {
+            let begin = Begin {
+                now,
+                half_open: &half_open,
+                sent_at: None,
+                hop,
+                owner: None,
+            };
+            match self.try_fast_open(listener, &segment.options, &begin, arrived.hash) {
+                FastOpenAnswer::Child(index) => {
+                    self.feed_child(index, arrived, pool);
+                    return Ok(());
+                }
+                FastOpenAnswer::Cookie(given) => cookie = given,
+            }
+        }
         let index = self.requests.insert(now, half_open, hop, &self.tunables);
         let index = index.ok_or(DropReason::SynQueueFull)?;
         let entered = self.enter(arrived.hash, &tuple, Owner::Request(index));
@@ -440,7 +462,8 @@ impl<P: PacketPool> Stack<P> {
             pending.requests = pending.requests.saturating_add(1);
             pending.young = pending.young.saturating_add(1);
         }
-        let header = half_open.syn_ack(now, &self.tunables);
+        let mut header = half_open.syn_ack(now, &self.tunables);
+        header.options.fastopen = cookie;
         self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
         Ok(())
     }

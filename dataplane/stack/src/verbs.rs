@@ -503,6 +503,7 @@ impl<P: PacketPool> Stack<P> {
         if !core::mem::take(&mut slot.meta.in_backlog) {
             return;
         }
+        slot.connection.note_accepted(&mut self.chunks);
         let pending = slot
             .meta
             .listener()

@@ -254,6 +254,7 @@ impl SinkPlan {
             port_last: port,
             options: ListenOptions {
                 backlog: u32::try_from(args.connections).unwrap_or(u32::MAX),
+                ..ListenOptions::default()
             },
         };
         setup.host.listeners = (0u16..).zip(rows).map(listener).collect();

@@ -280,7 +280,10 @@ fn stack(setup: &Setup) -> Stack<MbufPool> {
         address: service_address(),
         port_first: SERVICE.1,
         port_last: SERVICE.1,
-        options: ListenOptions { backlog: 65_535 },
+        options: ListenOptions {
+            backlog: 65_535,
+            ..ListenOptions::default()
+        },
     }]);
     let update = NeighborUpdate::Reachable(THEIRS[0]);
     stack.set_neighbor(now, FRONT, Address::v4(GATEWAY), update);

@@ -28,8 +28,10 @@ impl Host {
                 let why = format!("the link has no queueing discipline `{name}`");
                 yes_or(set.is_ok(), &why)
             }
-            // Nothing is learned about peers, so there is nothing to forget.
-            Setting::FlushMetrics => Applied::Yes,
+            Setting::FlushMetrics => {
+                self.sockets.flush_metrics();
+                Applied::Yes
+            }
             Setting::Route {
                 advertised_mss,
                 mtu,

@@ -5,11 +5,13 @@ use millrace_stack::{CongestionControl, State};
 use super::value::{int, of_flag, of_int, of_u32, within};
 use crate::deferred::{seconds_of, timeouts_of};
 use crate::errno::Errno;
+use crate::fastopen::CLIENT_ENABLE;
 use crate::file::SocketId;
 use crate::linux::{
-    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_INFO, TCP_INQ, TCP_IS_MPTCP,
-    TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY,
-    TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_RTO_MAX_MS, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
+    TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_IS_MPTCP, TCP_KEEPCNT,
+    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
+    TCP_QUICKACK, TCP_RTO_MAX_MS, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
     TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
@@ -40,8 +42,14 @@ impl Sockets {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
-        if name == TCP_CONGESTION {
-            return self.set_congestion(id, value);
+        match name {
+            TCP_CONGESTION => return self.set_congestion(id, value),
+            TCP_FASTOPEN_KEY => return self.set_fast_open_key(id, value),
+            TCP_FASTOPEN => return self.set_fast_open_queue(id, int(value)?),
+            TCP_FASTOPEN_CONNECT | TCP_FASTOPEN_NO_COOKIE => {
+                return self.set_fast_open(id, name, value);
+            }
+            _ => {}
         }
         let number = int(value)?;
         let options = &mut self.get_mut(id)?.options;
@@ -153,6 +161,28 @@ impl Sockets {
         Ok(())
     }
 
+    /// How a connection is to begin: before it does.
+    fn set_fast_open(&mut self, id: SocketId, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let on = within(value, 0, 1)? != 0;
+        let state = self.state(id);
+        if name == TCP_FASTOPEN_CONNECT {
+            if self.sysctls.tunables().tcp_fastopen & CLIENT_ENABLE == 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if state != State::Closed {
+                return Err(Errno::EINVAL);
+            }
+            self.get_mut(id)?.options.fastopen_connect = on;
+            return Ok(());
+        }
+        if !matches!(state, State::Closed | State::Listen) {
+            return Err(Errno::EINVAL);
+        }
+        self.get_mut(id)?.options.fastopen_no_cookie = on;
+        self.publish_rows();
+        Ok(())
+    }
+
     /// A connection changes at once, and keeps its window; a listener's are born with the choice.
     /// What there is not is `ENOENT` (Linux: `tcp_set_congestion_control`).
     fn set_congestion(&mut self, id: SocketId, value: &[u8]) -> Result<(), Errno> {
@@ -168,6 +198,9 @@ impl Sockets {
     }
 
     pub(super) fn tcp_option(&mut self, id: SocketId, name: i32) -> Result<Vec<u8>, Errno> {
+        if name == TCP_FASTOPEN_KEY {
+            return self.fast_open_key(id);
+        }
         let info = self.info(id);
         let options = &self.get(id)?.options;
         let common = self.sysctls.tunables();
@@ -179,6 +212,10 @@ impl Sockets {
             TCP_THIN_LINEAR_TIMEOUTS => of_flag(options.thin_linear_timeouts),
             TCP_NOTSENT_LOWAT => of_u32(options.notsent_lowat),
             TCP_INQ => of_flag(options.inq),
+            // behaviour: X3-5
+            TCP_FASTOPEN => of_u32(options.fastopen_queue),
+            TCP_FASTOPEN_CONNECT => of_flag(options.fastopen_connect),
+            TCP_FASTOPEN_NO_COOKIE => of_flag(options.fastopen_no_cookie),
             TCP_DEFER_ACCEPT => of_u32(seconds_of(options.defer_accept) as u32),
             TCP_SAVE_SYN => of_int(options.save_syn.into()),
             TCP_WINDOW_CLAMP => of_u32(options.window_clamp),

@@ -15,6 +15,7 @@ use millrace_base::{Instant, PacketBuf, SeqNumber};
 
 use super::congestion::Epoch;
 use super::extra::Extra;
+use super::fastopen::Memory;
 use super::reassembly::Reorder;
 use super::recovery::ledger::Ledger;
 use super::shelf::Shelf;
@@ -90,6 +91,8 @@ pub(crate) struct Chunks<B> {
     pub(crate) epochs: Shelf<Epoch>,
     /// What a few connections have beside their TCB.
     pub(crate) extras: Shelf<Extra>,
+    /// What is remembered of Fast Open.
+    pub(crate) fastopen: Memory,
 }
 
 impl<B> Chunk<B> {
@@ -207,6 +210,7 @@ impl<B> Chunks<B> {
             ledgers: Shelf::new(buffers),
             epochs: Shelf::new(buffers),
             extras: Shelf::new(buffers.min(EXTRAS_MAX)),
+            fastopen: Memory::new(),
         }
     }
 

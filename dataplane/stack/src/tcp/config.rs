@@ -5,6 +5,7 @@
 //! Per-connection options are in `ConnectionOptions`.
 
 use super::congestion::CubicParameters;
+use super::fastopen::cookie::FastOpenKeys;
 
 /// Which algorithm decides how much may be in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,6 +47,15 @@ pub struct TcpTunables {
     pub tcp_sack: bool,
     /// Report duplicates by D-SACK (RFC 2883). Default on.
     pub tcp_dsack: bool,
+    /// Data in SYNs (RFC 7413), bits: 1 may be sent, 2 may be taken by listeners that want to
+    /// (`ListenOptions::fastopen`), 4 sent without a cookie, 0x200 taken without one. 0x400, all
+    /// listeners want to, is read by the BSD face. Default 1.
+    pub tcp_fastopen: u32,
+    /// Seconds without Fast Open of ours once it was found that somebody on the way swallows it,
+    /// twice as many each time; 0 does not look. Default 0.
+    pub tcp_fastopen_blackhole_timeout_sec: u32,
+    /// The keys behind Fast Open cookies; `None`, the default, makes one of the stack's secret.
+    pub tcp_fastopen_key: Option<FastOpenKeys>,
     /// The congestion control of new connections. Default cubic.
     pub tcp_congestion_control: CongestionControl,
     /// The knobs of CUBIC.
@@ -179,6 +189,9 @@ impl Default for TcpTunables {
             tcp_timestamps: true,
             tcp_sack: true,
             tcp_dsack: true,
+            tcp_fastopen: super::fastopen::CLIENT_ENABLE,
+            tcp_fastopen_blackhole_timeout_sec: 0,
+            tcp_fastopen_key: None,
             tcp_congestion_control: CongestionControl::Cubic,
             cubic: CubicParameters::LINUX,
             fq: false,

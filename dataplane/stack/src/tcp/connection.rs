@@ -219,7 +219,7 @@ impl Connection {
             spliced.bytes = spliced.bytes.wrapping_add(len);
         }
         count!(env.stats.payload_spliced_bytes, u64::from(spliced.bytes));
-        self.on_read(spliced.bytes, env.now, env.tunables);
+        self.on_read(spliced.bytes, env);
         to.update_retransmit_timer(env.now, env.tunables);
         spliced.end_of_stream = self.is_at_end();
         spliced
@@ -256,7 +256,7 @@ impl Connection {
     ) -> Received {
         let bytes = self.receive.copy_to(env.chunks, out);
         count!(env.stats.payload_copied_bytes, bytes as u64);
-        self.on_read(bytes as u32, env.now, env.tunables);
+        self.on_read(bytes as u32, env);
         Received {
             bytes,
             end_of_stream: self.is_at_end(),
@@ -308,6 +308,11 @@ impl Connection {
         if self.state == State::SynSent {
             return self.finish(env, CloseReason::Aborted, None);
         }
+        if self.is_open_child() {
+            // Its FIN does not wait for the handshake, unlike that of a `shutdown`.
+            self.state = self.state.after_close();
+            self.fin_queued = true;
+        }
         let disposition = self.shutdown(env);
         if self.state == State::FinWait2 {
             return self.close_in_fin_wait2(env);
@@ -333,6 +338,10 @@ impl Connection {
         reason: CloseReason,
         reset: Option<ResetSegment>,
     ) -> Disposition {
+        if !self.extra.is_none() {
+            self.leave_queue(env, false);
+            self.judge_fast_open(env);
+        }
         self.ready |= match reason {
             CloseReason::Finished | CloseReason::Aborted => Ready::NONE,
             CloseReason::Reset => Ready::RESET,
@@ -389,6 +398,9 @@ impl Connection {
         self.update_mss(env.tunables);
         if self.mss < before && self.state.is_synchronized() {
             self.retransmit_oversized(env);
+        }
+        if self.state == State::SynSent {
+            self.shorten_syn(env.chunks);
         }
     }
 
@@ -460,7 +472,13 @@ impl Connection {
     /// section 4.1).
     #[inline]
     pub(crate) fn is_in_flight(&self, seq: SeqNumber) -> bool {
-        seq.within(self.una, self.nxt.bytes_since(self.una).max(1))
+        // The SYN-ACK of a child, which may have sent more, is in flight too.
+        let una = if self.marks.has(Marks::UNPROVEN) {
+            self.una.minus(1)
+        } else {
+            self.una
+        };
+        seq.within(una, self.nxt.bytes_since(una).max(1))
     }
 
     /// Bytes the application may still queue.
@@ -551,7 +569,7 @@ impl Connection {
     }
 
     /// The application took `bytes`: the window may open.
-    fn on_read(&mut self, bytes: u32, now: Instant, tunables: &TcpTunables) {
+    fn on_read<P: PacketPool>(&mut self, bytes: u32, env: &mut Env<'_, P>) {
         if bytes == 0 {
             return;
         }
@@ -559,9 +577,9 @@ impl Connection {
         let unread = self.receive.bytes();
         let tell = self.window.on_taken(bytes, unread, mss);
         let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
-        let limit_max = tunables.receive_window_max();
-        self.window.adjust(now, rtt, mss, limit_max);
-        if tell && self.state.may_receive_data() {
+        let limit_max = env.tunables.receive_window_max();
+        self.window.adjust(env.now, rtt, mss, limit_max);
+        if tell && self.state.may_receive_data() && !self.has_only_its_syn(env.chunks) {
             self.ack.send_now();
         }
         self.tell_over();

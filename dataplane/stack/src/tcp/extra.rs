@@ -6,6 +6,7 @@
 
 use super::chunk::Chunks;
 use super::connection::Connection;
+use super::fastopen::FastOpen;
 use super::fin_wait2::Linger2;
 use super::pacing::Pacing;
 use super::recovery::reordering::Reordering;
@@ -22,6 +23,7 @@ pub(crate) struct Extra {
     pub(super) linger2: Linger2,
     /// How much the path reorders.
     pub(super) reordering: Reordering,
+    pub(super) fastopen: FastOpen,
 }
 
 impl Connection {

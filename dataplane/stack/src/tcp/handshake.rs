@@ -153,6 +153,10 @@ impl Connection {
         }
         self.agree(&segment.options, env.now, env.tunables);
         self.settle_ecn(flags);
+        if !self.extra.is_none() {
+            self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
+            self.update_mss(env.tunables);
+        }
         let scale = self.agreed_scale(&segment, env.tunables);
         let offered = u32::from(self.window.initial());
         self.window.open(segment.seq, offered, scale);
@@ -252,6 +256,9 @@ impl Connection {
             }
         }
         self.enter_established(env);
+        if !self.extra.is_none() {
+            self.on_fast_open_answer(env, segment);
+        }
         self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         // The third segment of the handshake completes the peer's side: never delayed.
         self.ack.send_now();
@@ -274,8 +281,12 @@ impl Connection {
             };
             return ControlFlow::Break(Disposition::Reset(reset));
         }
-        // Nothing but the SYN was in flight: SND.UNA was ISS.
+        // SND.UNA was ISS; data of a SYN are acknowledged like others.
         self.una = self.una.plus(1);
+        if segment.flags.syn() {
+            // The SYN that was taken before is told of as the duplicate that it is.
+            self.note_repeated_syn(env, segment.seq);
+        }
         if !self.marks.has(Marks::PASSIVE) {
             // Simultaneous open: one sample, if the SYN went out once.
             if self.recovery.timeouts == 0 {
@@ -292,7 +303,7 @@ impl Connection {
         ControlFlow::Continue(())
     }
 
-    fn enter_established<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    pub(super) fn enter_established<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         // The application may have closed its side before the handshake was complete.
         self.state = if self.fin_queued {
             State::FinWait1

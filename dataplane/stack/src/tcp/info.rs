@@ -6,6 +6,7 @@ use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 use super::chunk::Chunks;
 use super::config::TcpTunables;
 use super::connection::Connection;
+use super::fastopen::FastOpenInfo;
 use super::recovery::Phase;
 use super::segment::CloseReason;
 use super::state::State;
@@ -115,6 +116,8 @@ pub struct FlowInfo {
     pub ping_pong: bool,
     /// The congestion control.
     pub congestion_control: &'static str,
+    /// What became of Fast Open.
+    pub fast_open: FastOpenInfo,
     /// Why it ended, when it has.
     pub closed: Option<CloseReason>,
 }
@@ -198,6 +201,7 @@ impl Connection {
             probes: self.probes,
             congestion_control: self.congestion.control().name(),
             ping_pong: self.ack.is_ping_pong(),
+            fast_open: self.fast_open_info(chunks),
             closed: self.closed,
         }
     }

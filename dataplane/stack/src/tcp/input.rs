@@ -69,6 +69,9 @@ impl Connection {
         env: &mut Env<'_, P>,
         segment: &Segment<P::Buf>,
     ) -> ControlFlow<Disposition> {
+        if self.marks.has(Marks::UNPROVEN) {
+            self.check_unproven(env, segment)?;
+        }
         self.check_timestamp(env, segment)?;
         self.check_sequence(env, segment)?;
         self.check_reset(env, segment)?;
@@ -81,11 +84,16 @@ impl Connection {
         }
         if let Some(stamps) = segment.options.timestamps
             && self.timestamps.agreed
+            && segment.ack.after_or_eq(self.una)
+            && segment.ack.before_or_eq(self.nxt)
         {
+            // Only an ACK that can be says anything (Linux: `tcp_ack`).
             self.timestamps
                 .update(stamps.value, segment.seq, self.window.acked, env.now);
         }
-        if self.state == State::SynReceived {
+        if self.marks.has(Marks::UNPROVEN) {
+            self.prove(env, segment)?;
+        } else if self.state == State::SynReceived {
             self.check_ack_of_syn_ack(env, segment)?;
         }
         self.received_at = Stamp::of(env.now);
@@ -309,7 +317,7 @@ impl Connection {
     }
 
     /// Makes a chunk of every buffer of the segment and puts it where it belongs.
-    fn queue_text<P: PacketPool>(
+    pub(super) fn queue_text<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         payload: P::Buf,
@@ -457,6 +465,9 @@ impl Connection {
             ack_now,
             fin_wait2_secs: 0,
         };
+        if !self.extra.is_none() {
+            self.judge_fast_open(env);
+        }
         self.state = State::TimeWait;
         self.send.clear(env.chunks);
         self.reassembly.clear(env.chunks);
@@ -464,6 +475,23 @@ impl Connection {
         self.silence();
         self.tell_over();
         Disposition::TimeWait(record)
+    }
+
+    /// The peer's SYN came twice: acknowledged at once, and reported by D-SACK.
+    pub(super) fn note_repeated_syn<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        seq: SeqNumber,
+    ) {
+        if self.sack_permitted && env.tunables.tcp_dsack {
+            count!(env.stats.tcp_dsack_old_sent);
+            let duplicate = SeqRange {
+                start: seq,
+                end: seq.plus(1),
+            };
+            self.reassembly.note_duplicate(env.chunks, duplicate);
+        }
+        self.ack.send_now();
     }
 
     /// A duplicate to report by D-SACK (RFC 2883; Linux: `tcp_dsack_set`).

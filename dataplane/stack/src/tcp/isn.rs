@@ -17,6 +17,8 @@ use core::hash::Hasher as _;
 use millrace_base::{FlowTuple, Instant, SeqNumber};
 use siphasher::sip::SipHasher24;
 
+use super::fastopen::cookie::FastOpenKeys;
+
 /// 2^6 ns: one step of the clock component.
 const CLOCK_SHIFT: u32 = 6;
 
@@ -24,6 +26,7 @@ const CLOCK_SHIFT: u32 = 6;
 pub(crate) struct Secrets {
     tuple: (u64, u64),
     cookie: (u64, u64),
+    fastopen: FastOpenKeys,
 }
 
 /// Where a connection's numbers begin.
@@ -42,6 +45,7 @@ impl Secrets {
         Self {
             tuple: derive_key(secret, 1),
             cookie: derive_key(secret, 3),
+            fastopen: FastOpenKeys::new(table_secret(secret, 5), None),
         }
     }
 
@@ -61,6 +65,11 @@ impl Secrets {
     /// What is added to the clock in every timestamp of this tuple.
     pub(crate) fn timestamp_offset(&self, tuple: &FlowTuple) -> u32 {
         offset_of(hash_tuple(self.tuple, tuple))
+    }
+
+    /// The key behind Fast Open cookies of a host that was not given one.
+    pub(crate) const fn fastopen(&self) -> FastOpenKeys {
+        self.fastopen
     }
 
     /// The keyed hash of a tuple for SYN cookies; `count` and `purpose` separate its uses.

@@ -17,6 +17,8 @@ impl Marks {
     pub(crate) const PROBE_PENDING: Self = Self(1 << 4);
     /// The application said that it will read no more (`shutdown` of the receiving side).
     pub(crate) const DEAF: Self = Self(1 << 5);
+    /// Made of a SYN by Fast Open; the peer's ACK of our SYN-ACK has not come.
+    pub(crate) const UNPROVEN: Self = Self(1 << 7);
 
     /// Whether all of `marks` are set.
     #[inline]

@@ -14,7 +14,7 @@
 //! - HyStart++ (RFC 9406): HyStart as Linux has it ends slow start at once.
 //! - Accurate ECN and DCTCP: ECN is that of RFC 3168.
 //! - Urgent data: taken in line, not forwarded as urgent.
-//! - Fast Open, MD5, AO: never offered.
+//! - MD5, AO: never offered.
 //! - Collapsing of tiny received segments: they are bounded by number instead
 //!   (`RECEIVE_CHUNKS_MAX`).
 //! - The window is counted in bytes, so many small segments may be in flight where Linux counts
@@ -29,6 +29,7 @@ pub(crate) mod connection;
 pub(crate) mod ecn;
 mod emit;
 pub(crate) mod extra;
+pub(crate) mod fastopen;
 mod fin_wait2;
 pub(crate) mod handshake;
 mod info;
@@ -71,6 +72,8 @@ pub use config::{CongestionControl, ConnectionOptions, TcpTunables};
 pub use congestion::CubicParameters;
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
+pub use fastopen::cookie::{FASTOPEN_KEY_BYTES, FastOpenKeys};
+pub use fastopen::{FastOpenFailure, FastOpenInfo, FastOpenRequest};
 pub(crate) use handshake::Open;
 pub use info::FlowInfo;
 pub(crate) use predict::Tail;

@@ -28,6 +28,15 @@ impl Connection {
         }
     }
 
+    /// The MSS of a peer that does not say one.
+    pub(super) fn default_mss(&self) -> u16 {
+        if self.tuple.local.address.is_v4() {
+            MSS_DEFAULT
+        } else {
+            MSS_DEFAULT_V6
+        }
+    }
+
     /// The MSS we announce: what fits the path, options not subtracted (RFC 6691; MUST-14,
     /// MUST-67).
     pub(super) fn advertised_mss(&self) -> u16 {
@@ -132,12 +141,7 @@ impl Connection {
 
     /// Takes over what the peer's SYN or SYN-ACK says, given what ours said or will say.
     pub(super) fn agree(&mut self, offered: &TcpOptions, now: Instant, tunables: &TcpTunables) {
-        let default = if self.tuple.local.address.is_v4() {
-            MSS_DEFAULT
-        } else {
-            MSS_DEFAULT_V6
-        };
-        self.peer_mss = offered.mss.unwrap_or(default);
+        self.peer_mss = offered.mss.unwrap_or(self.default_mss());
         self.sack_permitted = tunables.tcp_sack && offered.sack_permitted;
         if let Some(stamps) = offered.timestamps.filter(|_| tunables.tcp_timestamps) {
             self.timestamps.agreed = true;

@@ -11,6 +11,7 @@ use super::chunk::{Chunks, PUSHED, WITH_FIN};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
+use super::fastopen::Plan;
 use super::marks::Marks;
 use super::recovery::Phase;
 use super::recovery::ledger::Permission;
@@ -27,7 +28,7 @@ impl Connection {
         if self.syn_pending {
             return true;
         }
-        if !self.state.is_synchronized() || self.state == State::TimeWait {
+        if !self.state.is_synchronized() && !self.is_open_child() || self.state == State::TimeWait {
             return false;
         }
         self.ack.due() > 0
@@ -46,6 +47,8 @@ impl Connection {
                 self.timers
                     .arm(Purpose::Retransmit, now, self.rtt.rto(tunables));
             }
+        } else if self.marks.has(Marks::UNPROVEN) {
+            // The timer is the SYN-ACK's.
         } else if self.is_window_blocked() {
             if !self.timers.runs(Purpose::Probe) {
                 self.timers.arm(Purpose::Probe, now, self.rtt.rto(tunables));
@@ -94,7 +97,8 @@ impl Connection {
     #[inline]
     pub(super) fn may_send_new<B>(&self, chunks: &Chunks<B>) -> bool {
         let unsent = self.unsent_bytes();
-        if unsent == 0 || !self.state.may_transmit_data() || self.is_held_back(chunks) {
+        let may_transmit = self.state.may_transmit_data() || self.is_open_child();
+        if unsent == 0 || !may_transmit || self.is_held_back(chunks) {
             return false;
         }
         let bytes = unsent.min(u32::from(self.mss));
@@ -131,14 +135,17 @@ impl Connection {
         self.marks.has(Marks::FIN_LOST)
             && !self.send.board.has_pending(chunks)
             && self.fits_cwnd(chunks, 1)
+            && !self.marks.has(Marks::UNPROVEN)
     }
 
     /// Whether what is lost may leave: the last ACK said so, and the window has room.
     #[inline]
     fn may_retransmit<B>(&self, chunks: &Chunks<B>) -> bool {
+        // Before the handshake is over nothing but the SYN-ACK is sent again.
         !self.is_held_back(chunks)
             && self.send.board.permission(chunks) == Permission::Lost
             && self.fits_cwnd(chunks, self.mss.into())
+            && !self.marks.has(Marks::UNPROVEN)
     }
 
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
@@ -263,9 +270,19 @@ impl Connection {
         if !self.syn_pending {
             return None;
         }
-        self.mtu = path.mtu;
-        let answer = self.state == State::SynReceived;
-        let options = self.syn_options(env.now, env.tunables, answer);
+        let answer = self.state != State::SynSent;
+        let mut options = self.syn_options(env.now, env.tunables, answer);
+        let mut run = None;
+        if !self.extra.is_none()
+            && let Plan::Fast(cookie) = self.plan_of_syn(env.chunks)
+        {
+            options.fastopen = cookie;
+            run = if answer {
+                None
+            } else {
+                self.syn_run(env.chunks)
+            };
+        }
         let flags = if answer {
             TcpFlags::SYN | TcpFlags::ACK
         } else {
@@ -274,8 +291,12 @@ impl Connection {
         let header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,
-            // Nothing is acknowledged yet: SND.UNA is ISS.
-            seq: self.una,
+            // Nothing is acknowledged yet: SND.UNA is ISS, or that of a child its first byte.
+            seq: if self.marks.has(Marks::UNPROVEN) {
+                self.una.minus(1)
+            } else {
+                self.una
+            },
             ack: if answer {
                 self.window.nxt
             } else {
@@ -286,9 +307,13 @@ impl Connection {
             urgent: 0,
             options,
         };
-        let frame = self.emit_empty(env, path, &header)?;
+        let frame = match run {
+            None => self.emit_empty(env, path, &header)?,
+            Some(run) => self.emit_run(env, path, run, &header)?,
+        };
         self.syn_pending = false;
-        if self.recovery.timeouts == 0 {
+        let is_first = self.extra.is_none() || self.on_planned_sent(env, run);
+        if self.recovery.timeouts == 0 && is_first {
             if !answer {
                 count!(env.stats.tcp_active_opens);
             }

@@ -36,6 +36,9 @@ impl Connection {
         if exact {
             return ControlFlow::Break(self.on_reset(env));
         }
+        if !self.extra.is_none() {
+            self.on_odd_reset(env);
+        }
         self.challenge(env);
         env.stats.drop(DropReason::ResetNotExact);
         ControlFlow::Break(Disposition::Continue)

@@ -108,6 +108,11 @@ impl<T: Copy> Shelf<T> {
         self.used > self.slots.len() / 2
     }
 
+    /// Whether no place is free.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used >= self.slots.len()
+    }
+
     /// Places in use: 0 when nothing leaks.
     pub(crate) const fn used(&self) -> usize {
         self.used

@@ -86,6 +86,7 @@ impl Connection {
         env: &mut Env<'_, P>,
     ) -> Disposition {
         match (self.state, kind) {
+            (State::SynReceived, _) if self.is_accepted_child(env.chunks) => Disposition::Continue,
             (State::SynSent | State::SynReceived, Unreachable::Hard) => {
                 self.finish(env, CloseReason::Refused, None)
             }

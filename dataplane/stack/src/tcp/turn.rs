@@ -75,10 +75,21 @@ impl Connection {
         match self.state {
             State::Closed | State::Listen | State::TimeWait => return Turn::Done,
             State::SynSent | State::SynReceived => {
-                if let Some(frame) = self.poll_syn(env, path) {
-                    take(frame);
+                if let Some(frame) = self.poll_syn(env, path)
+                    && !take(frame)
+                {
+                    return Turn::Cut;
                 }
-                return Turn::Done;
+                if !self.is_open_child() {
+                    return Turn::Done;
+                }
+            }
+            State::FinWait1 if self.syn_pending => {
+                if let Some(frame) = self.poll_syn(env, path)
+                    && !take(frame)
+                {
+                    return Turn::Cut;
+                }
             }
             State::Established
             | State::FinWait1
@@ -206,7 +217,10 @@ impl Connection {
             //# queued data to be sent)
             flags |= TcpFlags::PSH; // MUST-61
         }
-        let with_fin = ends_queue && self.fin_queued && self.usable_window() > run.bytes;
+        let with_fin = ends_queue
+            && self.fin_queued
+            && self.usable_window() > run.bytes
+            && self.state.may_transmit_data();
         if with_fin {
             flags |= TcpFlags::FIN;
         }

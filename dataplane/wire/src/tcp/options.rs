@@ -4,7 +4,8 @@
 //! pass and keeps what was read (`tcp_parse_options`). Writing uses Linux's order and padding
 //! (`tcp_options_write`), because middleboxes and fingerprints know it: MSS; SACK-permitted and
 //! timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks behind two NOPs;
-//! Fast Open last. The experimental form of Fast Open (kind 254), MD5 and TCP-AO are not written.
+//! Fast Open last, in the form of RFC 7413 or in the experimental one before it (kind 254 with a magic
+//! number, RFC 6994). MD5 and TCP-AO are not written.
 
 use millrace_base::SeqNumber;
 
@@ -28,6 +29,9 @@ const KIND_SACK: u8 = 5;
 const KIND_TIMESTAMPS: u8 = 8;
 const KIND_MD5: u8 = 19;
 const KIND_FASTOPEN: u8 = 34;
+const KIND_EXPERIMENT: u8 = 254;
+/// The experiment that was Fast Open (RFC 7413 appendix A).
+const FASTOPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 /// `NOP NOP timestamps 10`: what almost every segment of an established connection starts with.
 const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
 
@@ -53,6 +57,8 @@ pub struct SackBlocks {
 pub struct FastOpenCookie {
     bytes: [u8; FASTOPEN_COOKIE_BYTES_MAX],
     len: u8,
+    /// It travels in the experimental option.
+    experimental: bool,
 }
 
 /// The options of one segment.
@@ -144,12 +150,55 @@ impl FastOpenCookie {
         Some(Self {
             bytes,
             len: cookie.len() as u8,
+            experimental: false,
         })
+    }
+
+    /// The same cookie in the experimental option, or (`false`) in that of RFC 7413.
+    #[must_use]
+    pub const fn in_experiment(self, experimental: bool) -> Self {
+        Self {
+            experimental,
+            ..self
+        }
     }
 
     /// The cookie's bytes.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether it is a request for a cookie.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it travels in the experimental option (kind 254).
+    pub const fn is_experimental(&self) -> bool {
+        self.experimental
+    }
+
+    /// Bytes of the option, padding included.
+    fn encoded_len(&self) -> usize {
+        usize::from(self.len)
+            .saturating_add(self.head().1)
+            .next_multiple_of(4)
+    }
+
+    /// What comes before the cookie, and how much of it.
+    const fn head(&self) -> ([u8; 4], usize) {
+        let [a, b] = FASTOPEN_MAGIC;
+        if self.experimental {
+            ([KIND_EXPERIMENT, self.len.saturating_add(4), a, b], 4)
+        } else {
+            ([KIND_FASTOPEN, self.len.saturating_add(2), 0, 0], 2)
+        }
+    }
+
+    /// Reads a cookie; `None` when it has no possible length. (Linux: `tcp_parse_fastopen_option`.)
+    fn read(cookie: &[u8], experimental: bool) -> Option<Self> {
+        let cookie = Self::new(cookie).filter(|_| cookie.len() != 2)?;
+        Some(cookie.in_experiment(experimental))
     }
 }
 
@@ -218,7 +267,12 @@ impl TcpOptions {
             // Linux's tcp_parse_fastopen_option: an odd length is not looked at, an even one that
             // no cookie has (2, or above 16) withdraws an earlier cookie.
             (KIND_FASTOPEN, _) if syn && data.len().is_multiple_of(2) => {
-                self.fastopen = FastOpenCookie::new(data).filter(|_| data.len() != 2);
+                self.fastopen = FastOpenCookie::read(data, false);
+            }
+            (KIND_EXPERIMENT, [a, b, cookie @ ..])
+                if syn && [*a, *b] == FASTOPEN_MAGIC && cookie.len().is_multiple_of(2) =>
+            {
+                self.fastopen = FastOpenCookie::read(cookie, true);
             }
             (KIND_MD5, _) if data.len() == 16 => self.md5 = true,
             _ => {}
@@ -261,8 +315,7 @@ impl TcpOptions {
                 .saturating_add(4);
         }
         if let Some(cookie) = &self.fastopen {
-            let bytes = cookie.as_slice().len().saturating_add(2);
-            len = len.saturating_add(bytes.next_multiple_of(4));
+            len = len.saturating_add(cookie.encoded_len());
         }
         len
     }
@@ -312,7 +365,7 @@ impl TcpOptions {
             }
         }
         if let Some(cookie) = &self.fastopen {
-            out.cookie(cookie.as_slice())?;
+            out.cookie(cookie)?;
         }
         Some(())
     }
@@ -332,15 +385,16 @@ impl Writer<'_> {
         Some(())
     }
 
-    fn cookie(&mut self, cookie: &[u8]) -> Option<()> {
-        let len = cookie.len().saturating_add(2);
-        let place = self.rest.get_mut(..len.next_multiple_of(4))?;
+    fn cookie(&mut self, cookie: &FastOpenCookie) -> Option<()> {
+        let (head, head_len) = cookie.head();
+        let (place, rest) =
+            core::mem::take(&mut self.rest).split_at_mut_checked(cookie.encoded_len())?;
         place.fill(KIND_NOP);
-        let (head, body) = place.split_first_chunk_mut::<2>()?;
-        *head = [KIND_FASTOPEN, len as u8];
-        body.get_mut(..cookie.len())?.copy_from_slice(cookie);
-        let written = len.next_multiple_of(4);
-        self.rest = core::mem::take(&mut self.rest).get_mut(written..)?;
+        let (first, body) = place.split_at_mut_checked(head_len)?;
+        first.copy_from_slice(head.get(..head_len)?);
+        let bytes = cookie.as_slice();
+        body.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        self.rest = rest;
         Some(())
     }
 }
@@ -473,5 +527,30 @@ mod tests {
         options.fastopen = FastOpenCookie::new(&[]);
         assert_eq!(encode(&options), [34, 2, 1, 1]);
         assert!(FastOpenCookie::new(&[0; 17]).is_none());
+    }
+
+    // RFC 7413 appendix A: kind 254 with the magic number 0xF989, understood like kind 34.
+    #[test]
+    fn the_experimental_form_is_read_and_written_as_what_it_is() {
+        let cookie = FastOpenCookie::new(&[1, 2, 3, 4, 5, 6]).expect("short");
+        let mut options = TcpOptions {
+            fastopen: Some(cookie.in_experiment(true)),
+            ..TcpOptions::default()
+        };
+        let bytes = [254, 10, 0xf9, 0x89, 1, 2, 3, 4, 5, 6, 1, 1];
+        assert_eq!(encode(&options), bytes);
+        assert_eq!(TcpOptions::parse(&bytes, true), options);
+        assert_eq!(TcpOptions::parse(&bytes, false).fastopen, None);
+        options.fastopen = Some(FastOpenCookie::default().in_experiment(true));
+        assert_eq!(encode(&options), [254, 4, 0xf9, 0x89]);
+        // Another experiment, an odd length, a cookie that is too short or too long.
+        for other in [
+            &[254u8, 4, 0xf9, 0x88][..],
+            &[254, 5, 0xf9, 0x89, 1],
+            &[254, 6, 0xf9, 0x89, 1, 2],
+            &[254, 3, 0xf9],
+        ] {
+            assert_eq!(TcpOptions::parse(other, true).fastopen, None, "{other:?}");
+        }
     }
 }

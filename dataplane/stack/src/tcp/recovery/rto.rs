@@ -28,6 +28,9 @@ impl Connection {
         &mut self,
         env: &mut Env<'_, P>,
     ) -> Disposition {
+        if self.marks.has(Marks::UNPROVEN) {
+            return self.on_unproven_timeout(env);
+        }
         if self.recovery.stalled_since.is_never() {
             // The timer was started one timeout ago, by the transmission that was not answered.
             let rto = self.rtt.rto(env.tunables);
@@ -41,6 +44,9 @@ impl Connection {
         } else {
             self.has_timed_out(env.now, env.tunables)
         };
+        if !self.extra.is_none() {
+            self.detect_blackhole(env, is_over);
+        }
         if is_over {
             count!(env.stats.tcp_abort_on_timeout);
             // Linux sends no RST here: the peer does not answer anyway.
@@ -119,7 +125,7 @@ impl Connection {
     //# upon a timeout ... cwnd MUST be set to no more than the loss window, LW, which equals 1
     //# full-sized segment
     // behaviour: A21-11
-    fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    pub(in crate::tcp) fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let was_calm = self.recovery.phase < Phase::Recovery;
         self.cap_reordering(env);
         self.mark_lost_by_timeout(env);
