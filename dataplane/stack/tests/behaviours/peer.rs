@@ -2,8 +2,10 @@
 
 use millrace_base::{ChecksumStatus, FlowTuple, HeapBuf, HeapPool, PortId, SeqNumber};
 use millrace_stack::{
-    FlowId, FrameOptions, ListenOptions, Listener, Path, StackConfig, Stats, write_headers,
+    FastOpenListen, FlowId, FrameOptions, ListenOptions, Listener, Path, StackConfig, Stats,
+    write_headers,
 };
+use millrace_wire::tcp::FastOpenCookie;
 use millrace_wire::{EthernetView, IpView, TcpFlags, TcpOptions, TcpRepr, TcpView, Timestamps};
 
 use crate::wire::{World, address, config, interface, listener, mac, node, tuple};
@@ -23,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) echo: u32,
     /// The scale that the peer's SYNs offer; they permit SACK with it.
     pub(crate) scale: Option<u8>,
+    /// What its SYNs carry of Fast Open.
+    pub(crate) cookie: Option<FastOpenCookie>,
     /// Whether the server takes what waits in its backlog.
     pub(crate) accepts: bool,
 }
@@ -55,8 +59,24 @@ impl Peer {
             timestamp: None,
             echo: 0,
             scale: None,
+            cookie: None,
             accepts: true,
         }
+    }
+
+    /// The server listens with data in SYNs, so many at a time.
+    pub(crate) fn listen_fast(&mut self, queue_max: u32) {
+        let row = Listener {
+            options: ListenOptions {
+                fastopen: FastOpenListen {
+                    queue_max,
+                    ..FastOpenListen::default()
+                },
+                ..ListenOptions::default()
+            },
+            ..listener(1, self.tuple.remote.address, 80)
+        };
+        self.world.nodes[1].stack.set_listeners(&[row]);
     }
 
     /// The server's counters.
@@ -81,6 +101,7 @@ impl Peer {
                 window_scale: self.scale.filter(|_| flags.syn()),
                 sack_permitted: self.scale.is_some() && flags.syn(),
                 timestamps,
+                fastopen: self.cookie.filter(|_| flags.syn()),
                 ..TcpOptions::default()
             },
         };
