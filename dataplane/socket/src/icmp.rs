@@ -71,10 +71,6 @@ impl Sockets {
 
     fn report(&mut self, id: SocketId, report: Report, info: &FlowInfo) {
         let opening = is_opening(info.state) && !info.fast_open.is_accepted;
-        if info.fast_open.is_child && opening {
-            // It ends, and its data stay.
-            self.save_unread(id);
-        }
         let Ok(socket) = self.get_mut(id) else { return };
         let error = report.error;
         // Which of the two options counts is the packet's matter, not the socket's.

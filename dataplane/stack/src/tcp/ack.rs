@@ -148,6 +148,12 @@ impl AckPolicy {
         }
     }
 
+    /// The peer's side of a handshake came: data that leave soon are an answer to it (Linux:
+    /// `lrcvtime`).
+    pub(super) fn on_handshake(&mut self, now: Instant) {
+        self.data_at_ms = now.as_millis() as u32;
+    }
+
     /// The application is done sending: nothing to wait for.
     pub(super) fn start_ping_pong(&mut self) {
         self.ping_pong = true;

@@ -113,6 +113,7 @@ impl Connection {
             None => connection.rtt.distrust_handshake(),
         }
         connection.marks.set(Marks::PASSIVE);
+        connection.ack.on_handshake(now);
         connection.ready |= Ready::ACCEPTED;
         connection.update_mss(tunables);
         connection
@@ -259,6 +260,7 @@ impl Connection {
         if !self.extra.is_none() {
             self.on_fast_open_answer(env, segment);
         }
+        self.ack.on_handshake(env.now);
         self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         // The third segment of the handshake completes the peer's side: never delayed.
         self.ack.send_now();

@@ -219,7 +219,11 @@ impl Connection {
                 0
             };
             let retries = u16::from(tunables.tcp_syn_retries).saturating_add(linear);
-            return u16::from(self.recovery.timeouts) >= retries;
+            // By the clock as well, as if all timeouts had doubled (Linux: `retransmits_timed_out`).
+            let first_ms = u64::from(tunables.tcp_rto_initial_ms);
+            let patience = doublings(tunables.tcp_syn_retries, first_ms, tunables);
+            return u16::from(self.recovery.timeouts) >= retries
+                || (self.recovery.timeouts > 0 && stalled >= patience);
         }
         stalled >= give_up_after(self.retries(tunables), tunables)
     }
@@ -272,10 +276,14 @@ impl Connection {
 /// The time `retries` timeouts take when the first is `tcp_rto_min` and each is twice the one
 /// before.
 fn give_up_after(retries: u8, tunables: &TcpTunables) -> Nanos {
-    let min = u64::from(tunables.tcp_rto_min_ms.max(1));
+    doublings(retries, u64::from(tunables.tcp_rto_min_ms.max(1)), tunables)
+}
+
+/// The same when the first is `first_ms`.
+fn doublings(retries: u8, first_ms: u64, tunables: &TcpTunables) -> Nanos {
     let max = u64::from(tunables.tcp_rto_max_ms);
     let mut total = 0u64;
-    let mut timeout = min;
+    let mut timeout = first_ms;
     for _ in 0..=retries {
         total = total.saturating_add(timeout.min(max));
         timeout = timeout.saturating_mul(2).min(max);
