@@ -8,7 +8,7 @@ use millrace_wire::tcp::{FastOpenCookie, OPTIONS_BYTES_MAX};
 use super::memory::Lesson;
 use super::{CLIENT_NO_COOKIE, FastOpen, FastOpenFailure, FastOpenInfo, FastOpenRequest, Plan};
 use crate::stats::count;
-use crate::tcp::chunk::{Chunks, NONE};
+use crate::tcp::chunk::{Chunks, NONE, PUSHED};
 use crate::tcp::connection::Connection;
 use crate::tcp::emit::Run;
 use crate::tcp::marks::Marks;
@@ -107,7 +107,9 @@ impl Connection {
             self.send.mark_sent(env.chunks, now, position > 0);
         }
         self.nxt = self.nxt.plus(run.bytes);
-        self.send.board.on_sent(env.chunks, run.bytes);
+        // When it is sent again, it has PSH, which the SYN has not.
+        self.send.note_last_sent(env.chunks, PUSHED);
+        self.send.board.on_sent(env.chunks, 1);
         count!(env.stats.tcp_orig_data_sent);
         is_first
     }
