@@ -120,7 +120,10 @@ impl<P: PacketPool> Stack<P> {
                 Some(header) => header,
                 None => match dispatch::parse(&frame, port, &network.interfaces, stats) {
                     Parsed::Tcp(header) => header,
-                    other => {
+                    other @ (Parsed::Icmp(_)
+                    | Parsed::Fragment(_)
+                    | Parsed::Punt(_)
+                    | Parsed::Drop(_)) => {
                         self.on_other_frame((now, port), other, frame, pool, punt);
                         continue;
                     }
@@ -378,7 +381,9 @@ impl<P: PacketPool> Stack<P> {
             }
             // Pieces of pieces: nobody makes them but to see what happens.
             Parsed::Fragment(_) => self.stats.drop(DropReason::FragmentInvalid),
-            other => self.on_other_frame((now, port), other, frame, pool, punt),
+            other @ (Parsed::Icmp(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
+                self.on_other_frame((now, port), other, frame, pool, punt);
+            }
         }
     }
 }

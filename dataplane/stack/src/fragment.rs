@@ -191,9 +191,18 @@ impl<B: PacketBuf> Reassembler<B> {
         })
     }
 
-    /// When the next packet's time is over. O(packets under way): none, mostly.
+    /// Whether no packet is under way, as mostly.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// When the next packet's time is over. O(packets under way).
     #[inline]
     pub(crate) fn next_deadline(&self) -> Instant {
+        if self.is_empty() {
+            return Instant::NEVER;
+        }
         let deadlines = self.packets.iter().map(|packet| packet.deadline);
         deadlines.min().unwrap_or(Instant::NEVER)
     }

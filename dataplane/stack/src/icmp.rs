@@ -220,6 +220,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// Gives up packets whose pieces did not come in time, and tells who sent the first of them (RFC
     /// 792, RFC 4443 section 3.3).
+    #[cold]
     pub(crate) fn expire_fragments(&mut self, now: Instant, pool: &mut P) {
         while let Some(overdue) = self.fragments.expire(now, &mut self.stats) {
             let Some(first) = overdue.first else {

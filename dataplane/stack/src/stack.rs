@@ -238,7 +238,9 @@ impl<P: PacketPool> Stack<P> {
             };
             self.tuple_changes.push(TupleChange::Free(tuple));
         }
-        self.expire_fragments(now, pool);
+        if !self.fragments.is_empty() {
+            self.expire_fragments(now, pool);
+        }
         let mut steps = WHEEL_STEPS_PER_ADVANCE_MAX;
         while let Some(failed) = self.network.neighbors.advance(now, &mut steps) {
             self.on_neighbor_settled(now, failed);

@@ -103,7 +103,7 @@ impl Bench {
     fn dropped(&mut self, id: u32, start: u16, more: bool, bytes: &[u8]) -> DropReason {
         match self.piece(id, start, more, bytes, 0) {
             Gathered::Dropped(reason) => reason,
-            other => panic!("{other:?}"),
+            other @ (Gathered::Waits | Gathered::Whole(_)) => panic!("{other:?}"),
         }
     }
 
@@ -145,7 +145,7 @@ fn pieces_become_the_packet_in_whatever_order_they_come() {
             let mut cuts = Vec::new();
             let mut at = 0;
             while at < whole.len() {
-                let len = (8 * (1 + rng.below(180) as usize)).max(whole.len() / 60 & !7);
+                let len = (8 * (1 + rng.below(180) as usize)).max((whole.len() / 60) & !7);
                 let end = (at + len).min(whole.len());
                 cuts.push((at, end));
                 at = end;

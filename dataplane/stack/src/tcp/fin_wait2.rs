@@ -178,13 +178,11 @@ impl Connection {
     }
 
     fn enter_fin_wait2<P: PacketPool>(&mut self, env: &mut Env<'_, P>, seconds: u8) -> Disposition {
-        match self.enter_time_wait(env) {
-            Disposition::TimeWait(mut record) => {
-                record.fin_wait2_secs = seconds;
-                Disposition::TimeWait(record)
-            }
-            other => other,
+        let mut end = self.enter_time_wait(env);
+        if let Disposition::TimeWait(record) = &mut end {
+            record.fin_wait2_secs = seconds;
         }
+        end
     }
 
     /// Linux: `tcp_fin_time`; never below 3.5 timeouts. behaviour: A28-1, X5-8

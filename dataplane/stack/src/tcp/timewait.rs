@@ -118,7 +118,9 @@ const _: () = assert!((FIN_WAIT2_SECS_MAX as u32) < u64::BITS);
 
 /// The list of the records in FIN_WAIT2 that live so many seconds (1..).
 const fn fin_wait2_list(seconds: u8) -> u32 {
-    LISTS.len() as u32 + seconds as u32 - 1
+    (LISTS.len() as u32)
+        .saturating_add(seconds as u32)
+        .saturating_sub(1)
 }
 
 /// A record that is gone.
@@ -136,7 +138,10 @@ impl TimeWaits {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             records: Slab::new(capacity),
-            order: Lists::new(capacity, LISTS.len() + usize::from(FIN_WAIT2_SECS_MAX)),
+            order: Lists::new(
+                capacity,
+                LISTS.len().saturating_add(FIN_WAIT2_SECS_MAX.into()),
+            ),
             reuse_delay: TIMEWAIT_LEN,
             ignores_resets: false,
             ratelimit: Nanos::from_millis(0),
