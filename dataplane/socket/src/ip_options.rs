@@ -56,7 +56,7 @@ impl IpOptions {
             let pointer = option.get(2).copied().unwrap_or(0);
             match kind {
                 LOOSE_ROUTE | STRICT_ROUTE => {
-                    let whole = len >= 7 && (len - ROUTE_AT) % 4 == 0;
+                    let whole = len >= 7 && (len - ROUTE_AT).is_multiple_of(4);
                     if options.route.is_some() || !whole || pointer != POINTER_FIRST {
                         return Err(Errno::EINVAL);
                     }

@@ -474,3 +474,28 @@ fn what_a_listener_drops_is_counted_by_its_reason() {
         assert_eq!(dropped(DropReason::ListenerFlags), nonsense, "{flags:?}");
     }
 }
+
+// What a request remembers is what its connection begins with. behaviour: X4-15
+#[test]
+fn a_request_remembers_what_its_connection_needs() {
+    let mut peer = Peer::new(10);
+    peer.scale = Some(5);
+    peer.timestamp = Some(1_000);
+    let nxt = peer.syn(100).wrapping_add(1);
+    assert_eq!(peer.wait(3_500).len(), 2, "it has a timer of its own");
+    peer.timestamp = Some(1_001);
+    assert!(peer.send(ACK, 101, nxt, b"").is_empty());
+    let flow = peer.world.accepted(1).expect("accepted");
+    let info = peer.world.nodes[1].stack.info(flow).expect("alive");
+    assert_eq!((info.snd_scale, info.mss), (5, 1_000 - 12));
+    assert!(info.sack_permitted && info.timestamps);
+    let node = &mut peer.world.nodes[1];
+    node.stack
+        .send(peer.world.now, flow, b"hello", &mut node.pool);
+    let [data] = &peer.answers()[..] else {
+        panic!("one segment")
+    };
+    assert_eq!((data.seq.value(), data.ack.value()), (nxt, 101));
+    let echo = data.options.timestamps.map(|stamps| stamps.echo);
+    assert_eq!(echo, Some(1_001));
+}
