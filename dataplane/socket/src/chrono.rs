@@ -71,14 +71,19 @@ impl Chrono {
 }
 
 impl Sockets {
-    /// Switches every connection's watch to what holds it up now.
+    /// Switches every connection's watch to what holds it up now, and takes its delivery rate.
     pub(crate) fn update_chronos(&mut self) {
         let ids: Vec<SocketId> = self.sockets.keys().copied().collect();
         for id in ids {
-            let reason = self
-                .info(id)
-                .map_or(Reason::Idle, |info| self.reason_of(id, &info));
+            let info = self.info(id);
+            let reason = info
+                .as_ref()
+                .map_or(Reason::Idle, |info| self.reason_of(id, info));
             let now = self.now;
+            if let (Some(info), Some(socket)) = (&info, self.sockets.get_mut(&id)) {
+                let min_rtt = info.rtt_min.map(millrace_base::Micros::to_nanos);
+                socket.rate.on_acked(now, info.bytes_acked, min_rtt);
+            }
             if let Some(socket) = self.sockets.get_mut(&id)
                 && socket.chrono.reason != reason
             {

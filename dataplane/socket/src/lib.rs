@@ -71,6 +71,7 @@ mod pipe;
 mod poll;
 mod ports;
 mod push;
+mod rate;
 mod receive;
 mod send;
 mod signals;

@@ -66,6 +66,12 @@ impl Sockets {
             let segment = self.segment_at(index);
             if let Some(segment) = &segment {
                 self.count_out(segment.socket, segment.end - segment.start);
+                let now = self.now;
+                if segment.end > segment.start
+                    && let Ok(socket) = self.get_mut(segment.socket)
+                {
+                    socket.rate.on_sent(now, segment.end);
+                }
                 self.put_urgent(index, segment.socket, segment.start);
                 self.clamp_window(index, segment.socket);
             }

@@ -98,6 +98,11 @@ impl Sockets {
     /// begun, so that what was sent makes room.
     fn push_all(&mut self, id: SocketId, data: &[u8], flags: i32, done: &mut usize) {
         let begin = *done;
+        if let Some(info) = self.info(id)
+            && let Ok(socket) = self.get_mut(id)
+        {
+            socket.rate.on_write(&info);
+        }
         // Each round takes at least a byte.
         while let Some(rest) = data.get(*done..).filter(|rest| !rest.is_empty()) {
             self.free_buffers(id);

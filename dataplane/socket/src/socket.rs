@@ -128,6 +128,7 @@ pub(crate) struct Socket {
     pub(crate) traffic: Traffic,
     /// What held the connection up, and for how long.
     pub(crate) chrono: crate::chrono::Chrono,
+    pub(crate) rate: crate::rate::DeliveryRate,
     /// Who waits for sent bytes to be acknowledged or to leave, oldest first.
     pub(crate) marks: VecDeque<crate::notice::Mark>,
     /// What the marks and `SO_ZEROCOPY` count.
@@ -172,6 +173,7 @@ impl Socket {
             ip_id: 0,
             traffic: Traffic::default(),
             chrono: crate::chrono::Chrono::default(),
+            rate: crate::rate::DeliveryRate::default(),
             marks: VecDeque::new(),
             counters: crate::notice::Counters::default(),
         }

@@ -3,8 +3,7 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
-//! `rcv_space`, the delivery rate,
-//! `rcv_ooopack`, `rehash` and the sums of timeouts.
+//! `rcv_space`, `rcv_ooopack`, `rehash` and the sums of timeouts.
 
 use millrace_base::{Instant, Micros};
 use millrace_stack::{FlowInfo, State};
@@ -228,6 +227,8 @@ impl Sockets {
             told.busy_time = reading.busy_us;
             told.rwnd_limited = reading.window_limited_us;
             told.sndbuf_limited = reading.buffer_limited_us;
+            told.delivery_rate = socket.rate.bytes_per_second(info.mss.into());
+            told.flags |= u8::from(socket.rate.is_app_limited());
             told.notsent_bytes = u32::try_from(self.unsent(id)).unwrap_or(u32::MAX);
         }
         self.tell_sender(&mut told, &info);
