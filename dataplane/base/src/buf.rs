@@ -40,6 +40,9 @@ pub struct RxMeta {
     pub rss_hash: Option<u32>,
     /// The VLAN identifier (0..=4095) of a tag that the device took off the frame.
     pub stripped_vlan: Option<u16>,
+    /// Payload bytes of each segment that was merged into this frame (LRO, GRO); 0 when it is as the
+    /// wire had it, or nobody says.
+    pub segment_bytes: u16,
 }
 
 /// What the device shall do to a frame before it leaves. All lengths are bytes.

@@ -466,6 +466,8 @@ impl PacketBuf for Mbuf {
             rss_hash: (head.ol_flags & sys::MR_MBUF_F_RX_RSS_HASH != 0).then_some(head.hash_rss),
             stripped_vlan: (head.ol_flags & sys::MR_MBUF_F_RX_VLAN_STRIPPED != 0)
                 .then_some(head.vlan_tci & VLAN_ID_MASK),
+            // The device is never asked to merge segments.
+            segment_bytes: 0,
         }
     }
 

@@ -393,6 +393,7 @@ fn who_plays_the_device_says_what_a_device_would_of_a_frame_of_its_own() {
             l4_checksum: status,
             rss_hash: Some(7),
             stripped_vlan: Some(100),
+            segment_bytes: 0,
         };
         assert!(frame.set_rx_meta(said));
         assert_eq!(frame.rx_meta(), said);

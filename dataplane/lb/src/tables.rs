@@ -14,7 +14,9 @@ use millrace_abi::limits::{
 use millrace_abi::{AddressKind, ListenerCounters, PoolRecord, Tables as Snapshot};
 use millrace_base::{Address, BackendId, Instant, ListenerId, PacketPool, Rng};
 use millrace_stack::limits::MTU_MIN_V4;
-use millrace_stack::{Interface, ListenOptions, Listener, Offloads, Prefixed, Route, Stack};
+use millrace_stack::{
+    Interface, ListenOptions, Listener, Offloads, Prefixed, Route, RouteAttributes, Stack,
+};
 
 use crate::backend::Backends;
 use crate::limits::{HEADROOM_LOOKUPS_MAX, WARM_UP_PICKS_MAX};
@@ -380,6 +382,7 @@ impl Staging {
                         via,
                         port,
                         mtu,
+                        attributes: RouteAttributes::default(),
                     },
                 )
             });

@@ -1,8 +1,7 @@
 //! The stack under test: [`Kernel`] over the project's own sockets.
 //!
 //! What the stack lacks is refused here with its reason, so that a script fails at the line that
-//! asks for it. Files exist only for `sendfile`. `--mss` has no effect: the stack takes a merged
-//! packet as one segment, and nobody tells it what the device had merged.
+//! asks for it. Files exist only for `sendfile`.
 
 mod answers;
 mod files;
@@ -380,8 +379,9 @@ impl Kernel for Host {
         Some(answers::reply(result))
     }
 
-    fn deliver(&mut self, packet: &[u8], _segment_bytes: u16) {
-        self.sockets.packet_in(self.now, packet);
+    fn deliver(&mut self, packet: &[u8], segment_bytes: u16) {
+        self.sockets
+            .merged_packet_in(self.now, packet, segment_bytes);
     }
 
     fn take_packet(&mut self) -> Option<Departure> {

@@ -358,6 +358,16 @@ pub enum Setting {
         is_mtu_locked: bool,
         /// `initcwnd`, in segments.
         initial_window: Option<u32>,
+        /// `initrwnd`, in segments.
+        initial_receive_window: Option<u32>,
+        /// `rto_min`, in milliseconds.
+        rto_min_ms: Option<u32>,
+        /// `window`, in bytes.
+        window: Option<u32>,
+        /// `quickack`
+        is_quick_ack: bool,
+        /// `features ecn`
+        is_ecn: bool,
     },
     /// What the link's device takes over, as `ethtool -K` names it: `tso`, `gso`.
     Offload {

@@ -89,6 +89,13 @@ impl Sockets {
         free >= cost / 2 && self.has_memory(id, 2)
     }
 
+    /// Whether the send buffer may grow: a window that is full needs no more data
+    /// (`tcp_should_expand_sndbuf`).
+    pub(crate) fn may_expand(&self, id: SocketId) -> bool {
+        self.info(id)
+            .is_some_and(|info| info.in_flight_bytes + u32::from(info.mss) <= info.cwnd_bytes)
+    }
+
     /// Forgets buffers that were acknowledged.
     pub(crate) fn free_buffers(&mut self, id: SocketId) {
         let acked = self.info(id).map_or(u64::MAX, |info| info.bytes_acked);

@@ -167,7 +167,7 @@ impl Sockets {
         tuple: FlowTuple,
         fast: Option<&[u8]>,
     ) -> Result<usize, Errno> {
-        let own = self.get(id)?.options.own_tunables(self.sysctls.tunables());
+        let own = self.get(id)?.options.own_tunables(self.sysctls.of_route());
         let (now, own) = (self.now, own.as_ref());
         let opened = match fast {
             None => self

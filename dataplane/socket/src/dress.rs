@@ -1,15 +1,14 @@
-//! What packets of a socket look like beside their bytes: TOS, TTL, DF, identification, IP options and
-//! the MSS option outgoing, and what incoming ones must look like: the MSS option, the smallest TTL.
+//! What packets of a socket look like beside their bytes: TOS, TTL, DF, identification and IP
+//! options; and what incoming ones must look like: the smallest TTL.
 //!
 //! The stack has one look for all connections; a socket's own is put on as its packets leave. A
 //! connection whose socket is closed goes on without.
 
-use millrace_base::{Endpoint, FlowTuple, SeqNumber};
+use millrace_base::{Endpoint, FlowTuple};
 
 use crate::file::SocketId;
-use crate::header::{ACK, Header, RST, SYN, WINDOW_AT, rewrite_ipv4};
+use crate::header::{ACK, Header, SYN, rewrite_ipv4};
 use crate::ip_options::{IpOptions, has_source_route, strip};
-use crate::linux::{IP_PMTUDISC_DO, IP_PMTUDISC_WANT};
 use crate::options::Options;
 use crate::socket::Socket;
 use crate::sockets::Sockets;
@@ -47,6 +46,7 @@ impl Sockets {
             remote: header.destination,
         };
         let reflected = self.syn_looks.get(&tuple).and_then(|looks| looks.tos);
+        let is_locked = self.sysctls.route.attributes.is_mtu_locked;
         let Some(socket) = owner.and_then(|id| self.sockets.get_mut(&id)) else {
             return;
         };
@@ -55,17 +55,11 @@ impl Sockets {
         };
         let id = socket.next_ip_id();
         let options = &socket.options;
-        if header.flags & SYN != 0 {
-            if options.user_mss != 0 {
-                header.clamp_mss(packet, options.user_mss);
-            }
-            // A SYN promises nothing yet.
-            let window = options.window_limit(0).min(header.window.into()) as u16;
-            header.rewrite(packet, WINDOW_AT, &window.to_be_bytes());
-        }
+        let fragments = options.fragments(is_locked);
         // behaviour: A19-3, X2-13
         if header.source.address.is_v4() {
-            dress_v4(packet, options, reflected.unwrap_or(options.tos), id);
+            let class = reflected.unwrap_or(options.tos);
+            dress_v4(packet, options, (class, id), fragments);
         } else {
             dress_v6(packet, options, reflected.unwrap_or(options.traffic_class));
         }
@@ -148,36 +142,8 @@ impl Sockets {
         }
     }
 
-    /// Offers no larger window than the socket wants, and never takes back what was offered
-    /// (behaviour: OPT-20).
-    pub(crate) fn clamp_window(&mut self, index: usize, id: SocketId) {
-        let Some(info) = self.info(id) else { return };
-        let unread = self.unread(id) as u32;
-        let Some((_, packet)) = self.left.get_mut(index) else {
-            return;
-        };
-        let (Some(header), Some(socket)) = (Header::of(packet), self.sockets.get_mut(&id)) else {
-            return;
-        };
-        if header.flags & ACK == 0 || header.flags & (SYN | RST) != 0 {
-            return;
-        }
-        let scale = u32::from(info.rcv_scale);
-        let ack = SeqNumber::new(header.ack);
-        let kept = socket.window_edge.filter(|edge| edge.after(ack));
-        let promised = kept.map_or(0, |edge| edge.bytes_since(ack));
-        let limit = socket.options.window_limit(unread) >> scale;
-        let most = limit.max(promised.div_ceil(1 << scale));
-        let field = u32::from(header.window).min(most) as u16;
-        let edge = ack.plus(u32::from(field) << scale);
-        socket.window_edge = Some(kept.map_or(edge, |kept| SeqNumber::latest(kept, edge)));
-        if field != header.window {
-            header.rewrite(packet, WINDOW_AT, &field.to_be_bytes());
-        }
-    }
-
-    /// Whether a packet may come in; clamps the MSS that it offers.
-    pub(crate) fn admit(&mut self, packet: &mut [u8]) -> bool {
+    /// Whether a packet may come in.
+    pub(crate) fn admit(&mut self, packet: &[u8]) -> bool {
         let Some(header) = Header::of(packet) else {
             return true;
         };
@@ -188,13 +154,6 @@ impl Sockets {
         else {
             return true;
         };
-        // What Fast Open learns is what the peer says; the stack clamps it then.
-        let is_heeded = owner
-            .and_then(|id| self.info(id))
-            .is_some_and(|info| info.fast_open.user_mss != 0);
-        if header.flags & SYN != 0 && options.user_mss != 0 && !is_heeded {
-            header.clamp_mss(packet, options.user_mss);
-        }
         let v4 = header.source.address.is_v4();
         let (at, least) = if v4 {
             (8, options.min_ttl)
@@ -238,8 +197,7 @@ impl Socket {
     }
 }
 
-fn dress_v4(packet: &mut [u8], options: &Options, class: u8, id: u16) {
-    let fragments = !matches!(options.mtu_discover, IP_PMTUDISC_WANT | IP_PMTUDISC_DO);
+fn dress_v4(packet: &mut [u8], options: &Options, (class, id): (u8, u16), fragments: bool) {
     rewrite_ipv4(packet, |header| {
         if let [_, tos, _, _, high, low, flags, _, ttl, ..] = header {
             [*high, *low] = id.to_be_bytes();

@@ -22,10 +22,6 @@ pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
-/// Options.
-const END: u8 = 0;
-const NOTHING: u8 = 1;
-const MSS: u8 = 2;
 
 /// A TCP packet: who sent it to whom, and where its parts are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,40 +97,6 @@ impl Header {
         let new = fold(kept + (!fold(before) & 0xffff) + after);
         checksum.copy_from_slice(&(!(new as u16)).to_be_bytes());
     }
-
-    /// Makes the MSS option say no more than `most`, when there is one.
-    pub(crate) fn clamp_mss(&self, packet: &mut [u8], most: u16) {
-        let Some(at) = self.mss_option(packet) else {
-            return;
-        };
-        let told = word(packet, self.tcp + at);
-        if told.is_some_and(|told| told > most) {
-            self.rewrite(packet, at, &most.to_be_bytes());
-        }
-    }
-
-    /// Where the value of the MSS option is, from the start of the TCP header.
-    fn mss_option(&self, packet: &[u8]) -> Option<usize> {
-        let mut at = OPTIONS_AT;
-        // Each round steps over an option of a byte at least.
-        while self.tcp + at < self.payload {
-            match *packet.get(self.tcp + at)? {
-                END => return None,
-                NOTHING => at += 1,
-                kind => {
-                    let len = usize::from(*packet.get(self.tcp + at + 1)?);
-                    if kind == MSS && len == 4 && self.tcp + at + len <= self.payload {
-                        return Some(at + 2);
-                    }
-                    if len < 2 {
-                        return None;
-                    }
-                    at += len;
-                }
-            }
-        }
-        None
-    }
 }
 
 /// Writes `bytes` into an IPv4 header and its checksum anew.
@@ -188,7 +150,7 @@ mod tests {
         packet.extend([10, 0, 0, 1, 10, 0, 0, 2]);
         rewrite_ipv4(&mut packet, |_| {});
         packet.extend([3, 232, 0, 80, 0, 0, 0, 7, 0, 0, 0, 0, 0x70, SYN, 255, 255]);
-        packet.extend([0, 0, 0, 0, NOTHING, MSS, 4, 5, 180, NOTHING, NOTHING, END]);
+        packet.extend([0, 0, 0, 0, 1, 2, 4, 5, 180, 1, 1, 0]);
         let check = !(tcp_sum(&packet) as u16);
         packet[36..38].copy_from_slice(&check.to_be_bytes());
         packet
@@ -201,14 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn an_option_at_an_odd_place_is_clamped_and_the_checksum_stays_right() {
+    fn a_field_at_an_odd_place_is_rewritten_and_the_checksum_stays_right() {
         let mut packet = syn();
         assert_eq!(tcp_sum(&packet), 0xffff);
         let header = Header::of(&packet).expect("whole");
         assert_eq!((header.flags, header.seq, header.bytes()), (SYN, 7, 0));
-        header.clamp_mss(&mut packet, 2_000);
-        assert_eq!(packet, syn(), "it said less");
-        header.clamp_mss(&mut packet, 1_100);
+        header.rewrite(&mut packet, 23, &1_100u16.to_be_bytes());
         assert_eq!(packet[43..45], 1_100u16.to_be_bytes());
         assert_eq!(tcp_sum(&packet), 0xffff);
         header.rewrite(&mut packet, FLAGS_AT, &[SYN | URG]);
@@ -234,9 +194,5 @@ mod tests {
         let mut short = syn();
         short[32] = 0x40;
         assert_eq!(Header::of(&short), None, "a header of 16 bytes");
-        let mut endless = syn();
-        endless[40..42].copy_from_slice(&[9, 0]);
-        let header = Header::of(&endless).expect("whole");
-        assert_eq!(header.mss_option(&endless), None);
     }
 }

@@ -28,9 +28,6 @@
 //!   `SO_BINDTODEVICE`.
 //! - MD5 and `TCP_REPAIR`: `ENOPROTOOPT`.
 //! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
-//! - `SO_RCVBUF` and `TCP_WINDOW_CLAMP` bound the window that is offered; the window scale is the
-//!   host's, more than was offered is taken when it comes, and a window that they have closed opens
-//!   with the peer's next probe.
 //! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
 //!   `close` goes without.
 //! - Signals: there is no process to interrupt. `SIGPIPE`, `SIGIO` and `SIGURG` wait in a queue
@@ -95,3 +92,6 @@ pub use signals::Signal;
 pub use sockets::Sockets;
 pub use sockstat::SockStat;
 pub use tcp_info::TcpInfo;
+
+/// What `Sockets::set_route` takes.
+pub use millrace_stack::RouteAttributes;

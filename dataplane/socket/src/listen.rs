@@ -216,6 +216,17 @@ impl Sockets {
             })
             .collect();
         self.stack.set_listeners(&listeners);
+        self.publish_row_tunables();
+    }
+
+    /// Tells the stack by which knobs connections of each row begin.
+    pub(crate) fn publish_row_tunables(&mut self) {
+        let common = self.sysctls.of_route();
+        for ((_, _, owner), row) in &self.rows.by_place {
+            let socket = self.sockets.get(owner);
+            let own = socket.and_then(|socket| socket.options.own_tunables(common));
+            self.stack.set_listener_tunables(*row, own);
+        }
     }
 
     /// The addresses of a listening socket's rows. A wildcard of IPv4 goes to the sockets of that

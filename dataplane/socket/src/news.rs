@@ -165,7 +165,6 @@ impl Sockets {
         socket.traffic = crate::traffic::Traffic::default();
         socket.arrivals.clear();
         socket.stamped_to = 0;
-        socket.window_edge = None;
         socket.saved_syn = None;
         socket.urgent = None;
         socket.urgent_end = 0;
@@ -188,7 +187,9 @@ impl Sockets {
         let mut moved = false;
         for id in waiting {
             self.free_buffers(id);
-            self.expand_send_buffer(id);
+            if self.may_expand(id) {
+                self.expand_send_buffer(id);
+            }
             if !self.has_write_space(id) {
                 continue;
             }

@@ -14,14 +14,15 @@ mod value;
 use std::collections::BTreeMap;
 
 use millrace_base::{Instant, Nanos};
-use millrace_stack::{CongestionControl, ConnectionOptions, FastOpenKeys, TcpTunables};
+use millrace_stack::{CongestionControl, ConnectionOptions, FastOpenKeys, Special, TcpTunables};
 
 use crate::control::StampOption;
 use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::ip_options::IpOptions;
 use crate::linux::{
-    IP_PMTUDISC_WANT, SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
+    IP_PMTUDISC_DO, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT,
+    SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
     SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
     TCP_SAVED_SYN,
 };
@@ -215,23 +216,46 @@ impl Options {
                 0 => common.tcp_synack_retries,
                 own => own.saturating_sub(1),
             },
+            special: self.special(common.special),
             ..common
         };
         (own != common).then_some(own)
     }
 
-    /// The largest window to offer with so many bytes unread: half of a receive buffer that was set
-    /// is for data, the other half pays for overhead (`tcp_adv_win_scale` 1); and never more than
-    /// `TCP_WINDOW_CLAMP`.
-    pub(crate) fn window_limit(&self, unread: u32) -> u32 {
-        let space = if self.receive_buffer_locked {
-            (self.receive_buffer / 2).saturating_sub(unread)
-        } else {
-            u32::MAX
-        };
-        match self.window_clamp {
-            0 => space,
-            clamp => space.min(clamp),
+    /// Whether packets may be fragmented on the way; `is_locked` when the route's MTU is (Linux:
+    /// `ip_dont_fragment`).
+    pub(crate) const fn fragments(&self, is_locked: bool) -> bool {
+        match self.mtu_discover {
+            IP_PMTUDISC_DO => false,
+            IP_PMTUDISC_WANT => is_locked,
+            _ => true,
+        }
+    }
+
+    /// What the socket says beside the route.
+    fn special(&self, route: Special) -> Special {
+        Special {
+            user_mss: self.user_mss,
+            // behaviour: OPT-20
+            window_clamp: match self.window_clamp {
+                0 => route.window_clamp,
+                clamp => clamp,
+            },
+            receive_buffer: if self.receive_buffer_locked {
+                self.receive_buffer
+            } else {
+                0
+            },
+            keeps_mtu: route.keeps_mtu
+                || !matches!(
+                    self.mtu_discover,
+                    IP_PMTUDISC_WANT | IP_PMTUDISC_DO | IP_PMTUDISC_PROBE
+                )
+                || matches!(
+                    self.mtu_discover_v6,
+                    IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT
+                ),
+            ..route
         }
     }
 
@@ -329,10 +353,14 @@ impl Sockets {
             user_timeout_ms: socket.options.user_timeout_ms,
             thin_linear_timeouts: socket.options.thin_linear_timeouts,
         };
-        let own = socket.options.own_tunables(self.sysctls.tunables());
+        let own = socket.options.own_tunables(self.sysctls.of_route());
         let linger2 = socket.options.linger2;
         let max_pacing_rate = socket.options.max_pacing_rate;
         let congestion = socket.options.congestion;
+        if socket.listening.is_some() {
+            self.publish_row_tunables();
+            return;
+        }
         if let Some(flow) = socket.flow {
             self.stack.set_linger2(flow, linger2);
             self.stack.set_pacing_rate_max(flow, max_pacing_rate);

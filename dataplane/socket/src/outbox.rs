@@ -180,6 +180,15 @@ impl Sockets {
         if piece == 0 || (after_record && info.unsent_bytes > 0) {
             return None;
         }
+        let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
+        let small_in_flight = sent > 0 && info.bytes_acked < outbox.small_end;
+        let nagle = !socket.options.nodelay && small_in_flight;
+        let waits = socket.options.cork || outbox.more || nagle;
+        // A probe of the path takes from the front what is no multiple of a segment: what is left must
+        // be filled up from here.
+        if !waits && self.sysctls.tunables().tcp_mtu_probing != 0 {
+            return Some(piece);
+        }
         let mss = usize::from(info.mss.max(1));
         let whole = piece - piece % mss;
         if whole > 0 {
@@ -189,10 +198,6 @@ impl Sockets {
         if end < socket.written || forced {
             return Some(piece);
         }
-        let sent = info.queued_bytes.saturating_sub(info.unsent_bytes);
-        let small_in_flight = sent > 0 && info.bytes_acked < outbox.small_end;
-        let nagle = !socket.options.nodelay && small_in_flight;
-        let waits = socket.options.cork || outbox.more || nagle;
         let held = info.unsent_bytes > 0 || (waits && !socket.is_urgent(info.bytes_acked));
         (!held).then_some(piece)
     }

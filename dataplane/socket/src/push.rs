@@ -18,8 +18,6 @@ use crate::sockets::Sockets;
 const PACKET_BYTES_MAX: u64 = 65_536;
 /// Milliseconds of data in one packet, as a shift of the rate per second (`sk_pacing_shift`).
 const PACING_SHIFT: u32 = 10;
-/// Doubles the size for every so many microseconds less of round trip (`tcp_tso_rtt_log`).
-const RTT_SHIFT: u32 = 9;
 
 /// A segment of a connection that has left.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +71,6 @@ impl Sockets {
                     socket.rate.on_sent(now, segment.end);
                 }
                 self.put_urgent(index, segment.socket, segment.start);
-                self.clamp_window(index, segment.socket);
             }
             // Only data is cut and pushed, and not those of a SYN.
             let segment = segment.filter(|segment| segment.end > segment.start);
@@ -128,7 +125,13 @@ impl Sockets {
             return false;
         };
         let starts_buffer = socket.buffers.iter().any(|b| b.start == next.start);
-        last.socket == next.socket
+        // A shorter segment ends a packet, and one that is longer than all others is a probe of the
+        // path.
+        let mss = self.info(next.socket).map_or(0, |info| u64::from(info.mss));
+        let (before, behind) = (last.end - last.start, next.end - next.start);
+        let is_alike = behind == before || (behind < before && before <= mss);
+        is_alike
+            && last.socket == next.socket
             && last.end == next.start
             && at(last.index) == at(next.index)
             && packet.segments < packet.most
@@ -148,11 +151,13 @@ impl Sockets {
         let Some(info) = self.info(id) else { return 1 };
         let mss = u64::from(info.mss.max(1));
         let mut bytes = self.pacing_rate(&info) >> PACING_SHIFT;
-        let halvings = info.rtt_min.map_or(u32::MAX, Micros::as_micros) >> RTT_SHIFT;
+        let near = info.rtt_min.map_or(u32::MAX, Micros::as_micros);
+        let halvings = near.checked_shr(self.sysctls.tunables().tcp_tso_rtt_log.into());
+        let halvings = halvings.unwrap_or(0);
         if halvings < 32 {
             bytes = bytes.saturating_add(PACKET_BYTES_MAX >> halvings);
         }
-        let min = self.sysctls.number_of("tcp_min_tso_segs").unwrap_or(2);
+        let min = u64::from(self.sysctls.tunables().tcp_min_tso_segs);
         // Urgent data is not sent in large packets (behaviour: A3-36).
         if self.get(id).is_ok_and(|s| s.is_urgent(info.bytes_acked)) {
             return 1;

@@ -106,7 +106,6 @@ impl Sockets {
         // Each round takes at least a byte.
         while let Some(rest) = data.get(*done..).filter(|rest| !rest.is_empty()) {
             self.free_buffers(id);
-            self.expand_send_buffer(id);
             let room = usize::try_from(self.write_room(id)).unwrap_or(usize::MAX);
             let piece = rest.get(..room.min(rest.len())).unwrap_or_default();
             if piece.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use millrace_base::{Endpoint, FlowTuple, SeqNumber};
+use millrace_base::{Endpoint, FlowTuple};
 use millrace_stack::FlowId;
 
 use crate::address::Domain;
@@ -120,8 +120,6 @@ pub(crate) struct Socket {
     pub(crate) message_stamps: Option<i32>,
     /// The headers of the SYN that began it (`TCP_SAVED_SYN`).
     pub(crate) saved_syn: Option<Vec<u8>>,
-    /// The right edge of the window that was offered last.
-    pub(crate) window_edge: Option<SeqNumber>,
     /// The identification of its next IPv4 packet.
     pub(crate) ip_id: u16,
     /// Segments that have come and gone.
@@ -169,7 +167,6 @@ impl Socket {
             stamped_to: 0,
             message_stamps: None,
             saved_syn: None,
-            window_edge: None,
             ip_id: 0,
             traffic: Traffic::default(),
             chrono: crate::chrono::Chrono::default(),

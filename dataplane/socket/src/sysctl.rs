@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use millrace_stack::{
-    CongestionControl, CubicParameters, FastOpenKeys, FragmentTunables, TcpTunables,
+    CongestionControl, CubicParameters, FastOpenKeys, FragmentTunables, RouteAttributes,
+    TcpTunables,
 };
 
 use crate::errno::Errno;
@@ -19,7 +20,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_adv_win_scale", "1"),
     ("tcp_app_win", "31"),
     ("tcp_autocorking", "1"),
-    ("tcp_base_mss", "1024"),
     ("tcp_challenge_ack_limit", "2147483647"),
     ("tcp_comp_sack_delay_ns", "1000000"),
     ("tcp_comp_sack_nr", "44"),
@@ -28,25 +28,24 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_limit_output_bytes", "4194304"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
-    ("tcp_min_tso_segs", "2"),
-    ("tcp_mtu_probe_floor", "48"),
-    ("tcp_mtu_probing", "0"),
     ("tcp_no_metrics_save", "0"),
     ("tcp_no_ssthresh_metrics_save", "1"),
     ("tcp_plb_enabled", "0"),
-    ("tcp_probe_interval", "600"),
-    ("tcp_probe_threshold", "8"),
     ("tcp_retrans_collapse", "1"),
-    ("tcp_shrink_window", "0"),
     ("tcp_stdurg", "0"),
-    ("tcp_tso_rtt_log", "9"),
-    ("tcp_tso_win_divisor", "3"),
-    ("tcp_workaround_signed_windows", "0"),
 ];
 
 /// Files that epoll sets may watch, all sets together: what Linux allows a user of a machine with a
 /// gigabyte (4 % of its memory, some 200 bytes for each).
 const USER_WATCHES_MAX: u32 = 220_000;
+
+/// What the route to everybody says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkRoute {
+    /// 0: what the link says.
+    pub(crate) mtu: u16,
+    pub(crate) attributes: RouteAttributes,
+}
 
 /// Every knob of a host.
 #[derive(Debug)]
@@ -68,6 +67,7 @@ pub(crate) struct Sysctls {
     user_watches_max: u32,
     /// `tcp_allowed_congestion_control`.
     allowed: Vec<&'static str>,
+    pub(crate) route: LinkRoute,
     kept: BTreeMap<&'static str, String>,
 }
 
@@ -93,6 +93,7 @@ impl Sysctls {
             nonlocal_bind: [false; 2],
             user_watches_max: USER_WATCHES_MAX,
             allowed: CongestionControl::ALL.map(CongestionControl::name).to_vec(),
+            route: LinkRoute::default(),
             kept: kept.collect(),
         }
     }
@@ -103,8 +104,14 @@ impl Sysctls {
         TcpTunables {
             tcp_rmem: [self.rmem[1], self.rmem[2]],
             tcp_wmem: [1 << 30, 1 << 30],
+            software_tso: true,
             ..self.tcp
         }
+    }
+
+    /// The knobs of a connection that has none of its own: the host's and the route's.
+    pub(crate) fn of_route(&self) -> TcpTunables {
+        self.route.attributes.applied_to(&self.tunables())
     }
 
     pub(crate) const fn somaxconn(&self) -> u32 {
@@ -263,6 +270,16 @@ impl Sysctls {
             "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets.to_string(),
             "tcp_moderate_rcvbuf" => flag(tcp.tcp_moderate_rcvbuf),
             "tcp_min_snd_mss" => tcp.tcp_min_snd_mss.to_string(),
+            "tcp_mtu_probing" => tcp.tcp_mtu_probing.to_string(),
+            "tcp_base_mss" => tcp.tcp_base_mss.to_string(),
+            "tcp_mtu_probe_floor" => tcp.tcp_mtu_probe_floor.to_string(),
+            "tcp_probe_interval" => tcp.tcp_probe_interval.to_string(),
+            "tcp_probe_threshold" => tcp.tcp_probe_threshold.to_string(),
+            "tcp_shrink_window" => flag(tcp.tcp_shrink_window),
+            "tcp_workaround_signed_windows" => flag(tcp.tcp_workaround_signed_windows),
+            "tcp_tso_win_divisor" => tcp.tcp_tso_win_divisor.to_string(),
+            "tcp_min_tso_segs" => tcp.tcp_min_tso_segs.to_string(),
+            "tcp_tso_rtt_log" => tcp.tcp_tso_rtt_log.to_string(),
             _ => return self.kept.get(name).cloned(),
         })
     }
@@ -346,9 +363,18 @@ impl Sysctls {
             }
             "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets = number(value, 0, i32::MAX as u32)?,
             "tcp_moderate_rcvbuf" => tcp.tcp_moderate_rcvbuf = flag(value)?,
-            "tcp_min_snd_mss" => {
-                tcp.tcp_min_snd_mss =
-                    u16::try_from(number(value, 48, 65_535)?).map_err(|_| Errno::EINVAL)?;
+            "tcp_min_snd_mss" => tcp.tcp_min_snd_mss = word(value, 48)?,
+            "tcp_mtu_probing" => tcp.tcp_mtu_probing = small(value, 0, 2)?,
+            "tcp_base_mss" => tcp.tcp_base_mss = word(value, 0)?,
+            "tcp_mtu_probe_floor" => tcp.tcp_mtu_probe_floor = word(value, 48)?,
+            "tcp_probe_interval" => tcp.tcp_probe_interval = number(value, 0, i32::MAX as u32)?,
+            "tcp_probe_threshold" => tcp.tcp_probe_threshold = word(value, 0)?,
+            "tcp_shrink_window" => tcp.tcp_shrink_window = flag(value)?,
+            "tcp_workaround_signed_windows" => tcp.tcp_workaround_signed_windows = flag(value)?,
+            "tcp_min_tso_segs" => tcp.tcp_min_tso_segs = small(value, 1, 255)?,
+            "tcp_tso_rtt_log" => tcp.tcp_tso_rtt_log = small(value, 0, 255)?,
+            "tcp_tso_win_divisor" => {
+                tcp.tcp_tso_win_divisor = number(value, 0, i32::MAX as u32)?.min(255) as u8;
             }
             "tcp_available_congestion_control" => return Err(Errno::EACCES),
             "tcp_allowed_congestion_control" => self.allowed = congestions(value)?,
@@ -378,6 +404,7 @@ impl Sockets {
         if leaf(name) == "tcp_fastopen_blackhole_timeout_sec" {
             self.stack.resume_fast_open();
         }
+        self.publish_row_tunables();
         Ok(())
     }
 }
@@ -417,6 +444,10 @@ fn number(text: &str, low: u32, high: u32) -> Result<u32, Errno> {
 fn small(text: &str, low: u8, high: u8) -> Result<u8, Errno> {
     let value = number(text, low.into(), high.into())?;
     u8::try_from(value).map_err(|_| Errno::EINVAL)
+}
+
+fn word(text: &str, low: u32) -> Result<u16, Errno> {
+    u16::try_from(number(text, low, u16::MAX.into())?).map_err(|_| Errno::EINVAL)
 }
 
 fn flag(text: &str) -> Result<bool, Errno> {

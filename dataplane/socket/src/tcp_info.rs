@@ -283,11 +283,13 @@ impl Sockets {
         told.last_ack_recv = self.millis_since(info.received_at);
         told.pmtu = info.path_mtu.into();
         told.rcv_ssthresh = info.rcv_wnd;
-        let clamp = self.sockets.get(&id).map_or(0, |s| s.options.user_mss);
-        told.advmss = match clamp {
-            0 => info.advertised_mss.into(),
-            clamp => info.advertised_mss.min(clamp).into(),
-        };
+        let common = self.sysctls.of_route();
+        let own = self
+            .get(id)
+            .ok()
+            .and_then(|s| s.options.own_tunables(common));
+        let special = own.map_or(common.special, |own| own.special);
+        told.advmss = special.announced(info.advertised_mss).into();
         // The delay of an ACK is the same throughout, once there was something to acknowledge.
         if info.bytes_received > 0 {
             told.ato = self.sysctls.tunables().tcp_delack_min_ms * 1_000;

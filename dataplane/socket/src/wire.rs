@@ -4,9 +4,12 @@
 //! lies behind the link's only neighbour, which answers every resolution at once.
 
 use millrace_base::{Address, HeapBuf, Instant, MacAddress, Nanos, PortId, Prefix};
-use millrace_stack::{Interface, NeighborUpdate, Offloads, Prefixed, Route, Transmit};
+use millrace_stack::{
+    Interface, NeighborUpdate, Offloads, Prefixed, Route, RouteAttributes, Transmit,
+};
 
 use crate::sockets::Sockets;
+use crate::sysctl::LinkRoute;
 
 /// The link.
 const PORT: PortId = PortId::new(0);
@@ -32,6 +35,12 @@ const SOON: Nanos = Nanos::new(1_000);
 impl Sockets {
     /// Takes a raw IP packet (IPv4 or IPv6; may exceed the MTU). What is not IP is ignored.
     pub fn packet_in(&mut self, now: Instant, packet: &[u8]) {
+        self.merged_packet_in(now, packet, 0);
+    }
+
+    /// The same for a packet that the device has merged from segments of so many bytes of payload; 0
+    /// when it has merged nothing, or does not say.
+    pub fn merged_packet_in(&mut self, now: Instant, packet: &[u8], segment_bytes: u16) {
         self.step_to(now);
         let undressed = self.undress(packet);
         let packet = undressed.as_deref().unwrap_or(packet);
@@ -45,13 +54,14 @@ impl Sockets {
         frame.extend_from_slice(THEIRS.octets());
         frame.extend_from_slice(&ether_type);
         frame.extend_from_slice(packet);
-        let (_, inside) = frame.split_at_mut(HEADER_BYTES);
+        let (_, inside) = frame.split_at(HEADER_BYTES);
         if !self.admit(inside) {
             self.count_refused(inside);
             return;
         }
         self.note_segment(inside);
-        let frame = HeapBuf::from_frame(&frame);
+        let mut frame = HeapBuf::from_frame(&frame);
+        frame.meta.segment_bytes = segment_bytes;
         // What the stack hands back is not TCP: nobody here wants it.
         self.reported = self.note_icmp(packet);
         let awaited = self.a_write_awaits_a_handshake();
@@ -121,7 +131,10 @@ impl Sockets {
             self.note_arrivals();
             moved |= self.feed_outboxes();
             moved |= self.fulfil_marks();
-            moved |= self.tell_writable();
+            // What may leave has left: only then it is known whether the window is full.
+            if !moved {
+                moved = self.tell_writable();
+            }
             moved |= self.retry_calls();
             if !moved {
                 break;
@@ -176,13 +189,27 @@ impl Sockets {
             },
         };
         self.stack.set_interfaces(self.now, &[interface]);
+        self.publish_route();
+    }
+
+    /// Sets what the route to everybody says: its MTU (0 for the link's) and its attributes, as `ip
+    /// route change` would.
+    pub fn set_route(&mut self, mtu: u16, attributes: RouteAttributes) {
+        self.sysctls.route = LinkRoute { mtu, attributes };
+        self.publish_route();
+        self.publish_row_tunables();
+    }
+
+    fn publish_route(&mut self) {
+        let route = self.sysctls.route;
         let everything = [Address::UNSPECIFIED_V4, Address::UNSPECIFIED_V6];
         let routes = everything.iter().filter_map(|any| {
             Some(Route {
                 prefix: Prefix::new(*any, 0)?,
                 via: None,
                 port: PORT,
-                mtu: 0,
+                mtu: route.mtu,
+                attributes: route.attributes,
             })
         });
         self.stack.set_routes(&routes.collect::<Vec<_>>());

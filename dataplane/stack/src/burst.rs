@@ -21,6 +21,7 @@ use crate::dispatch::{self, Parsed, Punt, TcpFrame};
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::fragment::{FragmentFrame, Gathered};
+use crate::knobs::knobs_of;
 use crate::limits::BURST_FRAMES_MAX;
 use crate::plain::{parse_following, parse_plain};
 use crate::stack::Stack;
@@ -229,6 +230,8 @@ impl<P: PacketPool> Stack<P> {
             self.stats.drop(DropReason::Bug);
             return 1;
         };
+        let whose = (index, &slot.meta.hop);
+        let tunables = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
         let connection = &mut slot.connection;
         let acked_before = connection.bytes_acked();
         let mut env = Env {
@@ -236,7 +239,7 @@ impl<P: PacketPool> Stack<P> {
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: &self.tunables,
+            tunables,
         };
         let mut tail = Tail::of(run.len());
         let (mut outcome, mut looked_at, mut refused) = (Disposition::Continue, 0usize, 0usize);
@@ -280,6 +283,8 @@ impl<P: PacketPool> Stack<P> {
         let sheds_payload = self.sheds_payload();
         let slot = connection_at(&mut self.connections, index);
         let (key, slot) = slot.ok_or(DropReason::Bug)?;
+        let whose = (index, &slot.meta.hop);
+        let tunables = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
         let connection = &mut slot.connection;
         let acked_before = connection.bytes_acked();
         let mut env = Env {
@@ -287,7 +292,7 @@ impl<P: PacketPool> Stack<P> {
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: &self.tunables,
+            tunables,
         };
         let mut tail = Tail::of(1);
         let outcome = take_segment(connection, &mut env, arrived, sheds_payload, &mut tail)?;

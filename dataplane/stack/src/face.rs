@@ -66,12 +66,11 @@ impl<P: PacketPool> Stack<P> {
         )
     }
 
-    /// Gives a connection knobs of its own for as long as it lives. Asked are those that its timers,
-    /// its options and its reading look at: keep-alive, retries, buffer sizes; what a segment's way
-    /// through the stack looks at stays common.
+    /// Gives a connection knobs of its own for as long as it lives.
     pub fn set_own_tunables(&mut self, flow: FlowId, tunables: TcpTunables) {
-        let alive = self.connections.get(flow.key());
-        if alive.is_some_and(|slot| !slot.meta.orphan) {
+        let alive = self.connections.get_mut(flow.key());
+        if let Some(slot) = alive.filter(|slot| !slot.meta.orphan) {
+            slot.connection.take_receive_buffer(&tunables);
             self.own_tunables.insert(flow.index(), tunables);
         }
     }
@@ -170,6 +169,8 @@ impl<P: PacketPool> Stack<P> {
     /// control they began with; timers that run keep their deadlines.
     pub fn set_tunables(&mut self, tunables: TcpTunables) {
         self.tunables = tunables;
+        self.group_knobs
+            .rebuild(&self.network.routes, &self.tunables);
     }
 
     fn living(&mut self, flow: FlowId) -> Option<&mut Slot> {

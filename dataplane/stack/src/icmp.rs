@@ -23,6 +23,7 @@ use millrace_wire::{Checksum, EtherType, IpRepr, protocol};
 use crate::dispatch::{IcmpFrame, Punt, PuntReason, pieces};
 use crate::flow::Owner;
 use crate::fragment::{Overdue, PacketId};
+use crate::knobs::knobs_of;
 use crate::limits::{MTU_MIN_V6, PMTU_MIN_V4};
 use crate::path::{HOP_LIMIT, Path};
 use crate::stack::Stack;
@@ -171,14 +172,16 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.out_of_window_icmps);
             return Err(DropReason::IcmpErrorUnmatched);
         }
+        let whose = (index, &slot.meta.hop);
         let mut env = Env {
             now,
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: &self.tunables,
+            tunables: knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose),
         };
         let disposition = match error {
+            ErrorKind::TooBig(_) if env.tunables.special.keeps_mtu => Disposition::Continue,
             ErrorKind::TooBig(mtu) => {
                 slot.connection
                     .on_path_mtu(plausible_mtu(mtu, quoted), &mut env);

@@ -70,6 +70,7 @@ mod fragment;
 mod fragment_out;
 mod icmp;
 mod interface;
+mod knobs;
 pub mod limits;
 mod listener;
 mod neighbor;
@@ -100,7 +101,7 @@ pub use listener::{FastOpenListen, ListenOptions, Listener};
 pub use neighbor::{NeighborRequest, NeighborUpdate};
 pub use path::{FrameOptions, HOP_LIMIT, Offloads, Path, write_headers};
 pub use reply::Transmit;
-pub use route::Route;
+pub use route::{Route, RouteAttributes};
 pub use shortage::{Shortage, Watermarks};
 pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
@@ -108,7 +109,7 @@ pub use table::{ConnectError, Event};
 pub use tcp::{
     CloseReason, CongestionControl, ConnectionOptions, CubicParameters, FASTOPEN_KEY_BYTES,
     FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo, Phase, Ready, Received,
-    Spliced, State, TcpTunables,
+    Special, Spliced, State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

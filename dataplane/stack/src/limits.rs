@@ -63,6 +63,11 @@ pub const ROUTE_ENTRIES_MAX: usize = ROUTES_MAX + INTERFACES_MAX * INTERFACE_ADD
 // Nodes of the route table store their parent in a u16.
 const _: () = assert!(ROUTE_ENTRIES_MAX <= u16::MAX as usize);
 
+/// Different sets of attributes that the routes of one stack may have: an operator tells a few kinds of
+/// peers apart (far, near, lossy), not every route. A route beyond them goes without.
+pub const ROUTE_ATTRIBUTES_MAX: usize = 32;
+const _: () = assert!(ROUTE_ATTRIBUTES_MAX < u8::MAX as usize); // a next hop keeps the number in a u8
+
 /// Destinations whose route is remembered: more than the backends that a busy lcore opens
 /// connections to at a time, and 8 KiB.
 pub const DESTINATIONS_MAX: usize = 256;

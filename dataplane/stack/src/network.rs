@@ -37,6 +37,8 @@ pub(crate) struct HopCache {
     /// `Routes::generation` when it was looked up; 0 is never one.
     generation: u32,
     mtu: u16,
+    /// The number of the route's attributes; 0 when it has none.
+    attributes: u8,
 }
 
 /// Whether a packet can go to its destination now.
@@ -58,6 +60,7 @@ impl HopCache {
         neighbor: Key::NONE,
         generation: 0,
         mtu: 0,
+        attributes: 0,
     };
 
     /// The neighbour last used; may be stale.
@@ -68,6 +71,12 @@ impl HopCache {
     /// The MTU of the route, bytes.
     pub(crate) const fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// The number of the route's attributes; 0 when it has none.
+    #[inline]
+    pub(crate) const fn attributes(&self) -> u8 {
+        self.attributes
     }
 }
 
@@ -182,6 +191,7 @@ impl Network {
                 .unwrap_or(Key::NONE),
             generation: self.routes.generation(),
             mtu,
+            attributes: next.attributes,
         };
         self.destinations.set(remote, found);
         Some(found)

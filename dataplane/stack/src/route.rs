@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 use millrace_base::{Address, PortId, Prefix};
 
 use crate::interface::Interfaces;
-use crate::limits::{ROUTE_ENTRIES_MAX, ROUTES_MAX};
+use crate::limits::{ROUTE_ATTRIBUTES_MAX, ROUTE_ENTRIES_MAX, ROUTES_MAX};
+use crate::tcp::TcpTunables;
 
 /// One route of the published table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,52 @@ pub struct Route {
     pub port: PortId,
     /// Bytes of the largest IP packet on this route; 0 means what the interface says.
     pub mtu: u16,
+    /// What else connections over it begin with and live by.
+    pub attributes: RouteAttributes,
+}
+
+/// What a route says of the connections that use it (Linux: `ip route`, RTAX_*). The default says
+/// nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouteAttributes {
+    /// `mtu lock`: routers that want smaller packets are not believed, and packets may be fragmented
+    /// on the way.
+    pub is_mtu_locked: bool,
+    /// `advmss`: the MSS to announce in bytes; 0 is what fits the MTU.
+    pub advertised_mss: u16,
+    /// `initcwnd`: the first congestion window in segments; 0 is `tcp_init_cwnd`.
+    pub initial_cwnd: u8,
+    /// `initrwnd`: the first window to offer, in segments; 0 is what the buffer allows.
+    pub initial_rwnd: u16,
+    /// `rto_min` in milliseconds; 0 is `tcp_rto_min`.
+    pub rto_min_ms: u32,
+    /// `window`: the largest window to offer in bytes; 0 is any.
+    pub window: u32,
+    /// `quickack`: no ACK is delayed.
+    pub quick_ack: bool,
+    /// `features ecn`: ask for ECN, and grant it.
+    pub ecn: bool,
+}
+
+impl RouteAttributes {
+    /// The knobs of connections over such a route.
+    #[must_use]
+    pub fn applied_to(&self, common: &TcpTunables) -> TcpTunables {
+        let or = |own: u32, common: u32| if own == 0 { common } else { own };
+        let mut knobs = *common;
+        if self.initial_cwnd != 0 {
+            knobs.tcp_init_cwnd = self.initial_cwnd;
+        }
+        knobs.tcp_rto_min_ms = or(self.rto_min_ms, common.tcp_rto_min_ms);
+        let special = &mut knobs.special;
+        special.advertised_mss = self.advertised_mss;
+        special.init_rwnd = self.initial_rwnd;
+        special.window_clamp = or(self.window, special.window_clamp);
+        special.quick_ack |= self.quick_ack;
+        special.keeps_mtu |= self.is_mtu_locked;
+        special.ecn |= self.ecn;
+        knobs
+    }
 }
 
 /// The answer for one destination.
@@ -37,6 +84,8 @@ pub(crate) struct NextHop {
     pub(crate) address: Address,
     /// 0: what the interface says.
     pub(crate) mtu: u16,
+    /// The number of the route's attributes; 0 when it has none.
+    pub(crate) attributes: u8,
 }
 
 /// The routing table. Memory is taken in `new`.
@@ -45,6 +94,8 @@ pub(crate) struct Routes {
     /// What `set` was told, kept to rebuild the table when the interfaces change.
     published: Vec<Route>,
     nodes: Vec<Node>,
+    /// Every set of attributes there is, once; that of number 1 comes first.
+    attributes: Vec<RouteAttributes>,
     generation: u32,
 }
 
@@ -52,6 +103,7 @@ pub(crate) struct Routes {
 struct Node {
     route: Route,
     parent: u16,
+    attributes: u8,
 }
 
 const NO_PARENT: u16 = u16::MAX;
@@ -61,6 +113,7 @@ impl Routes {
         Self {
             published: Vec::with_capacity(ROUTES_MAX),
             nodes: Vec::with_capacity(ROUTE_ENTRIES_MAX),
+            attributes: Vec::with_capacity(ROUTE_ATTRIBUTES_MAX),
             generation: 1,
         }
     }
@@ -77,6 +130,7 @@ impl Routes {
     pub(crate) fn rebuild(&mut self, interfaces: &Interfaces) {
         self.generation = self.generation.wrapping_add(1);
         self.nodes.clear();
+        self.attributes.clear();
         let on_link = interfaces.iter().flat_map(|interface| {
             let networks = interface
                 .addresses
@@ -87,10 +141,12 @@ impl Routes {
                 via: None,
                 port: interface.port,
                 mtu: 0,
+                attributes: RouteAttributes::default(),
             })
         });
         for route in self.published.iter().copied().chain(on_link) {
             let parent = NO_PARENT;
+            let attributes = number_of(&mut self.attributes, &route.attributes);
             match self
                 .nodes
                 .binary_search_by_key(&sort_key(&route.prefix), |node| {
@@ -98,7 +154,12 @@ impl Routes {
                 }) {
                 Ok(_) => {}
                 Err(at) if self.nodes.len() < ROUTE_ENTRIES_MAX => {
-                    self.nodes.insert(at, Node { route, parent });
+                    let node = Node {
+                        route,
+                        parent,
+                        attributes,
+                    };
+                    self.nodes.insert(at, node);
                 }
                 Err(_) => break,
             }
@@ -121,12 +182,19 @@ impl Routes {
             via,
             port,
             mtu,
+            attributes: _,
         } = node.route;
         Some(NextHop {
             port,
             address: via.unwrap_or(destination),
             mtu,
+            attributes: node.attributes,
         })
+    }
+
+    /// Every set of attributes that a route has; that of number 1 comes first.
+    pub(crate) fn attributes(&self) -> &[RouteAttributes] {
+        &self.attributes
     }
 
     /// Changes whenever an answer may have changed; for whoever caches answers.
@@ -158,6 +226,23 @@ impl Routes {
     }
 }
 
+/// The number of a set of attributes, a new one if need be; 0 for none, and when there is no number
+/// left.
+fn number_of(known: &mut Vec<RouteAttributes>, wanted: &RouteAttributes) -> u8 {
+    if *wanted == RouteAttributes::default() {
+        return 0;
+    }
+    let found = known.iter().position(|attributes| attributes == wanted);
+    let at = found.unwrap_or(known.len());
+    if at >= ROUTE_ATTRIBUTES_MAX {
+        return 0;
+    }
+    if found.is_none() {
+        known.push(*wanted);
+    }
+    at.saturating_add(1) as u8
+}
+
 /// Whether the first bits of the 16-byte forms agree.
 fn encloses(outer: &Prefix, address: Address) -> bool {
     let family_bits = if outer.address().is_v4() { 96 } else { 0 };
@@ -187,6 +272,7 @@ mod tests {
             via: None,
             port: PortId::new(port),
             mtu: 0,
+            attributes: RouteAttributes::default(),
         }
     }
 
@@ -218,6 +304,36 @@ mod tests {
         assert_eq!((hop.address, hop.mtu), (address("10.8.0.1"), 1_400));
     }
 
+    // `ip route add ... initcwnd 20 rto_min 5ms`: the knobs of whoever goes that way, and of nobody
+    // else.
+    #[test]
+    fn routes_that_say_the_same_share_one_set_of_attributes() {
+        let slow = RouteAttributes {
+            initial_cwnd: 20,
+            rto_min_ms: 5,
+            ..RouteAttributes::default()
+        };
+        let mut table = [
+            route("10.0.0.0", 8, 1),
+            route("10.1.0.0", 16, 1),
+            route("10.2.0.0", 16, 1),
+        ];
+        table[1].attributes = slow;
+        table[2].attributes = slow;
+        let mut routes = Routes::new();
+        routes.set(&table, &Interfaces::new());
+        let number = |text: &str| routes.lookup(address(text)).expect("routed").attributes;
+        assert_eq!(
+            [number("10.3.0.1"), number("10.1.0.1"), number("10.2.0.1")],
+            [0, 1, 1]
+        );
+        assert_eq!(routes.attributes(), [slow]);
+        let common = TcpTunables::default();
+        let knobs = slow.applied_to(&common);
+        assert_eq!((knobs.tcp_init_cwnd, knobs.tcp_rto_min_ms), (20, 5));
+        assert_eq!(RouteAttributes::default().applied_to(&common), common);
+    }
+
     #[test]
     fn an_ipv6_default_route_takes_no_ipv4_packet() {
         let mut routes = Routes::new();
@@ -238,6 +354,7 @@ mod tests {
             let table: Vec<Route> = numbered.map(|(port, (bytes, length))| Route {
                 prefix: Prefix::new(wide(*bytes), *length).expect("valid"),
                 via: None, port: PortId::new(port as u16), mtu: 0,
+                attributes: RouteAttributes::default(),
             }).collect();
             let mut routes = Routes::new();
             routes.set(&table, &Interfaces::new());

@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::flow_table::FlowTable;
 use crate::fragment::{FragmentTunables, Reassembler};
 use crate::interface::Interface;
+use crate::knobs::{GroupKnobs, knobs_of};
 use crate::limits::{
     CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND, EXPIRIES_PER_ADVANCE_MAX,
     NEIGHBORS_MAX, REPLIES_MAX, RESETS_BURST, RESETS_PER_SECOND, SYN_QUEUE_MAX, TIME_WAIT_MAX,
@@ -120,6 +121,8 @@ pub struct Stack<P: PacketPool> {
     pub(crate) fragment_tunables: FragmentTunables,
     /// Of the last packet that left in pieces.
     pub(crate) identification: u32,
+    /// Those of listeners and routes.
+    pub(crate) group_knobs: GroupKnobs,
     pub(crate) shortage: Shortage,
     /// Connections whose application is gone.
     pub(crate) orphans: usize,
@@ -163,6 +166,7 @@ impl<P: PacketPool> Stack<P> {
             fragments: Reassembler::new(),
             fragment_tunables: FragmentTunables::default(),
             identification: first_identification(&config.secret),
+            group_knobs: GroupKnobs::new(),
             shortage: Shortage::None,
             orphans: 0,
             connections_reserved: 0,
@@ -185,6 +189,8 @@ impl<P: PacketPool> Stack<P> {
     /// Replaces the routes. On-link routes of interface addresses are implied.
     pub fn set_routes(&mut self, routes: &[Route]) {
         self.network.routes.set(routes, &self.network.interfaces);
+        self.group_knobs
+            .rebuild(&self.network.routes, &self.tunables);
     }
 
     /// Takes what the control path knows of a neighbour. Whoever waited for it sends at the next
@@ -340,12 +346,13 @@ impl<P: PacketPool> Stack<P> {
         let Some(slot) = self.connections.get_mut(key) else {
             return;
         };
+        let whose = (index, &slot.meta.hop);
         let disposition = slot.connection.on_timer(&mut Env {
             now,
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: self.own_tunables.get(&index).unwrap_or(&self.tunables),
+            tunables: knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose),
         });
         if slot.connection.doubts_route(now, &self.tunables) {
             // The next retransmission asks for the way again.

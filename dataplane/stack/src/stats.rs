@@ -307,6 +307,14 @@ counters! {
     tcp_abort_on_memory = "TcpExtTCPAbortOnMemory",
     /// Keep-alive probes sent.
     tcp_keep_alive = "TcpExtTCPKeepAlive",
+    /// Probes of the path's MTU that arrived.
+    tcp_mtup_success = "TcpExtTCPMTUPSuccess",
+    /// Probes of the path's MTU that were lost while what followed arrived.
+    tcp_mtup_fail = "TcpExtTCPMTUPFail",
+    /// Segments refused because they reach beyond the window.
+    beyond_window = "TcpExtBeyondWindow",
+    /// Segments dropped because the window is closed.
+    tcp_zero_window_drop = "TcpExtTCPZeroWindowDrop",
     /// Zero-window probes sent.
     tcp_win_probe = "TcpExtTCPWinProbe",
     /// Times a zero window was advertised.

@@ -13,6 +13,7 @@ use crate::dispatch::{TcpFrame, admissible};
 use crate::fast_open::FastOpenAnswer;
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
+use crate::knobs::group_knobs_of;
 use crate::listener::Listener;
 use crate::network::HopCache;
 use crate::stack::Stack;
@@ -182,9 +183,11 @@ impl<P: PacketPool> Stack<P> {
         let segment = arrived.bare_segment();
         let retries = self.tunables.tcp_synack_retries;
         let patience = self.listeners.patience(listener, retries);
+        let whose = (Some(listener), &request.hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
         match self
             .requests
-            .on_segment(index, now, &segment, &self.tunables, patience)
+            .on_segment(index, now, &segment, tunables, patience)
         {
             RequestVerdict::SynAgain => {
                 self.stats.drop(DropReason::RequestSynAgain);
@@ -197,7 +200,7 @@ impl<P: PacketPool> Stack<P> {
                 self.stats.drop(DropReason::RequestOutOfWindow);
                 let half_open = self.requests.get(index).map(|request| request.half_open);
                 let half_open = half_open.ok_or(DropReason::Bug)?;
-                let header = half_open.acknowledgment(now, &self.tunables);
+                let header = half_open.acknowledgment(now, tunables);
                 self.send_segment(now, &half_open.tuple, &header, Some(arrived.frame), pool);
             }
             RequestVerdict::Limited => {
@@ -282,9 +285,11 @@ impl<P: PacketPool> Stack<P> {
         let remote = half_open.tuple.remote.address;
         let hop = self.network.route_again(remote, hop);
         let hop = hop.ok_or(DropReason::NoRouteBack)?;
-        let handshake = half_open.handshake(hop.mtu(), sent_at, &self.tunables);
+        let whose = (Some(half_open.listener), &hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let handshake = half_open.handshake(hop.mtu(), sent_at, tunables);
         let slot = Slot {
-            connection: Connection::accept(&handshake, &self.tunables, now),
+            connection: Connection::accept(&handshake, tunables, now),
             meta: Meta::new(0, Some(half_open.listener), hop),
         };
         let key = self
@@ -423,16 +428,18 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
         };
         let segment = arrived.bare_segment();
-        let half_open =
-            HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, &self.tunables);
+        let whose = (Some(listener.id), &hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let half_open = HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, tunables);
         if wants_cookie {
             // behaviour: LSN-11
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
-            let header = half_open.into_cookie(now, &self.secrets, &self.tunables);
+            let header = half_open.into_cookie(now, &self.secrets, tunables);
             self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
             return Ok(());
         }
+        let mut header = half_open.syn_ack(now, tunables);
         let mut cookie = None;
         if segment.payload_len > 0 || segment.options.fastopen.is_some() {
             let begin = Begin {
@@ -450,7 +457,9 @@ impl<P: PacketPool> Stack<P> {
                 FastOpenAnswer::Cookie(given) => cookie = given,
             }
         }
-        let index = self.requests.insert(now, half_open, hop, &self.tunables);
+        let whose = (Some(listener.id), &hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let index = self.requests.insert(now, half_open, hop, tunables);
         let index = index.ok_or(DropReason::SynQueueFull)?;
         let entered = self.enter(arrived.hash, &tuple, Owner::Request(index));
         if entered.is_err() {
@@ -462,7 +471,6 @@ impl<P: PacketPool> Stack<P> {
             pending.requests = pending.requests.saturating_add(1);
             pending.young = pending.young.saturating_add(1);
         }
-        let mut header = half_open.syn_ack(now, &self.tunables);
         header.options.fastopen = cookie;
         self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
         Ok(())
@@ -531,7 +539,9 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
         };
         let segment = arrived.bare_segment();
-        let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, &self.tunables);
+        let whose = (Some(listener.id), &hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, tunables);
         let Some(half_open) = half_open else {
             count!(self.stats.syncookies_failed);
             self.refuse(arrived, pool)?;
@@ -569,16 +579,10 @@ impl<P: PacketPool> Stack<P> {
             return Err(DropReason::ResetLimited);
         }
         let reset = if header.flags.ack() {
-            ResetSegment {
-                seq: header.ack,
-                ack: None,
-            }
+            ResetSegment::refusing(header.ack)
         } else {
             let end = header.end();
-            ResetSegment {
-                seq: SeqNumber::new(0),
-                ack: Some(end),
-            }
+            ResetSegment::answer(SeqNumber::new(0), Some(end))
         };
         let reply = reset_header(&header.tuple, reset);
         self.send_segment(now, &header.tuple, &reply, Some(frame), pool);
@@ -596,8 +600,10 @@ impl<P: PacketPool> Stack<P> {
             return;
         };
         request.retransmissions = request.retransmissions.saturating_add(1);
-        let half_open = request.half_open;
-        let header: TcpRepr = half_open.syn_ack(now, &self.tunables);
+        let (half_open, hop) = (request.half_open, request.hop);
+        let whose = (Some(half_open.listener), &hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let header: TcpRepr = half_open.syn_ack(now, tunables);
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);
         count!(self.stats.tcp_syn_retrans);

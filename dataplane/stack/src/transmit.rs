@@ -10,6 +10,7 @@ use millrace_base::{
 };
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 
+use crate::knobs::knobs_of;
 use crate::limits::{
     BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_FRAME_BYTES, TRANSMIT_QUOTA_FRAMES,
 };
@@ -174,12 +175,14 @@ impl<P: PacketPool> Stack<P> {
         let slot = self.connections.get_at(index);
         let known = slot.and_then(|slot| self.network.kept(&slot.meta.hop));
         let found;
+        let mut is_wider = false;
         let path = match known {
             Some(path) => path,
             None => {
-                let Some(path) = self.path_of(now, key) else {
+                let Some((path, wider)) = self.path_of(now, key) else {
                     return true;
                 };
+                is_wider = wider;
                 found = path;
                 &found
             }
@@ -190,12 +193,13 @@ impl<P: PacketPool> Stack<P> {
         };
         slot.meta.blocked_since = Stamp::NEVER;
         let (mut room, mut frames, mut bytes) = (true, 0u64, 0u64);
+        let whose = (index, &slot.meta.hop);
         let mut env = Env {
             now,
             pool,
             chunks: &mut self.chunks,
             stats: &mut self.stats,
-            tunables: &self.tunables,
+            tunables: knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose),
         };
         let port = path.port;
         let turn = slot.connection.transmit(&mut env, path, &mut |frame| {
@@ -206,6 +210,10 @@ impl<P: PacketPool> Stack<P> {
             room = take(Transmit { port, frame });
             room && quota > 0
         });
+        if is_wider {
+            // As in Linux, the first packets over a new route are those that were cut for the old.
+            slot.connection.on_wider_route(path.mtu, &mut env);
+        }
         count!(self.stats.frames_out, frames);
         count!(self.stats.bytes_out, bytes);
         count!(self.stats.ip_out_requests, frames);
@@ -219,7 +227,8 @@ impl<P: PacketPool> Stack<P> {
             self.quota = quota;
         } else {
             self.output.remove(index);
-            if wants_more {
+            // Who waits for an ACK has its timers.
+            if wants_more && turn != Turn::Deferred {
                 self.retry_output_later(now, key);
             }
         }
@@ -227,13 +236,14 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// The way to a connection's peer when the one it remembers does not hold; `None` when there is
-    /// none now, and the connection has left the line.
-    fn path_of(&mut self, now: Instant, key: Key) -> Option<Path> {
+    /// none now, and the connection has left the line. Tells also whether it is wider than before.
+    fn path_of(&mut self, now: Instant, key: Key) -> Option<(Path, bool)> {
         let slot = self.connections.get_mut(key)?;
         let remote = slot.connection.tuple().remote.address;
+        let before = slot.meta.hop.mtu();
         let hop = self.network.hop(now, remote, &mut slot.meta.hop);
         if let Hop::Ready(path) = hop {
-            return Some(path);
+            return Some((path, path.mtu > before));
         }
         self.output.remove(key.index());
         if let Hop::Wait(_, neighbor) = hop {
@@ -307,8 +317,11 @@ pub(crate) fn reset_header(tuple: &FlowTuple, reset: ResetSegment) -> TcpRepr {
         seq: reset.seq,
         ack: reset.ack.unwrap_or(SeqNumber::new(0)),
         flags,
-        window: 0,
+        window: reset.window,
         urgent: 0,
-        options: TcpOptions::default(),
+        options: TcpOptions {
+            timestamps: reset.timestamps,
+            ..TcpOptions::default()
+        },
     }
 }

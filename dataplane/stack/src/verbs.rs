@@ -7,6 +7,7 @@ use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
 use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
+use crate::knobs::group_knobs_of;
 use crate::limits::BUFFER_RETRY_MS;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -125,7 +126,8 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
             options: ConnectionOptions::default(),
         };
-        let tunables = own.unwrap_or(&self.tunables);
+        let route = group_knobs_of(&self.group_knobs, &self.tunables, (None, &hop));
+        let tunables = own.unwrap_or(route);
         let slot = Slot {
             connection: Connection::connect(&open, None, tunables, now),
             meta: Meta::new(user, None, hop),

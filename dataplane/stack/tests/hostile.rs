@@ -204,6 +204,7 @@ fn no_truncation_and_no_mutation_of_a_valid_frame_does_harm() {
                     l4_checksum: ChecksumStatus::Good,
                     rss_hash: None,
                     stripped_vlan: None,
+                    segment_bytes: 0,
                 };
             }
             node.stack.handle(world.now, PORT, buf, &mut node.pool);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use millrace_base::{Address, Instant, MacAddress, Nanos, PacketBuf, PacketPool, PortId, Prefix};
 use millrace_stack::{
-    DropReason, Interface, Listener, NeighborUpdate, Offloads, Prefixed, Route, Stack, StackConfig,
-    Stats,
+    DropReason, Interface, Listener, NeighborUpdate, Offloads, Prefixed, Route, RouteAttributes,
+    Stack, StackConfig, Stats,
 };
 
 use crate::counters::Counters;
@@ -113,6 +113,7 @@ impl<P: PacketPool, E: Engine> Host<P, E> {
                 via: Some(*via),
                 port: PORT,
                 mtu: 0,
+                attributes: RouteAttributes::default(),
             })
         };
         let routes: ArrayVec<Route, 2> = config.gateways.iter().filter_map(route).take(2).collect();

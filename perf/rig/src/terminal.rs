@@ -13,7 +13,7 @@ use millrace_dpdk::{
 use millrace_load::light::{Link, Payload};
 use millrace_stack::{
     FlowId, Interface, ListenOptions, Listener, NeighborUpdate, Offloads, Prefixed, Ready, Route,
-    Stack, StackConfig, TcpTunables,
+    RouteAttributes, Stack, StackConfig, TcpTunables,
 };
 
 use crate::meter::{Meter, Stages};
@@ -273,6 +273,7 @@ fn stack(setup: &Setup) -> Stack<MbufPool> {
             via: Some(Address::v4(GATEWAY)),
             port: FRONT,
             mtu: 0,
+            attributes: RouteAttributes::default(),
         }]);
     }
     stack.set_listeners(&[Listener {

@@ -1,6 +1,6 @@
 //! Tunables, the link's properties, and questions.
 
-use millrace_socket::SocketAddress;
+use millrace_socket::{RouteAttributes, SocketAddress};
 
 use super::Host;
 use crate::kernel::{Applied, Setting};
@@ -37,15 +37,25 @@ impl Host {
                 mtu,
                 is_mtu_locked,
                 initial_window,
+                initial_receive_window,
+                rto_min_ms,
+                window,
+                is_quick_ack,
+                is_ecn,
             } => {
-                let is_default = advertised_mss.is_none()
-                    && mtu.is_none()
-                    && !is_mtu_locked
-                    && initial_window.is_none();
-                yes_or(
-                    is_default,
-                    "the stack's routes have no advmss, no locked MTU and no initcwnd",
-                )
+                let attributes = RouteAttributes {
+                    is_mtu_locked: *is_mtu_locked,
+                    advertised_mss: advertised_mss.unwrap_or(0),
+                    initial_cwnd: initial_window.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX)),
+                    initial_rwnd: initial_receive_window
+                        .map_or(0, |n| u16::try_from(n).unwrap_or(u16::MAX)),
+                    rto_min_ms: rto_min_ms.unwrap_or(0),
+                    window: window.unwrap_or(0),
+                    quick_ack: *is_quick_ack,
+                    ecn: *is_ecn,
+                };
+                self.sockets.set_route(mtu.unwrap_or(0), attributes);
+                Applied::Yes
             }
             Setting::Offload { feature, is_on } => {
                 let is_known = matches!(feature.as_str(), "tso" | "gso" | "gro");

@@ -141,6 +141,8 @@ fn ip(arguments: &[&str]) -> Option<Setting> {
     };
     let (mut advertised_mss, mut mtu, mut is_mtu_locked, mut initial_window) =
         (None, None, false, None);
+    let (mut initial_receive_window, mut rto_min_ms, mut window) = (None, None, None);
+    let (mut is_quick_ack, mut is_ecn) = (false, false);
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         match *word {
@@ -149,6 +151,15 @@ fn ip(arguments: &[&str]) -> Option<Setting> {
             }
             "advmss" => advertised_mss = Some(words.next()?.parse().ok()?),
             "initcwnd" => initial_window = Some(words.next()?.parse().ok()?),
+            "initrwnd" => initial_receive_window = Some(words.next()?.parse().ok()?),
+            "rto_min" => rto_min_ms = Some(milliseconds(words.next()?)?),
+            "window" => window = Some(words.next()?.parse().ok()?),
+            "quickack" => is_quick_ack = words.next()?.parse::<u8>().ok()? != 0,
+            "features" => is_ecn = *words.next()? == "ecn",
+            // Where the route lies and who made it is nobody's business here.
+            "proto" | "scope" | "src" | "table" | "metric" => {
+                words.next()?;
+            }
             "mtu" => {
                 let mut value = words.next()?;
                 if *value == "lock" {
@@ -165,7 +176,23 @@ fn ip(arguments: &[&str]) -> Option<Setting> {
         mtu,
         is_mtu_locked,
         initial_window,
+        initial_receive_window,
+        rto_min_ms,
+        window,
+        is_quick_ack,
+        is_ecn,
     })
+}
+
+/// A time as `ip` writes it: `50ms`, `1s`, a number of milliseconds.
+fn milliseconds(text: &str) -> Option<u32> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u32 = digits.parse().ok()?;
+    match text.get(digits.len()..)? {
+        "" | "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        _ => None,
+    }
 }
 
 /// `ethtool -K tun0 gso off tso off`

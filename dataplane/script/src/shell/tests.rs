@@ -85,6 +85,11 @@ fn routes_offloads_and_files_are_understood() {
         mtu: Some(640),
         is_mtu_locked: true,
         initial_window: Some(11),
+        initial_receive_window: None,
+        rto_min_ms: None,
+        window: None,
+        is_quick_ack: false,
+        is_ecn: false,
     };
     assert_eq!(commands[0].settings, [route]);
     let offload = Setting::Offload {

@@ -61,6 +61,7 @@ impl Sockets {
                     return Err(Errno::EINVAL);
                 }
                 options.mtu_discover = number;
+                self.apply_options(id);
             }
             // behaviour: HSH-3
             IP_BIND_ADDRESS_NO_PORT => options.bind_address_no_port = on,
@@ -129,6 +130,14 @@ impl Sockets {
             }
             IPV6_UNICAST_HOPS => socket.options.hops = hops(number)?,
             IPV6_RECVERR => socket.options.recverr_v6 = on,
+            // The values are those of IP_MTU_DISCOVER.
+            IPV6_MTU_DISCOVER => {
+                if !(IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&number) {
+                    return Err(Errno::EINVAL);
+                }
+                socket.options.mtu_discover_v6 = number;
+                self.apply_options(id);
+            }
             IPV6_MINHOPCOUNT => {
                 socket.options.min_hops = u8::try_from(number).map_err(|_| Errno::EINVAL)?;
             }
@@ -136,12 +145,6 @@ impl Sockets {
             IPV6_TRANSPARENT => {
                 socket.options.transparent = on;
                 socket.options.freebind |= on;
-            }
-            IPV6_MTU_DISCOVER => {
-                if !(IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&number) {
-                    return Err(Errno::EINVAL);
-                }
-                socket.options.mtu_discover_v6 = number;
             }
             _ => socket.options.keep(SOL_IPV6, name, number)?,
         }

@@ -219,6 +219,7 @@ impl Sockets {
         let doubled = bytes.min(i32::MAX as u32 / 2) * 2;
         options.receive_buffer = doubled.max(RECEIVE_BUFFER_MIN);
         options.receive_buffer_locked = true;
+        self.apply_options(id);
         Ok(())
     }
 

@@ -92,6 +92,7 @@ impl Sockets {
                     return Err(Errno::EINVAL);
                 }
                 options.user_mss = number as u16;
+                self.apply_options(id);
             }
             // behaviour: OPT-13 OPT-14 OPT-15
             TCP_KEEPIDLE => {
@@ -135,6 +136,7 @@ impl Sockets {
                     clamp => clamp.max(CLAMP_MIN),
                 };
                 self.get_mut(id)?.options.window_clamp = clamp;
+                self.apply_options(id);
             }
             TCP_QUICKACK => {
                 if let Some(flow) = self.get(id)?.flow {
@@ -203,7 +205,7 @@ impl Sockets {
         }
         let info = self.info(id);
         let options = &self.get(id)?.options;
-        let common = self.sysctls.tunables();
+        let common = self.sysctls.of_route();
         let tunables = options.own_tunables(common).unwrap_or(common);
         Ok(match name {
             TCP_NODELAY => of_flag(options.nodelay),

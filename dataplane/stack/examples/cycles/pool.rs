@@ -72,6 +72,7 @@ impl Pool {
                 l4_checksum: status,
                 rss_hash: None,
                 stripped_vlan: None,
+                segment_bytes: 0,
             },
         }
     }

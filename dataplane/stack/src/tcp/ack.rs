@@ -224,9 +224,12 @@ impl Connection {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
         //# If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the
         //# segment, and return.
-        // SND.NXT never moves back here: a retransmission does not rewind it.
+        // SND.NXT never moves back here: a retransmission does not rewind it. Linux drops it without a
+        // word while the connection is open, and challenges when one of the sides is closing.
         if segment.ack.after(self.nxt) {
-            self.challenge(env);
+            if self.state != State::Established {
+                self.challenge(env);
+            }
             env.stats.drop(DropReason::AckBeyondSent);
             return ControlFlow::Break(Disposition::Continue);
         }
@@ -237,6 +240,15 @@ impl Connection {
             self.challenge(env);
             env.stats.drop(DropReason::AckTooOld);
             return ControlFlow::Break(Disposition::Continue);
+        }
+        // Only a segment whose ACK means something moves TS.Recent (Linux: `tcp_replace_ts_recent`
+        // in `tcp_ack`).
+        if let Some(stamps) = segment.options.timestamps
+            && self.timestamps.agreed
+            && segment.ack.after_or_eq(self.una)
+        {
+            self.timestamps
+                .update(stamps.value, segment.seq, self.window.acked, env.now);
         }
         let digest = self.digest(env, segment);
         let mut timer_is_set = false;
@@ -362,6 +374,9 @@ impl Connection {
     ) -> ControlFlow<Disposition> {
         self.recovery.timeouts = 0;
         self.recovery.stalled_since = Stamp::NEVER;
+        if !self.extra.is_none() {
+            self.note_probe_arrival(env);
+        }
         if !timer_is_set {
             self.restart_deadline(env);
         }

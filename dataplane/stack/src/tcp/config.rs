@@ -162,6 +162,94 @@ pub struct TcpTunables {
     /// Never send segments smaller than this payload, whatever the peer or a router claims. Default
     /// 48.
     pub tcp_min_snd_mss: u16,
+    /// Look for the path's MTU by probes (RFC 4821): 0 never, 1 once a path seems to swallow large
+    /// segments, 2 always. Default 0.
+    pub tcp_mtu_probing: u8,
+    /// Payload that a search begins with in bytes. Default 1,024.
+    pub tcp_base_mss: u16,
+    /// Payload below which a search does not fall, in bytes. Default 48.
+    pub tcp_mtu_probe_floor: u16,
+    /// Seconds after which a search that has ended begins again. Default 600.
+    pub tcp_probe_interval: u32,
+    /// A search ends when it has come this close, in bytes. Default 8.
+    pub tcp_probe_threshold: u16,
+    /// Take back what the window promised when memory is short. Default off (RFC 9293 section
+    /// 3.8.6, SHLD-14).
+    pub tcp_shrink_window: bool,
+    /// Offer no more than 32,767 bytes to a peer that does not scale, because some take the field for
+    /// a signed number. Default off.
+    pub tcp_workaround_signed_windows: bool,
+    /// A frame for a device that cuts waits for more room while less than this part of the window is
+    /// free; 0 waits for three segments. Default 3.
+    pub tcp_tso_win_divisor: u8,
+    /// Segments of the smallest packet that is cut. Default 2.
+    pub tcp_min_tso_segs: u8,
+    /// A packet that is cut is half as large for every so many bits of microseconds of the shortest
+    /// round trip. Default 9.
+    pub tcp_tso_rtt_log: u8,
+    /// Send in packets of many segments, as Linux does over any device: what is left of a packet waits
+    /// for room. Off by default: without a device that cuts, there is nothing to be gained.
+    pub software_tso: bool,
+    /// What one socket, listener or route has for itself.
+    pub special: Special,
+}
+
+/// What a socket option or a route's attribute says, for the connections of that socket, listener or
+/// route. The default says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Special {
+    /// `TCP_MAXSEG` in bytes; 0 says nothing.
+    pub user_mss: u16,
+    /// `advmss` of the route in bytes; 0 says nothing.
+    pub advertised_mss: u16,
+    /// `initrwnd` of the route in segments; 0 says nothing.
+    pub init_rwnd: u16,
+    /// `TCP_WINDOW_CLAMP` or `window` of the route in bytes; `u32::MAX` is any.
+    pub window_clamp: u32,
+    /// `SO_RCVBUF` as the kernel doubled it, in bytes; 0 lets the buffer grow by itself.
+    pub receive_buffer: u32,
+    /// `quickack` of the route: no ACK is delayed.
+    pub quick_ack: bool,
+    /// `mtu lock` of the route, or a socket that does not discover: routers are not believed.
+    pub keeps_mtu: bool,
+    /// `features ecn` of the route.
+    pub ecn: bool,
+}
+
+impl Default for Special {
+    fn default() -> Self {
+        Self {
+            user_mss: 0,
+            advertised_mss: 0,
+            init_rwnd: 0,
+            window_clamp: u32::MAX,
+            receive_buffer: 0,
+            quick_ack: false,
+            keeps_mtu: false,
+            ecn: false,
+        }
+    }
+}
+
+impl Special {
+    /// An announced MSS, cut to what the route and the socket say (Linux: `dst_metric_advmss`,
+    /// `tcp_mss_clamp`).
+    #[must_use]
+    pub fn announced(&self, mss: u16) -> u16 {
+        let route = match self.advertised_mss {
+            0 => mss,
+            said => said,
+        };
+        self.agreed(route)
+    }
+
+    /// The peer's MSS, cut to what the socket says.
+    pub(crate) fn agreed(&self, mss: u16) -> u16 {
+        match self.user_mss {
+            0 => mss,
+            user => mss.min(user),
+        }
+    }
 }
 
 /// Values that one connection may have for itself.
@@ -235,6 +323,18 @@ impl Default for TcpTunables {
             tcp_moderate_rcvbuf: true,
             tcp_init_cwnd: 10,
             tcp_min_snd_mss: 48,
+            tcp_mtu_probing: 0,
+            tcp_base_mss: 1_024,
+            tcp_mtu_probe_floor: 48,
+            tcp_probe_interval: 600,
+            tcp_probe_threshold: 8,
+            tcp_shrink_window: false,
+            tcp_workaround_signed_windows: false,
+            tcp_tso_win_divisor: 3,
+            tcp_min_tso_segs: 2,
+            tcp_tso_rtt_log: 9,
+            software_tso: false,
+            special: Special::default(),
         }
     }
 }
@@ -258,33 +358,89 @@ impl TcpTunables {
         matches!(self.tcp_early_retrans, 3 | 4)
     }
 
-    /// The receive window a fresh connection offers, in bytes (Linux: `tcp_win_from_space`).
+    /// The bytes that may wait for the application of a fresh connection: half of the memory, the
+    /// other half pays for the unused parts of packet buffers (Linux: `tcp_win_from_space`).
     pub(crate) fn receive_window_initial(&self) -> u32 {
-        let [first, max] = self.tcp_rmem;
-        (first.min(max) / 2).max(RECEIVE_WINDOW_MIN)
+        match self.special.receive_buffer {
+            0 => {
+                let [first, max] = self.tcp_rmem;
+                (first.min(max) / 2).max(RECEIVE_WINDOW_MIN)
+            }
+            own => (own / 2).max(RECEIVE_BUFFER_MIN / 2),
+        }
+        .min(self.special.window_clamp)
     }
 
-    /// The largest receive window, in bytes.
+    /// The largest receive window, in bytes. One that was chosen does not grow.
     pub(crate) fn receive_window_max(&self) -> u32 {
+        if self.special.receive_buffer != 0 || !self.tcp_moderate_rcvbuf {
+            return self.receive_window_initial();
+        }
         let [_, max] = self.tcp_rmem;
-        (max / 2).clamp(RECEIVE_WINDOW_MIN, RECEIVE_WINDOW_MAX)
+        (max / 2)
+            .clamp(RECEIVE_WINDOW_MIN, RECEIVE_WINDOW_MAX)
+            .min(self.special.window_clamp)
     }
 
-    /// The window scale we offer: enough for all of `tcp_rmem` (Linux:
-    /// `tcp_select_initial_window`).
+    /// What a SYN offers when segments of `mss` bytes will come: whole segments, and not more than
+    /// an unscaled field can say (Linux: `tcp_select_initial_window`).
+    pub(crate) fn receive_window_offer(&self, mss: u16) -> u16 {
+        let mss = u32::from(mss.max(1));
+        let first = u32::from(self.special.init_rwnd).saturating_mul(mss);
+        let space = self
+            .receive_window_initial()
+            .max(first)
+            .min(self.special.window_clamp);
+        let whole = space.saturating_sub(space.checked_rem(mss).unwrap_or(0));
+        let space = if space > mss { whole } else { space };
+        let most = if self.tcp_workaround_signed_windows {
+            SIGNED_WINDOW_MAX
+        } else {
+            0xffff
+        };
+        let offered = space.min(most);
+        let offered = if first == 0 {
+            offered
+        } else {
+            offered.min(first)
+        };
+        offered as u16
+    }
+
+    /// The largest window that `scale` can express for this connection.
+    pub(crate) fn window_field_max(&self, scale: u8) -> u32 {
+        if scale == 0 && self.tcp_workaround_signed_windows {
+            SIGNED_WINDOW_MAX
+        } else {
+            0xffff
+        }
+    }
+
+    /// The window scale we offer: enough for all of `tcp_rmem`, or for the buffer that was chosen
+    /// (Linux: `tcp_select_initial_window`).
     pub(crate) fn window_scale(&self) -> u8 {
         if !self.tcp_window_scaling {
             return 0;
         }
-        let [_, max] = self.tcp_rmem;
+        let space = match self.special.receive_buffer {
+            0 => self.tcp_rmem[1],
+            own => own / 2,
+        };
+        let space = space.min(self.special.window_clamp);
         // The highest bit of the space, less the 15 bits that fit without loss.
-        let bits = 31u32.saturating_sub(max.max(1).leading_zeros());
+        let bits = 31u32.saturating_sub(space.max(1).leading_zeros());
         bits.saturating_sub(15).min(u32::from(WINDOW_SCALE_MAX)) as u8
     }
 }
 
 /// The largest shift count (RFC 7323 section 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
+
+/// The largest window of a peer that takes the field for a signed number (Linux: `MAX_TCP_WINDOW`).
+const SIGNED_WINDOW_MAX: u32 = 32_767;
+
+/// The smallest receive buffer that can be chosen (Linux: `SOCK_MIN_RCVBUF`).
+const RECEIVE_BUFFER_MIN: u32 = 2_304;
 
 /// No connection offers less than one segment of an ordinary Ethernet, however small `tcp_rmem` is.
 const RECEIVE_WINDOW_MIN: u32 = 2_048;

@@ -320,13 +320,26 @@ impl Connection {
         disposition
     }
 
+    /// The application has chosen the size of its receive buffer, or the largest window.
+    pub(crate) fn take_receive_buffer(&mut self, tunables: &TcpTunables) {
+        let special = &tunables.special;
+        if special.receive_buffer != 0 || special.window_clamp != u32::MAX {
+            self.window.set_limit(tunables.receive_window_initial());
+        }
+    }
+
     /// Resets the connection (RFC 9293 section 3.10.5).
     pub(crate) fn abort<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> Disposition {
         if self.closed.is_some() || self.state == State::TimeWait {
             self.discard_received(env.chunks);
             return Disposition::Continue;
         }
-        let reset = self.reset_segment();
+        let reset = self.reset_segment(env.now).filter(|_| {
+            // Both sides have closed and everything has left: the peer needs no reset (Linux:
+            // `tcp_need_reset`).
+            let closes = matches!(self.state, State::Closing | State::LastAck);
+            !closes || self.unsent_bytes() > 0 || !self.receive.is_empty()
+        });
         self.discard_received(env.chunks);
         self.finish(env, CloseReason::Aborted, reset)
     }
@@ -395,12 +408,22 @@ impl Connection {
         }
         self.mtu = mtu;
         let before = self.mss;
-        self.update_mss(env.tunables);
+        let searched = self.limit_search(env.chunks, mtu);
+        self.update_mss(env.tunables, searched);
         if self.mss < before && self.state.is_synchronized() {
             self.retransmit_oversized(env);
         }
         if self.state == State::SynSent {
             self.shorten_syn(env.chunks);
+        }
+    }
+
+    /// The route allows larger packets from now on.
+    pub(crate) fn on_wider_route<P: PacketPool>(&mut self, mtu: u16, env: &mut Env<'_, P>) {
+        if mtu > self.mtu {
+            self.mtu = mtu;
+            let searched = self.searched(env.chunks);
+            self.update_mss(env.tunables, searched);
         }
     }
 

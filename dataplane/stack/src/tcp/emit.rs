@@ -185,7 +185,9 @@ impl Connection {
         options: TcpOptions,
     ) -> TcpRepr {
         let mss = u32::from(self.ack.receive_mss());
-        let told = self.window.advertise(self.receive.bytes(), mss);
+        let told = self
+            .window
+            .advertise(self.receive.bytes(), mss, env.tunables);
         if told.closed {
             count!(env.stats.tcp_to_zero_window_adv);
         }

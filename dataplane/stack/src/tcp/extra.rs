@@ -8,6 +8,7 @@ use super::chunk::Chunks;
 use super::connection::Connection;
 use super::fastopen::FastOpen;
 use super::fin_wait2::Linger2;
+use super::mtu_probe::MtuSearch;
 use super::pacing::Pacing;
 use super::recovery::reordering::Reordering;
 
@@ -24,6 +25,8 @@ pub(crate) struct Extra {
     /// How much the path reorders.
     pub(super) reordering: Reordering,
     pub(super) fastopen: FastOpen,
+    /// Looking for the path's MTU.
+    pub(super) mtu_search: MtuSearch,
 }
 
 impl Connection {

@@ -62,10 +62,7 @@ impl Connection {
             Patience::None => {
                 // behaviour: A16-16
                 count!(env.stats.tcp_abort_on_data);
-                let reset = ResetSegment {
-                    seq: self.una,
-                    ack: None,
-                };
+                let reset = ResetSegment::refusing(self.una);
                 ControlFlow::Break(self.finish(env, CloseReason::Aborted, Some(reset)))
             }
             Patience::Record(_) => ControlFlow::Continue(()),
@@ -94,7 +91,7 @@ impl Connection {
             Patience::None => {
                 // behaviour: A25-16
                 count!(env.stats.tcp_abort_on_linger);
-                let reset = self.reset_segment();
+                let reset = self.reset_segment(env.now);
                 self.finish(env, CloseReason::Aborted, reset)
             }
             // behaviour: A25-17
@@ -114,7 +111,7 @@ impl Connection {
         if let Patience::Connection(span) = self.patience(env.chunks, env.tunables) {
             return self.enter_fin_wait2(env, whole_seconds(span.min(TIMEWAIT_LEN)));
         }
-        let reset = self.reset_segment();
+        let reset = self.reset_segment(env.now);
         self.finish(env, CloseReason::TimedOut, reset)
     }
 
@@ -138,7 +135,7 @@ impl Connection {
         let recent = env.now.since(self.sent_at.instant()) <= TIMEWAIT_LEN;
         let shut = self.snd_wnd == 0 && self.una == self.nxt;
         let told = recent || shut || self.orphan_penalty(env.now, env.tunables) == 0;
-        let reset = self.reset_segment().filter(|_| told);
+        let reset = self.reset_segment(env.now).filter(|_| told);
         self.finish(env, CloseReason::Aborted, reset)
     }
 

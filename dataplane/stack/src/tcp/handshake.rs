@@ -115,7 +115,7 @@ impl Connection {
         connection.marks.set(Marks::PASSIVE);
         connection.ack.on_handshake(now);
         connection.ready |= Ready::ACCEPTED;
-        connection.update_mss(tunables);
+        connection.update_mss(tunables, None);
         connection
     }
 
@@ -156,10 +156,10 @@ impl Connection {
         self.settle_ecn(flags);
         if !self.extra.is_none() {
             self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
-            self.update_mss(env.tunables);
+            self.update_mss(env.tunables, None);
         }
         let scale = self.agreed_scale(&segment, env.tunables);
-        let offered = u32::from(self.window.initial());
+        let offered = u32::from(self.syn_window(env.tunables));
         self.window.open(segment.seq, offered, scale);
         self.set_send_window(&segment, u32::from(segment.window));
         if flags.ack() {
@@ -207,10 +207,7 @@ impl Connection {
         ControlFlow::Break(if segment.flags.rst() {
             Disposition::Continue
         } else {
-            Disposition::Reset(ResetSegment {
-                seq: segment.ack,
-                ack: None,
-            })
+            Disposition::Reset(ResetSegment::refusing(segment.ack))
         })
     }
 
@@ -277,10 +274,7 @@ impl Connection {
         //# <SEQ=SEG.ACK><CTL=RST> and send it.
         if !segment.ack.after(self.una) || segment.ack.after(self.nxt) {
             env.stats.drop(DropReason::AckUnacceptable);
-            let reset = ResetSegment {
-                seq: segment.ack,
-                ack: None,
-            };
+            let reset = ResetSegment::refusing(segment.ack);
             return ControlFlow::Break(Disposition::Reset(reset));
         }
         // SND.UNA was ISS; data of a SYN are acknowledged like others.
@@ -313,6 +307,13 @@ impl Connection {
             State::Established
         };
         self.syn_pending = false;
+        // The peer's window is known: it may bound the segments.
+        self.update_mss(env.tunables, None);
+        self.begin_search(env);
+        if !self.marks.has(Marks::PASSIVE) {
+            let searched = self.searched(env.chunks);
+            self.update_mss(env.tunables, searched);
+        }
         if self.recovery.timeouts > 0 {
             // RFC 5681 section 3.1: a lost SYN starts with one segment.
             self.congestion.cwnd = u32::from(self.mss);

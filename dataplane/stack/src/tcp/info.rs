@@ -176,7 +176,7 @@ impl Connection {
             snd_wnd_max: self.wnd_max,
             rcv_wnd: self.window.size(),
             mss: self.mss,
-            advertised_mss: self.advertised_mss(),
+            advertised_mss: self.largest_segment(),
             receive_mss: self.ack.receive_mss(),
             path_mtu: self.mtu,
             snd_scale: self.snd_scale,

@@ -82,15 +82,6 @@ impl Connection {
             env.stats.drop(DropReason::AckMissing);
             return ControlFlow::Break(Disposition::Continue);
         }
-        if let Some(stamps) = segment.options.timestamps
-            && self.timestamps.agreed
-            && segment.ack.after_or_eq(self.una)
-            && segment.ack.before_or_eq(self.nxt)
-        {
-            // Only an ACK that can be says anything (Linux: `tcp_ack`).
-            self.timestamps
-                .update(stamps.value, segment.seq, self.window.acked, env.now);
-        }
         if self.marks.has(Marks::UNPROVEN) {
             self.prove(env, segment)?;
         } else if self.state == State::SynReceived {
@@ -158,8 +149,17 @@ impl Connection {
     ) -> ControlFlow<Disposition> {
         let end = segment.end();
         let edge = self.window.edge().latest(self.window.nxt);
-        if end.after_or_eq(self.window.acked) && segment.seq.before_or_eq(edge) {
-            return ControlFlow::Continue(());
+        let is_new = end.after_or_eq(self.window.acked);
+        if is_new && segment.seq.before_or_eq(edge) {
+            // What reaches beyond the edge is taken whole or not at all: whole while nothing waits to
+            // be read. A FIN alone may lie behind the edge (Linux: `tcp_sequence`).
+            let payload_end = end.minus(u32::from(segment.flags.fin()));
+            if payload_end.before_or_eq(edge) || self.receive.is_empty() {
+                return ControlFlow::Continue(());
+            }
+        }
+        if is_new {
+            count!(env.stats.beyond_window);
         }
         if segment.flags.rst() {
             if self.is_reset_after_fin(segment.seq) {
@@ -205,8 +205,8 @@ impl Connection {
             return self.refuse_late_data(env, &segment);
         }
         let nxt = self.window.nxt;
-        let in_window = end.after_or_eq(nxt) && end.before_or_eq(self.window.edge().latest(nxt));
-        if segment.flags.fin() && in_window {
+        let is_closed = self.window.size() == 0 && segment.payload_len > 0;
+        if segment.flags.fin() && end.after_or_eq(nxt) && !is_closed {
             self.peer_fin = end;
             self.marks.set(Marks::PEER_FIN_CAME);
         }
@@ -234,11 +234,7 @@ impl Connection {
             CloseReason::Reset
         };
         // As for a segment that belongs to nobody.
-        let reset = ResetSegment {
-            seq: segment.ack,
-            ack: None,
-        };
-        self.finish(env, reason, Some(reset))
+        self.finish(env, reason, Some(ResetSegment::refusing(segment.ack)))
     }
 
     /// After the peer's FIN there is nothing to take; its FIN came again because our ACK was lost.
@@ -269,19 +265,35 @@ impl Connection {
             return;
         }
         let nxt = self.window.nxt;
-        // Nothing beyond the promised edge or behind a FIN is taken.
-        let end = range.end.earliest(self.window.edge());
+        // With the window closed nothing is taken, and nothing behind a FIN. `check_sequence` has let
+        // pass what may reach beyond the edge.
+        let is_closed = self.window.size() == 0;
+        let is_beyond = range.start.after_or_eq(self.window.edge().latest(nxt));
+        let end = if is_closed || is_beyond {
+            nxt
+        } else {
+            range.end
+        };
         let end = if self.marks.has(Marks::PEER_FIN_CAME) {
             end.earliest(self.peer_fin)
         } else {
             end
         };
         if end.before_or_eq(nxt) || end.before_or_eq(range.start) {
+            if is_closed && range.start == nxt {
+                count!(env.stats.tcp_zero_window_drop);
+            }
             self.refuse_text(env, &segment);
             return;
         }
-        self.ack
-            .measure(segment.payload_len, self.advertised_mss(), env.now);
+        let most = self.largest_segment();
+        let len = match &segment.payload {
+            Some(payload) if segment.payload_len > u32::from(most) => {
+                self.merged_segment_bytes(payload.rx_meta().segment_bytes, segment.payload_len)
+            }
+            _ => segment.payload_len,
+        };
+        self.ack.measure(len, most, env.now);
         let had_holes = !self.reassembly.is_empty();
         let wanted = SeqRange {
             start: range.start.latest(nxt),
@@ -299,6 +311,20 @@ impl Connection {
             self.queue_text(env, payload, range.start, wanted);
         }
         self.after_text(env, nxt, had_holes);
+    }
+
+    /// Bytes of the segments that a merged frame of `payload_len` bytes was made of. `told` is what the
+    /// device said; where it said nothing, the largest size that divides it and that the peer's MSS
+    /// allows.
+    #[cold]
+    fn merged_segment_bytes(&self, told: u16, payload_len: u32) -> u32 {
+        if told != 0 {
+            return told.into();
+        }
+        let most = self.largest_segment().min(self.peer_mss);
+        let sizes = (MERGED_SEGMENT_MIN..=u32::from(most)).rev();
+        let mut fitting = sizes.filter(|size| payload_len.checked_rem(*size) == Some(0));
+        fitting.next().unwrap_or(most.into())
     }
 
     /// Nothing of it can be used: it was received before, or lies beyond the window.
@@ -410,6 +436,7 @@ impl Connection {
         before: SeqNumber,
         had_holes: bool,
     ) {
+        self.window.cover();
         let taken = self.window.nxt.bytes_since(before);
         if taken == 0 {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
@@ -513,6 +540,9 @@ impl Connection {
         }
     }
 }
+
+/// No peer makes full segments smaller than this (Linux: `TCP_MSS_DEFAULT`).
+const MERGED_SEGMENT_MIN: u32 = 536;
 
 // What one connection can hold of received data is bounded by the window, which counts bytes, and
 // by these.

@@ -57,7 +57,7 @@ impl Connection {
         };
         if is_over {
             count!(env.stats.tcp_abort_on_timeout);
-            let reset = self.reset_segment();
+            let reset = self.reset_segment(env.now);
             return self.finish(env, CloseReason::TimedOut, reset);
         }
         self.probes = self.probes.saturating_add(1);

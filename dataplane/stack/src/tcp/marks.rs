@@ -19,6 +19,8 @@ impl Marks {
     pub(crate) const DEAF: Self = Self(1 << 5);
     /// Made of a SYN by Fast Open; the peer's ACK of our SYN-ACK has not come.
     pub(crate) const UNPROVEN: Self = Self(1 << 7);
+    /// The peer's window, not the path, bounds the segment size.
+    pub(crate) const MSS_BOUND: Self = Self(1 << 6);
 
     /// Whether all of `marks` are set.
     #[inline]

@@ -37,6 +37,7 @@ mod input;
 pub(crate) mod isn;
 mod keepalive;
 mod marks;
+mod mtu_probe;
 pub(crate) mod options;
 mod output;
 pub(crate) mod pacing;
@@ -68,7 +69,7 @@ mod testing;
 mod tests;
 
 pub(crate) use chunk::Chunks;
-pub use config::{CongestionControl, ConnectionOptions, TcpTunables};
+pub use config::{CongestionControl, ConnectionOptions, Special, TcpTunables};
 pub use congestion::CubicParameters;
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};

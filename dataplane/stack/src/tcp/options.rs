@@ -15,12 +15,16 @@ pub(crate) const MSS_DEFAULT: u16 = 536;
 /// The same for IPv6 (MUST-15).
 pub(crate) const MSS_DEFAULT_V6: u16 = 1_220;
 
+/// No peer's window makes segments smaller than this, headers included (Linux:
+/// `tcp_bound_to_half_wnd`).
+const MSS_BOUND_MIN: u16 = 68 - 20;
+
 /// Bytes of a timestamp option with its padding.
 const TIMESTAMPS_BYTES: u16 = 12;
 
 impl Connection {
     /// Bytes of IP and TCP header without options.
-    fn fixed_headers_len(&self) -> u16 {
+    pub(super) fn fixed_headers_len(&self) -> u16 {
         if self.tuple.local.address.is_v4() {
             40
         } else {
@@ -37,12 +41,23 @@ impl Connection {
         }
     }
 
-    /// The MSS we announce: what fits the path, options not subtracted (RFC 6691; MUST-14,
-    /// MUST-67).
-    pub(super) fn advertised_mss(&self) -> u16 {
+    /// What fits the path, options not subtracted (RFC 6691; MUST-67).
+    #[inline]
+    pub(super) fn largest_segment(&self) -> u16 {
         self.mtu
             .saturating_sub(self.fixed_headers_len())
             .max(MSS_DEFAULT)
+    }
+
+    /// The MSS we announce: what fits the path, or less where the route or the application says so
+    /// (MUST-14).
+    pub(super) fn advertised_mss(&self, tunables: &TcpTunables) -> u16 {
+        tunables.special.announced(self.largest_segment())
+    }
+
+    /// The window of our SYN: never scaled (RFC 7323 section 2.2).
+    pub(super) fn syn_window(&self, tunables: &TcpTunables) -> u16 {
+        tunables.receive_window_offer(self.advertised_mss(tunables))
     }
 
     /// The options of a SYN (`answer` = false) or SYN-ACK.
@@ -68,7 +83,7 @@ impl Connection {
             tunables.window_scale()
         };
         TcpOptions {
-            mss: Some(self.advertised_mss()),
+            mss: Some(self.advertised_mss(tunables)),
             window_scale: scaling.then_some(scale),
             sack_permitted: if answer {
                 self.sack_permitted
@@ -141,7 +156,14 @@ impl Connection {
 
     /// Takes over what the peer's SYN or SYN-ACK says, given what ours said or will say.
     pub(super) fn agree(&mut self, offered: &TcpOptions, now: Instant, tunables: &TcpTunables) {
-        self.peer_mss = offered.mss.unwrap_or(self.default_mss());
+        let said = offered.mss.map(|mss| tunables.special.agreed(mss));
+        self.peer_mss = match (said, tunables.special.user_mss) {
+            (Some(said), _) => said,
+            (None, 0) => self.default_mss(),
+            // What the application chose stands for what the peer did not say (Linux:
+            // `tcp_connect_init`).
+            (None, user) => user,
+        };
         self.sack_permitted = tunables.tcp_sack && offered.sack_permitted;
         if let Some(stamps) = offered.timestamps.filter(|_| tunables.tcp_timestamps) {
             self.timestamps.agreed = true;
@@ -151,21 +173,60 @@ impl Connection {
         if let Some(scale) = offered.window_scale.filter(|_| tunables.tcp_window_scaling) {
             self.snd_scale = scale;
         }
-        self.update_mss(tunables);
+        self.update_mss(tunables, None);
     }
 
-    /// Computes the effective segment size (RFC 9293 section 3.7.1, MUST-16).
-    pub(super) fn update_mss(&mut self, tunables: &TcpTunables) {
-        let path = self.mtu.saturating_sub(self.fixed_headers_len());
-        let options = if self.timestamps.agreed {
+    /// Computes the effective segment size (RFC 9293 section 3.7.1, MUST-16). `searched` is the
+    /// largest packet that a search has seen arrive (`mtu_probe.rs`).
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
+    //# Eff.snd.MSS = min(SendMSS+20, MMS_S) - TCPhdrsize - IPoptionsize
+    pub(super) fn update_mss(&mut self, tunables: &TcpTunables, searched: Option<u16>) {
+        let mtu = searched.map_or(self.mtu, |searched| searched.min(self.mtu));
+        let mss = self.mss_of(mtu, tunables);
+        let path = u32::from(self.peer_mss).saturating_mul(2);
+        if self.wnd_max != 0 && self.wnd_max < path {
+            self.marks.set(Marks::MSS_BOUND);
+        } else {
+            self.marks.clear(Marks::MSS_BOUND);
+        }
+        if mss != self.mss {
+            // A window counts segments, as Linux's does: smaller ones make it smaller.
+            self.mss = mss;
+            self.congestion.set_mss(mss);
+        }
+        self.ack.limit_receive_mss(self.advertised_mss(tunables));
+    }
+
+    /// Payload of a full segment on a path of `mtu` bytes (Linux: `tcp_mtu_to_mss`).
+    pub(super) fn mss_of(&self, mtu: u16, tunables: &TcpTunables) -> u16 {
+        let path = mtu.saturating_sub(self.fixed_headers_len());
+        let options = self.options_len();
+        // Two segments must fit the largest window of a peer that has little room (Linux:
+        // `tcp_bound_to_half_wnd`).
+        let bound = match self.wnd_max {
+            0 => u32::MAX,
+            small if small <= u32::from(MSS_DEFAULT) => small,
+            large => large / 2,
+        };
+        let bound = bound.max(u32::from(MSS_BOUND_MIN.saturating_sub(options)));
+        let mss = self.peer_mss.min(path).saturating_sub(options);
+        let mss = mss.max(tunables.tcp_min_snd_mss);
+        u32::from(mss).min(bound) as u16
+    }
+
+    /// The packet that carries `mss` bytes of payload (Linux: `tcp_mss_to_mtu`).
+    pub(super) fn mtu_of(&self, mss: u16) -> u16 {
+        mss.saturating_add(self.options_len())
+            .saturating_add(self.fixed_headers_len())
+    }
+
+    /// Bytes of the options that every segment carries.
+    fn options_len(&self) -> u16 {
+        if self.timestamps.agreed {
             TIMESTAMPS_BYTES
         } else {
             0
-        };
-        let mss = self.peer_mss.min(path).saturating_sub(options);
-        self.mss = mss.max(tunables.tcp_min_snd_mss);
-        self.congestion.set_mss(self.mss);
-        self.ack.limit_receive_mss(self.advertised_mss());
+        }
     }
 
     /// Segments in flight are too large for the path: sends them again in smaller ones, without

@@ -225,6 +225,7 @@ impl Connection {
         let options = self.segment_options(env.now);
         let header = self.header(env, seq, flags, options);
         let frame = self.emit_run(env, path, run, &header)?;
+        self.end_path_probe(env.chunks);
         self.retransmissions = self.retransmissions.saturating_add(1);
         count!(env.stats.tcp_retrans_segs);
         Some((frame, len))
@@ -252,7 +253,8 @@ impl Connection {
         if !env.tunables.tcp_slow_start_after_idle {
             return;
         }
-        let rto = self.rtt.rto(env.tunables).as_nanos().max(1);
+        // Probes of a closed window back off by themselves: what counts is the estimate.
+        let rto = self.rtt.base(env.tunables).as_nanos().max(1);
         let idle = env.now.since(self.sent_at.instant()).as_nanos();
         let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
@@ -303,7 +305,7 @@ impl Connection {
                 SeqNumber::new(0)
             },
             flags,
-            window: self.window.initial(),
+            window: self.syn_window(env.tunables),
             urgent: 0,
             options,
         };

@@ -50,8 +50,10 @@ impl HalfOpen {
             listener,
             iss: iss.unwrap_or(origin.isn),
             irs: segment.seq,
-            peer_mss: options.mss.unwrap_or(default_mss(&tuple)),
-            own_mss: announced_mss(&tuple, mtu),
+            peer_mss: options
+                .mss
+                .map_or(default_mss(&tuple), |mss| tunables.special.agreed(mss)),
+            own_mss: tunables.special.announced(announced_mss(&tuple, mtu)),
             peer_window_scale: options.window_scale.filter(|_| tunables.tcp_window_scaling),
             sack: options.sack_permitted && tunables.tcp_sack,
             ecn: ecn::agrees_with(segment, tunables.tcp_ecn),
@@ -118,7 +120,7 @@ impl HalfOpen {
             iss,
             irs,
             peer_mss,
-            own_mss: announced_mss(&tuple, mtu),
+            own_mss: tunables.special.announced(announced_mss(&tuple, mtu)),
             peer_window_scale: options.window_scale,
             sack: options.sack,
             ecn: options.ecn && tunables.tcp_ecn != 0,

@@ -95,7 +95,8 @@ impl Connection {
         }
         let is_whole = frame.frame_len() == frame.bytes().len();
         let end = segment.seq.plus(segment.payload_len);
-        if !is_whole || end.after(self.window.edge()) || !self.expects_data(env) {
+        let is_merged = segment.payload_len > u32::from(self.largest_segment());
+        if !is_whole || is_merged || end.after(self.window.edge()) || !self.expects_data(env) {
             return Err(frame);
         }
         let outcome = self.take_expected(env, segment, stamps, Some(frame));
@@ -290,7 +291,7 @@ impl Connection {
             env.stats.drop(DropReason::Bug);
             return;
         }
-        let advertised = self.advertised_mss();
+        let advertised = self.largest_segment();
         self.ack.measure(segment.payload_len, advertised, env.now);
         self.window.nxt = segment.seq.plus(segment.payload_len);
         self.bytes_received.add(segment.payload_len);

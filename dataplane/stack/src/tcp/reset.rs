@@ -6,7 +6,7 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{PacketPool, SeqNumber};
+use millrace_base::{Instant, PacketPool, SeqNumber};
 
 use super::connection::Connection;
 use super::marks::Marks;
@@ -115,14 +115,16 @@ impl Connection {
         !spent
     }
 
-    /// The RST that ends this connection from our side; `None` when the peer would not know what it
-    /// is about.
-    pub(super) fn reset_segment(&self) -> Option<ResetSegment> {
+    /// The RST that ends this connection from our side, with what its segments carry (Linux:
+    /// `tcp_send_active_reset`); `None` when the peer would not know what it is about.
+    pub(super) fn reset_segment(&self, now: Instant) -> Option<ResetSegment> {
         let known = self.state == State::SynReceived
             || (self.state.is_synchronized() && self.state != State::TimeWait);
-        known.then_some(ResetSegment {
-            seq: self.nxt,
+        known.then(|| ResetSegment {
+            seq: self.acceptable_seq(),
             ack: Some(self.window.nxt),
+            window: self.window.promised_field(),
+            timestamps: self.segment_options(now).timestamps,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What goes into a connection and what its driver must do afterwards.
 
 use millrace_base::{FlowTuple, Instant, PacketPool, SeqNumber};
-use millrace_wire::{TcpFlags, TcpOptions};
+use millrace_wire::{TcpFlags, TcpOptions, Timestamps};
 
 use super::chunk::Chunks;
 use super::config::TcpTunables;
@@ -80,6 +80,28 @@ pub(crate) struct ResetSegment {
     pub(crate) seq: SeqNumber,
     /// SEG.ACK and the ACK bit.
     pub(crate) ack: Option<SeqNumber>,
+    /// The window field.
+    pub(crate) window: u16,
+    /// The timestamps of a connection that agreed on them.
+    pub(crate) timestamps: Option<Timestamps>,
+}
+
+impl ResetSegment {
+    /// The answer to a segment that nobody takes: it says nothing but its numbers (Linux:
+    /// `tcp_v4_send_reset`).
+    pub(crate) const fn answer(seq: SeqNumber, ack: Option<SeqNumber>) -> Self {
+        Self {
+            seq,
+            ack,
+            window: 0,
+            timestamps: None,
+        }
+    }
+
+    /// The answer to a segment with an ACK: `<SEQ=SEG.ACK><CTL=RST>`.
+    pub(crate) const fn refusing(ack: SeqNumber) -> Self {
+        Self::answer(ack, None)
+    }
 }
 
 /// What a TIME-WAIT record must remember (behaviour: A26-2).

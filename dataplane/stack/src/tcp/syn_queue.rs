@@ -308,7 +308,8 @@ impl HalfOpen {
 
     /// The window field of our SYN-ACK, bytes.
     pub(crate) fn window(&self, tunables: &TcpTunables) -> u16 {
-        u16::try_from(tunables.receive_window_initial()).unwrap_or(u16::MAX)
+        let options = if self.ts_recent.is_some() { 12 } else { 0 };
+        tunables.receive_window_offer(self.own_mss.saturating_sub(options))
     }
 }
 
@@ -611,7 +612,7 @@ mod tests {
         let tunables = TcpTunables::default();
         let syn_ack = half_open().syn_ack(Instant::from_millis(30), &tunables);
         assert_eq!((syn_ack.seq.value(), syn_ack.ack.value()), (ISS, IRS + 1));
-        assert_eq!(syn_ack.window, 65_535);
+        assert_eq!(syn_ack.window, 65_160, "whole segments of 1,448 bytes");
         assert_eq!(
             syn_ack.options.timestamps,
             Some(Timestamps {

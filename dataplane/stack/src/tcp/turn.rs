@@ -7,13 +7,16 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{PacketPool, Stamp};
+use millrace_base::{Micros, Nanos, PacketPool, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::chunk::{Chunks, NONE, PUSHED, WITH_FIN};
+use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
 use super::marks::Marks;
+use super::mtu_probe::Probing;
+use super::recovery::Phase;
 use super::segment::Env;
 use super::state::State;
 use crate::path::{Path, Stencil};
@@ -22,6 +25,19 @@ use crate::stats::count;
 /// Chunks one frame may carry, whatever the device takes: 65,535 bytes in segments of 1,448.
 const FRAME_CHUNKS_MAX: u32 = 46;
 
+/// How long after data has left more may wait for company.
+const DEFERRABLE: Nanos = Nanos::from_millis(1);
+/// Segments that need not wait for more (Linux: `tcp_max_tso_deferred_mss`).
+const DEFERRED_SEGMENTS_MAX: u32 = 3;
+
+/// Payload of the largest packet that is cut (Linux: `GSO_LEGACY_MAX_SIZE`).
+const PACKET_BYTES_MAX: u64 = 65_536;
+/// The pacing rate in percent of a window per round trip (Linux: `tcp_pacing_ss_ratio`,
+/// `tcp_pacing_ca_ratio`).
+const SLOW_START_PERCENT: u64 = 200;
+/// The same in congestion avoidance.
+const AVOIDANCE_PERCENT: u64 = 120;
+
 /// How a turn ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
@@ -29,6 +45,8 @@ pub(crate) enum Turn {
     Done,
     /// There is no room for another frame; more may be waiting.
     Cut,
+    /// What there is waits for an ACK to make room for more.
+    Deferred,
 }
 
 /// New data that left in one turn.
@@ -56,6 +74,11 @@ impl Connection {
             self.on_path_mtu(path.mtu, env);
         }
         self.begin_paced_turn(env);
+        if self.marks.has(Marks::MSS_BOUND) {
+            // The peer's window may have grown since.
+            let searched = self.searched(env.chunks);
+            self.update_mss(env.tunables, searched);
+        }
         let turn = self.take_turn(env, path, take);
         if turn == Turn::Done {
             self.end_paced_turn(env);
@@ -124,12 +147,20 @@ impl Connection {
                 if !self.send.board.is_clear() && self.give_up_frto(env) {
                     continue;
                 }
-                return Turn::Done;
+                let waits = self.send.unsent() != NONE && self.is_deferred(env, path);
+                return if waits { Turn::Deferred } else { Turn::Done };
             };
             if !take(frame) {
                 return Turn::Cut;
             }
         }
+    }
+
+    /// Whether what there is to send waits for an ACK to make room for more.
+    fn is_deferred<P: PacketPool>(&self, env: &Env<'_, P>, path: &Path) -> bool {
+        let cuts = env.tunables.software_tso || path.offloads.tso;
+        let segments = self.packet_segments(env.tunables);
+        cuts && self.may_send_new(env.chunks) && self.waits_for_more(env, segments, true)
     }
 
     /// What comes when there is no new data to send, or none may be sent.
@@ -154,12 +185,30 @@ impl Connection {
         path: &Path,
         take: &mut impl FnMut(P::Buf) -> bool,
     ) -> ControlFlow<Turn> {
-        self.wake_from_idle(env);
+        if self.una == self.nxt && self.may_send_new(env.chunks) {
+            self.wake_from_idle(env);
+        }
+        if !self.extra.is_none()
+            && let ControlFlow::Break(turn) = self.send_probe(env, path, take)
+        {
+            return turn.map_or(ControlFlow::Continue(()), ControlFlow::Break);
+        }
         let mut sent = Sent::default();
         let mut header = None;
+        let (mut packet_segments, mut is_held) = (0, false);
         let outcome = loop {
             if self.is_held_back(env.chunks) {
                 break ControlFlow::Continue(());
+            }
+            if env.tunables.software_tso {
+                if packet_segments == 0 {
+                    packet_segments = self.packet_segments(env.tunables);
+                    if self.waits_for_more(env, packet_segments, sent.frames > 0) {
+                        is_held = true;
+                        break ControlFlow::Continue(());
+                    }
+                }
+                packet_segments = packet_segments.saturating_sub(1);
             }
             let run = self.next_full(env, path, &sent);
             let Some(run) = run.or_else(|| self.next_run(env, path)) else {
@@ -182,10 +231,50 @@ impl Connection {
             self.on_new_sent(env, &sent);
         }
         self.note_limit(env.chunks, sent.frames > 0);
+        if is_held {
+            self.note_deferral(env.chunks);
+        }
         outcome
     }
 
-    /// One frame of new data without anything else, for a probe of the peer's window.
+    /// What was deferred for want of room in the congestion window would have filled it.
+    #[cold]
+    fn note_deferral<B>(&mut self, chunks: &Chunks<B>) {
+        let cwnd = self.congestion.cwnd;
+        let room = cwnd.saturating_sub(self.in_flight(chunks));
+        if room < self.usable_window() {
+            let bytes = (cwnd, self.sent_bytes());
+            self.congestion.validate(bytes, true, (self.una, self.nxt));
+        }
+    }
+
+    /// Sends a probe of the path's MTU if it is time for one. Ends the turn when there is no room for
+    /// another frame, or when the probe waits for room in the windows and nothing else may take it
+    /// (behaviour: A3-37, SND-20).
+    #[cold]
+    fn send_probe<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        take: &mut impl FnMut(P::Buf) -> bool,
+    ) -> ControlFlow<Option<Turn>> {
+        let run = match self.next_probe(env, path) {
+            Probing::Nothing => return ControlFlow::Continue(()),
+            Probing::Wait => return ControlFlow::Break(None),
+            Probing::Probe(run) => run,
+        };
+        let Some(frame) = self.emit_one(env, path, run) else {
+            return ControlFlow::Break(Some(Turn::Done));
+        };
+        self.on_probe_sent(env, run.bytes);
+        if take(frame) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(Some(Turn::Cut))
+        }
+    }
+
+    /// One frame of new data without anything else, for a probe of the peer's window or the path.
     pub(super) fn emit_one<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -325,15 +414,92 @@ impl Connection {
             .max(bytes);
         let room = window.min(cwnd_room);
         if bytes == mss && path.offloads.tso {
-            self.extend_run(env, path, &mut run, room.min(path.offloads.tso_bytes_max));
+            let most = path.offloads.tso_bytes_max;
+            let segments = most.checked_div(mss).unwrap_or(1);
+            if !env.tunables.software_tso && self.waits_for_more(env, segments, false) {
+                return None;
+            }
+            self.extend_run(env, path, &mut run, room.min(most));
             if run.count > 1 {
                 run.segment_bytes = self.mss;
             }
-        } else if bytes < mss / 2 {
+        } else if bytes < mss / 2 || (bytes < mss && self.searched(env.chunks).is_some()) {
             // A short piece (the rest of a split, small writes) travels with what follows it.
             self.extend_run(env, path, &mut run, room.min(mss));
         }
         Some(run)
+    }
+
+    /// Segments of one packet, where packets are cut: a millisecond of the pacing rate, more when the
+    /// peer is near, and half of the window at most (Linux: `tcp_tso_autosize`, `tcp_cwnd_test`).
+    fn packet_segments(&self, tunables: &TcpTunables) -> u32 {
+        let window = self.congestion.cwnd;
+        let percent = if window < self.congestion.ssthresh / 2 {
+            SLOW_START_PERCENT
+        } else {
+            AVOIDANCE_PERCENT
+        };
+        let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
+        let per_round = u64::from(window).saturating_mul(percent);
+        // Percent of a microsecond are ten thousandths of a millisecond.
+        let paced = per_round.saturating_mul(10).checked_div(srtt.into());
+        let halvings = self.rtt.min().map_or(u32::MAX, Micros::as_micros);
+        let halvings = halvings.checked_shr(tunables.tcp_tso_rtt_log.into());
+        let near = PACKET_BYTES_MAX.checked_shr(halvings.unwrap_or(0));
+        let bytes = paced
+            .unwrap_or(PACKET_BYTES_MAX)
+            .saturating_add(near.unwrap_or(0))
+            .min(PACKET_BYTES_MAX);
+        let mss = u64::from(self.mss.max(1));
+        let segments = bytes.checked_div(mss).unwrap_or(1) as u32;
+        let half = window.checked_div(self.mss.into()).unwrap_or(1) / 2;
+        segments
+            .max(tunables.tcp_min_tso_segs.into())
+            .min(half.max(1))
+    }
+
+    /// Whether a packet of `segments` segments should wait for the next ACK, because it could then be
+    /// larger. `follows` when another has left in this turn (Linux: `tcp_tso_should_defer`; behaviour:
+    /// A3-43, SND-24).
+    fn waits_for_more<P: PacketPool>(
+        &self,
+        env: &Env<'_, P>,
+        segments: u32,
+        follows: bool,
+    ) -> bool {
+        let mss = u32::from(self.mss);
+        let unsent = self.unsent_bytes();
+        let flight = self.in_flight(env.chunks);
+        let room = self
+            .usable_window()
+            .min(self.congestion.cwnd.saturating_sub(flight));
+        let most = segments.saturating_mul(mss).min(unsent);
+        // One segment is Nagle's business, and a whole packet gains nothing.
+        if unsent <= mss || room < mss || room >= most || self.fin_queued {
+            return false;
+        }
+        // Longer than a moment after the last data, waiting would make a burst.
+        let is_recent = follows || env.now.since(self.sent_at.instant()) <= DEFERRABLE;
+        if self.recovery.phase != Phase::Open || !is_recent {
+            return false;
+        }
+        let window = self.snd_wnd.min(self.congestion.cwnd);
+        let enough = match u32::from(env.tunables.tcp_tso_win_divisor) {
+            0 => mss.saturating_mul(DEFERRED_SEGMENTS_MAX),
+            divisor => window.checked_div(divisor).unwrap_or(window),
+        };
+        if room >= enough {
+            return false;
+        }
+        // The ACK that makes room must be near: what it acknowledges has been on its way for half a
+        // round trip.
+        let head = self.send.queue().head();
+        let Some(oldest) = env.chunks.get(head).filter(|_| head != self.send.unsent()) else {
+            return false;
+        };
+        let srtt = self.rtt.srtt().map_or(Nanos::ZERO, Micros::to_nanos);
+        let age = env.now.since(oldest.sent_at).as_nanos();
+        age >= srtt.as_nanos() / 2
     }
 
     /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk

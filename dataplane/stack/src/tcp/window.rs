@@ -1,10 +1,14 @@
 //! The receive window: what we have promised, what we promise next, and how it grows.
 //!
-//! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14), and it moves
-//! right only by amounts worth a segment (section 3.8.6.2.2, MUST-39). Growth follows Linux's
-//! dynamic right-sizing: twice what the application took in the last round trip. Where Linux
-//! measures the round trip of the *receiver*, this takes the sender's estimate of the same
-//! connection, which a balancer always has.
+//! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14) unless
+//! `tcp_shrink_window` allows it, and it is told anew only when that is worth a segment (section
+//! 3.8.6.2.2, MUST-39). What is promised is Linux's choice (`__tcp_select_window`): everything free
+//! once there is scaling, whole segments without; nothing below a segment or a sixteenth of the
+//! buffer. Growth follows Linux's dynamic right-sizing: twice what the application took in the last
+//! round trip. Where Linux measures the round trip of the *receiver*, this takes the sender's estimate
+//! of the same connection, which a balancer always has; and where Linux opens a fresh window segment
+//! by segment (`rcv_ssthresh`), because small segments waste memory, this counts the buffers
+//! themselves (`recv_buffer.rs`).
 
 use millrace_base::{Instant, SeqNumber};
 
@@ -83,15 +87,27 @@ impl ReceiveWindow {
         }
     }
 
-    /// What a SYN offers: never scaled.
-    pub(crate) fn initial(&self) -> u16 {
-        self.limit.min(0xffff) as u16
-    }
-
     /// RCV.WND: bytes from RCV.NXT to the promised edge.
     #[inline]
     pub(crate) fn size(&self) -> u32 {
         self.edge.bytes_since(self.nxt)
+    }
+
+    /// The window field that says what is promised.
+    pub(crate) fn promised_field(&self) -> u16 {
+        let field = self.size().checked_shr(self.scale.into()).unwrap_or(0);
+        field.min(0xffff) as u16
+    }
+
+    /// Everything up to RCV.NXT was taken, even if it lies beyond the promised edge.
+    #[inline]
+    pub(crate) fn cover(&mut self) {
+        self.edge = self.edge.latest(self.nxt);
+    }
+
+    /// Another limit, by the application's choice: what is promised stays promised.
+    pub(crate) fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
     }
 
     /// The promised right edge.
@@ -106,8 +122,8 @@ impl ReceiveWindow {
         self.limit
     }
 
-    /// What the window would be if a segment left now with `unread` bytes waiting for the
-    /// application.
+    /// What Linux would select (`__tcp_select_window`) with `unread` bytes waiting for the
+    /// application; `mss` is what a full segment of the peer is. May be less than is promised.
     ///
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
@@ -117,48 +133,57 @@ impl ReceiveWindow {
         } else {
             self.limit
         };
+        let mss = mss.min(full);
         let mut free = full.saturating_sub(unread);
         if free < full / 2 {
-            // Linux (__tcp_select_window): close early, so that it opens by something worth
-            // sending.
+            // Close early, so that it opens by something worth sending.
             free = self.round_down(free);
-            if free < full / 16 || free < mss.min(full) {
-                free = 0;
+            if free < full / 16 || free < mss {
+                return 0;
             }
         }
-        let promised = self.size();
-        if free <= promised {
-            return promised;
+        if self.scale != 0 {
+            // A small window shall not be scaled away.
+            return self.round_up(free);
         }
-        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.2
-        //# the receiver holds the right window edge until it can advance it by at least
-        //# min(Fr*RCV.BUFF, Eff.snd.MSS)
-        // behaviour: A5-6
-        let step = free.saturating_sub(promised);
-        if step < mss.min(full / 2) {
-            return promised;
+        let offered = self.edge.bytes_since(self.acked);
+        if offered <= free.saturating_sub(mss) || offered > free {
+            let rest = free.checked_rem(mss).unwrap_or(0);
+            free.saturating_sub(rest)
+        } else if mss == full && free > offered.saturating_add(full / 2) {
+            free
+        } else {
+            offered
         }
-        free
     }
 
-    /// A segment with an ACK leaves: fixes the promise.
+    /// A segment with an ACK leaves: fixes the promise (Linux: `tcp_select_window`).
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6
+    //# a TCP receiver SHOULD NOT shrink the window
     #[inline]
-    pub(crate) fn advertise(&mut self, unread: u32, mss: u32) -> Advertised {
+    pub(crate) fn advertise(
+        &mut self,
+        unread: u32,
+        mss: u32,
+        tunables: &TcpTunables,
+    ) -> Advertised {
         let promised = self.size();
         let mut wanted = self.wanted(unread, mss);
-        let full = self.limit.saturating_sub(unread);
-        let wanted_zero = full == 0 && promised != 0;
-        let unit = 1u32.checked_shl(self.scale.into()).unwrap_or(1);
-        // A kept promise is rounded up to the unit, a new one down (behaviour: A5-2).
-        wanted = if wanted <= promised {
-            promised.saturating_add(unit.saturating_sub(1))
-        } else {
-            wanted
-        };
+        let mut wanted_zero = false;
+        if wanted < promised {
+            if tunables.tcp_shrink_window && self.scale != 0 {
+                wanted = self.shrunk(wanted, mss);
+                self.edge = self.nxt;
+            } else {
+                wanted_zero = wanted == 0;
+                // A kept promise is rounded up to the unit (behaviour: A5-2).
+                wanted = self.round_up(promised);
+            }
+        }
         let field = wanted
             .checked_shr(self.scale.into())
             .unwrap_or(0)
-            .min(0xffff);
+            .min(tunables.window_field_max(self.scale));
         let offered = field.checked_shl(self.scale.into()).unwrap_or(0);
         self.edge = self.edge.latest(self.nxt.plus(offered));
         self.acked = self.nxt;
@@ -169,6 +194,13 @@ impl ReceiveWindow {
             opened: field != 0 && was_zero,
             wanted_zero,
         }
+    }
+
+    /// A window that may be taken back is a whole number of units, and nothing when it is not worth
+    /// a segment or a unit.
+    fn shrunk(&self, wanted: u32, mss: u32) -> u32 {
+        let wanted = self.round_down(wanted);
+        if wanted < mss { 0 } else { wanted }
     }
 
     /// The application took `bytes`. `true` when the window should be told at once (Linux:
@@ -209,9 +241,20 @@ impl ReceiveWindow {
         self.measured_at = micros(now);
     }
 
+    #[inline]
     fn round_down(&self, bytes: u32) -> u32 {
-        let unit = 1u32.checked_shl(self.scale.into()).unwrap_or(1);
-        bytes & !unit.saturating_sub(1)
+        bytes & !self.mask()
+    }
+
+    #[inline]
+    fn round_up(&self, bytes: u32) -> u32 {
+        bytes.saturating_add(self.mask()) & !self.mask()
+    }
+
+    /// The bits that the shift loses.
+    #[inline]
+    fn mask(&self) -> u32 {
+        1u32.wrapping_shl(self.scale.into()).wrapping_sub(1)
     }
 }
 
@@ -225,6 +268,8 @@ mod tests {
     use super::*;
 
     const MSS: u32 = 1_448;
+    static TUNABLES: std::sync::LazyLock<TcpTunables> =
+        std::sync::LazyLock::new(TcpTunables::default);
 
     fn window(scale: u8) -> ReceiveWindow {
         let mut window = ReceiveWindow::new(&TcpTunables::default(), Instant::ZERO);
@@ -238,11 +283,11 @@ mod tests {
     fn the_window_never_shrinks() {
         let mut window = window(7);
         let edge = window.edge();
-        let told = window.advertise(65_536, MSS);
+        let told = window.advertise(65_536, MSS, &TUNABLES);
         assert!(window.edge().after_or_eq(edge));
         assert!(told.wanted_zero && !told.closed);
         window.nxt = window.nxt.plus(65_000);
-        let told = window.advertise(65_536, MSS);
+        let told = window.advertise(65_536, MSS, &TUNABLES);
         assert_eq!(
             told.field, 5,
             "535 bytes are promised: five units hold them"
@@ -255,15 +300,15 @@ mod tests {
     fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
         let mut window = window(7);
         window.nxt = window.edge();
-        let told = window.advertise(65_536, MSS);
+        let told = window.advertise(65_536, MSS, &TUNABLES);
         assert_eq!((told.field, told.closed), (0, true));
         assert!(
             !window.on_taken(1_000, 64_536, MSS),
             "less than a sixteenth of the buffer"
         );
-        assert_eq!(window.advertise(64_536, MSS).field, 0);
+        assert_eq!(window.advertise(64_536, MSS, &TUNABLES).field, 0);
         assert!(window.on_taken(20_000, 44_536, MSS));
-        let told = window.advertise(44_536, MSS);
+        let told = window.advertise(44_536, MSS, &TUNABLES);
         assert_eq!((u32::from(told.field) << 7, told.opened), (20_992, true));
     }
 
@@ -300,15 +345,18 @@ mod tests {
         let mut window = window(7);
         let edge = window.edge();
         window.pressed = true;
-        window.advertise(0, MSS);
+        window.advertise(0, MSS, &TUNABLES);
         assert!(window.edge().after_or_eq(edge));
         window.nxt = window.edge();
-        assert_eq!(window.advertise(60_000, MSS).field, 0);
+        assert_eq!(window.advertise(60_000, MSS, &TUNABLES).field, 0);
         assert!(window.on_taken(60_000, 0, MSS));
-        let told = window.advertise(0, MSS);
-        assert_eq!((u32::from(told.field) << 7, told.opened), (5_760, true));
+        let told = window.advertise(0, MSS, &TUNABLES);
+        assert_eq!((u32::from(told.field) << 7, told.opened), (5_888, true));
         window.pressed = false;
-        assert_eq!(u32::from(window.advertise(0, MSS).field) << 7, 65_536);
+        assert_eq!(
+            u32::from(window.advertise(0, MSS, &TUNABLES).field) << 7,
+            65_536
+        );
     }
 
     // RFC 7323 section 2.2.
@@ -316,7 +364,7 @@ mod tests {
     #[test]
     fn without_scaling_the_window_stays_below_64_kib() {
         let mut window = window(0);
-        assert_eq!(window.advertise(0, MSS).field, 65_535);
+        assert_eq!(window.advertise(0, MSS, &TUNABLES).field, 65_535);
         assert!(window.limit() <= 65_535);
     }
 }

@@ -13,7 +13,7 @@ use millrace_base::{
 };
 use millrace_stack::{
     Event, FlowId, Interface, ListenOptions, Listener, NeighborUpdate, Offloads, Prefixed, Punt,
-    Ready, Route, Stack, StackConfig, TcpTunables, Transmit,
+    Ready, Route, RouteAttributes, Stack, StackConfig, TcpTunables, Transmit,
 };
 
 /// What a link does to frames, in percent and time.
@@ -351,6 +351,7 @@ pub(crate) fn default_route(port: u16, via: Address) -> Route {
         via: Some(via),
         port: PortId::new(port),
         mtu: 0,
+        attributes: RouteAttributes::default(),
     }
 }
 

@@ -257,13 +257,13 @@ impl Connection {
         env: &mut Env<'_, P>,
     ) -> usize {
         self.peer_mss = match known_mss {
-            0 => self.advertised_mss(),
+            0 => self.largest_segment(),
             known => known,
         };
         if request.user_mss > 0 {
             self.peer_mss = self.peer_mss.min(request.user_mss);
         }
-        self.update_mss(env.tunables);
+        self.update_mss(env.tunables, None);
         let room = self.mss.saturating_sub(OPTIONS_ROOM).into();
         let data = request.data.get(..room).unwrap_or(request.data);
         let mut queued = 0usize;

@@ -70,10 +70,10 @@ impl Connection {
         if taken == 0 {
             return;
         }
-        let offered = u32::from(self.window.initial());
+        let offered = u32::from(self.syn_window(env.tunables));
         let scale = self.window.scale;
         self.window.open(self.window.nxt.minus(1), offered, scale);
-        self.ack.measure(taken, self.advertised_mss(), env.now);
+        self.ack.measure(taken, self.largest_segment(), env.now);
         self.bytes_received.add(taken);
         self.ready |= Ready::READABLE;
         if let Some(extra) = self.extra_mut(env.chunks) {
@@ -136,15 +136,9 @@ impl Connection {
             count!(env.stats.tcp_attempt_fails);
             env.stats.drop(DropReason::RequestReset);
             let reset = if flags.ack() {
-                ResetSegment {
-                    seq: segment.ack,
-                    ack: None,
-                }
+                ResetSegment::refusing(segment.ack)
             } else {
-                ResetSegment {
-                    seq: millrace_base::SeqNumber::new(0),
-                    ack: Some(segment.end()),
-                }
+                ResetSegment::answer(millrace_base::SeqNumber::new(0), Some(segment.end()))
             };
             return ControlFlow::Break(Disposition::Reset(reset));
         }
@@ -164,10 +158,7 @@ impl Connection {
         if segment.ack.before(self.una) || segment.ack.after(self.nxt) {
             env.stats.drop(DropReason::AckUnacceptable);
             if self.state == State::SynReceived {
-                let reset = ResetSegment {
-                    seq: segment.ack,
-                    ack: None,
-                };
+                let reset = ResetSegment::refusing(segment.ack);
                 return ControlFlow::Break(Disposition::Reset(reset));
             }
             self.challenge(env);

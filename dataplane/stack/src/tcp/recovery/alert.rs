@@ -243,7 +243,9 @@ impl Connection {
             self.try_to_open(env, told);
             return is_timer_set;
         }
-        self.enter_recovery(env, told.ece);
+        if !self.is_probe_lost(env) {
+            self.enter_recovery(env, told.ece);
+        }
         self.permit(env, Permission::Lost);
         is_timer_set
     }

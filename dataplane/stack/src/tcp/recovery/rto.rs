@@ -57,6 +57,11 @@ impl Connection {
             let since = self.recovery.stalled_since.instant();
             self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
         }
+        let suspicious = give_up_after(env.tunables.tcp_retries1, env.tunables);
+        let stalled = env.now.since(self.recovery.stalled_since.instant());
+        if self.recovery.timeouts > 0 && self.state.is_synchronized() && stalled >= suspicious {
+            self.suspect_path(env);
+        }
         count!(env.stats.tcp_timeouts);
         if self.state.is_synchronized() {
             self.classify_first_timeout(env);

@@ -25,7 +25,7 @@ fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
     let syn = bench.poll().expect("SYN");
     assert_eq!(
         (syn.flags, syn.seq, syn.window),
-        (TcpFlags::SYN, -1, 65_535)
+        (TcpFlags::SYN, -1, 64_240)
     );
     assert_eq!(
         (syn.mss, syn.scale, syn.sack_permitted),
@@ -120,10 +120,7 @@ fn in_syn_sent_only_a_reset_of_our_syn_counts() {
     assert!(bench.poll().is_some());
     let stray = bench.receive(ack(5));
     let at = bench.iss.plus(6);
-    assert_eq!(
-        stray,
-        Disposition::Reset(ResetSegment { seq: at, ack: None })
-    );
+    assert_eq!(stray, Disposition::Reset(ResetSegment::refusing(at)));
     assert_eq!(
         bench.receive(ack(5).rst()),
         Disposition::Continue,
