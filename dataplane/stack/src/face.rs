@@ -150,6 +150,11 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// SYNs and final ACKs that a listener has dropped for want of room (Linux: `sk_drops`).
+    pub fn listener_drops(&self, listener: ListenerId) -> u64 {
+        self.listeners.pending(listener).drops
+    }
+
     /// The knobs of reassembly.
     pub const fn fragment_tunables(&self) -> &FragmentTunables {
         &self.fragment_tunables

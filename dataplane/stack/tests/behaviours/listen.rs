@@ -392,6 +392,9 @@ fn without_cookies_the_last_quarter_is_kept_for_known_peers() {
     }
     assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 7);
     assert_eq!(peer.stats().listen_drops, 13);
+    let listener = millrace_base::ListenerId::new(1);
+    let drops = peer.world.nodes[1].stack.listener_drops(listener);
+    assert_eq!(drops, 13, "all of them its own");
     assert_eq!(
         peer.stats().tcp_req_q_full_drop,
         0,
