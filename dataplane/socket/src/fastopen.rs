@@ -20,7 +20,7 @@ use crate::errno::Errno;
 use crate::file::SocketId;
 use crate::linux::MSG_FASTOPEN;
 use crate::socket::Association;
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, is_opening};
 
 /// Bits of `tcp_fastopen`.
 pub(crate) const CLIENT_ENABLE: u32 = 0x1;
@@ -199,11 +199,7 @@ impl Sockets {
 
     /// Whether the connection is on its way, and not one that may be used before it is there.
     pub(crate) fn is_opening(&self, id: SocketId) -> bool {
-        match self.state(id) {
-            State::SynSent => true,
-            State::SynReceived => !self.is_child(id),
-            _ => false,
-        }
+        is_opening(self.state(id)) && !self.is_child(id)
     }
 
     /// Whether a peer has opened it with its SYN and the handshake is not over.

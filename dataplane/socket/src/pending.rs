@@ -348,10 +348,12 @@ impl Sockets {
             interrupted: _,
             disconnects: _,
         } = waiter;
-        let joined = match call {
-            Call::SendMessage { pieces, .. } if *step != Step::Over => pieces.concat(),
-            _ => Vec::new(),
-        };
+        let mut joined = Vec::new();
+        if let Call::SendMessage { pieces, .. } = &*call
+            && *step != Step::Over
+        {
+            joined = pieces.concat();
+        }
         if let Some(message) = message_of(call, &joined)
             && let ControlFlow::Break(outcome) =
                 self.open_for_send(socket, message, (step, done), last)
@@ -477,7 +479,14 @@ fn message_of<'a>(call: &'a Call, joined: &'a [u8]) -> Option<Message<'a>> {
         } => (data.as_slice(), *flags, *address),
         Call::SendMessage { flags, address, .. } => (joined, *flags, *address),
         Call::Write { data, .. } => (data.as_slice(), 0, None),
-        _ => return None,
+        Call::Accept { .. }
+        | Call::Connect { .. }
+        | Call::Read { .. }
+        | Call::Receive { .. }
+        | Call::Close { .. }
+        | Call::Poll { .. }
+        | Call::EpollWait { .. }
+        | Call::Splice { .. } => return None,
     };
     Some(Message {
         data,
