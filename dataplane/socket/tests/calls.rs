@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use millrace_base::Address;
 use millrace_socket::linux::{
     AF_INET, AF_INET6, EPOLL_CTL_ADD, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    MSG_DONTWAIT, MSG_MORE, SHUT_RD, SHUT_RDWR, SHUT_WR, SIOCINQ, SIOCOUTQ, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM,
-    SOL_SOCKET, SOL_TCP, TCP_NODELAY,
+    MSG_DONTWAIT, MSG_FASTOPEN, MSG_MORE, SHUT_RD, SHUT_RDWR, SHUT_WR, SIOCINQ, SIOCOUTQ, SO_ERROR,
+    SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_NONBLOCK,
+    SOCK_STREAM, SOL_SOCKET, SOL_TCP, TCP_FASTOPEN_CONNECT, TCP_NODELAY,
 };
 use millrace_socket::{Call, Errno, HostConfig, PollFd, Reply, SocketAddress};
 use pair::{
@@ -805,4 +805,59 @@ fn queues_and_counters_of_a_socket_can_be_read() {
     assert!(stat.memory_pages >= 50_000 / 4_096);
     let different: BTreeSet<u32> = [info.rcv_mss, info.advmss].into_iter().collect();
     assert!(different.iter().all(|bytes| *bytes >= 536));
+}
+
+// behaviour: EPL-24
+#[test]
+fn a_connection_put_off_until_its_first_data_is_writable() {
+    let mut pair = Pair::new();
+    pair.listener(Family::V4, 80, 4);
+    // A client that needs no cookie.
+    pair.hosts[0]
+        .set_sysctl("net.ipv4.tcp_fastopen", "0x5")
+        .expect("a knob");
+    let fd = pair.socket(0, Family::V4, SOCK_NONBLOCK);
+    pair.set(0, fd, SOL_TCP, TCP_FASTOPEN_CONNECT, 1)
+        .expect("an option");
+    assert_eq!(pair.connect(0, fd, to(Family::V4, 2, 80)), Ok(()));
+    assert!(pair.seen.is_empty(), "nothing has left yet");
+    let ready = pair.poll(0, fd) & (EPOLLIN | EPOLLOUT);
+    assert_eq!(ready, EPOLLOUT);
+    let plain = pair.connecting(Family::V4, 80);
+    assert_eq!(pair.poll(0, plain) & EPOLLOUT, 0, "the others are not");
+}
+
+// behaviour: X7-1
+#[test]
+fn sending_fails_as_on_linux() {
+    let mut pair = Pair::new();
+    pair.listener(Family::V4, 80, 4);
+    let fresh = pair.socket(0, Family::V4, SOCK_NONBLOCK);
+    assert_eq!(pair.send(0, fresh, b"x", 0), Err(Errno::EPIPE));
+    assert_eq!(pair.send(0, 99, b"x", 0), Err(Errno::EBADF));
+    let fd = pair.connecting(Family::V4, 80);
+    assert_eq!(pair.send(0, fd, b"x", 0), Err(Errno::EAGAIN));
+    let open = |pair: &mut Pair, fd| {
+        let call = Call::Send {
+            fd,
+            data: b"x".to_vec(),
+            flags: MSG_FASTOPEN,
+            address: Some(to(Family::V4, 2, 80)),
+        };
+        pair.now_call(0, call)
+    };
+    pair.hosts[0]
+        .set_sysctl("net.ipv4.tcp_fastopen", "0")
+        .expect("a knob");
+    assert_eq!(open(&mut pair, fresh), Err(Errno::EOPNOTSUPP));
+    pair.hosts[0]
+        .set_sysctl("net.ipv4.tcp_fastopen", "1")
+        .expect("a knob");
+    assert_eq!(open(&mut pair, fresh), Err(Errno::EINPROGRESS));
+    pair.run(20);
+    reset_on_close(&mut pair, 0, fd);
+    pair.hosts[0]
+        .shutdown(pair.now, fd, SHUT_WR)
+        .expect("connected");
+    assert_eq!(pair.send(0, fd, b"x", 0), Err(Errno::EPIPE));
 }
