@@ -354,7 +354,7 @@ impl Connection {
         self.sent_at = Stamp::of(env.now);
         self.on_ack_sent();
         if !again {
-            self.schedule_probe(env);
+            self.schedule_probe(env, 1);
         }
         Some(frame)
     }

@@ -356,7 +356,7 @@ impl Connection {
         self.ack.on_data_sent(env.now, env.tunables);
         self.sent_at = Stamp::of(env.now);
         self.marks.clear(Marks::PROBE_PENDING);
-        self.schedule_probe(env);
+        self.schedule_probe(env, sent.bytes);
     }
 
     /// Bytes of new data that both windows take, if it is full segments.

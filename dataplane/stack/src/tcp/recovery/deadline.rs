@@ -28,11 +28,31 @@ impl Connection {
         }
     }
 
-    /// New data left: a probe is due when nothing is heard of it, but not behind the timeout of what
-    /// is oldest.
+    /// `bytes` of new data left: a probe is due when nothing is heard of it.
+    ///
+    /// Every transmission moves the probe's time, but most need not touch the timer: it fires early,
+    /// and `defer_probe` finds out. Not where the timeout of what is oldest comes first, after a long
+    /// round trip.
     // behaviour: A3-50, X5-6
     #[inline]
-    pub(in crate::tcp) fn schedule_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    pub(in crate::tcp) fn schedule_probe<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        bytes: u32,
+    ) {
+        let before = self.nxt.bytes_since(self.una).saturating_sub(bytes);
+        if before > u32::from(self.mss) && self.timers.runs(Purpose::TailProbe) {
+            let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+            let least = env.tunables.tcp_rto_min_ms.saturating_mul(1_000);
+            if srtt.saturating_mul(2).saturating_add(TIMEOUT_MIN_US) <= least {
+                return;
+            }
+        }
+        self.arm_probe(env);
+    }
+
+    /// The probe's timer, but not behind the timeout of what is oldest.
+    fn arm_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         self.end_probing();
         let Some(span) = self.probe_span(env) else {
             if self.timers.runs(Purpose::TailProbe) {
@@ -49,6 +69,28 @@ impl Connection {
             span.min(Nanos::new(rest))
         };
         self.timers.arm(Purpose::TailProbe, env.now, span);
+    }
+
+    /// The probe's timer fired: `true` when something left since it was set, so that the probe's time
+    /// is yet to come; the timer is set for that.
+    pub(super) fn defer_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> bool {
+        let Some(span) = self.probe_span(env) else {
+            return false;
+        };
+        let silent = env.now.since(self.sent_at.instant()).as_nanos();
+        let age = env.now.since(self.head_sent_at(env)).as_nanos();
+        let rto = self.rtt.rto(env.tunables).as_nanos();
+        let rest = span
+            .as_nanos()
+            .saturating_sub(silent)
+            .min(rto.saturating_sub(age));
+        // Stamps are coarser than times.
+        if rest <= Nanos::from_millis(1).as_nanos() {
+            return false;
+        }
+        self.timers
+            .arm(Purpose::TailProbe, env.now, Nanos::new(rest));
+        true
     }
 
     /// The timeout begins anew: from now, or (when a probe or RACK had the deadline) from when the

@@ -48,6 +48,9 @@ impl Connection {
         if self.una == self.nxt || self.is_probe_out(env.chunks) {
             return self.restart_timeout(env);
         }
+        if self.defer_probe(env) {
+            return;
+        }
         if self.recovery.stalled_since.is_never() {
             // A user's timeout counts from when the oldest segment left first.
             self.recovery.stalled_since = Stamp::of(self.head_sent_at(env));
