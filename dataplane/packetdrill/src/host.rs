@@ -49,6 +49,8 @@ const LOOK: Nanos = Nanos::from_micros(1);
 /// How long the stack may stay silent, or a call block in the only thread, until we give up:
 /// longer than `tcp_keepalive_time`, the longest that a stack waits by default.
 const SILENCE_MAX: Nanos = Nanos::from_secs(3 * 3_600);
+/// The queueing discipline of the link.
+pub(crate) const DISCIPLINE: &str = "net.core.default_qdisc";
 /// Real time that a thread on its way out has until the time goes on without it.
 const WAY_OUT: Duration = Duration::from_secs(1);
 /// Real time after which a sleeping thread looks whether it has to move the time itself, and how
@@ -107,6 +109,10 @@ impl Host {
             ..HostConfig::default()
         });
         sockets.advance(BEGINNING);
+        if let Some(discipline) = surroundings.discipline() {
+            // One that the host lacks is one that does not pace.
+            let _refused = sockets.set_sysctl(DISCIPLINE, discipline);
+        }
         let tunables = Tunables::new(&sockets);
         let last = u64::try_from(FD_FIRST).unwrap_or(0) + u64::try_from(FDS_MAX).unwrap_or(0);
         kernel::allow_descriptors(last);

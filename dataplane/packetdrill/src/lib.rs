@@ -32,8 +32,9 @@
 //!
 //! # What it does not do
 //!
-//! Signals, descriptors of the kernel in the same `poll`, `tc`, `ip route` and other commands that
-//! are not tunables, the size of merged packets (`--mss` stays with the tool), UDP.
+//! Signals, descriptors of the kernel in the same `poll`, `ip route`, `nstat` and other commands that
+//! are not tunables (of `tc` only the discipline that the script names first), the size of merged
+//! packets (`--mss` stays with the tool), UDP.
 //!
 //! # Unsafe code
 //!

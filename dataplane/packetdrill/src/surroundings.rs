@@ -1,8 +1,9 @@
-//! What the interface does not say: the host's addresses and MTU.
+//! What the interface does not say: the host's addresses, its MTU and the discipline of its queue.
 //!
 //! Three places may: the flags, the options the tool was started with, and the option lines at the
 //! top of its script. Later ones of these do not overrule earlier ones. What nobody says is what
-//! the public suite is run with.
+//! the public suite is run with. The discipline (`fq` paces) is what the script's own `tc` asks the
+//! kernel for: a link that the kernel does not have here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +25,7 @@ pub(crate) struct Surroundings {
     local: Option<IpAddr>,
     mtu: Option<u16>,
     is_ipv6: Option<bool>,
+    discipline: Option<String>,
 }
 
 impl Surroundings {
@@ -68,6 +70,15 @@ impl Surroundings {
         for (name, value) in options.filter_map(|option| option.split_once('=')) {
             self.take(name, value);
         }
+        let commands = text.lines().filter(|line| line.contains("tc qdisc "));
+        let mut kinds =
+            commands.filter_map(|line| line.split_once(" root ")?.1.split_whitespace().next());
+        self.discipline = kinds.next().map(|kind| kind.trim_matches('`').to_owned());
+    }
+
+    /// The discipline of the queue, when the script sets one.
+    pub(crate) fn discipline(&self) -> Option<&str> {
+        self.discipline.as_deref()
     }
 
     fn take(&mut self, name: &str, value: &str) -> bool {
@@ -156,5 +167,8 @@ mod tests {
         let mut said = Surroundings::default();
         said.take_script("// words\n--mtu=1400\n--tolerance_usecs=1\n 0 socket(...) = 3\n");
         assert_eq!(said.mtu(false), 1_400);
+        assert_eq!(said.discipline(), None);
+        said.take_script("`x.sh\ntc qdisc replace dev tun0 root fq`\n 0 socket(...) = 3\n");
+        assert_eq!(said.discipline(), Some("fq"));
     }
 }

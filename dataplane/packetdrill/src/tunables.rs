@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use millrace_socket::Sockets;
 
+use crate::host::DISCIPLINE;
+
 /// Where tunables are. Of a namespace's tree the kernel shows each process its own.
 const ROOT: &str = "/proc/sys/net";
 /// The folders that have some which a host knows.
@@ -46,7 +48,8 @@ impl Tunables {
             for entry in entries.flatten() {
                 let leaf = entry.file_name().to_string_lossy().into_owned();
                 let name = format!("net.{folder}.{leaf}");
-                if sockets.sysctl(&name).is_some() {
+                // The discipline is that of the kernel's links: the host's is its own.
+                if name != DISCIPLINE && sockets.sysctl(&name).is_some() {
                     known.insert(name, (entry.path(), false));
                 }
             }
@@ -81,17 +84,12 @@ impl Tunables {
             // Refused values are the kernel's own, not the script's.
             if tunable.is_parameter {
                 let _refused = sockets.set_module_parameter(MODULE, &tunable.name, value);
-            } else if !is_unset_key(&tunable.name, value) {
+            } else {
                 let _refused = sockets.set_sysctl(&tunable.name, value);
             }
             tunable.told = Some(value.to_owned());
         }
     }
-}
-
-/// A Fast Open key that nobody has set reads as zeros.
-fn is_unset_key(name: &str, value: &str) -> bool {
-    name.ends_with("_key") && value.chars().all(|c| matches!(c, '0' | '-' | ','))
 }
 
 #[cfg(test)]
