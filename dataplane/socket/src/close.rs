@@ -114,6 +114,7 @@ impl Sockets {
         if state == State::Listen {
             self.stop_listening(id);
         }
+        self.repair_close(id);
         let unread = self.unread(id);
         let socket = self.sockets.get(&id)?;
         let (flow, linger) = (socket.flow, socket.options.linger);

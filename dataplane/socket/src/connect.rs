@@ -195,6 +195,7 @@ impl Sockets {
         if self.get(id)?.port_held.is_none() {
             self.hold_port(id, tuple.local.port, Via::Connect);
         }
+        self.repair_connect(id);
         self.apply_options(id);
         self.note_fast_open(id);
         Ok(taken)

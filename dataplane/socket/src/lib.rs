@@ -24,9 +24,8 @@
 //!
 //! # What it does not do
 //!
-//! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link: there is no
-//!   `SO_BINDTODEVICE`.
-//! - MD5 and `TCP_REPAIR`: `ENOPROTOOPT`.
+//! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link.
+//! - MD5: `ENOPROTOOPT`.
 //! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
 //! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
 //!   `close` goes without.
@@ -70,6 +69,7 @@ mod ports;
 mod push;
 mod rate;
 mod receive;
+mod repair;
 mod send;
 mod signals;
 mod socket;

@@ -249,7 +249,6 @@ numbers! {
     TCP_CM_INQ: i32 = 36;
     TCP_TX_DELAY: i32 = 37;
     TCP_IS_MPTCP: i32 = 43;
-    TCP_RTO_MAX_MS: i32 = 44;
 }
 
 // Options of `SOL_IP` and `SOL_IPV6`.

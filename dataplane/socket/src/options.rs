@@ -76,8 +76,6 @@ pub(crate) struct Options {
     pub(crate) keep_idle: u32,
     pub(crate) keep_interval: u32,
     pub(crate) keep_count: u8,
-    /// `TCP_RTO_MAX_MS`; 0 is "what the sysctl says".
-    pub(crate) rto_max_ms: u32,
     /// `TCP_CONGESTION`; `None` is "what the sysctl says".
     pub(crate) congestion: Option<CongestionControl>,
     /// `TCP_LINGER2`: seconds, -1 for none; 0 is "what the sysctl says".
@@ -160,7 +158,6 @@ impl Options {
             keep_idle: 0,
             keep_interval: 0,
             keep_count: 0,
-            rto_max_ms: 0,
             congestion: None,
             linger2: 0,
             max_pacing_rate: u64::MAX,
@@ -208,7 +205,6 @@ impl Options {
             tcp_keepalive_time: or(self.keep_idle, common.tcp_keepalive_time),
             tcp_keepalive_intvl: or(self.keep_interval, common.tcp_keepalive_intvl),
             tcp_keepalive_probes: or_small(self.keep_count, common.tcp_keepalive_probes),
-            tcp_rto_max_ms: or(self.rto_max_ms, common.tcp_rto_max_ms),
             tcp_congestion_control: self.congestion.unwrap_or(common.tcp_congestion_control),
             tcp_syn_retries: or_small(self.syn_count, common.tcp_syn_retries),
             // The SYN-ACK of a child leaves once more than that of a half-open connection.
@@ -325,6 +321,14 @@ impl Sockets {
         let id = self.files.socket(fd)?;
         if level == SOL_TCP && name == TCP_SAVED_SYN {
             return self.saved_syn(id, len);
+        }
+        if level == SOL_TCP
+            && let Some(result) = self.repair_option(id, name, len)
+        {
+            return result.map(|mut value| {
+                value.truncate(len);
+                value
+            });
         }
         let mut value = match level {
             SOL_SOCKET => self.socket_option(id, name)?,

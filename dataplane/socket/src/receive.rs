@@ -39,6 +39,9 @@ impl Sockets {
         if flags & MSG_OOB != 0 {
             return Some(self.receive_urgent(id, wanted.len, flags));
         }
+        if let Some(result) = self.repair_receive(id, wanted) {
+            return Some(result);
+        }
         let peek = flags & MSG_PEEK != 0;
         let unread = self.unread(id);
         if peek {

@@ -28,6 +28,9 @@ impl Sockets {
         (done, blocked): (&mut usize, &mut bool),
         last: bool,
     ) -> Option<Result<Reply, Errno>> {
+        if let Some(result) = self.repair_send(id, data) {
+            return Some(result);
+        }
         // behaviour: A3-6
         if self.is_opening(id) && self.pending_error(id).is_none() {
             return last.then_some(Err(Errno::EAGAIN));

@@ -116,6 +116,8 @@ pub(crate) struct Socket {
     pub(crate) arrivals: VecDeque<crate::control::Arrival>,
     /// Up to where that was looked at.
     pub(crate) stamped_to: u64,
+    /// `TCP_REPAIR`.
+    pub(crate) repair: crate::repair::Repair,
     /// Time stamps that the message under way asks for instead of the socket's.
     pub(crate) message_stamps: Option<i32>,
     /// The headers of the SYN that began it (`TCP_SAVED_SYN`).
@@ -165,6 +167,7 @@ impl Socket {
             receive_base: None,
             arrivals: VecDeque::new(),
             stamped_to: 0,
+            repair: crate::repair::Repair::default(),
             message_stamps: None,
             saved_syn: None,
             ip_id: 0,

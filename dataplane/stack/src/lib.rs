@@ -79,6 +79,7 @@ mod notices;
 mod owners;
 mod path;
 mod plain;
+mod repair;
 mod reply;
 mod route;
 mod shortage;
@@ -107,9 +108,9 @@ pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
 pub use table::{ConnectError, Event};
 pub use tcp::{
-    CloseReason, CongestionControl, ConnectionOptions, CubicParameters, FASTOPEN_KEY_BYTES,
-    FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo, Phase, Ready, Received,
-    Special, Spliced, State, TcpTunables,
+    Agreement, CloseReason, CongestionControl, ConnectionOptions, CubicParameters,
+    FASTOPEN_KEY_BYTES, FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo,
+    Phase, Ready, Received, RepairWindow, Special, Spliced, State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

@@ -11,8 +11,8 @@ use crate::linux::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
     TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_IS_MPTCP, TCP_KEEPCNT,
     TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK, TCP_RTO_MAX_MS, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
-    TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP,
+    TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 
@@ -29,9 +29,6 @@ const KEEP_SECONDS_MAX: i32 = 32_767;
 const RETRIES_MAX: i32 = 127;
 /// The longest FIN_WAIT2 to ask for (`TCP_FIN_TIMEOUT_MAX`).
 const FIN_WAIT2_SECONDS_MAX: i32 = 120;
-/// Milliseconds that `TCP_RTO_MAX_MS` may be.
-const RTO_MAX_MS_MIN: i32 = 1_000;
-const RTO_MAX_MS_MAX: i32 = 120_000;
 /// The segment size of a connection that has not agreed on one (`TCP_MSS_DEFAULT`).
 const MSS_DEFAULT: i32 = 536;
 
@@ -50,6 +47,9 @@ impl Sockets {
                 return self.set_fast_open(id, name, value);
             }
             _ => {}
+        }
+        if let Some(result) = self.set_repair_option(id, name, value) {
+            return result;
         }
         let number = int(value)?;
         let options = &mut self.get_mut(id)?.options;
@@ -145,11 +145,6 @@ impl Sockets {
                     *pushed = (*pushed).max(u8::from(number != 0));
                 }
             }
-            // The time of the first retransmission stays, later ones are no further apart.
-            TCP_RTO_MAX_MS => {
-                options.rto_max_ms = within(value, RTO_MAX_MS_MIN, RTO_MAX_MS_MAX)? as u32;
-                self.apply_options(id);
-            }
             // Linux 4.13 took its effect away and kept its range.
             TCP_THIN_DUPACK => {
                 within(value, 0, 1)?;
@@ -239,7 +234,6 @@ impl Sockets {
                 own => of_int(own),
             },
             TCP_QUICKACK => of_flag(info.is_none_or(|info| !info.ping_pong)),
-            TCP_RTO_MAX_MS => of_u32(tunables.tcp_rto_max_ms),
             TCP_THIN_DUPACK | TCP_IS_MPTCP => of_int(0),
             TCP_ULP => Vec::new(),
             TCP_CONGESTION => {

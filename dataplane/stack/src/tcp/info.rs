@@ -20,6 +20,8 @@ pub struct FlowInfo {
     pub state: State,
     /// SND.UNA.
     pub snd_una: SeqNumber,
+    /// RCV.NXT.
+    pub rcv_nxt: SeqNumber,
     /// Payload bytes received in order.
     pub bytes_received: u64,
     /// Payload bytes the peer has acknowledged.
@@ -154,6 +156,7 @@ impl Connection {
             tuple: self.tuple,
             state: self.state,
             snd_una: self.una,
+            rcv_nxt: self.window.nxt,
             bytes_received: self.bytes_received.value(),
             bytes_acked: self.bytes_acked.value(),
             unread_bytes: self.receive.bytes(),

@@ -141,29 +141,7 @@ impl ReceiveBuffer {
         skip: usize,
         out: &mut [u8],
     ) -> usize {
-        let (mut skip, mut copied) = (skip, 0usize);
-        let mut index = self.queue.head();
-        while let Some(rest) = out.get_mut(copied..).filter(|rest| !rest.is_empty()) {
-            let Some(chunk) = chunks.get_mut(index) else {
-                break;
-            };
-            index = chunk.next();
-            let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
-            if skip >= len {
-                skip = skip.saturating_sub(len);
-                continue;
-            }
-            let Some(bytes) = chunk.buf_mut().and_then(|buf| span(buf, offset, len)) else {
-                break;
-            };
-            let bytes = bytes.get(skip..).unwrap_or_default();
-            for (to, from) in rest.iter_mut().zip(bytes) {
-                *to = *from;
-            }
-            copied = copied.saturating_add(bytes.len().min(rest.len()));
-            skip = 0;
-        }
-        copied
+        peek_queue(&self.queue, chunks, skip, out)
     }
 
     /// Frees everything.
@@ -183,4 +161,36 @@ pub(crate) fn span<B: PacketBuf>(buf: &mut B, offset: usize, len: usize) -> Opti
     }
     let skip = offset.saturating_sub(buf.offset());
     buf.bytes().get(skip..skip.saturating_add(len))
+}
+
+/// Copies into `out` what begins `skip` bytes behind the front of a list, and takes nothing.
+pub(super) fn peek_queue<B: PacketBuf>(
+    queue: &ChunkQueue,
+    chunks: &mut Chunks<B>,
+    skip: usize,
+    out: &mut [u8],
+) -> usize {
+    let (mut skip, mut copied) = (skip, 0usize);
+    let mut index = queue.head();
+    while let Some(rest) = out.get_mut(copied..).filter(|rest| !rest.is_empty()) {
+        let Some(chunk) = chunks.get_mut(index) else {
+            break;
+        };
+        index = chunk.next();
+        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+        if skip >= len {
+            skip = skip.saturating_sub(len);
+            continue;
+        }
+        let Some(bytes) = chunk.buf_mut().and_then(|buf| span(buf, offset, len)) else {
+            break;
+        };
+        let bytes = bytes.get(skip..).unwrap_or_default();
+        for (to, from) in rest.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        copied = copied.saturating_add(bytes.len().min(rest.len()));
+        skip = 0;
+    }
+    copied
 }

@@ -243,7 +243,7 @@ impl Cleaned {
 }
 
 /// Copies the start of `data` into a fresh buffer and chunk; tells which, and how much fitted.
-fn copy_to_chunk<P: PacketPool>(
+pub(super) fn copy_to_chunk<P: PacketPool>(
     data: &[u8],
     chunks: &mut Chunks<P::Buf>,
     pool: &mut P,

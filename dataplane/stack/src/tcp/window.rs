@@ -87,6 +87,20 @@ impl ReceiveWindow {
         }
     }
 
+    /// RCV.NXT was `acked` when the window of so many bytes was told last, which never reaches less
+    /// far than what was received.
+    pub(crate) fn reopen(&mut self, acked: SeqNumber, bytes: u32) {
+        self.acked = acked;
+        self.edge = acked.plus(bytes).latest(self.nxt);
+    }
+
+    /// So many bytes more were received, promised or not.
+    pub(crate) fn pass(&mut self, bytes: u32) {
+        self.nxt = self.nxt.plus(bytes);
+        self.acked = self.nxt;
+        self.edge = self.edge.latest(self.nxt);
+    }
+
     /// RCV.WND: bytes from RCV.NXT to the promised edge.
     #[inline]
     pub(crate) fn size(&self) -> u32 {
