@@ -40,7 +40,8 @@ pub(crate) struct Epoch {
 }
 
 /// Fixed-point one of `beta` (Linux: `BICTCP_BETA_SCALE`).
-const BETA_SCALE: u32 = 1_024;
+const BETA_BITS: u32 = 10;
+const BETA_SCALE: u32 = 1 << BETA_BITS;
 /// The curve's clock: 2^10 to the second (Linux: `BICTCP_HZ`).
 const CLOCK_BITS: u32 = 10;
 /// Growth before the first loss: 5 percent in a round trip at least.
@@ -82,11 +83,11 @@ impl Epoch {
         let (beta, wide) = (rules.beta(), u64::from(cwnd));
         self.w_max = if cwnd < self.w_max && rules.fast_convergence {
             let share = u64::from(BETA_SCALE.saturating_add(beta));
-            (wide.saturating_mul(share) / u64::from(2 * BETA_SCALE)) as u32
+            (wide.saturating_mul(share) >> (BETA_BITS + 1)) as u32
         } else {
             cwnd
         };
-        (wide.saturating_mul(beta.into()) / u64::from(BETA_SCALE)) as u32
+        (wide.saturating_mul(beta.into()) >> BETA_BITS) as u32
     }
 
     /// Sending begins again after a pause: the curve does not go on while there is nothing to send
