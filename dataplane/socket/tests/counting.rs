@@ -283,11 +283,9 @@ fn the_link_is_the_only_device_and_neighbours_are_in_its_subnet() {
     assert_eq!(told, Ok(b"eth0\0".to_vec()));
     pair.set(0, fd, SOL_SOCKET, SO_DONTROUTE, 1)
         .expect("a flag");
-    let far = Call::Connect {
-        fd,
-        address: SocketAddress::v4([192, 0, 2, 1], 80),
-    };
-    assert_eq!(pair.now_call(0, far.clone()), Err(Errno::ENETUNREACH));
+    let address = SocketAddress::v4([192, 0, 2, 1], 80);
+    let far = Call::Connect { fd, address };
+    assert_eq!(pair.now_call(0, far), Err(Errno::ENETUNREACH));
     let near = Call::Connect {
         fd,
         address: to(Family::V4, 2, 80),
@@ -295,10 +293,7 @@ fn the_link_is_the_only_device_and_neighbours_are_in_its_subnet() {
     assert_eq!(pair.now_call(0, near), Err(Errno::EINPROGRESS));
     pair.run(50);
     let fd = pair.socket(0, Family::V4, SOCK_NONBLOCK);
-    let far = match far {
-        Call::Connect { address, .. } => Call::Connect { fd, address },
-        other => other,
-    };
+    let far = Call::Connect { fd, address };
     assert_eq!(pair.now_call(0, far), Err(Errno::EINPROGRESS), "routed");
 }
 
