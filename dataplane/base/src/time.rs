@@ -14,6 +14,9 @@ pub struct Instant(u64);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stamp([u16; 3]);
 
+/// The microseconds of `Stamp::NEVER`.
+const MICROS_NEVER: u64 = (1 << 48) - 1;
+
 /// A span of time in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Nanos(u64);
@@ -88,24 +91,35 @@ impl Stamp {
     /// The first whole microsecond at or after `at`: for deadlines, which must not come early.
     #[inline]
     pub const fn not_before(at: Instant) -> Self {
-        Self::from_micros(at.0.div_ceil(1_000))
+        Self::from_micros(at.0.saturating_add(999) / 1_000)
     }
 
     /// The point in time. `NEVER` stays `NEVER`.
     #[inline]
     pub const fn instant(self) -> Instant {
-        if self.is_never() {
+        let micros = self.as_micros();
+        if micros == MICROS_NEVER {
             return Instant::NEVER;
         }
-        let [low, middle, high] = self.0;
-        Instant::from_micros((low as u64) | (middle as u64) << 16 | (high as u64) << 32)
+        // 48 bits and ten more.
+        Instant(micros.wrapping_mul(1_000))
+    }
+
+    /// The earlier of both; `NEVER` when neither comes.
+    #[inline]
+    #[must_use]
+    pub const fn earlier(self, other: Self) -> Self {
+        if other.as_micros() < self.as_micros() {
+            other
+        } else {
+            self
+        }
     }
 
     /// Whether this is `NEVER`.
     #[inline]
     pub const fn is_never(self) -> bool {
-        let [low, middle, high] = self.0;
-        low & middle & high == u16::MAX
+        self.as_micros() == MICROS_NEVER
     }
 
     /// Whether this deadline has been reached at `now`.
@@ -114,8 +128,15 @@ impl Stamp {
         self.instant().is_due(now)
     }
 
+    #[inline]
+    const fn as_micros(self) -> u64 {
+        let [low, middle, high] = self.0;
+        (low as u64) | (middle as u64) << 16 | (high as u64) << 32
+    }
+
+    #[inline]
     const fn from_micros(micros: u64) -> Self {
-        if micros >> 48 != 0 {
+        if micros > MICROS_NEVER {
             return Self::NEVER;
         }
         Self([micros as u16, (micros >> 16) as u16, (micros >> 32) as u16])

@@ -7,7 +7,7 @@
 use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::{Chunks, PUSHED, WITH_FIN};
+use super::chunk::{Chunks, NONE, PUSHED, WITH_FIN};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
@@ -25,6 +25,18 @@ impl Connection {
     /// Whether `transmit` would (buffers permitting) make a frame. Cheap.
     #[inline]
     pub(crate) fn wants_output<B>(&self, chunks: &Chunks<B>) -> bool {
+        // Most of the time there is nothing that could leave.
+        let is_silent = self.send.unsent() == NONE
+            && self.ack.due() == 0
+            && !self.fin_queued
+            && !self.syn_pending
+            && self.send.board.is_clear()
+            && !self.marks.has(Marks::PROBE_PENDING);
+        !is_silent && self.may_send(chunks)
+    }
+
+    /// Whether what there is may leave.
+    fn may_send<B>(&self, chunks: &Chunks<B>) -> bool {
         if self.syn_pending {
             return true;
         }
@@ -96,6 +108,10 @@ impl Connection {
 
     #[inline]
     pub(super) fn may_send_new<B>(&self, chunks: &Chunks<B>) -> bool {
+        self.send.unsent() != NONE && self.may_send_unsent(chunks)
+    }
+
+    fn may_send_unsent<B>(&self, chunks: &Chunks<B>) -> bool {
         let unsent = self.unsent_bytes();
         let may_transmit = self.state.may_transmit_data() || self.is_open_child();
         if unsent == 0 || !may_transmit || self.is_held_back(chunks) {
@@ -125,7 +141,11 @@ impl Connection {
 
     #[inline]
     pub(super) fn may_send_fin<B>(&self, chunks: &Chunks<B>) -> bool {
-        let due = self.fin_queued && self.unsent_bytes() == 0 && !self.fin_sent();
+        self.fin_queued && self.may_send_queued_fin(chunks)
+    }
+
+    fn may_send_queued_fin<B>(&self, chunks: &Chunks<B>) -> bool {
+        let due = self.unsent_bytes() == 0 && !self.fin_sent();
         (due || self.may_repeat_fin(chunks)) && self.state.may_transmit_data()
     }
 

@@ -85,6 +85,7 @@ impl RttEstimator {
     }
 
     /// The timeout without doublings.
+    #[inline]
     pub(crate) fn base(&self, tunables: &TcpTunables) -> Nanos {
         if self.srtt == 0 {
             let initial = if self.cautious {

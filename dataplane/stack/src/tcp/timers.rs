@@ -64,7 +64,7 @@ impl Timers {
     /// The earliest deadline.
     #[inline]
     pub(crate) fn next(&self) -> Instant {
-        let [first, second, third] = [self.retransmit, self.delayed_ack, self.idle];
-        first.instant().min(second.instant()).min(third.instant())
+        let first = self.retransmit.earlier(self.delayed_ack);
+        first.earlier(self.idle).instant()
     }
 }

@@ -104,10 +104,10 @@ impl Epoch {
 
     /// Whether round trips are believed: not in the first second after a reduction, whose queue they
     /// still show.
+    #[inline]
     pub(super) fn believes_delays(&self, now: Instant) -> bool {
-        let now = now.as_millis() as u32;
         self.start_ms
-            .is_none_or(|start| now.wrapping_sub(start) >= 1_000)
+            .is_none_or(|start| (now.as_millis() as u32).wrapping_sub(start) >= 1_000)
     }
 
     /// Whether nothing is known that outlasts the present flight.

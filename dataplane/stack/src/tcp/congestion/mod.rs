@@ -299,22 +299,32 @@ impl Congestion {
             return;
         };
         let delay_us = rtt.as_micros().max(1);
-        if let Controller::Reno(_) = self.controller {
-            return;
-        }
-        if let Controller::CubicYoung(young) = &mut self.controller {
-            let known = young.delay_min_us;
-            if known == 0 || known > delay_us {
-                young.delay_min_us = delay_us;
+        let slow_start = self.cwnd < self.ssthresh;
+        match &mut self.controller {
+            Controller::Reno(_) => return,
+            Controller::CubicYoung(young) => {
+                let known = young.delay_min_us;
+                if known == 0 || known > delay_us {
+                    young.delay_min_us = delay_us;
+                }
+                let end = young.round_end;
+                if acked.una.after(end) {
+                    young.round_end = acked.nxt;
+                }
+                let low = setting.cubic.hystart_low_window;
+                if self.cwnd < low.saturating_mul(self.mss()) || !setting.cubic.hystart {
+                    return;
+                }
             }
-            let end = young.round_end;
-            if acked.una.after(end) {
-                young.round_end = acked.nxt;
-            }
-            let low = setting.cubic.hystart_low_window;
-            if self.cwnd < low.saturating_mul(self.mss()) || !setting.cubic.hystart {
+            Controller::Cubic(held) if !slow_start => {
+                if let Some(epoch) = setting.epochs.get_mut(held.place)
+                    && epoch.believes_delays(acked.now)
+                {
+                    epoch.round.learn(delay_us);
+                }
                 return;
             }
+            Controller::Cubic(_) => {}
         }
         self.watch_closely(setting, acked, delay_us, stats);
     }

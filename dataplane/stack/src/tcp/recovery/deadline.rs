@@ -48,11 +48,11 @@ impl Connection {
                 return;
             }
         }
-        self.arm_probe(env);
+        self.arm_probe(env, before == 0);
     }
 
-    /// The probe's timer, but not behind the timeout of what is oldest.
-    fn arm_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    /// The probe's timer, but not behind the timeout of what is oldest, which left now if `is_first`.
+    fn arm_probe<P: PacketPool>(&mut self, env: &mut Env<'_, P>, is_first: bool) {
         self.end_probing();
         let Some(span) = self.probe_span(env) else {
             if self.timers.runs(Purpose::TailProbe) {
@@ -61,12 +61,14 @@ impl Connection {
             return;
         };
         let limit = self.timeout_unless_later(span, env.tunables);
-        let age = env.now.since(self.head_sent_at(env)).as_nanos();
-        let rest = limit.as_nanos().saturating_sub(age);
-        let span = if rest == 0 {
-            span
+        let span = if is_first {
+            span.min(limit)
         } else {
-            span.min(Nanos::new(rest))
+            let age = env.now.since(self.head_sent_at(env)).as_nanos();
+            match limit.as_nanos().saturating_sub(age) {
+                0 => span,
+                rest => span.min(Nanos::new(rest)),
+            }
         };
         self.timers.arm(Purpose::TailProbe, env.now, span);
     }
