@@ -9,7 +9,7 @@ use millrace_wire::tcp::FastOpenCookie;
 
 use crate::flow::FlowId;
 use crate::flow_hash::FlowHash;
-use crate::listener::Listener;
+use crate::listener::Chosen;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::ConnectError;
@@ -83,7 +83,7 @@ impl<P: PacketPool> Stack<P> {
     /// Looks what Fast Open makes of a SYN with its option or with data. Only those come here.
     pub(crate) fn try_fast_open(
         &mut self,
-        listener: &Listener,
+        listener: Chosen,
         options: &TcpOptions,
         begin: &Begin<'_>,
         hash: FlowHash,
@@ -92,7 +92,10 @@ impl<P: PacketPool> Stack<P> {
         if offered.is_some_and(|cookie| cookie.is_empty()) {
             count!(self.stats.tcp_fast_open_cookie_reqd);
         }
-        let wanted = &listener.options.fastopen;
+        let row = self.listeners.by_id(listener.id);
+        let Some(wanted) = row.map(|row| row.options.fastopen) else {
+            return FastOpenAnswer::Cookie(None);
+        };
         let bits = self.tunables.tcp_fastopen;
         if bits & SERVER_ENABLE == 0 || wanted.queue_max == 0 {
             return FastOpenAnswer::Cookie(None);
@@ -159,7 +162,7 @@ impl<P: PacketPool> Stack<P> {
     /// Makes a connection of a SYN; `None` when there is no room for one, and nothing has changed.
     fn begin_child(
         &mut self,
-        listener: &Listener,
+        listener: Chosen,
         begin: &Begin<'_>,
         hash: FlowHash,
         cookie: Option<FastOpenCookie>,

@@ -80,6 +80,13 @@ pub struct Listener {
     pub options: ListenOptions,
 }
 
+/// The listener a segment is for, as far as every SYN asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) id: ListenerId,
+    pub(crate) backlog: u32,
+}
+
 /// What a listener has pending.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Pending {

@@ -14,7 +14,7 @@ use crate::fast_open::FastOpenAnswer;
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::knobs::group_knobs_of;
-use crate::listener::Listener;
+use crate::listener::Chosen;
 use crate::network::HopCache;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -127,12 +127,14 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// The listener for what comes in on `port` (behaviour: A7-5, LSN-39, OPT-26).
-    fn listener_for<B>(&self, local: Endpoint, arrived: &Arrived<'_, B>) -> Option<Listener> {
-        let listener = *self.listeners.lookup(local, arrived.hash)?;
+    fn listener_for<B>(&self, local: Endpoint, arrived: &Arrived<'_, B>) -> Option<Chosen> {
+        let listener = self.listeners.lookup(local, arrived.hash)?;
         let bound = listener.options.port;
-        bound
-            .is_none_or(|bound| bound == arrived.port)
-            .then_some(listener)
+        let is_for_it = bound.is_none_or(|bound| bound == arrived.port);
+        is_for_it.then_some(Chosen {
+            id: listener.id,
+            backlog: listener.options.backlog,
+        })
     }
 
     /// Removes a half-open request from all tables.
@@ -370,7 +372,7 @@ impl<P: PacketPool> Stack<P> {
     /// `reuse` is the initial sequence number when a TIME_WAIT record gave way.
     fn on_listener_segment(
         &mut self,
-        listener: Listener,
+        listener: Chosen,
         arrived: Arrived<'_, P::Buf>,
         reuse: Option<SeqNumber>,
         pool: &mut P,
@@ -382,13 +384,13 @@ impl<P: PacketPool> Stack<P> {
         }
         // behaviour: LSN-33
         if flags.ack() {
-            return self.on_listener_ack(&listener, arrived, pool);
+            return self.on_listener_ack(listener, arrived, pool);
         }
         // behaviour: LSN-35 LSN-36
         if !flags.syn() || flags.fin() {
             return Err(DropReason::ListenerFlags);
         }
-        self.on_syn(&listener, arrived, reuse, pool)
+        self.on_syn(listener, arrived, reuse, pool)
             .inspect_err(|_| self.count_listen_drop(listener.id))
     }
 
@@ -403,7 +405,7 @@ impl<P: PacketPool> Stack<P> {
     /// behaviour: A18-14 A18-15 LSN-7 LSN-8 LSN-10
     fn on_syn(
         &mut self,
-        listener: &Listener,
+        listener: Chosen,
         arrived: Arrived<'_, P::Buf>,
         reuse: Option<SeqNumber>,
         pool: &mut P,
@@ -480,10 +482,10 @@ impl<P: PacketPool> Stack<P> {
     /// there are no cookies either. A tuple that was in TIME_WAIT is its peer's for certain.
     ///
     /// behaviour: A17-4, A17-5, LSN-9, TUN-7
-    fn wants_cookie(&mut self, listener: &Listener, reused: bool) -> Result<bool, DropReason> {
+    fn wants_cookie(&mut self, listener: Chosen, reused: bool) -> Result<bool, DropReason> {
         let requests = self.listeners.pending(listener.id).requests;
         let cookies = self.tunables.tcp_syncookies;
-        let is_full = requests > listener.options.backlog && !reused;
+        let is_full = requests > listener.backlog && !reused;
         if is_full || self.requests.is_full() || (cookies == 2 && !reused) {
             self.tell_flood(listener.id);
             if cookies == 0 {
@@ -518,7 +520,7 @@ impl<P: PacketPool> Stack<P> {
     /// An ACK to a listener is a cookie come back, or a reason for a RST.
     fn on_listener_ack(
         &mut self,
-        listener: &Listener,
+        listener: Chosen,
         arrived: Arrived<'_, P::Buf>,
         pool: &mut P,
     ) -> Result<(), DropReason> {

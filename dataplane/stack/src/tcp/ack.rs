@@ -455,6 +455,12 @@ impl Connection {
         if segments == 0 || self.recovery.phase == Phase::Recovery {
             return;
         }
+        if self.congestion.only_learns() {
+            if let Some(rtt) = rtt {
+                self.congestion.learn(&mut env.chunks.epochs, rtt, env.now);
+            }
+            return;
+        }
         let acked = Acked {
             segments,
             rtt,

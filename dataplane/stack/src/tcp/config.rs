@@ -4,6 +4,8 @@
 //! constant instead of a sysctl, the field carries the constant's name in lower case.
 //! Per-connection options are in `ConnectionOptions`.
 
+use millrace_base::Nanos;
+
 use super::congestion::CubicParameters;
 use super::fastopen::cookie::FastOpenKeys;
 
@@ -352,6 +354,13 @@ impl Default for ConnectionOptions {
 }
 
 impl TcpTunables {
+    /// No timeout is shorter, whatever the round trip.
+    #[inline]
+    pub(crate) fn timeout_least(&self) -> Nanos {
+        let least = self.tcp_rto_min_ms.min(self.tcp_rto_max_ms);
+        Nanos::from_millis(least.min(self.tcp_rto_initial_ms).into())
+    }
+
     /// Whether tails are probed.
     #[inline]
     pub(crate) fn probes_tails(&self) -> bool {

@@ -118,6 +118,10 @@ impl Connection {
             return false;
         }
         let bytes = unsent.min(u32::from(self.mss));
+        if self.una == self.nxt {
+            // With nothing in flight only the peer's window counts.
+            return self.fits_window(bytes);
+        }
         self.fits_window(bytes) && self.fits_cwnd(chunks, bytes) && !self.is_held_by_nagle(unsent)
     }
 
@@ -273,9 +277,12 @@ impl Connection {
         if !env.tunables.tcp_slow_start_after_idle {
             return;
         }
+        let idle = env.now.since(last_sent).as_nanos();
+        if idle < env.tunables.timeout_least().as_nanos() {
+            return;
+        }
         // Probes of a closed window back off by themselves: what counts is the estimate.
         let rto = self.rtt.base(env.tunables).as_nanos().max(1);
-        let idle = env.now.since(self.sent_at.instant()).as_nanos();
         let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
             self.congestion

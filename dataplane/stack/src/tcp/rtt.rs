@@ -78,7 +78,11 @@ impl RttEstimator {
     /// The timeout, doublings included.
     #[inline]
     pub(crate) fn rto(&self, tunables: &TcpTunables) -> Nanos {
-        let base = self.base(tunables).as_nanos();
+        let base = self.base(tunables);
+        if self.backoff == 0 && self.srtt != 0 {
+            return base;
+        }
+        let base = base.as_nanos();
         let doubled =
             base.saturating_mul(1u64.checked_shl(self.backoff.min(20).into()).unwrap_or(1));
         Nanos::new(doubled.min(Nanos::from_millis(tunables.tcp_rto_max_ms.into()).as_nanos()))

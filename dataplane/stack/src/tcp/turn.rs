@@ -159,8 +159,11 @@ impl Connection {
     /// Whether what there is to send waits for an ACK to make room for more.
     fn is_deferred<P: PacketPool>(&self, env: &Env<'_, P>, path: &Path) -> bool {
         let cuts = env.tunables.software_tso || path.offloads.tso;
+        if !cuts || !self.may_send_new(env.chunks) {
+            return false;
+        }
         let segments = self.packet_segments(env.tunables);
-        cuts && self.may_send_new(env.chunks) && self.waits_for_more(env, segments, true)
+        self.waits_for_more(env, segments, true)
     }
 
     /// What comes when there is no new data to send, or none may be sent.
@@ -185,7 +188,9 @@ impl Connection {
         path: &Path,
         take: &mut impl FnMut(P::Buf) -> bool,
     ) -> ControlFlow<Turn> {
-        if self.una == self.nxt && self.may_send_new(env.chunks) {
+        // Where the window is asked for before the first run is, it must be awake by then.
+        let wakes_early = env.tunables.software_tso || !self.extra.is_none();
+        if wakes_early && self.una == self.nxt && self.may_send_new(env.chunks) {
             self.wake_from_idle(env);
         }
         if !self.extra.is_none()
@@ -211,7 +216,7 @@ impl Connection {
                 packet_segments = packet_segments.saturating_sub(1);
             }
             let run = self.next_full(env, path, &sent);
-            let Some(run) = run.or_else(|| self.next_run(env, path)) else {
+            let Some(run) = run.or_else(|| self.next_run(env, path, !wakes_early)) else {
                 break ControlFlow::Continue(());
             };
             let header = header.get_or_insert_with(|| {
@@ -385,10 +390,19 @@ impl Connection {
         })
     }
 
-    /// Which unsent chunks leave next; splits the last one where the limits cut it.
-    fn next_run<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<Run> {
+    /// Which unsent chunks leave next; splits the last one where the limits cut it. Wakes the window
+    /// first if it `wakes` and nothing is in flight.
+    fn next_run<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        wakes: bool,
+    ) -> Option<Run> {
         if !self.may_send_new(env.chunks) {
             return None;
+        }
+        if wakes && self.una == self.nxt {
+            self.wake_from_idle(env);
         }
         let mss = u32::from(self.mss);
         let first = self.send.unsent();

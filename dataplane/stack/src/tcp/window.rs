@@ -194,11 +194,12 @@ impl ReceiveWindow {
                 wanted = self.round_up(promised);
             }
         }
+        // A scale is 14 at most.
+        let scale = u32::from(self.scale);
         let field = wanted
-            .checked_shr(self.scale.into())
-            .unwrap_or(0)
+            .wrapping_shr(scale)
             .min(tunables.window_field_max(self.scale));
-        let offered = field.checked_shl(self.scale.into()).unwrap_or(0);
+        let offered = field.wrapping_shl(scale);
         self.edge = self.edge.latest(self.nxt.plus(offered));
         self.acked = self.nxt;
         let was_zero = core::mem::replace(&mut self.zero, field == 0);

@@ -148,6 +148,24 @@ impl Congestion {
         self.mss = mss as u16;
     }
 
+    /// Whether an ACK teaches no more than a round trip: in avoidance, with a window that does not
+    /// limit the sender.
+    #[inline]
+    pub(crate) fn only_learns(&self) -> bool {
+        matches!(self.controller, Controller::Cubic(_)) && !self.limited && !self.in_slow_start()
+    }
+
+    /// Learns a round trip in avoidance.
+    #[inline]
+    pub(crate) fn learn(&self, epochs: &mut Shelf<Epoch>, rtt: Micros, now: Instant) {
+        if let Controller::Cubic(held) = self.controller
+            && let Some(epoch) = epochs.get_mut(held.place)
+            && epoch.believes_delays(now)
+        {
+            epoch.round.learn(rtt.as_micros().max(1));
+        }
+    }
+
     /// New data was acknowledged outside of recovery: learn from it, and grow.
     #[inline]
     pub(crate) fn on_ack(&mut self, setting: &mut Setting<'_>, acked: &Acked, stats: &mut Stats) {
@@ -316,13 +334,8 @@ impl Congestion {
                     return;
                 }
             }
-            Controller::Cubic(held) if !slow_start => {
-                if let Some(epoch) = setting.epochs.get_mut(held.place)
-                    && epoch.believes_delays(acked.now)
-                {
-                    epoch.round.learn(delay_us);
-                }
-                return;
+            Controller::Cubic(_) if !slow_start => {
+                return self.learn(setting.epochs, rtt, acked.now);
             }
             Controller::Cubic(_) => {}
         }

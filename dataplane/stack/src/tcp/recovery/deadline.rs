@@ -3,7 +3,7 @@
 //!
 //! One deadline serves both, and RACK's: whichever it is for, another ACK replaces it.
 
-use millrace_base::{Nanos, PacketPool, Stamp};
+use millrace_base::{Micros, Nanos, PacketPool, Stamp};
 
 use super::Phase;
 use super::rack::TIMEOUT_MIN_US;
@@ -42,7 +42,7 @@ impl Connection {
     ) {
         let before = self.nxt.bytes_since(self.una).saturating_sub(bytes);
         if before > u32::from(self.mss) && self.timers.runs(Purpose::TailProbe) {
-            let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+            let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
             let least = env.tunables.tcp_rto_min_ms.saturating_mul(1_000);
             if srtt.saturating_mul(2).saturating_add(TIMEOUT_MIN_US) <= least {
                 return;
@@ -131,15 +131,15 @@ impl Connection {
             TIMEOUT_MIN_US
         };
         let span = srtt.saturating_mul(2).saturating_add(more);
-        Some(Nanos::from_micros(span.into()))
+        Some(Micros::new(span).to_nanos())
     }
 
     /// The timeout; something later than `span` when it surely is.
     #[inline]
     fn timeout_unless_later(&self, span: Nanos, tunables: &TcpTunables) -> Nanos {
-        let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+        let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
         let least = srtt.saturating_add(tunables.tcp_rto_min_ms.saturating_mul(1_000));
-        let least = Nanos::from_micros(least.into());
+        let least = Micros::new(least).to_nanos();
         if span < least {
             return least;
         }
