@@ -207,6 +207,9 @@ impl Connection {
         if unacked > mss || self.ack.is_quick() || !self.reassembly.is_empty() {
             self.ack.send_now();
         } else if unacked > 0 && self.timers.delayed_ack.is_never() {
+            if tunables.special.quick_ack {
+                return self.ack.send_now();
+            }
             let delay = tunables.tcp_delack_min_ms.min(tunables.tcp_delack_max_ms);
             self.timers.delayed_ack =
                 Stamp::not_before(now.after(Nanos::from_millis(delay.into())));

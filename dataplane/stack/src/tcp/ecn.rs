@@ -11,6 +11,7 @@
 use millrace_base::PacketPool;
 use millrace_wire::TcpFlags;
 
+use super::config::TcpTunables;
 use super::connection::Connection;
 use super::segment::{Env, Segment};
 use super::state::State;
@@ -117,10 +118,10 @@ const ASK: u8 = 1;
 //= https://www.rfc-editor.org/rfc/rfc3168#section-6.1.1
 //# A host MUST NOT set ECT on SYN or SYN-ACK packets.
 // A SYN that is marked as capable comes from who knows whom.
-pub(crate) fn agrees_with<B>(segment: &Segment<B>, tcp_ecn: u8) -> bool {
+pub(crate) fn agrees_with<B>(segment: &Segment<B>, tunables: &TcpTunables) -> bool {
     let asks = segment.flags.contains(TcpFlags::ECE) && segment.flags.contains(TcpFlags::CWR);
     let is_plain = segment.traffic_class & ECN_MASK == NOT_ECT;
-    asks && is_plain && tcp_ecn != 0
+    asks && is_plain && (tunables.tcp_ecn != 0 || tunables.special.ecn)
 }
 
 impl Connection {
@@ -142,9 +143,9 @@ impl Connection {
         TcpFlags::ECE | TcpFlags::CWR
     }
 
-    /// We open: ask for it when the knob says so.
-    pub(super) fn ask_for_ecn(&mut self, tcp_ecn: u8) {
-        if tcp_ecn == ASK {
+    /// We open: ask for it when the knob or the route says so.
+    pub(super) fn ask_for_ecn(&mut self, tunables: &TcpTunables) {
+        if tunables.tcp_ecn == ASK || tunables.special.ecn {
             self.ack.ecn = Ecn::OK;
         }
     }

@@ -81,7 +81,7 @@ impl Connection {
         {
             connection.timestamps.inherit(ts_recent, ts_recent_at);
         }
-        connection.ask_for_ecn(tunables.tcp_ecn);
+        connection.ask_for_ecn(tunables);
         connection.state = State::SynSent;
         connection.syn_pending = true;
         connection

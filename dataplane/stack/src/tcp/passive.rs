@@ -56,7 +56,7 @@ impl HalfOpen {
             own_mss: tunables.special.announced(announced_mss(&tuple, mtu)),
             peer_window_scale: options.window_scale.filter(|_| tunables.tcp_window_scaling),
             sack: options.sack_permitted && tunables.tcp_sack,
-            ecn: ecn::agrees_with(segment, tunables.tcp_ecn),
+            ecn: ecn::agrees_with(segment, tunables),
             ts_recent: options
                 .timestamps
                 .filter(|_| tunables.tcp_timestamps)
