@@ -184,6 +184,21 @@ impl Connection {
         flags: TcpFlags,
         options: TcpOptions,
     ) -> TcpRepr {
+        let window = self.tell_window(env);
+        TcpRepr {
+            source_port: self.tuple.local.port,
+            destination_port: self.tuple.remote.port,
+            seq,
+            ack: self.window.nxt,
+            flags: flags | self.ack.ecn.echo(),
+            window,
+            urgent: 0,
+            options,
+        }
+    }
+
+    /// Fixes the window that is promised with the next segment, and returns its field.
+    fn tell_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> u16 {
         let mss = u32::from(self.ack.receive_mss());
         let told = self
             .window
@@ -197,16 +212,7 @@ impl Connection {
         if told.wanted_zero {
             count!(env.stats.tcp_want_zero_window_adv);
         }
-        TcpRepr {
-            source_port: self.tuple.local.port,
-            destination_port: self.tuple.remote.port,
-            seq,
-            ack: self.window.nxt,
-            flags: flags | self.ack.ecn.echo(),
-            window: told.field,
-            urgent: 0,
-            options,
-        }
+        told.field
     }
 
     #[inline]

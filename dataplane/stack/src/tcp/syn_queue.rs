@@ -251,6 +251,7 @@ impl HalfOpen {
     }
 
     /// The SYN-ACK with a chosen reading of the timestamp clock: that of a cookie carries options.
+    #[inline]
     pub(crate) fn syn_ack_with_clock(&self, clock_ms: u32, tunables: &TcpTunables) -> TcpRepr {
         let timestamps = self.ts_recent.map(|recent| Timestamps {
             value: clock_ms.wrapping_add(self.ts_offset),

@@ -188,9 +188,10 @@ impl Connection {
         path: &Path,
         take: &mut impl FnMut(P::Buf) -> bool,
     ) -> ControlFlow<Turn> {
-        // Where the window is asked for before the first run is, it must be awake by then.
-        let wakes_early = env.tunables.software_tso || !self.extra.is_none();
-        if wakes_early && self.una == self.nxt && self.may_send_new(env.chunks) {
+        // One question for what few connections do: pacing, probes of the path, packets to be cut.
+        // They ask for the window before there is a run: it must be awake by then.
+        let is_special = env.tunables.software_tso || !self.extra.is_none();
+        if is_special && self.una == self.nxt && self.may_send_new(env.chunks) {
             self.wake_from_idle(env);
         }
         if !self.extra.is_none()
@@ -202,10 +203,10 @@ impl Connection {
         let mut header = None;
         let (mut packet_segments, mut is_held) = (0, false);
         let outcome = loop {
-            if self.is_held_back(env.chunks) {
+            if is_special && self.is_held_back(env.chunks) {
                 break ControlFlow::Continue(());
             }
-            if env.tunables.software_tso {
+            if is_special && env.tunables.software_tso {
                 if packet_segments == 0 {
                     packet_segments = self.packet_segments(env.tunables);
                     if self.waits_for_more(env, packet_segments, sent.frames > 0) {
@@ -216,7 +217,7 @@ impl Connection {
                 packet_segments = packet_segments.saturating_sub(1);
             }
             let run = self.next_full(env, path, &sent);
-            let Some(run) = run.or_else(|| self.next_run(env, path, !wakes_early)) else {
+            let Some(run) = run.or_else(|| self.next_run(env, path, !is_special)) else {
                 break ControlFlow::Continue(());
             };
             let header = header.get_or_insert_with(|| {
@@ -226,8 +227,10 @@ impl Connection {
             let Some(frame) = self.emit_new(env, path, run, header, &mut sent) else {
                 break ControlFlow::Break(Turn::Done);
             };
-            let segments = if run.segment_bytes == 0 { 1 } else { run.count };
-            self.pace(env, run.bytes, segments);
+            if is_special {
+                let segments = if run.segment_bytes == 0 { 1 } else { run.count };
+                self.pace(env, run.bytes, segments);
+            }
             if !take(frame) {
                 break ControlFlow::Break(Turn::Cut);
             }

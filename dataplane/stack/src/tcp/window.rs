@@ -174,7 +174,7 @@ impl ReceiveWindow {
     /// A segment with an ACK leaves: fixes the promise (Linux: `tcp_select_window`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6
     //# a TCP receiver SHOULD NOT shrink the window
-    #[inline]
+    #[inline(always)] // One caller; otherwise what it tells is packed and unpacked.
     pub(crate) fn advertise(
         &mut self,
         unread: u32,
