@@ -145,8 +145,8 @@ impl Sockets {
         child.local = info.tuple.local;
         child.remote = Some(info.tuple.remote);
         child.flow = Some(event.flow);
-        // The segment that completed the handshake.
-        child.traffic.segments_in = 1;
+        // The SYN, and the segment that completed the handshake.
+        child.traffic.segments_in = 1 + u32::from(info.state != State::SynReceived);
         child.receive_base = self.take_receive_base(&info.tuple);
         let in_syn = info.bytes_received > 0;
         child.traffic.data_segments_in = u32::from(in_syn);

@@ -59,10 +59,10 @@ impl Calls {
         files.filter(|id| file(*id)).count()
     }
 
-    /// Whether such a call on such a file waits.
-    pub(crate) fn any_waiting(&self, wanted: impl Fn(&Call, Option<FileId>) -> bool) -> bool {
-        let mut waiting = self.waiting.values();
-        waiting.any(|waiter| wanted(&waiter.call, waiter.file))
+    /// The calls that wait, each with its file.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&Call, Option<FileId>)> {
+        let waiting = self.waiting.values();
+        waiting.map(|waiter| (&waiter.call, waiter.file))
     }
 }
 
@@ -170,20 +170,20 @@ impl Sockets {
         waiter.disconnects.is_some() && self.disconnects_of(waiter) != waiter.disconnects
     }
 
-    /// Whether a write sleeps until its socket's handshake is done (`sk_write_pending`).
+    /// The sockets on which a write sleeps until the handshake is done (`sk_write_pending`).
     // behaviour: CON-24
-    pub(crate) fn a_write_awaits_a_handshake(&self) -> bool {
-        self.calls.any_waiting(|call, file| {
+    pub(crate) fn writes_that_await_a_handshake(&self) -> Vec<SocketId> {
+        let awaits = |(call, file): (&Call, Option<FileId>)| {
             let writes = matches!(
                 call,
                 Call::Write { .. } | Call::Send { .. } | Call::SendMessage { .. }
             );
-            let file = file.and_then(|file| self.files.get(file));
-            match file.map(|file| file.kind) {
-                Some(Kind::Socket(socket)) => writes && is_opening(self.state(socket)),
-                _ => false,
+            match self.files.get(file?)?.kind {
+                Kind::Socket(socket) if writes && is_opening(self.state(socket)) => Some(socket),
+                _ => None,
             }
-        })
+        };
+        self.calls.waiting().filter_map(awaits).collect()
     }
 
     /// Looks at the arguments that do not depend on when.

@@ -139,7 +139,7 @@ impl Sockets {
     }
 
     fn is_read(&self, id: SocketId) -> bool {
-        self.calls.any_waiting(|call, file| {
+        self.calls.waiting().any(|(call, file)| {
             let reads = matches!(call, Call::Read { .. } | Call::Receive { .. });
             let kind = file.and_then(|file| self.files.get(file));
             reads && kind.is_some_and(|file| file.kind == Kind::Socket(id))

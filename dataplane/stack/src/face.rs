@@ -50,6 +50,14 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// A write of the program's waited for the handshake, which is done now: what it sends counts as
+    /// an answer, and the ACK of what the peer sends next waits for more data to travel with.
+    pub fn note_waiting_write(&mut self, now: Instant, flow: FlowId) {
+        if let Some(slot) = self.connections.get_mut(flow.key()) {
+            slot.connection.note_waiting_write(now);
+        }
+    }
+
     /// Lets an ACK leave that waits for data to travel with.
     pub fn hasten_ack(&mut self, now: Instant, flow: FlowId) {
         if let Some(slot) = self.connections.get_mut(flow.key()) {

@@ -148,9 +148,10 @@ impl AckPolicy {
         }
     }
 
-    /// The peer's side of a handshake came: data that leave soon are an answer to it (Linux:
-    /// `lrcvtime`).
-    pub(super) fn on_handshake(&mut self, now: Instant) {
+    /// A write waited for the handshake: what it sends now is an answer to it (Linux:
+    /// `sk_write_pending` in `tcp_rcv_synsent_state_process`). Any other data that follow a handshake
+    /// answer nothing: the peer's first data are acknowledged at once.
+    pub(super) fn on_waiting_write(&mut self, now: Instant) {
         self.data_at_ms = now.as_millis() as u32;
     }
 
@@ -228,7 +229,8 @@ impl Connection {
         //# If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the
         //# segment, and return.
         // SND.NXT never moves back here: a retransmission does not rewind it. Linux drops it without a
-        // word while the connection is open, and challenges when one of the sides is closing.
+        // word while the connection is open, and challenges when one of the sides is closing (late 6.18.y
+        // challenges always: docs/deviations.md).
         if segment.ack.after(self.nxt) {
             if self.state != State::Established {
                 self.challenge(env);

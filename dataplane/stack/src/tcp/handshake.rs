@@ -113,7 +113,6 @@ impl Connection {
             None => connection.rtt.distrust_handshake(),
         }
         connection.marks.set(Marks::PASSIVE);
-        connection.ack.on_handshake(now);
         connection.ready |= Ready::ACCEPTED;
         connection.update_mss(tunables, None);
         connection
@@ -257,7 +256,6 @@ impl Connection {
         if !self.extra.is_none() {
             self.on_fast_open_answer(env, segment);
         }
-        self.ack.on_handshake(env.now);
         self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         // The third segment of the handshake completes the peer's side: never delayed.
         self.ack.send_now();
@@ -317,6 +315,10 @@ impl Connection {
         if self.recovery.timeouts > 0 {
             // RFC 5681 section 3.1: a lost SYN starts with one segment.
             self.congestion.cwnd = u32::from(self.mss);
+            if !self.marks.has(Marks::PASSIVE) {
+                // That is a reduction, which the first data tell of (behaviour: TMR-21).
+                self.ack.ecn.on_reduction();
+            }
         }
         self.recovery.timeouts = 0;
         self.recovery.stalled_since = Stamp::NEVER;

@@ -78,15 +78,15 @@ impl Connection {
         let point = self.recovery.point;
         let is_probe = segments == 1 && self.is_probe_out(env.chunks) && end == point;
         let sent_twice = self.retransmissions;
-        if sent_twice == 0 {
-            return None;
-        }
+        // Counted, believed or not.
         if let Some(known) = self.reordering_mut(env.chunks) {
             known.duplicates = known.duplicates.saturating_add(segments);
             if known.duplicates > sent_twice {
                 return None;
             }
             known.dsack_seen |= !is_probe;
+        } else if sent_twice == 0 {
+            return None;
         }
         Some(Duplicate { segments, is_probe })
     }
