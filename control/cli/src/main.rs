@@ -103,6 +103,8 @@ enum What {
     Drops,
     /// Every counter of the dataplane.
     Counters,
+    /// The counters of IP, ICMP and TCP under the names that `nstat` has on Linux.
+    Netstat,
     /// Ethernet addresses of neighbours.
     Neighbors,
     /// The forwarding table.
@@ -116,9 +118,13 @@ fn main() -> ExitCode {
         Command::Check { file } => check(file, cli.global.json, &mut out),
         Command::DataplaneArgs { config } => dataplane_args(config, cli.global.json, &mut out),
         Command::Plan { demand } => plan::write(demand, cli.global.json, &mut out).map(|()| 0),
-        Command::Show { what, limit } => ask(request(*what, *limit), &cli.global, &mut out),
-        Command::Status => ask(Request::Status, &cli.global, &mut out),
-        Command::Reload => ask(Request::Reload, &cli.global, &mut out),
+        Command::Show { what, limit } => {
+            let is_netstat = matches!(what, What::Netstat);
+            let keep = if is_netstat { only_mib_names } else { as_it_is };
+            ask(request(*what, *limit), keep, &cli.global, &mut out)
+        }
+        Command::Status => ask(Request::Status, as_it_is, &cli.global, &mut out),
+        Command::Reload => ask(Request::Reload, as_it_is, &cli.global, &mut out),
     };
     match done.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
@@ -139,7 +145,7 @@ fn request(what: What, limit: u32) -> Request {
         What::Listeners => Topic::Listeners,
         What::Backends => Topic::Backends,
         What::Drops => Topic::Drops,
-        What::Counters => Topic::Counters,
+        What::Counters | What::Netstat => Topic::Counters,
         What::Neighbors => Topic::Neighbors,
         What::Routes => Topic::Routes,
     })
@@ -212,7 +218,29 @@ fn dataplane_args(file: &std::path::Path, json: bool, out: &mut impl Write) -> s
     Ok(0)
 }
 
-fn ask(request: Request, global: &Global, out: &mut impl Write) -> std::io::Result<u8> {
+fn as_it_is(answer: Answer) -> Answer {
+    answer
+}
+
+/// Leaves out counters of our own: a MIB's begin with the name of their protocol.
+fn only_mib_names(mut answer: Answer) -> Answer {
+    let is_mib = |name: &str| {
+        ["Ip", "Icmp", "Tcp"]
+            .iter()
+            .any(|mib| name.starts_with(mib))
+    };
+    if let Answer::Counters(rows) = &mut answer {
+        rows.retain(|row| is_mib(&row.name));
+    }
+    answer
+}
+
+fn ask(
+    request: Request,
+    keep: fn(Answer) -> Answer,
+    global: &Global,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
     let socket = match &global.socket {
         Some(socket) => socket.clone(),
         None => global.runtime_dir.join(SOCKET_NAME),
@@ -230,6 +258,7 @@ fn ask(request: Request, global: &Global, out: &mut impl Write) -> std::io::Resu
     };
     match outcome {
         Outcome::Ok(answer) => {
+            let answer = keep(answer);
             if global.json {
                 writeln!(out, "{}", inner_json(&answer)?)?;
             } else {

@@ -107,6 +107,32 @@ fn serve_once(socket: &Path, answer: &'static str) -> std::thread::JoinHandle<St
     })
 }
 
+#[test]
+fn netstat_shows_the_counters_of_the_mib_and_no_others() {
+    const COUNTERS: &str = "{\"version\":1,\"result\":{\"ok\":{\"counters\":[\
+                            {\"name\":\"millrace_rx_frames_total\",\"lcores\":[9],\"help\":\"f\",\"total\":9},\
+                            {\"name\":\"TcpExtTCPTimeouts\",\"lcores\":[4],\"help\":\"t\",\"total\":4}]}}}\n";
+    let folder = temporary("netstat");
+    let socket = folder.join("control.sock");
+    let server = serve_once(&socket, COUNTERS);
+    let out = millrace(&[
+        "show",
+        "netstat",
+        "--runtime-dir",
+        folder.to_str().expect("text"),
+    ]);
+    assert_eq!(
+        text(&out.stdout),
+        "VALUE  COUNTER            MEANING\n    4  TcpExtTCPTimeouts  t\n"
+    );
+    let asked = server.join().expect("server");
+    assert_eq!(
+        asked,
+        "{\"version\":1,\"request\":{\"show\":\"counters\"}}\n"
+    );
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
 // behaviour: RTE-2, RTE-6, RTE-7
 #[test]
 fn answers_are_tables_or_the_rows_as_json() {
