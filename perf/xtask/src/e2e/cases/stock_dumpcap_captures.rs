@@ -44,12 +44,12 @@ const FRAMES: usize = 60;
 const SNAPLEN: u32 = 120;
 
 fn test(bed: &mut Bed) -> Result<String> {
-    let file = bed.folder().join("dumpcap.pcap");
+    let file = bed.folder().join("dumpcap.pcapng");
     let mut dumpcap = Command::new("dpdk-dumpcap");
     dumpcap.arg(format!("--file-prefix={}", file_prefix()));
     dumpcap
         .args(["-i", "0", "-c", &FRAMES.to_string(), "-a", "duration:30"])
-        .args(["-f", "ip", "-s", &SNAPLEN.to_string(), "-P", "-w"])
+        .args(["-f", "ip", "-s", &SNAPLEN.to_string(), "-w"])
         .arg(&file);
     let mut capture = Background::start("dumpcap", &mut dumpcap, bed.folder())?;
     let url = plan::url(plan::VIPS[0], "who");
