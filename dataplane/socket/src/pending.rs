@@ -178,10 +178,10 @@ impl Sockets {
                 call,
                 Call::Write { .. } | Call::Send { .. } | Call::SendMessage { .. }
             );
-            match self.files.get(file?)?.kind {
-                Kind::Socket(socket) if writes && is_opening(self.state(socket)) => Some(socket),
-                _ => None,
-            }
+            let Kind::Socket(socket) = self.files.get(file?)?.kind else {
+                return None;
+            };
+            Some(socket).filter(|socket| writes && is_opening(self.state(*socket)))
         };
         self.calls.waiting().filter_map(awaits).collect()
     }
