@@ -10,7 +10,7 @@ use crate::fragment::FragmentTunables;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::Slot;
-use crate::tcp::{Disposition, Env, TcpTunables};
+use crate::tcp::{Chunks, Connection, Disposition, Env, TcpTunables};
 
 impl<P: PacketPool> Stack<P> {
     /// The application has accepted this connection: it leaves the backlog of its listener. Only
@@ -129,38 +129,32 @@ impl<P: PacketPool> Stack<P> {
     /// Sends no faster than so many bytes per second (`SO_MAX_PACING_RATE`); `u64::MAX` takes the limit
     /// back.
     pub fn set_pacing_rate_max(&mut self, flow: FlowId, rate: u64) {
-        let Self {
-            connections,
-            chunks,
-            ..
-        } = self;
-        let slot = connections
-            .get_mut(flow.key())
-            .filter(|slot| !slot.meta.orphan);
-        if let Some(slot) = slot {
-            slot.connection.set_pacing_rate_max(rate, chunks);
+        if let Some((connection, chunks)) = self.living_with_chunks(flow) {
+            connection.set_pacing_rate_max(rate, chunks);
         }
     }
 
     /// How long the connection may stay in FIN_WAIT2 once the application is gone, in seconds: 0 as
     /// `tcp_fin_timeout` says, below 0 not at all (`TCP_LINGER2`).
     pub fn set_linger2(&mut self, flow: FlowId, seconds: i32) {
-        let Self {
-            connections,
-            chunks,
-            ..
-        } = self;
-        let slot = connections
-            .get_mut(flow.key())
-            .filter(|slot| !slot.meta.orphan);
-        if let Some(slot) = slot {
-            slot.connection.set_linger2(seconds, chunks);
+        if let Some((connection, chunks)) = self.living_with_chunks(flow) {
+            connection.set_linger2(seconds, chunks);
         }
     }
 
     /// SYNs and final ACKs that a listener has dropped for want of room (Linux: `sk_drops`).
     pub fn listener_drops(&self, listener: ListenerId) -> u64 {
         self.listeners.pending(listener).drops
+    }
+
+    /// A connection that its application has not closed, and the memory of all queues.
+    fn living_with_chunks(
+        &mut self,
+        flow: FlowId,
+    ) -> Option<(&mut Connection, &mut Chunks<P::Buf>)> {
+        let slot = self.connections.get_mut(flow.key());
+        let slot = slot.filter(|slot| !slot.meta.orphan)?;
+        Some((&mut slot.connection, &mut self.chunks))
     }
 
     /// The knobs of reassembly.
