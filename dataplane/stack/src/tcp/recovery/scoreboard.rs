@@ -40,6 +40,18 @@ pub(crate) struct Sacked {
     pub(crate) discarded: u32,
 }
 
+/// Takes a mark off everything that was sent. O(chunks).
+fn unmark<B>(chunks: &mut Chunks<B>, (queue, unsent): (&ChunkQueue, u32), mark: u8) {
+    let mut index = queue.head();
+    while index != unsent {
+        let Some(chunk) = chunks.get_mut(index) else {
+            break;
+        };
+        chunk.flags &= !mark;
+        index = chunk.next();
+    }
+}
+
 impl Scoreboard {
     /// Nothing sent.
     pub(crate) const EMPTY: Self = Self { place: Place::NONE };
@@ -323,14 +335,7 @@ impl Scoreboard {
         chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
     ) {
-        let mut index = queue.head();
-        while index != unsent {
-            let Some(chunk) = chunks.get_mut(index) else {
-                break;
-            };
-            chunk.flags &= !SACKED;
-            index = chunk.next();
-        }
+        unmark(chunks, (queue, unsent), SACKED);
         if let Some(ledger) = chunks.ledgers.get_mut(self.place) {
             ledger.sacked = 0;
             ledger.sacked_segments = 0;
@@ -405,14 +410,7 @@ impl Scoreboard {
         chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
     ) {
-        let mut index = queue.head();
-        while index != unsent {
-            let Some(chunk) = chunks.get_mut(index) else {
-                break;
-            };
-            chunk.flags &= !LOST;
-            index = chunk.next();
-        }
+        unmark(chunks, (queue, unsent), LOST);
         if let Some(ledger) = chunks.ledgers.get_mut(self.place) {
             ledger.lost = 0;
             ledger.lost_pending = 0;
