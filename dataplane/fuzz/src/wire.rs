@@ -76,9 +76,10 @@ pub(crate) fn options(data: &[u8]) {
     };
     let syn = first & 1 != 0;
     let parsed = TcpOptions::parse(&bytes[..bytes.len().min(40)], syn);
-    let len = parsed.encoded_len();
+    let layout = parsed.layout(syn);
+    let len = layout.encoded_len();
     let mut written = vec![0; len];
-    if len <= 40 && parsed.emit(&mut written).is_some() {
+    if len <= 40 && layout.emit(&mut written).is_some() {
         let again = TcpOptions {
             // A signature is written by whoever has its key.
             md5: parsed.md5,

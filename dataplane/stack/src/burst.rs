@@ -114,7 +114,8 @@ impl<P: PacketPool> Stack<P> {
             let Self { network, stats, .. } = self;
             let interface = network.interfaces.get(port);
             let plain = interface.and_then(|port| parse_plain(&frame, port, stats));
-            is_behind_plain = plain.is_some();
+            // Nothing follows a SYN.
+            is_behind_plain = plain.as_ref().is_some_and(|header| !header.flags.syn());
             // No detour of a plain header through `Parsed`: what is copied right after it was
             // written, in larger pieces, waits for the writes.
             let header = match plain {

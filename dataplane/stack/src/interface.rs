@@ -41,10 +41,56 @@ pub(crate) struct Interfaces {
     by_port: ArrayVec<Interface, INTERFACES_MAX>,
     /// What `set_local` was told, kept to rebuild `local` when the interfaces change.
     extra: Vec<Address>,
-    /// Every address of ours, sorted.
-    local: Vec<Address>,
-    /// Subnet broadcast addresses (IPv4), sorted.
-    broadcasts: Vec<Address>,
+    /// Every address of ours.
+    local: AddressSet,
+    /// Subnet broadcast addresses (IPv4).
+    broadcasts: AddressSet,
+}
+
+/// Addresses, sorted, and what they end in: most that are asked for are none of them, and end
+/// otherwise.
+#[derive(Debug)]
+struct AddressSet {
+    sorted: Vec<Address>,
+    /// A bit for the last six bits of each.
+    ends: u64,
+}
+
+impl AddressSet {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            sorted: Vec::with_capacity(capacity),
+            ends: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.sorted.clear();
+        self.ends = 0;
+    }
+
+    fn extend(&mut self, addresses: impl Iterator<Item = Address>) {
+        self.sorted.extend(addresses);
+    }
+
+    /// Comes behind the last address.
+    fn sort(&mut self) {
+        self.sorted.sort_unstable();
+        let ends = self.sorted.iter().map(Self::end);
+        self.ends = ends.fold(0, |all, end| all | end);
+    }
+
+    /// O(log n), and often O(1).
+    #[inline]
+    fn contains(&self, address: Address) -> bool {
+        self.ends & Self::end(&address) != 0 && self.sorted.binary_search(&address).is_ok()
+    }
+
+    #[inline]
+    fn end(address: &Address) -> u64 {
+        let [.., last] = *address.octets();
+        1u64.wrapping_shl(last.into())
+    }
 }
 
 impl Prefixed {
@@ -73,8 +119,8 @@ impl Interfaces {
         Self {
             by_port: ArrayVec::new(),
             extra: Vec::with_capacity(LOCAL_ADDRESSES_MAX),
-            local: Vec::with_capacity(LOCAL_ADDRESSES_MAX.saturating_mul(2)),
-            broadcasts: Vec::with_capacity(LOCAL_ADDRESSES_MAX),
+            local: AddressSet::with_capacity(LOCAL_ADDRESSES_MAX.saturating_mul(2)),
+            broadcasts: AddressSet::with_capacity(LOCAL_ADDRESSES_MAX),
         }
     }
 
@@ -109,12 +155,12 @@ impl Interfaces {
 
     /// Whether this is one of our addresses. O(log n).
     pub(crate) fn is_local(&self, address: Address) -> bool {
-        self.local.binary_search(&address).is_ok()
+        self.local.contains(address)
     }
 
     /// Whether this is the limited broadcast address or that of one of our subnets.
     pub(crate) fn is_broadcast(&self, address: Address) -> bool {
-        address.is_broadcast() || self.broadcasts.binary_search(&address).is_ok()
+        address.is_broadcast() || self.broadcasts.contains(address)
     }
 
     fn rebuild(&mut self) {
@@ -126,13 +172,13 @@ impl Interfaces {
         } = self;
         local.clear();
         broadcasts.clear();
-        local.extend(extra.iter());
+        local.extend(extra.iter().copied());
         for prefixed in by_port.iter().flat_map(|interface| &interface.addresses) {
-            local.push(prefixed.address);
-            broadcasts.extend(prefixed.broadcast());
+            local.extend(core::iter::once(prefixed.address));
+            broadcasts.extend(prefixed.broadcast().into_iter());
         }
-        local.sort_unstable();
-        broadcasts.sort_unstable();
+        local.sort();
+        broadcasts.sort();
     }
 }
 

@@ -151,6 +151,7 @@ pub(crate) fn write_around<B: PacketBuf>(
 }
 
 /// For every family, with and without a tag.
+#[inline(never)] // Beside the common case, of which it would take the registers.
 fn write_any<B: PacketBuf>(
     frame: &mut B,
     payload: Span,
@@ -414,7 +415,8 @@ fn try_write_v4<B: PacketBuf>(
     path: &Path,
     options: FrameOptions,
 ) -> Option<()> {
-    let tcp_len = segment.tcp.header_len();
+    let layout = segment.tcp.options.layout(segment.tcp.flags.syn());
+    let tcp_len = tcp::HEADER_BYTES.wrapping_add(layout.encoded_len());
     if tcp_len > tcp::HEADER_BYTES_MAX {
         return None;
     }
@@ -431,7 +433,7 @@ fn try_write_v4<B: PacketBuf>(
         return None;
     }
     let (head, rest) = frame.bytes_mut()?.split_first_chunk_mut::<V4_BYTES>()?;
-    segment.tcp.options.emit(rest)?;
+    layout.emit(rest)?;
     let (link, packet) = head.split_first_chunk_mut::<{ ethernet::HEADER_BYTES }>()?;
     ethernet::emit(link, path.destination, path.source, EtherType::IPV4)?;
     let (ip, header) = packet.split_first_chunk_mut::<{ ipv4::HEADER_BYTES }>()?;

@@ -231,18 +231,8 @@ impl<P: PacketPool> Stack<P> {
             self.on_connection_timer(now, index, pool);
         }
         self.advance_requests(now, pool);
-        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
-            let Some(gone) = self.time_waits.expire(now) else {
-                break;
-            };
-            self.leave_time_wait(gone);
-            self.look_ahead();
-        }
-        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
-            let Some(tuple) = self.time_waits.rest(now) else {
-                break;
-            };
-            self.tuple_changes.push(TupleChange::Free(tuple));
+        if self.time_waits.len() != 0 {
+            self.advance_time_waits(now);
         }
         if !self.fragments.is_empty() {
             self.expire_fragments(now, pool);
@@ -299,6 +289,22 @@ impl<P: PacketPool> Stack<P> {
             chunks: self.chunks.used(),
             disordered: self.chunks.disordered(),
             timers: self.timers.armed(),
+        }
+    }
+
+    fn advance_time_waits(&mut self, now: Instant) {
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let Some(gone) = self.time_waits.expire(now) else {
+                break;
+            };
+            self.leave_time_wait(gone);
+            self.look_ahead();
+        }
+        for _ in 0..EXPIRIES_PER_ADVANCE_MAX {
+            let Some(tuple) = self.time_waits.rest(now) else {
+                break;
+            };
+            self.tuple_changes.push(TupleChange::Free(tuple));
         }
     }
 

@@ -77,6 +77,7 @@ impl<B: PacketBuf> Arrived<'_, B> {
     }
 
     /// The segment with its payload, if it has any: the frame trimmed to it.
+    #[inline(always)] // Otherwise the segment is copied on its way out.
     pub(crate) fn into_segment(self) -> Result<Segment<B>, DropReason> {
         let mut segment = self.bare_segment();
         if segment.payload_len > 0 {

@@ -255,6 +255,56 @@ impl Connection {
             self.timestamps
                 .update(stamps.value, segment.seq, self.window.acked, env.now);
         }
+        if self.tells_no_more_than_progress(segment) {
+            let window = self.offered_window(segment);
+            self.update_send_window(segment, window);
+            self.probes = 0;
+            if segment.ack == self.una {
+                return ControlFlow::Continue(());
+            }
+            return self.take_progress(env, segment.ack, segment.options.timestamps);
+        }
+        self.heed_ack(env, segment)
+    }
+
+    /// Whether nothing is missing, doubted or reported, so that the ACK says how far the peer is, or
+    /// nothing at all: then what `heed_ack` would do is known, as it is for a predicted segment.
+    #[inline]
+    fn tells_no_more_than_progress<B>(&self, segment: &Segment<B>) -> bool {
+        // One that moves nothing while something is in flight may be a duplicate.
+        let is_told = segment.ack.after(self.una)
+            || (segment.ack == self.una && (self.una == self.nxt || segment.len() > 0));
+        is_told
+            && self.recovery.phase == Phase::Open
+            && self.recovery.dup_acks == 0
+            && self.send.board.is_clear()
+            && self.ack.ecn.is_off()
+            && self.extra.is_none()
+            && segment.options.sack.is_empty()
+    }
+
+    /// SND.UNA advances to `ack`; nothing was lost before, and nothing says that something is.
+    #[inline(always)] // Two callers, one of them for almost every ACK.
+    pub(super) fn take_progress<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        ack: SeqNumber,
+        stamps: Option<Timestamps>,
+    ) -> ControlFlow<Disposition> {
+        let cleaned = self.send.acknowledge(env.chunks, ack);
+        self.bytes_acked.add(cleaned.bytes);
+        self.una = ack;
+        let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
+        self.grow(env, cleaned.segments, rtt);
+        self.on_advance(env, false)
+    }
+
+    /// Any ACK: what it says of each segment, and what that means for recovery and the window.
+    fn heed_ack<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) -> ControlFlow<Disposition> {
         let digest = self.digest(env, segment);
         let mut timer_is_set = false;
         if digest.is_news() || self.recovery.phase != Phase::Open || !self.send.board.is_clear() {

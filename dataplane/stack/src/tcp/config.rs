@@ -361,6 +361,18 @@ impl TcpTunables {
         Nanos::from_millis(least.min(self.tcp_rto_initial_ms).into())
     }
 
+    /// `tcp_rto_min_ms` in microseconds.
+    #[inline]
+    pub(crate) fn rto_min_us(&self) -> u64 {
+        u64::from(self.tcp_rto_min_ms).wrapping_mul(1_000)
+    }
+
+    /// `tcp_rto_max_ms` in microseconds.
+    #[inline]
+    pub(crate) fn rto_max_us(&self) -> u64 {
+        u64::from(self.tcp_rto_max_ms).wrapping_mul(1_000)
+    }
+
     /// Whether tails are probed.
     #[inline]
     pub(crate) fn probes_tails(&self) -> bool {

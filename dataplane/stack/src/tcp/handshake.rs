@@ -114,7 +114,6 @@ impl Connection {
         }
         connection.marks.set(Marks::PASSIVE);
         connection.ready |= Ready::ACCEPTED;
-        connection.update_mss(tunables, None);
         connection
     }
 
@@ -155,7 +154,6 @@ impl Connection {
         self.settle_ecn(flags);
         if !self.extra.is_none() {
             self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
-            self.update_mss(env.tunables, None);
         }
         let scale = self.agreed_scale(&segment, env.tunables);
         let offered = u32::from(self.syn_window(env.tunables));
@@ -171,6 +169,7 @@ impl Connection {
             // comes again.
             self.state = State::SynReceived;
             self.syn_pending = true;
+            self.update_mss(env.tunables, None);
             Disposition::Continue
         }
     }
@@ -308,7 +307,7 @@ impl Connection {
         // The peer's window is known: it may bound the segments.
         self.update_mss(env.tunables, None);
         self.begin_search(env);
-        if !self.marks.has(Marks::PASSIVE) {
+        if !self.extra.is_none() && !self.marks.has(Marks::PASSIVE) {
             let searched = self.searched(env.chunks);
             self.update_mss(env.tunables, searched);
         }

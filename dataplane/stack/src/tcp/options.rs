@@ -154,7 +154,8 @@ impl Connection {
         }
     }
 
-    /// Takes over what the peer's SYN or SYN-ACK says, given what ours said or will say.
+    /// Takes over what the peer's SYN or SYN-ACK says, given what ours said or will say. What a segment
+    /// may hold follows from that, and from the window: `update_mss`.
     pub(super) fn agree(&mut self, offered: &TcpOptions, now: Instant, tunables: &TcpTunables) {
         let said = offered.mss.map(|mss| tunables.special.agreed(mss));
         self.peer_mss = match (said, tunables.special.user_mss) {
@@ -173,7 +174,6 @@ impl Connection {
         if let Some(scale) = offered.window_scale.filter(|_| tunables.tcp_window_scaling) {
             self.snd_scale = scale;
         }
-        self.update_mss(tunables, None);
     }
 
     /// Computes the effective segment size (RFC 9293 section 3.7.1, MUST-16). `searched` is the

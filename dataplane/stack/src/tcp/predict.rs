@@ -243,32 +243,16 @@ impl Connection {
         self.snd_wnd = window;
         self.wnd_max = self.wnd_max.max(window);
         self.wl1 = segment.seq;
-        if segment.ack != self.una
-            && let ControlFlow::Break(outcome) = self.take_ack(env, segment, stamps)
-        {
-            return outcome;
+        if segment.ack != self.una {
+            count!(env.stats.tcp_hp_acks);
+            if let ControlFlow::Break(outcome) = self.take_progress(env, segment.ack, stamps) {
+                return outcome;
+            }
         }
         if let Some(frame) = frame {
             self.take_data(env, segment, frame);
         }
         self.checked(env)
-    }
-
-    /// SND.UNA advances; nothing was lost before, and nothing says that something is.
-    #[inline]
-    fn take_ack<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        segment: &TcpFrame,
-        stamps: Option<Timestamps>,
-    ) -> ControlFlow<Disposition> {
-        count!(env.stats.tcp_hp_acks);
-        let cleaned = self.send.acknowledge(env.chunks, segment.ack);
-        self.bytes_acked.add(cleaned.bytes);
-        self.una = segment.ack;
-        let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
-        self.grow(env, cleaned.segments, rtt);
-        self.on_advance(env, false)
     }
 
     #[inline]

@@ -78,33 +78,41 @@ impl RttEstimator {
     /// The timeout, doublings included.
     #[inline]
     pub(crate) fn rto(&self, tunables: &TcpTunables) -> Nanos {
-        let base = self.base(tunables);
-        if self.backoff == 0 && self.srtt != 0 {
-            return base;
-        }
-        let base = base.as_nanos();
-        let doubled =
-            base.saturating_mul(1u64.checked_shl(self.backoff.min(20).into()).unwrap_or(1));
-        Nanos::new(doubled.min(Nanos::from_millis(tunables.tcp_rto_max_ms.into()).as_nanos()))
+        Nanos::from_micros(self.rto_us(tunables))
     }
 
     /// The timeout without doublings.
     #[inline]
     pub(crate) fn base(&self, tunables: &TcpTunables) -> Nanos {
+        Nanos::from_micros(self.base_us(tunables))
+    }
+
+    /// The timeout, doublings included, in microseconds: below 2^53.
+    #[inline]
+    pub(crate) fn rto_us(&self, tunables: &TcpTunables) -> u64 {
+        let base = self.base_us(tunables);
+        if self.backoff == 0 && self.srtt != 0 {
+            return base;
+        }
+        let doubled = base.wrapping_shl(self.backoff.min(20).into());
+        doubled.min(tunables.rto_max_us())
+    }
+
+    /// The timeout without doublings, in microseconds: a 32-bit number of milliseconds at most, or
+    /// seven times 32 bits of microseconds.
+    #[inline]
+    fn base_us(&self, tunables: &TcpTunables) -> u64 {
         if self.srtt == 0 {
             let initial = if self.cautious {
                 3_000
             } else {
                 tunables.tcp_rto_initial_ms
             };
-            return Nanos::from_millis(initial.into());
+            return u64::from(initial).wrapping_mul(1_000);
         }
-        let floor = tunables.tcp_rto_min_ms.saturating_mul(1_000);
-        let rto = self
-            .srtt
-            .saturating_add(self.rttvar.saturating_mul(4).max(floor));
-        let max = tunables.tcp_rto_max_ms.saturating_mul(1_000);
-        Micros::new(rto.min(max)).to_nanos()
+        let spread = u64::from(self.rttvar).wrapping_mul(4);
+        let rto = u64::from(self.srtt).wrapping_add(spread.max(tunables.rto_min_us()));
+        rto.min(tunables.rto_max_us())
     }
 
     /// The smoothed round trip, once there is one.

@@ -104,8 +104,9 @@ impl Connection {
 
 /// What the stack would have read of a segment whose payload begins its buffer.
 fn plain_header(segment: &Segment<HeapBuf>) -> TcpFrame {
-    let mut options = vec![0; segment.options.encoded_len()];
-    segment.options.emit(&mut options).expect("fits");
+    let layout = segment.options.layout(segment.flags.syn());
+    let mut options = vec![0; layout.encoded_len()];
+    layout.emit(&mut options).expect("fits");
     TcpFrame {
         tuple: tuple(),
         seq: segment.seq,

@@ -52,13 +52,13 @@ impl Timers {
     /// Whether the first timer runs for this purpose.
     #[inline]
     pub(crate) fn runs(&self, purpose: Purpose) -> bool {
-        !self.retransmit.is_never() && self.purpose == purpose
+        self.purpose == purpose && !self.retransmit.is_never()
     }
 
     /// Whether the first timer runs for what is in flight.
     #[inline]
     pub(crate) fn watches_flight(&self) -> bool {
-        !self.retransmit.is_never() && self.purpose != Purpose::Probe
+        self.purpose != Purpose::Probe && !self.retransmit.is_never()
     }
 
     /// The earliest deadline.

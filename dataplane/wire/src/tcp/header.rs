@@ -274,14 +274,15 @@ impl TcpRepr {
     /// Bytes of the header that `emit` writes: 20..=60, a multiple of 4.
     #[inline]
     pub fn header_len(&self) -> usize {
-        HEADER_BYTES.saturating_add(self.options.encoded_len())
+        HEADER_BYTES.saturating_add(self.options.layout(self.flags.syn()).encoded_len())
     }
 
     /// Writes the header with a checksum field of 0; returns its length. `None` when `segment` is
     /// too short or the options exceed 40 bytes.
     #[inline]
     pub fn emit(&self, segment: &mut [u8]) -> Option<usize> {
-        let header_len = self.header_len();
+        let layout = self.options.layout(self.flags.syn());
+        let header_len = HEADER_BYTES.saturating_add(layout.encoded_len());
         if header_len > HEADER_BYTES_MAX {
             return None;
         }
@@ -301,7 +302,7 @@ impl TcpRepr {
         for (place, word) in places.iter_mut().zip(words) {
             *place = word.to_be_bytes();
         }
-        self.options.emit(options)?;
+        layout.emit(options)?;
         Some(header_len)
     }
 }

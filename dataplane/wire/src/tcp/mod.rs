@@ -6,6 +6,6 @@ mod options;
 
 pub use header::{HEADER_BYTES, HEADER_BYTES_MAX, TcpFlags, TcpRepr, TcpView};
 pub use options::{
-    FASTOPEN_COOKIE_BYTES_MAX, FastOpenCookie, OPTIONS_BYTES_MAX, SACK_BLOCKS_MAX, SackBlocks,
-    TcpOptions, Timestamps, WINDOW_SCALE_MAX,
+    FASTOPEN_COOKIE_BYTES_MAX, FastOpenCookie, OPTIONS_BYTES_MAX, OptionsLayout, SACK_BLOCKS_MAX,
+    SackBlocks, TcpOptions, Timestamps, WINDOW_SCALE_MAX,
 };

@@ -279,24 +279,42 @@ impl TcpOptions {
         }
     }
 
-    /// Whether nothing but timestamps is there, if those are: every segment of an established
+    /// Whether nothing but timestamps is to be written, if those are: every segment of an established
     /// connection in which nothing is missing.
     #[inline]
-    fn is_plain(&self) -> bool {
-        let syn = self.mss.is_some() | self.window_scale.is_some() | self.sack_permitted;
-        !(syn | self.fastopen.is_some()) && self.sack.is_empty()
+    fn is_plain(&self, syn: bool) -> bool {
+        self.sack.is_empty() && !(syn && self.has_any_of_syn())
     }
 
-    /// Bytes that `emit` writes, a multiple of 4. More than 40 does not fit a header.
+    fn has_any_of_syn(&self) -> bool {
+        let fixed = self.mss.is_some() | self.window_scale.is_some() | self.sack_permitted;
+        fixed | self.fastopen.is_some()
+    }
+
+    /// How they lie in a header, for whoever asks for their length before writing them. MSS, window
+    /// scale, SACK-permitted and Fast Open are written only in a SYN, as they count only there.
     #[inline]
-    pub fn encoded_len(&self) -> usize {
-        if self.is_plain() {
-            return if self.timestamps.is_some() { 12 } else { 0 };
+    pub fn layout(&self, syn: bool) -> OptionsLayout<'_> {
+        let is_plain = self.is_plain(syn);
+        let len = match self.timestamps {
+            _ if !is_plain => self.encoded_len_of_all(syn),
+            Some(_) => 12,
+            None => 0,
+        };
+        OptionsLayout {
+            options: self,
+            syn,
+            is_plain,
+            len,
         }
-        self.encoded_len_of_all()
     }
 
-    fn encoded_len_of_all(&self) -> usize {
+    #[inline(never)]
+    fn encoded_len_of_all(&self, syn: bool) -> usize {
+        if !syn {
+            let len = self.sack.len().saturating_mul(8).saturating_add(4);
+            return len.saturating_add(if self.timestamps.is_some() { 12 } else { 0 });
+        }
         let mut len = 0usize;
         if self.mss.is_some() {
             len = len.saturating_add(4);
@@ -320,40 +338,26 @@ impl TcpOptions {
         len
     }
 
-    /// Writes the options into exactly `encoded_len` bytes; `None` when `bytes` is shorter.
-    #[inline]
-    pub fn emit(&self, bytes: &mut [u8]) -> Option<()> {
-        if !self.is_plain() {
-            return self.emit_all(bytes);
-        }
-        if let Some(timestamps) = self.timestamps {
-            let (places, _) = bytes.first_chunk_mut::<12>()?.as_chunks_mut::<4>();
-            let words = [ALIGNED_TIMESTAMPS, timestamps.value, timestamps.echo];
-            for (place, word) in places.iter_mut().zip(words) {
-                *place = word.to_be_bytes();
-            }
-        }
-        Some(())
-    }
-
-    fn emit_all(&self, bytes: &mut [u8]) -> Option<()> {
+    #[inline(never)]
+    fn emit_all(&self, syn: bool, bytes: &mut [u8]) -> Option<()> {
         let mut out = Writer { rest: bytes };
-        if let Some(mss) = self.mss {
+        let sack_permitted = syn && self.sack_permitted;
+        if let Some(mss) = self.mss.filter(|_| syn) {
             let [a, b] = mss.to_be_bytes();
             out.word([KIND_MSS, 4, a, b])?;
         }
         if let Some(timestamps) = self.timestamps {
-            if self.sack_permitted {
+            if sack_permitted {
                 out.word([KIND_SACK_PERMITTED, 2, KIND_TIMESTAMPS, 10])?;
             } else {
                 out.word([KIND_NOP, KIND_NOP, KIND_TIMESTAMPS, 10])?;
             }
             out.word(timestamps.value.to_be_bytes())?;
             out.word(timestamps.echo.to_be_bytes())?;
-        } else if self.sack_permitted {
+        } else if sack_permitted {
             out.word([KIND_NOP, KIND_NOP, KIND_SACK_PERMITTED, 2])?;
         }
-        if let Some(shift) = self.window_scale {
+        if let Some(shift) = self.window_scale.filter(|_| syn) {
             out.word([KIND_NOP, KIND_WINDOW_SCALE, 3, shift])?;
         }
         if !self.sack.is_empty() {
@@ -364,8 +368,42 @@ impl TcpOptions {
                 out.word(end.value().to_be_bytes())?;
             }
         }
-        if let Some(cookie) = &self.fastopen {
+        if let Some(cookie) = self.fastopen.as_ref().filter(|_| syn) {
             out.cookie(cookie)?;
+        }
+        Some(())
+    }
+}
+
+/// Options and the bytes they take, looked at once.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionsLayout<'a> {
+    options: &'a TcpOptions,
+    syn: bool,
+    /// Nothing but timestamps, if those.
+    is_plain: bool,
+    len: usize,
+}
+
+impl OptionsLayout<'_> {
+    /// Bytes that `emit` writes, a multiple of 4. More than 40 does not fit a header.
+    #[inline]
+    pub const fn encoded_len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the options into exactly `encoded_len` bytes; `None` when `bytes` is shorter.
+    #[inline]
+    pub fn emit(&self, bytes: &mut [u8]) -> Option<()> {
+        if !self.is_plain {
+            return self.options.emit_all(self.syn, bytes);
+        }
+        if let Some(timestamps) = self.options.timestamps {
+            let (places, _) = bytes.first_chunk_mut::<12>()?.as_chunks_mut::<4>();
+            let words = [ALIGNED_TIMESTAMPS, timestamps.value, timestamps.echo];
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = word.to_be_bytes();
+            }
         }
         Some(())
     }
@@ -404,8 +442,9 @@ mod tests {
     use super::*;
 
     fn encode(options: &TcpOptions) -> Vec<u8> {
-        let mut bytes = vec![0xee; options.encoded_len()];
-        options.emit(&mut bytes).expect("fits");
+        let layout = options.layout(true);
+        let mut bytes = vec![0xee; layout.encoded_len()];
+        layout.emit(&mut bytes).expect("fits");
         bytes
     }
 

@@ -12,6 +12,9 @@ use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
 use crate::tcp::timers::Purpose;
 
+/// `TIMEOUT_MIN_US`, to calculate with spans that do not fit 32 bits.
+const TIMEOUT_MIN: u64 = TIMEOUT_MIN_US as u64;
+
 impl Connection {
     /// SND.UNA advanced: the deadline counts from now (RFC 6298 section 5.2 and 5.3).
     #[inline]
@@ -21,8 +24,8 @@ impl Connection {
             self.update_retransmit_timer(env.now, env.tunables);
         } else if let Some(span) = self.probe_span(env) {
             let limit = self.timeout_unless_later(span, env.tunables);
-            self.timers
-                .arm(Purpose::TailProbe, env.now, span.min(limit));
+            let span = Nanos::from_micros(span.min(limit));
+            self.timers.arm(Purpose::TailProbe, env.now, span);
         } else {
             self.restart_timeout(env);
         }
@@ -42,9 +45,8 @@ impl Connection {
     ) {
         let before = self.nxt.bytes_since(self.una).saturating_sub(bytes);
         if before > u32::from(self.mss) && self.timers.runs(Purpose::TailProbe) {
-            let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
-            let least = env.tunables.tcp_rto_min_ms.saturating_mul(1_000);
-            if srtt.saturating_mul(2).saturating_add(TIMEOUT_MIN_US) <= least {
+            let span = self.srtt_us().wrapping_mul(2).wrapping_add(TIMEOUT_MIN);
+            if span <= env.tunables.rto_min_us() {
                 return;
             }
         }
@@ -62,8 +64,9 @@ impl Connection {
         };
         let limit = self.timeout_unless_later(span, env.tunables);
         let span = if is_first {
-            span.min(limit)
+            Nanos::from_micros(span.min(limit))
         } else {
+            let (span, limit) = (Nanos::from_micros(span), Nanos::from_micros(limit));
             let age = env.now.since(self.head_sent_at(env)).as_nanos();
             match limit.as_nanos().saturating_sub(age) {
                 0 => span,
@@ -82,7 +85,7 @@ impl Connection {
         let silent = env.now.since(self.sent_at.instant()).as_nanos();
         let age = env.now.since(self.head_sent_at(env)).as_nanos();
         let rto = self.rtt.rto(env.tunables).as_nanos();
-        let rest = span
+        let rest = Nanos::from_micros(span)
             .as_nanos()
             .saturating_sub(silent)
             .min(rto.saturating_sub(age));
@@ -114,36 +117,39 @@ impl Connection {
         self.timers.arm(Purpose::Retransmit, env.now, span);
     }
 
-    /// Two round trips, and the peer's patience with a single segment; `None` when no probe is to be
-    /// sent.
+    /// Two round trips, and the peer's patience with a single segment, in microseconds; `None` when no
+    /// probe is to be sent.
     //= https://www.rfc-editor.org/rfc/rfc8985#section-7.2
     //# TLP_calc_PTO
     #[inline]
-    fn probe_span<P: PacketPool>(&self, env: &Env<'_, P>) -> Option<Nanos> {
+    fn probe_span<P: PacketPool>(&self, env: &Env<'_, P>) -> Option<u64> {
         let is_calm = matches!(self.recovery.phase, Phase::Open | Phase::Cwr);
-        if !is_calm || !self.sack_permitted || !env.tunables.probes_tails() {
+        let srtt = self.srtt_us();
+        if !is_calm || !self.sack_permitted || srtt == 0 || !env.tunables.probes_tails() {
             return None;
         }
-        let srtt = self.rtt.srtt()?.as_micros();
         let more = if self.is_single_segment_out(env) {
-            env.tunables.tcp_rto_min_ms.saturating_mul(1_000)
+            env.tunables.rto_min_us()
         } else {
-            TIMEOUT_MIN_US
+            TIMEOUT_MIN
         };
-        let span = srtt.saturating_mul(2).saturating_add(more);
-        Some(Micros::new(span).to_nanos())
+        Some(srtt.wrapping_mul(2).wrapping_add(more))
     }
 
-    /// The timeout; something later than `span` when it surely is.
+    /// The timeout; something later than `span` when it surely is. Microseconds.
     #[inline]
-    fn timeout_unless_later(&self, span: Nanos, tunables: &TcpTunables) -> Nanos {
-        let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
-        let least = srtt.saturating_add(tunables.tcp_rto_min_ms.saturating_mul(1_000));
-        let least = Micros::new(least).to_nanos();
+    fn timeout_unless_later(&self, span: u64, tunables: &TcpTunables) -> u64 {
+        let least = self.srtt_us().wrapping_add(tunables.rto_min_us());
         if span < least {
             return least;
         }
-        self.rtt.rto(tunables)
+        self.rtt.rto_us(tunables)
+    }
+
+    /// The smoothed round trip in microseconds; 0 before the first sample.
+    #[inline]
+    fn srtt_us(&self) -> u64 {
+        self.rtt.srtt().map_or(0, Micros::as_micros).into()
     }
 
     #[inline]
