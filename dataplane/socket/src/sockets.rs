@@ -282,6 +282,11 @@ impl Sockets {
         visit("TcpExtTCPMinTTLDrop", self.min_ttl_drops);
     }
 
+    /// Packet buffers that somebody holds: those of payload that is queued, and of frames.
+    pub fn buffers_live(&self) -> usize {
+        self.pool.live()
+    }
+
     /// How full the tables of the stack are: what lives on behind closed sockets, too.
     pub fn occupancy(&self) -> Occupancy {
         self.stack.occupancy()

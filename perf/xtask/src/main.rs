@@ -21,6 +21,7 @@ mod process;
 mod qnic;
 mod script;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Task {
     Behaviours(behaviours::BehavioursArguments),
     /// The fuzz targets, some minutes each.
     Fuzz(fuzz::FuzzArguments),
+    /// Play seeds of the simulator: bad networks, every byte and every segment checked.
+    Sim(sim::SimArguments),
     /// Play packetdrill scripts against the stack, in virtual time.
     Script(script::ScriptArguments),
     /// Walk the tree: dependency arrows, unsafe, banned paths, lengths.
@@ -101,6 +104,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Qnic(arguments) => qnic::run(&arguments),
         Task::Behaviours(arguments) => behaviours::run(&arguments).map(|()| true),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Script(arguments) => script::run_all(&arguments),
         Task::Tidy => test::tidy::run(),
         Task::DockerLint => docker_lint::lint(),

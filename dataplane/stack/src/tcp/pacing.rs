@@ -167,9 +167,7 @@ impl Connection {
         if is_everyone {
             extra.pacing.begin(sent);
         }
-        if extra.pacing.next_at <= env.now {
-            extra.pacing.waits = false;
-        }
+        extra.pacing.waits = extra.pacing.next_at > env.now;
     }
 
     /// So much has left.
@@ -216,8 +214,10 @@ impl Connection {
             return;
         };
         extra.pacing.end_burst(env.now, rate);
+        // Without a timer nobody waits: what comes later asks the clock when its turn begins.
+        extra.pacing.waits &= has_more;
         let at = Stamp::not_before(extra.pacing.next_at);
-        if extra.pacing.waits && has_more && at.instant() < self.timers.delayed_ack.instant() {
+        if extra.pacing.waits && at.instant() < self.timers.delayed_ack.instant() {
             extra.pacing.timer = Some(at);
             self.timers.delayed_ack = at;
         }
@@ -328,6 +328,26 @@ mod tests {
         assert_eq!(bench.sent().len(), 2);
         bench.advance(30);
         assert_eq!(bench.sent().len(), 0);
+        bench.finish();
+    }
+
+    // Seed 8 of the simulator: the queue was empty when the burst ended, so that no timer was set,
+    // and what was written later waited for one.
+    #[test]
+    fn what_is_written_while_a_burst_passes_leaves_when_it_is_over() {
+        let mut bench = Bench::established(true);
+        bench.write(10_000);
+        assert_eq!(bench.sent().len(), 10);
+        bench.advance(100);
+        bench.receive(ack(10_000));
+        let chunks = &mut bench.world.chunks;
+        bench.connection.set_pacing_rate_max(100_000, chunks);
+        bench.write(2_000);
+        assert_eq!(bench.sent().len(), 2, "one burst, and nothing behind it");
+        bench.write(77);
+        assert_eq!(bench.sent().len(), 0);
+        bench.advance(20);
+        assert_eq!(bench.sent().len(), 1);
         bench.finish();
     }
 }

@@ -1,0 +1,66 @@
+//! What a simulated host is: packets and time on one side, a program's calls on the other.
+
+pub(crate) mod stack;
+
+use millrace_base::{Address, Endpoint, Instant};
+
+/// A connection as its host numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Conn(pub(crate) i32);
+
+/// How far a call came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Io {
+    /// So many bytes were moved, at least one.
+    Moved(usize),
+    /// Not now.
+    Later,
+    /// The peer has ended its stream.
+    End,
+    /// The connection is broken, with the reason.
+    Broken(String),
+}
+
+/// Raw IP packets and time in, raw IP packets out, and programs that never block.
+pub(crate) trait Host: core::fmt::Debug {
+    /// A packet arrives.
+    fn packet_in(&mut self, now: Instant, packet: &[u8]);
+    /// The next packet that has left.
+    fn packet_out(&mut self) -> Option<Vec<u8>>;
+    /// When `advance` has something to do next.
+    fn next_deadline(&self) -> Instant;
+    /// Lets time pass.
+    fn advance(&mut self, now: Instant);
+
+    /// Listens at a port of every address.
+    fn listen(&mut self, now: Instant, port: u16);
+    /// Stops listening.
+    fn stop_listening(&mut self, now: Instant);
+    /// Opens a connection; its own port comes with it.
+    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16);
+    /// The next connection that was accepted, and its peer.
+    fn accept(&mut self, now: Instant) -> Option<(Conn, Endpoint)>;
+    /// Writes some of these bytes.
+    fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io;
+    /// Reads at most so many bytes, behind those that are in `into`.
+    fn read(&mut self, now: Instant, conn: Conn, len: usize, into: &mut Vec<u8>) -> Io;
+    /// Ends our stream.
+    fn shut_down(&mut self, now: Instant, conn: Conn);
+    /// Lets go of the connection; an abort resets it.
+    fn close(&mut self, now: Instant, conn: Conn, abort: bool);
+
+    /// What is still there although nobody needs it; `None` when nothing is.
+    fn left_over(&self) -> Option<String>;
+    /// Whether what it sends is checked.
+    fn is_honest(&self) -> bool;
+}
+
+/// The address of a node in either family.
+pub(crate) const fn address_of(node: usize, v6: bool) -> Address {
+    let last = node as u8 + 1;
+    if v6 {
+        Address::v6([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
+    } else {
+        Address::v4([10, 0, 0, last])
+    }
+}

@@ -1,0 +1,230 @@
+//! A host of the stack itself, behind its BSD face.
+
+use millrace_base::{Address, Endpoint, Instant};
+use millrace_socket::linux::{
+    AF_INET, AF_INET6, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP, TCP_NODELAY,
+};
+use millrace_socket::{Call, Errno, HostConfig, Progress, Reply, SocketAddress, Sockets};
+use millrace_stack::{Occupancy, TcpTunables};
+
+use super::{Conn, Host, Io, address_of};
+
+/// What is chosen of a host.
+#[derive(Clone, Debug)]
+pub(crate) struct StackPlan {
+    pub(crate) tcp: TcpTunables,
+    pub(crate) mtu: u16,
+    /// Packet buffers for payload that is queued.
+    pub(crate) buffers: usize,
+    /// `TCP_NODELAY` of every socket.
+    pub(crate) nodelay: bool,
+    /// Length of the accept queue.
+    pub(crate) backlog: i32,
+}
+
+impl Default for StackPlan {
+    fn default() -> Self {
+        Self {
+            tcp: TcpTunables::default(),
+            mtu: 1_500,
+            buffers: 8_192,
+            nodelay: false,
+            backlog: 128,
+        }
+    }
+}
+
+/// The host.
+#[derive(Debug)]
+pub(crate) struct StackHost {
+    sockets: Sockets,
+    v6: bool,
+    nodelay: bool,
+    backlog: i32,
+    listener: Option<i32>,
+}
+
+impl StackHost {
+    /// The host of a node; its secret follows from the seed.
+    pub(crate) fn new(node: usize, v6: bool, plan: &StackPlan, secret: u64) -> Self {
+        let mut bytes = [0; 32];
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&secret.to_le_bytes());
+        }
+        let prefix_bits = if v6 { 64 } else { 24 };
+        let sockets = Sockets::new(HostConfig {
+            addresses: vec![(address_of(node, v6), prefix_bits)],
+            mtu: plan.mtu,
+            connections_max: 256,
+            buffers_max: plan.buffers,
+            secret: bytes,
+            tcp: plan.tcp,
+            ..HostConfig::default()
+        });
+        Self {
+            sockets,
+            v6,
+            nodelay: plan.nodelay,
+            backlog: plan.backlog,
+            listener: None,
+        }
+    }
+
+    fn socket(&mut self) -> i32 {
+        let family = if self.v6 { AF_INET6 } else { AF_INET };
+        let kind = SOCK_STREAM | SOCK_NONBLOCK;
+        let made = self.sockets.socket(family, kind, 0);
+        made.expect("fewer sockets than descriptors")
+    }
+
+    fn call(&mut self, now: Instant, call: Call) -> Result<Reply, Errno> {
+        match self.sockets.start(now, call) {
+            Progress::Ready(result) => result,
+            Progress::Pending(_) => unreachable!("no file here blocks"),
+        }
+    }
+
+    fn set_nodelay(&mut self, now: Instant, fd: i32) {
+        if self.nodelay {
+            let on = 1_i32.to_ne_bytes();
+            let set = self.sockets.setsockopt(now, fd, SOL_TCP, TCP_NODELAY, &on);
+            set.expect("an option of every TCP socket");
+        }
+    }
+}
+
+impl Host for StackHost {
+    fn packet_in(&mut self, now: Instant, packet: &[u8]) {
+        self.sockets.packet_in(now, packet);
+    }
+
+    fn packet_out(&mut self) -> Option<Vec<u8>> {
+        self.sockets.packet_out().map(|(_, packet)| packet)
+    }
+
+    fn next_deadline(&self) -> Instant {
+        self.sockets.next_deadline()
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.sockets.advance(now);
+    }
+
+    fn listen(&mut self, now: Instant, port: u16) {
+        let fd = self.socket();
+        let any = socket_address(Endpoint::new(unspecified(self.v6), port));
+        let bound = self.sockets.bind(now, fd, any);
+        bound.expect("a port that nobody has");
+        let listens = self.sockets.listen(now, fd, self.backlog);
+        listens.expect("a bound socket");
+        self.listener = Some(fd);
+    }
+
+    fn stop_listening(&mut self, now: Instant) {
+        if let Some(fd) = self.listener.take() {
+            let closed = self.call(now, Call::Close { fd });
+            closed.expect("a descriptor of ours");
+        }
+    }
+
+    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16) {
+        let fd = self.socket();
+        self.set_nodelay(now, fd);
+        let address = socket_address(to);
+        let begun = self.call(now, Call::Connect { fd, address });
+        assert_eq!(begun, Err(Errno::EINPROGRESS), "a first connect");
+        let local = self.sockets.getsockname(fd);
+        let port = endpoint(local.expect("a descriptor of ours")).port;
+        (Conn(fd), port)
+    }
+
+    fn accept(&mut self, now: Instant) -> Option<(Conn, Endpoint)> {
+        let fd = self.listener?;
+        let flags = SOCK_NONBLOCK;
+        match self.call(now, Call::Accept { fd, flags }) {
+            Ok(Reply::Accepted { fd, peer }) => {
+                self.set_nodelay(now, fd);
+                Some((Conn(fd), endpoint(peer)))
+            }
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io {
+        let (fd, data) = (conn.0, bytes.to_vec());
+        match self.call(now, Call::Write { fd, data }) {
+            Ok(reply) => Io::Moved(reply.value() as usize),
+            Err(Errno::EAGAIN) => Io::Later,
+            Err(error) => Io::Broken(error.name().to_owned()),
+        }
+    }
+
+    fn read(&mut self, now: Instant, conn: Conn, len: usize, into: &mut Vec<u8>) -> Io {
+        match self.call(now, Call::Read { fd: conn.0, len }) {
+            Ok(Reply::Received(received)) if received.bytes.is_empty() => Io::End,
+            Ok(Reply::Received(received)) => {
+                into.extend_from_slice(&received.bytes);
+                Io::Moved(received.bytes.len())
+            }
+            Ok(other) => unreachable!("a read that replies {other:?}"),
+            Err(Errno::EAGAIN) => Io::Later,
+            Err(error) => Io::Broken(error.name().to_owned()),
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant, conn: Conn) {
+        // A connection that broke meanwhile has nothing to shut down.
+        let _ = self.sockets.shutdown(now, conn.0, 1);
+    }
+
+    fn close(&mut self, now: Instant, conn: Conn, abort: bool) {
+        let fd = conn.0;
+        if abort {
+            let mut linger = 1_i32.to_ne_bytes().to_vec();
+            linger.extend_from_slice(&0_i32.to_ne_bytes());
+            let set = self
+                .sockets
+                .setsockopt(now, fd, SOL_SOCKET, SO_LINGER, &linger);
+            set.expect("an option of every socket");
+        }
+        let closed = self.call(now, Call::Close { fd });
+        closed.expect("a descriptor of ours");
+    }
+
+    fn left_over(&self) -> Option<String> {
+        let (tables, buffers) = (self.sockets.occupancy(), self.sockets.buffers_live());
+        if tables == Occupancy::default() && buffers == 0 {
+            return None;
+        }
+        Some(format!("{buffers} buffers, {tables:?}"))
+    }
+
+    fn is_honest(&self) -> bool {
+        true
+    }
+}
+
+fn unspecified(v6: bool) -> Address {
+    if v6 {
+        Address::UNSPECIFIED_V6
+    } else {
+        Address::UNSPECIFIED_V4
+    }
+}
+
+fn socket_address(endpoint: Endpoint) -> SocketAddress {
+    match endpoint.address.as_v4() {
+        Some(octets) => SocketAddress::v4(octets, endpoint.port),
+        None => SocketAddress::v6(*endpoint.address.octets(), endpoint.port),
+    }
+}
+
+fn endpoint(address: SocketAddress) -> Endpoint {
+    match address {
+        SocketAddress::V4 { address, port } => Endpoint::new(Address::v4(address), port),
+        SocketAddress::V6 { address, port, .. } => Endpoint::new(Address::v6(address), port),
+        SocketAddress::Unspecified | SocketAddress::Other(_) => {
+            unreachable!("sockets here speak IP")
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The deterministic simulator: whole hosts, bad networks between them, and checkers, all from one
+//! seed.
+//!
+//! A seed is a scenario: who talks to whom over which wires, what the wires do to packets and when,
+//! what the programs on the hosts do. It is played on one thread in virtual time, with nothing
+//! random but what the seed gives, so that the same seed does the same things on every machine.
+//!
+//! # What is checked
+//!
+//! - every byte a program reads is the one that the other program wrote, and all of them arrive;
+//! - every segment that an honest host sends, at its network card, by what that card has seen
+//!   (`check`);
+//! - once the faults of a wire end, everything ends within a bounded time;
+//! - in the end no connection, timer, buffer or record of any kind is left;
+//! - every assertion of the stack, where they are compiled in.
+//!
+//! # Reading order
+//!
+//! `scenario` (what a seed means), `world` (the loop), `link` (a wire and its faults), `host` (who
+//! may sit at its end), `program` (what runs there), `check` (what must hold).
+//!
+//! # What it is not
+//!
+//! It measures nothing in real time, knows no device and no lcore, and has no balancer between its
+//! hosts. The hosts have the BSD face of the stack: what a balancer does with connections (splicing)
+//! is not played here.
+#![forbid(unsafe_code)]
+
+mod check;
+mod dice;
+mod host;
+mod link;
+mod packet;
+mod pattern;
+mod pcap;
+mod program;
+mod scenario;
+mod seeds;
+mod world;
+
+pub use seeds::{Failure, Outcome, listed, play, record};
+pub use world::Tally;

@@ -1,0 +1,170 @@
+//! `millrace-sim`: plays seeds and says which failed. `cargo xtask sim` builds and runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use millrace_sim::{Failure, Outcome, Tally, play, record};
+
+/// Failures after which no further seed is played: more tell nothing new.
+const FAILURES_MAX: usize = 20;
+
+/// Plays seeds of the simulator.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Begin at a seed that the clock chooses, and say which.
+    #[arg(long, conflicts_with = "first")]
+    fresh: bool,
+    /// Play this seed alone and save its packets.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
+    replay: Option<u64>,
+    /// Play the seeds of this file, one a line, "#" begins a comment.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay"])]
+    list: Option<PathBuf>,
+    /// Where captures of seeds that fail go.
+    #[arg(long, default_value = "target/sim")]
+    captures: PathBuf,
+    /// Seeds at a time; as many as there are processors.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // What a panic says is part of the verdict; its place is still worth a line.
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("millrace-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays; whether all passed.
+fn run(arguments: &Arguments) -> std::io::Result<bool> {
+    std::fs::create_dir_all(&arguments.captures)?;
+    if let Some(seed) = arguments.replay {
+        return replay(seed, &arguments.captures);
+    }
+    let seeds = chosen(arguments)?;
+    let began = Instant::now();
+    let (next, jobs) = (AtomicU64::new(0), jobs(arguments));
+    let results = Mutex::new((Tally::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(seed) = seeds.get(number) else { break };
+                    if !settle(*seed, play(*seed), &results) {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let (total, failed) = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (seed, failure) in &failed {
+        report(*seed, failure, &arguments.captures)?;
+    }
+    println!(
+        "{} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s",
+        seeds.len(),
+        failed.len(),
+        total.segments,
+        total.bytes,
+        total.lost,
+        began.elapsed().as_secs_f64(),
+    );
+    Ok(failed.is_empty())
+}
+
+fn jobs(arguments: &Arguments) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.jobs.unwrap_or(cores).max(1)
+}
+
+fn chosen(arguments: &Arguments) -> std::io::Result<Vec<u64>> {
+    if let Some(file) = &arguments.list {
+        let text = std::fs::read_to_string(file)?;
+        return Ok(millrace_sim::listed(&text));
+    }
+    let first = match arguments.fresh {
+        false => arguments.first,
+        true => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let first = now.map_or(0, |since| since.as_secs() * 1_000);
+            println!("fresh seeds from {first} on: --first {first}");
+            first
+        }
+    };
+    Ok((first..first.saturating_add(arguments.seeds)).collect())
+}
+
+/// Takes note of a result; whether to go on.
+fn settle(seed: u64, outcome: Outcome, results: &Mutex<(Tally, Vec<(u64, Failure)>)>) -> bool {
+    let mut results = results
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (total, failed) = &mut *results;
+    match outcome {
+        Ok(tally) => {
+            total.segments += tally.segments;
+            total.bytes += tally.bytes;
+            total.lost += tally.lost;
+        }
+        Err(failure) => failed.push((seed, failure)),
+    }
+    failed.len() < FAILURES_MAX
+}
+
+/// Says what failed, and keeps its packets.
+fn report(seed: u64, failure: &Failure, folder: &Path) -> std::io::Result<()> {
+    let file = folder.join(format!("{seed}.pcap"));
+    let again = record(seed, &file)?;
+    let (seconds, micros) = (failure.at_micros / 1_000_000, failure.at_micros % 1_000_000);
+    println!(
+        "FAIL seed {seed} at {seconds}.{micros:06} s: {}",
+        failure.what
+    );
+    println!("     replay: cargo xtask sim --replay {seed}");
+    println!("     packets: {}", file.display());
+    if again.err().as_ref() != Some(failure) {
+        println!("     and it fails in another way when it is played again");
+    }
+    Ok(())
+}
+
+fn replay(seed: u64, folder: &Path) -> std::io::Result<bool> {
+    let file = folder.join(format!("{seed}.pcap"));
+    let outcome = record(seed, &file)?;
+    println!("packets: {}", file.display());
+    match outcome {
+        Ok(tally) => {
+            println!("ok   seed {seed}: {tally:?}");
+            Ok(true)
+        }
+        Err(failure) => {
+            println!("{}", failure.scenario);
+            let (seconds, micros) = (failure.at_micros / 1_000_000, failure.at_micros % 1_000_000);
+            println!(
+                "FAIL seed {seed} at {seconds}.{micros:06} s: {}",
+                failure.what
+            );
+            Ok(false)
+        }
+    }
+}

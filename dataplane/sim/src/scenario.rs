@@ -1,0 +1,173 @@
+//! What a seed means: hosts, wires, flows, and how long all of it may take.
+
+mod flows;
+mod wires;
+
+use millrace_base::{Instant, Nanos};
+use millrace_stack::{CongestionControl, TcpTunables};
+
+use crate::dice::Dice;
+use crate::host::Host;
+use crate::host::stack::{StackHost, StackPlan};
+use crate::link::LinkPlan;
+use crate::program::Text;
+
+/// When time begins: not at 0, which many clocks take for "never".
+const BEGINNING: Instant = Instant::from_millis(1_000);
+/// How long connections may take to finish once the wires are well, beside the time that their
+/// bytes take: the longest timeout of Linux (120 s), a few times.
+const PATIENCE: Nanos = Nanos::from_secs(600);
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) v6: bool,
+    pub(crate) nodes: Vec<NodePlan>,
+    pub(crate) flows: Vec<FlowPlan>,
+    pub(crate) starts_at: Instant,
+    /// When it must be over.
+    pub(crate) limit: Instant,
+    /// Of links and hosts.
+    pub(crate) secret: u64,
+}
+
+/// A host and its wires.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePlan {
+    pub(crate) peer: PeerPlan,
+    /// To the router.
+    pub(crate) up: LinkPlan,
+    /// From the router.
+    pub(crate) down: LinkPlan,
+}
+
+/// Who sits at a node.
+#[derive(Clone, Debug)]
+pub(crate) enum PeerPlan {
+    /// The stack.
+    Stack(StackPlan),
+}
+
+/// One connection and its two programs.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowPlan {
+    /// The node of the client.
+    pub(crate) node: usize,
+    pub(crate) starts_at: Instant,
+    pub(crate) client: Text,
+    pub(crate) server: Text,
+}
+
+impl PeerPlan {
+    /// Makes the host.
+    pub(crate) fn build(&self, node: usize, v6: bool, secret: u64) -> Box<dyn Host> {
+        match self {
+            Self::Stack(plan) => Box::new(StackHost::new(node, v6, plan, secret)),
+        }
+    }
+
+    /// The largest packet that it sends, in bytes.
+    pub(crate) const fn mtu(&self) -> u16 {
+        match self {
+            Self::Stack(plan) => plan.mtu,
+        }
+    }
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let v6 = dice.one_in(2);
+        let clients = dice.pick(&[1, 1, 1, 2, 4]);
+        let heals_at = BEGINNING.after(dice.below(Nanos::from_secs(20)));
+        let (near, far) = wires::draw(&mut dice, heals_at);
+        let server = NodePlan {
+            peer: peer(&mut dice),
+            up: far.0,
+            down: far.1,
+        };
+        let mut nodes = vec![server];
+        for _ in 0..clients {
+            nodes.push(NodePlan {
+                peer: peer(&mut dice),
+                up: near.clone(),
+                down: near.clone(),
+            });
+        }
+        let flows = flows::draw(&mut dice, clients, BEGINNING);
+        let limit = limit(&nodes, &flows, heals_at);
+        Self {
+            v6,
+            nodes,
+            flows,
+            starts_at: BEGINNING,
+            limit,
+            secret: dice.word(),
+        }
+    }
+}
+
+/// How long everything may take.
+fn limit(nodes: &[NodePlan], flows: &[FlowPlan], heals_at: Instant) -> Instant {
+    let rates = nodes.iter().flat_map(|node| [&node.up, &node.down]);
+    let rates = rates.flat_map(|link| [Some(link.rate), link.rate_shift.map(|(_, rate)| rate)]);
+    let slowest = rates.flatten().filter(|rate| *rate > 0).min();
+    let mut limit = heals_at.after(PATIENCE);
+    for flow in flows {
+        let (up, down) = (flow.client.bytes(), flow.server.bytes());
+        let idle = flow.client.idles(down).as_nanos() + flow.server.idles(up).as_nanos();
+        limit = limit.max(flow.starts_at.after(PATIENCE));
+        limit = limit.after(Nanos::new(idle * 2));
+        if let Some(rate) = slowest {
+            limit = limit.after(Nanos::from_millis((up + down) * 8_000 / rate));
+        }
+    }
+    limit
+}
+
+/// A host of the stack with some of its knobs turned.
+fn peer(dice: &mut Dice) -> PeerPlan {
+    let mut tcp = TcpTunables {
+        tcp_congestion_control: dice.pick(&CongestionControl::ALL),
+        tcp_ecn: dice.pick(&[0, 1, 2]),
+        ..TcpTunables::default()
+    };
+    if dice.one_in(6) {
+        tcp.tcp_timestamps = false;
+    }
+    if dice.one_in(6) {
+        tcp.tcp_sack = false;
+    }
+    if dice.one_in(8) {
+        tcp.tcp_dsack = false;
+    }
+    if dice.one_in(8) {
+        tcp.tcp_window_scaling = false;
+    }
+    if dice.one_in(5) {
+        tcp.tcp_rmem = dice.pick(&[[4_096, 16_384], [16_384, 65_536], [2_304, 8_192]]);
+    }
+    if dice.one_in(5) {
+        tcp.tcp_wmem = dice.pick(&[[4_096, 16_384], [4_608, 4_608], [16_384, 65_536]]);
+    }
+    if dice.one_in(8) {
+        tcp.tcp_recovery = dice.pick(&[0, 2, 4, 7]);
+    }
+    if dice.one_in(8) {
+        tcp.tcp_early_retrans = dice.pick(&[0, 4]);
+    }
+    if dice.one_in(8) {
+        tcp.tcp_frto = 0;
+    }
+    tcp.fq = dice.one_in(6);
+    tcp.software_tso = dice.one_in(3);
+    tcp.tcp_slow_start_after_idle = !dice.one_in(4);
+    PeerPlan::Stack(StackPlan {
+        tcp,
+        mtu: dice.pick(&[1_500, 1_500, 1_500, 1_280, 9_000, 1_492]),
+        buffers: dice.pick(&[8_192, 8_192, 1_024]),
+        nodelay: dice.one_in(2),
+        backlog: 128,
+    })
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask sim`: builds the simulator with every assertion armed, and plays seeds.
+//!
+//! What a seed is and what is checked: `dataplane/sim`. `--fresh` begins where the clock says and
+//! prints where that was; `--listed` plays those that failed once. A seed that fails is named with
+//! how to play it again, and its packets are in `target/sim`.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::paths;
+
+/// Arguments of `cargo xtask sim`.
+#[derive(Args)]
+pub(crate) struct SimArguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Begin at a seed that the clock chooses, and say which.
+    #[arg(long, conflicts_with = "first")]
+    fresh: bool,
+    /// Play this seed alone, and save its packets.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
+    replay: Option<u64>,
+    /// Play the seeds that failed once (`dataplane/sim/seeds.txt`).
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay"])]
+    listed: bool,
+    /// Seeds at a time; as many as there are processors.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// Plays; whether every seed passed.
+pub(crate) fn run(arguments: &SimArguments) -> Result<bool> {
+    build()?;
+    let mut command = Command::new(paths::target().join("sim/millrace-sim"));
+    command.arg("--captures").arg(paths::below_target("sim")?);
+    if let Some(seed) = arguments.replay {
+        command.args(["--replay", &seed.to_string()]);
+    } else if arguments.listed {
+        let list = paths::root().join("dataplane/sim/seeds.txt");
+        command.arg("--list").arg(list);
+    } else {
+        command.args(["--seeds", &arguments.seeds.to_string()]);
+        if arguments.fresh {
+            command.arg("--fresh");
+        } else {
+            command.args(["--first", &arguments.first.to_string()]);
+        }
+    }
+    if let Some(jobs) = arguments.jobs {
+        command.args(["--jobs", &jobs.to_string()]);
+    }
+    let status = command.status().context("cannot start the simulator")?;
+    Ok(status.success())
+}
+
+fn build() -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--profile", "sim"])
+        .args(["--package", "millrace-sim"])
+        .current_dir(paths::root())
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("dataplane/sim does not build ({status})");
+    }
+    Ok(())
+}
