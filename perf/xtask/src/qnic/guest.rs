@@ -1,5 +1,6 @@
 //! A running guest and its shell: one command, its output, its exit status.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -12,12 +13,24 @@ use super::machine::Machine;
 use crate::interrupt;
 use crate::process::{self, Background, tail};
 
-/// A kernel under emulation starts in 5 seconds; on a busy machine in a minute.
+/// A kernel under emulation starts in 5 seconds; on a machine with eight times the work it can do, in two minutes.
 const BOOT_LIMIT: Duration = Duration::from_secs(150);
 /// What a command may take that only looks.
 pub(super) const QUICK: Duration = Duration::from_secs(60);
 /// Between two looks at the interrupt flag.
 const TICK: Duration = Duration::from_millis(200);
+
+/// The guest did not come to its first word: nothing of Millrace has run yet.
+#[derive(Debug)]
+pub(super) struct NotBooted(String);
+
+impl fmt::Display for NotBooted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotBooted {}
 
 /// A guest. Dropping it ends QEMU.
 pub(super) struct Guest {
@@ -52,7 +65,12 @@ impl Guest {
         match up.as_deref() {
             Ok("@@up") => Ok(guest),
             Ok(other) => bail!("the guest began with `{other}`"),
-            Err(error) => bail!("{error:#}; its console:{}", tail(&console(), 15)),
+            Err(error) => {
+                // An interrupt of the operator is no fault of the guest's.
+                interrupt::check()?;
+                let said = tail(&console(), 15);
+                Err(NotBooted(format!("{error:#}; its console:{said}")).into())
+            }
         }
     }
 
