@@ -275,6 +275,6 @@ impl Sockets {
 
     /// Forgets what was learned of peers (`ip tcp_metrics flush`).
     pub fn flush_metrics(&mut self) {
-        self.stack.forget_servers();
+        self.stack.forget_peers();
     }
 }

@@ -28,8 +28,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_limit_output_bytes", "4194304"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
-    ("tcp_no_metrics_save", "0"),
-    ("tcp_no_ssthresh_metrics_save", "1"),
     ("tcp_plb_enabled", "0"),
     ("tcp_retrans_collapse", "1"),
     ("tcp_stdurg", "0"),
@@ -270,6 +268,8 @@ impl Sysctls {
             "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets.to_string(),
             "tcp_moderate_rcvbuf" => flag(tcp.tcp_moderate_rcvbuf),
             "tcp_min_snd_mss" => tcp.tcp_min_snd_mss.to_string(),
+            "tcp_no_metrics_save" => flag(tcp.tcp_no_metrics_save),
+            "tcp_no_ssthresh_metrics_save" => flag(tcp.tcp_no_ssthresh_metrics_save),
             "tcp_mtu_probing" => tcp.tcp_mtu_probing.to_string(),
             "tcp_base_mss" => tcp.tcp_base_mss.to_string(),
             "tcp_mtu_probe_floor" => tcp.tcp_mtu_probe_floor.to_string(),
@@ -364,6 +364,10 @@ impl Sysctls {
             "tcp_max_tw_buckets" => tcp.tcp_max_tw_buckets = number(value, 0, i32::MAX as u32)?,
             "tcp_moderate_rcvbuf" => tcp.tcp_moderate_rcvbuf = flag(value)?,
             "tcp_min_snd_mss" => tcp.tcp_min_snd_mss = word(value, 48)?,
+            "tcp_no_metrics_save" => tcp.tcp_no_metrics_save = flag(value)?,
+            "tcp_no_ssthresh_metrics_save" => {
+                tcp.tcp_no_ssthresh_metrics_save = number(value, 0, 1)? != 0;
+            }
             "tcp_mtu_probing" => tcp.tcp_mtu_probing = small(value, 0, 2)?,
             "tcp_base_mss" => tcp.tcp_base_mss = word(value, 0)?,
             "tcp_mtu_probe_floor" => tcp.tcp_mtu_probe_floor = word(value, 48)?,

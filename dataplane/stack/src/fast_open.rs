@@ -60,12 +60,7 @@ impl<P: PacketPool> Stack<P> {
         let timeout_secs = self.tunables.tcp_fastopen_blackhole_timeout_sec;
         let (is_paused, _) = memory.is_paused(now, timeout_secs);
         let is_free = no_cookie || self.tunables.tcp_fastopen & CLIENT_NO_COOKIE != 0;
-        !is_paused && (is_free || !memory.recall(tuple).cookie.is_empty())
-    }
-
-    /// Forgets what was learned of servers (`ip tcp_metrics flush`).
-    pub fn forget_servers(&mut self) {
-        self.chunks.fastopen.forget();
+        !is_paused && (is_free || !self.chunks.metrics.server(tuple).cookie.is_empty())
     }
 
     /// Uses Fast Open again although it was found not to come through: somebody has set
@@ -182,6 +177,9 @@ impl<P: PacketPool> Stack<P> {
         let slot = self.connections.get_mut(key)?;
         slot.connection
             .begin_as_child(&mut self.chunks, child, cookie);
+        let now = begin.now;
+        slot.connection
+            .expect_way(&mut self.chunks, now, &self.tunables);
         Some(index)
     }
 }

@@ -78,6 +78,7 @@ mod network;
 mod notices;
 mod owners;
 mod path;
+mod peers;
 mod plain;
 mod repair;
 mod reply;
@@ -110,7 +111,7 @@ pub use table::{ConnectError, Event};
 pub use tcp::{
     Agreement, CloseReason, CongestionControl, ConnectionOptions, CubicParameters,
     FASTOPEN_KEY_BYTES, FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo,
-    Phase, Ready, Received, RepairWindow, Special, Spliced, State, TcpTunables,
+    PeerMetrics, Phase, Ready, Received, RepairWindow, Special, Spliced, State, TcpTunables,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

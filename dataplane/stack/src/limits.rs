@@ -198,12 +198,16 @@ const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
 /// one of a host with sockets, and 3 percent of a balancer with half a million.
 pub const EXTRAS_MAX: usize = 16_384;
 
-/// Servers whose Fast Open cookie is remembered (Linux bounds its metrics of destinations by memory):
-/// 40 KiB a stack.
-pub const FASTOPEN_DESTINATIONS_MAX: usize = 512;
-/// Places that a server's addresses leave to choose from (Linux: `TCP_METRICS_RECLAIM_DEPTH`, 5).
-pub const FASTOPEN_WAYS: usize = 4;
-const _: () = assert!(FASTOPEN_DESTINATIONS_MAX.is_multiple_of(FASTOPEN_WAYS));
+/// Peers that one stack remembers when connections to them have ended, if it may have as many
+/// connections: 800 KiB. Linux has 16,384 buckets for a whole machine. Backends are few and come back
+/// within milliseconds; of clients, those that came last.
+pub const METRICS_DESTINATIONS_MAX: usize = 10_240;
+/// The same for a small stack: 40 KiB.
+pub const METRICS_DESTINATIONS_MIN: usize = 512;
+/// Places that a peer's addresses leave to choose from (Linux: `TCP_METRICS_RECLAIM_DEPTH`).
+pub const METRICS_WAYS: usize = 5;
+const _: () = assert!(METRICS_DESTINATIONS_MAX.is_multiple_of(METRICS_WAYS));
+const _: () = assert!(METRICS_DESTINATIONS_MIN <= METRICS_DESTINATIONS_MAX);
 
 /// Fast Open connections that were reset and go on counting, all listeners together. Each is one
 /// that an application had accepted; a longer queue than this is of no use in a minute.

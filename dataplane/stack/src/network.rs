@@ -68,6 +68,11 @@ impl HopCache {
         self.neighbor
     }
 
+    /// Whether no route is known: none was found, or it was given up.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.generation == 0
+    }
+
     /// The MTU of the route, bytes.
     pub(crate) const fn mtu(&self) -> u16 {
         self.mtu

@@ -28,6 +28,7 @@ use crate::shortage::Shortage;
 use crate::stats::{Stats, count};
 use crate::table::{NoPool, Slot};
 use crate::tcp::isn::{Secrets, table_secret};
+use crate::tcp::metrics::Metrics;
 use crate::tcp::syn_queue::{RequestTimeout, SynQueue};
 use crate::tcp::timewait::TimeWaits;
 use crate::tcp::{Chunks, Env, TcpTunables};
@@ -141,13 +142,15 @@ impl<P: PacketPool> Stack<P> {
         let tuples_max = connections_max
             .saturating_add(syn_queue_max)
             .saturating_add(time_wait_max);
+        // Every buffer may have to be cut in two for a peer with smaller segments.
+        let mut chunks = Chunks::with_reserve(config.chunks_max, config.chunks_max);
+        chunks.metrics = Metrics::new(connections_max, table_secret(&config.secret, 15));
         Self {
             network: Network::new(neighbors_max, table_secret(&config.secret, 11)),
             listeners: Listeners::new(table_secret(&config.secret, 12)),
             flows: FlowTable::new(tuples_max, table_secret(&config.secret, 13)),
             connections: Slab::new(connections_max),
-            // Every buffer may have to be cut in two for a peer with smaller segments.
-            chunks: Chunks::with_reserve(config.chunks_max, config.chunks_max),
+            chunks,
             requests: SynQueue::new(syn_queue_max),
             time_waits: TimeWaits::new(time_wait_max),
             tuple_changes: TupleChanges::new(),

@@ -424,6 +424,9 @@ impl<P: PacketPool> Stack<P> {
         // behaviour: LSN-15
         let route = self.network.route(tuple.remote.address);
         let hop = route.ok_or(DropReason::NoRouteBack)?;
+        if self.tunables.tcp_syncookies == 0 && reuse.is_none() {
+            self.check_last_quarter(now, listener.id, &tuple)?;
+        }
         let arrival = Arrival {
             now,
             tuple,
@@ -495,13 +498,6 @@ impl<P: PacketPool> Stack<P> {
             }
             count!(self.stats.tcp_req_q_full_do_cookies);
             return Ok(true);
-        }
-        // Without cookies the last quarter is for peers that are known to be alive: those that come
-        // back from TIME_WAIT.
-        let max = self.tunables.tcp_max_syn_backlog;
-        let rest = max.saturating_sub(requests);
-        if cookies == 0 && !reused && rest < max >> 2 {
-            return Err(DropReason::SynQueueFull);
         }
         Ok(false)
     }

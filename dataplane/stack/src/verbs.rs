@@ -400,8 +400,14 @@ impl<P: PacketPool> Stack<P> {
         match disposition {
             Disposition::Continue => {}
             Disposition::Reset(reset) => self.owe_reset(tuple, *reset),
-            Disposition::TimeWait(record) => self.enter_time_wait(now, key, record),
+            Disposition::TimeWait(record) => {
+                self.remember_peer(now, key);
+                self.enter_time_wait(now, key, record);
+            }
             Disposition::Closed(reason, reset) => {
+                if *reason == CloseReason::Finished {
+                    self.remember_peer(now, key);
+                }
                 if let Some(reset) = reset {
                     self.owe_reset(tuple, *reset);
                 }

@@ -134,6 +134,9 @@ drop_reasons! {
         AcceptQueueFull = "accept_queue_full",
         /// No room in the half-open table and cookies are off: the SYN is dropped.
         SynQueueFull = "syn_queue_full",
+        /// SYN cookies are off, the last quarter of `tcp_max_syn_backlog` is being filled, and nothing is
+        /// known of the peer: no connection to it has ended in order within the last hour.
+        PeerUnproven = "peer_unproven",
         /// A SYN shed: the connections that are left are for the backends of those there are.
         SynShedConnections = "syn_shed_connections",
         /// A SYN shed: packet buffers are short, and those that are left are for what exists.

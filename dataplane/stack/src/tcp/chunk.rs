@@ -16,6 +16,7 @@ use millrace_base::{Instant, PacketBuf, SeqNumber};
 use super::congestion::Epoch;
 use super::extra::Extra;
 use super::fastopen::Memory;
+use super::metrics::Metrics;
 use super::reassembly::Reorder;
 use super::recovery::ledger::Ledger;
 use super::shelf::Shelf;
@@ -93,6 +94,8 @@ pub(crate) struct Chunks<B> {
     pub(crate) extras: Shelf<Extra>,
     /// What is remembered of Fast Open.
     pub(crate) fastopen: Memory,
+    /// What ended connections have left behind.
+    pub(crate) metrics: Metrics,
 }
 
 impl<B> Chunk<B> {
@@ -211,6 +214,7 @@ impl<B> Chunks<B> {
             epochs: Shelf::new(buffers),
             extras: Shelf::new(buffers.min(EXTRAS_MAX)),
             fastopen: Memory::new(),
+            metrics: Metrics::new(0, [0; 16]),
         }
     }
 

@@ -164,6 +164,10 @@ pub struct TcpTunables {
     /// Never send segments smaller than this payload, whatever the peer or a router claims. Default
     /// 48.
     pub tcp_min_snd_mss: u16,
+    /// What a connection has found out of the way to its peer is forgotten with it. Default off.
+    pub tcp_no_metrics_save: bool,
+    /// Nor is the threshold of slow start remembered for the next. Default on.
+    pub tcp_no_ssthresh_metrics_save: bool,
     /// Look for the path's MTU by probes (RFC 4821): 0 never, 1 once a path seems to swallow large
     /// segments, 2 always. Default 0.
     pub tcp_mtu_probing: u8,
@@ -325,6 +329,8 @@ impl Default for TcpTunables {
             tcp_moderate_rcvbuf: true,
             tcp_init_cwnd: 10,
             tcp_min_snd_mss: 48,
+            tcp_no_metrics_save: false,
+            tcp_no_ssthresh_metrics_save: true,
             tcp_mtu_probing: 0,
             tcp_base_mss: 1_024,
             tcp_mtu_probe_floor: 48,

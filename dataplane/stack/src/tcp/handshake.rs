@@ -252,6 +252,7 @@ impl Connection {
             }
         }
         self.enter_established(env);
+        self.take_metrics(env.chunks, env.now, env.tunables);
         if !self.extra.is_none() {
             self.on_fast_open_answer(env, segment);
         }
@@ -293,6 +294,7 @@ impl Connection {
         let window = self.offered_window(segment);
         self.set_send_window(segment, window);
         self.enter_established(env);
+        self.take_metrics(env.chunks, env.now, env.tunables);
         ControlFlow::Continue(())
     }
 

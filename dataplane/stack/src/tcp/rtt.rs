@@ -20,9 +20,22 @@ pub(crate) struct RttEstimator {
     min: u32,
     /// How many times the timeout is doubled now.
     backoff: u8,
-    /// The handshake needed a retransmission, so nothing is known: start from 3 s (RFC 6298 section
-    /// 5.7).
-    cautious: bool,
+    basis: Basis,
+}
+
+/// What the first timeout is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Basis {
+    /// Nothing was measured: `tcp_rto_initial_ms`.
+    #[default]
+    Nothing,
+    /// The handshake needed a retransmission, so nothing is known: 3 s (RFC 6298 section 5.7).
+    Distrusted,
+    /// Earlier connections know of a longer round trip than the handshake's, if that was measured.
+    /// RTTVAR is not a deviation but a quarter of what the timeout is longer than SRTT.
+    Seeded,
+    /// Samples.
+    Measured,
 }
 
 impl RttEstimator {
@@ -32,11 +45,14 @@ impl RttEstimator {
     #[inline]
     pub(crate) fn sample(&mut self, rtt: Micros) {
         let rtt = rtt.as_micros().max(1);
-        if self.srtt == 0 {
-            self.srtt = rtt;
-            self.rttvar = rtt / 2;
-            self.min = rtt;
-            return;
+        if self.basis != Basis::Measured {
+            self.begin();
+            if self.srtt == 0 {
+                self.srtt = rtt;
+                self.rttvar = rtt / 2;
+                self.min = rtt;
+                return;
+            }
         }
         // RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
         let deviation = self.srtt.abs_diff(rtt);
@@ -50,6 +66,29 @@ impl RttEstimator {
             .saturating_add(rtt / 8)
             .max(1);
         self.min = self.min.min(rtt);
+    }
+
+    /// From now on samples count.
+    #[cold]
+    fn begin(&mut self) {
+        self.rttvar = self.rttvar().as_micros();
+        self.basis = Basis::Measured;
+    }
+
+    /// Begins with the round trip that earlier connections have left behind, 0 for none: it makes the
+    /// first timeout when it is longer than the handshake's, and nothing after the first sample of
+    /// data (Linux: `tcp_init_metrics`).
+    pub(crate) fn seed(&mut self, remembered: Micros, tunables: &TcpTunables) {
+        if remembered.as_micros() > self.srtt {
+            // Linux counts whole milliseconds here.
+            let rtt_us = (remembered.as_micros() / 1_000).saturating_mul(1_000);
+            let floor = tunables.tcp_rto_min_ms.saturating_mul(1_000);
+            let rto = rtt_us.saturating_add(rtt_us.saturating_mul(2).max(floor));
+            self.rttvar = rto.saturating_sub(self.srtt) / 4;
+            self.basis = Basis::Seeded;
+        } else if self.srtt == 0 {
+            self.basis = Basis::Distrusted;
+        }
     }
 
     /// Doubles the timeout once more (RFC 6298 section 5.5).
@@ -72,7 +111,7 @@ impl RttEstimator {
 
     /// The SYN was retransmitted: its round trip is ambiguous.
     pub(crate) fn distrust_handshake(&mut self) {
-        self.cautious = true;
+        self.basis = Basis::Distrusted;
     }
 
     /// The timeout, doublings included.
@@ -103,10 +142,10 @@ impl RttEstimator {
     #[inline]
     fn base_us(&self, tunables: &TcpTunables) -> u64 {
         if self.srtt == 0 {
-            let initial = if self.cautious {
-                3_000
-            } else {
-                tunables.tcp_rto_initial_ms
+            let initial = match self.basis {
+                Basis::Distrusted => 3_000,
+                Basis::Seeded => return Micros::new(self.rttvar.saturating_mul(4)).to_nanos(),
+                Basis::Nothing | Basis::Measured => tunables.tcp_rto_initial_ms,
             };
             return u64::from(initial).wrapping_mul(1_000);
         }
@@ -128,6 +167,9 @@ impl RttEstimator {
 
     /// The mean deviation.
     pub(crate) fn rttvar(&self) -> Micros {
+        if self.basis == Basis::Seeded {
+            return Micros::new(self.srtt / 2);
+        }
         Micros::new(self.rttvar)
     }
 
@@ -169,6 +211,45 @@ mod tests {
         assert!(
             millis(&estimator) > 400,
             "one late answer widens the variance"
+        );
+    }
+
+    // Linux: tcp_init_metrics. Only the first timeout is of what was remembered.
+    // behaviour: CCW-3
+    #[test]
+    fn a_longer_round_trip_of_the_past_makes_the_first_timeout_and_no_other() {
+        let tunables = TcpTunables::default();
+        let seeded = |first: Option<u32>, remembered: u32| {
+            let mut estimator = RttEstimator::default();
+            if let Some(first) = first {
+                estimator.sample(Micros::from_millis(first));
+            }
+            estimator.seed(Micros::from_millis(remembered), &tunables);
+            estimator
+        };
+        // The past, and twice the past or 200 ms.
+        assert_eq!(millis(&seeded(Some(20), 50)), 250);
+        assert_eq!(millis(&seeded(Some(20), 300)), 900);
+        assert_eq!(millis(&seeded(None, 300)), 900);
+        // A shorter past does not count; without any, caution.
+        assert_eq!(millis(&seeded(Some(20), 20)), 220);
+        assert_eq!(millis(&seeded(Some(80), 20)), 280);
+        assert_eq!(millis(&seeded(None, 0)), 3_000);
+        // The estimate itself is the handshake's.
+        let mut estimator = seeded(Some(20), 300);
+        assert_eq!(estimator.srtt(), Some(Micros::from_millis(20)));
+        assert_eq!(estimator.rttvar(), Micros::from_millis(10));
+        estimator.sample(Micros::from_millis(20));
+        assert_eq!(millis(&estimator), 220);
+        let mut plain = RttEstimator::default();
+        plain.sample(Micros::from_millis(20));
+        plain.sample(Micros::from_millis(20));
+        assert_eq!(estimator.rttvar(), plain.rttvar());
+        let mut unknown = seeded(None, 300);
+        unknown.sample(Micros::from_millis(20));
+        assert_eq!(
+            (millis(&unknown), unknown.rttvar()),
+            (220, Micros::from_millis(10))
         );
     }
 

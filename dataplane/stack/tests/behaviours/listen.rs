@@ -4,7 +4,9 @@ use millrace_stack::{DropReason, TcpTunables};
 use millrace_wire::TcpFlags;
 
 use crate::peer::{ACK, Peer, RST, SYN};
-use crate::wire::config;
+use crate::wire::{address, config};
+
+const FIN: TcpFlags = TcpFlags::FIN;
 
 // RFC 9293 section 3.10.7.4, first and second: back to LISTEN.
 // behaviour: MUST-11, A10-13, A10-21, X1-6, X1-21
@@ -379,18 +381,25 @@ fn a_flood_is_told_once() {
     assert_eq!(peer.stats().syn_floods, 2);
 }
 
-// Linux: the last quarter of `tcp_max_syn_backlog`. behaviour: TUN-7
-#[test]
-fn without_cookies_the_last_quarter_is_kept_for_known_peers() {
+/// A server without cookies whose half-open queue has room for eight.
+fn small_without_cookies() -> Peer {
     let mut config = config(2);
     config.tcp.tcp_syncookies = 0;
     config.tcp.tcp_max_syn_backlog = 8;
-    let mut peer = Peer::with(100, config);
+    Peer::with(100, config)
+}
+
+// Linux: the last quarter of `tcp_max_syn_backlog`.
+// behaviour: TUN-7, A18-1, A18-3, X2-12, LSN-12
+#[test]
+fn without_cookies_the_last_quarter_is_closed_to_strangers() {
+    let mut peer = small_without_cookies();
     for port in 1..=20 {
         peer.tuple.local.port = port;
         peer.send(SYN, 100, 0, b"");
     }
     assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 7);
+    assert_eq!(peer.stats().dropped(DropReason::PeerUnproven), 13);
     assert_eq!(peer.stats().listen_drops, 13);
     let listener = millrace_base::ListenerId::new(1);
     let drops = peer.world.nodes[1].stack.listener_drops(listener);
@@ -400,6 +409,67 @@ fn without_cookies_the_last_quarter_is_kept_for_known_peers() {
         0,
         "the queue itself is not full"
     );
+}
+
+/// Opens a connection of the server and ends it in order, the client first.
+fn open_and_close(peer: &mut Peer) {
+    let (flow, nxt) = peer.open();
+    peer.world.now = peer.world.now.after(millrace_base::Nanos::from_millis(20));
+    peer.send(FIN | ACK, 101, nxt, b"");
+    let node = &mut peer.world.nodes[1];
+    node.stack.close(peer.world.now, flow);
+    peer.answers();
+    peer.send(ACK, 102, nxt.wrapping_add(1), b"");
+}
+
+// Linux: tcp_peer_is_proven. A peer is proven by a connection that has ended in order within the last
+// hour, on any of its ports.
+// behaviour: A18-1, A18-2, X2-12, X4-21, LSN-12
+#[test]
+fn a_proven_peer_gets_into_the_last_quarter_for_an_hour() {
+    let mut peer = small_without_cookies();
+    open_and_close(&mut peer);
+    assert_eq!(peer.world.nodes[1].stack.connection_count(), 0);
+    let stranger = address(false, 0, 77);
+    let friend = peer.tuple.local.address;
+    let flood = |peer: &mut Peer, address| {
+        let before = peer.world.nodes[1].stack.occupancy().half_open;
+        peer.tuple.local.address = address;
+        for port in 1..=20 {
+            peer.tuple.local.port = port;
+            peer.send(SYN, 100, 0, b"");
+        }
+        peer.world.nodes[1].stack.occupancy().half_open - before
+    };
+    assert_eq!(flood(&mut peer, stranger), 7);
+    assert_eq!(peer.stats().dropped(DropReason::PeerUnproven), 13);
+    assert_eq!(flood(&mut peer, friend), 20);
+    assert_eq!(peer.stats().dropped(DropReason::PeerUnproven), 13);
+    // All of them are given up; more than an hour later nobody is proven any more.
+    peer.wait(100_000);
+    peer.wait(10);
+    assert_eq!(peer.world.nodes[1].stack.occupancy().half_open, 0);
+    peer.world.now = peer.world.now.after(millrace_base::Nanos::from_secs(3_600));
+    assert_eq!(flood(&mut peer, friend), 7);
+}
+
+// Linux: tcp_update_metrics is not for a connection that was reset.
+// behaviour: A18-2, A16-20
+#[test]
+fn a_reset_connection_proves_nothing() {
+    let mut peer = small_without_cookies();
+    let (_, nxt) = peer.open();
+    peer.send(RST, 101, nxt, b"");
+    let (stack, now) = (&peer.world.nodes[1].stack, peer.world.now);
+    let from_server = millrace_base::FlowTuple {
+        local: peer.tuple.remote,
+        remote: peer.tuple.local,
+    };
+    assert_eq!(stack.peer_metrics(now, &from_server), None);
+    open_and_close(&mut peer);
+    let (stack, now) = (&peer.world.nodes[1].stack, peer.world.now);
+    let known = stack.peer_metrics(now, &from_server).expect("remembered");
+    assert!(known.rtt.as_micros() > 0 && known.cwnd == 10, "{known:?}");
 }
 
 /// The server of a peer, with other options of its listener.

@@ -166,6 +166,14 @@ impl Congestion {
         }
     }
 
+    /// Earlier connections have found that slow start ends at so many segments.
+    pub(crate) fn expect_threshold(&mut self, segments: u32) {
+        // `initial_ssthresh` of CUBIC is said by the operator.
+        if self.ssthresh == u32::MAX {
+            self.ssthresh = segments.saturating_mul(self.mss());
+        }
+    }
+
     /// New data was acknowledged outside of recovery: learn from it, and grow.
     #[inline]
     pub(crate) fn on_ack(&mut self, setting: &mut Setting<'_>, acked: &Acked, stats: &mut Stats) {
@@ -432,6 +440,13 @@ impl Congestion {
             Controller::Cubic(Held { place }) => epochs.get_mut(place),
             Controller::Reno(_) | Controller::CubicYoung(_) => None,
         }
+    }
+
+    /// The window and the threshold in segments; `None` while slow start has not ended once.
+    pub(crate) fn in_segments(&self) -> (u32, Option<u32>) {
+        let ssthresh = self.ssthresh.checked_div(self.mss());
+        let ssthresh = ssthresh.filter(|_| self.ssthresh != u32::MAX);
+        (self.segments(), ssthresh)
     }
 
     /// The window in segments.

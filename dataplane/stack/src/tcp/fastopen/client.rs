@@ -26,7 +26,7 @@ impl Connection {
         request: &FastOpenRequest<'_>,
         env: &mut Env<'_, P>,
     ) -> usize {
-        let known = env.chunks.fastopen.recall(&self.tuple);
+        let known = env.chunks.metrics.server(&self.tuple);
         let timeout_secs = env.tunables.tcp_fastopen_blackhole_timeout_sec;
         let (is_paused, checks) = env.chunks.fastopen.is_paused(env.now, timeout_secs);
         let Some(extra) = self.extra_mut(env.chunks) else {
@@ -149,8 +149,7 @@ impl Connection {
                 (true, true) => 2,
             },
         };
-        let memory = &mut env.chunks.fastopen;
-        memory.learn(&self.tuple, &lesson, env.now);
+        env.chunks.metrics.learn(&self.tuple, &lesson, env.now);
         if !syn_data {
             return;
         }

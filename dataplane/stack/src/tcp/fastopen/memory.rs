@@ -1,17 +1,13 @@
-//! What a host remembers of Fast Open for all its connections: cookies that servers gave it, and
+//! What a host remembers of Fast Open for all its connections: what there is to know of a server, and
 //! whether somebody on the way swallows data in SYNs.
 //!
-//! Linux keeps the first in its metrics of destinations (`tcp_metrics.c`), the second per namespace.
-//! Both are forgotten when the process ends.
+//! The first is kept with the other metrics of its addresses (`tcp/metrics.rs`, as in Linux), the second
+//! per stack. Both are forgotten when the process ends.
 
-use alloc::boxed::Box;
-use alloc::vec;
-
-use millrace_base::{Address, FlowTuple, Instant, Nanos, Stamp};
+use millrace_base::{Instant, Nanos};
 use millrace_wire::tcp::FastOpenCookie;
 
 use super::queue::Queues;
-use crate::limits::{FASTOPEN_DESTINATIONS_MAX, FASTOPEN_WAYS};
 use crate::stats::{Stats, count};
 
 /// The pause after a path was found to swallow Fast Open doubles so many times at most.
@@ -37,80 +33,33 @@ pub(crate) struct Lesson {
     pub(crate) tried: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    local: Address,
-    remote: Address,
-    /// When it was learned last; never for a free place.
-    at: Stamp,
-    known: Known,
-}
-
-/// All of it. Memory is taken in `new`.
+/// What all connections share. Memory is taken in `new`.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Sets of `FASTOPEN_WAYS` places; the addresses choose the set.
-    entries: Box<[Entry]>,
     pub(crate) queues: Queues,
     /// When Fast Open was switched off last, and how often since it last worked.
     paused_at: Instant,
     pauses: u32,
 }
 
+impl Known {
+    /// Takes over what a SYN-ACK taught.
+    pub(crate) fn learn(&mut self, lesson: &Lesson) {
+        self.mss = lesson.mss;
+        if let Some(cookie) = lesson.cookie {
+            self.cookie = cookie;
+        } else if lesson.tried > self.tried && self.cookie.is_empty() {
+            self.tried = lesson.tried;
+        }
+    }
+}
+
 impl Memory {
     pub(crate) fn new() -> Self {
-        let free = Entry {
-            local: Address::UNSPECIFIED_V4,
-            remote: Address::UNSPECIFIED_V4,
-            at: Stamp::NEVER,
-            known: Known::default(),
-        };
         Self {
-            entries: vec![free; FASTOPEN_DESTINATIONS_MAX].into_boxed_slice(),
             queues: Queues::new(),
             paused_at: Instant::ZERO,
             pauses: 0,
-        }
-    }
-
-    /// What is known of the server of `tuple` (`tcp_fastopen_cache_get`).
-    pub(crate) fn recall(&self, tuple: &FlowTuple) -> Known {
-        let entries = self.entries.get(set_of(tuple)).unwrap_or_default();
-        let found = entries.iter().find(|entry| entry.is_of(tuple));
-        found.map_or_else(Known::default, |entry| entry.known)
-    }
-
-    /// Takes over what a SYN-ACK taught (`tcp_fastopen_cache_set`); who was heard of longest ago
-    /// makes room.
-    pub(crate) fn learn(&mut self, tuple: &FlowTuple, lesson: &Lesson, now: Instant) {
-        let entries = self.entries.get_mut(set_of(tuple)).unwrap_or_default();
-        let place = entries.iter().position(|entry| entry.is_of(tuple));
-        let place = place.or_else(|| {
-            let free = entries.iter().position(|entry| entry.at.is_never());
-            let oldest = entries.iter().enumerate();
-            free.or_else(|| oldest.min_by_key(|(_, e)| e.at.instant()).map(|(at, _)| at))
-        });
-        let Some(entry) = place.and_then(|place| entries.get_mut(place)) else {
-            return;
-        };
-        if !entry.is_of(tuple) {
-            entry.known = Known::default();
-        }
-        (entry.local, entry.remote) = (tuple.local.address, tuple.remote.address);
-        entry.at = Stamp::of(now);
-        let known = &mut entry.known;
-        known.mss = lesson.mss;
-        if let Some(cookie) = lesson.cookie {
-            known.cookie = cookie;
-        } else if lesson.tried > known.tried && known.cookie.is_empty() {
-            known.tried = lesson.tried;
-        }
-    }
-
-    /// Forgets every server.
-    pub(crate) fn forget(&mut self) {
-        for entry in &mut self.entries {
-            entry.at = Stamp::NEVER;
         }
     }
 
@@ -143,84 +92,9 @@ impl Memory {
     }
 }
 
-impl Entry {
-    fn is_of(&self, tuple: &FlowTuple) -> bool {
-        !self.at.is_never()
-            && self.remote == tuple.remote.address
-            && self.local == tuple.local.address
-    }
-}
-
-/// The places of a pair of addresses. Whom we connect to is our choice: nobody can aim at a set.
-fn set_of(tuple: &FlowTuple) -> core::ops::Range<usize> {
-    const { assert!(FASTOPEN_DESTINATIONS_MAX.is_multiple_of(FASTOPEN_WAYS)) };
-    let octets = tuple.remote.address.octets().iter();
-    let octets = octets.chain(tuple.local.address.octets());
-    let hash = octets.fold(0xcbf2_9ce4_8422_2325u64, |hash, octet| {
-        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let sets = FASTOPEN_DESTINATIONS_MAX / FASTOPEN_WAYS;
-    let set = (hash >> 32) as usize % sets;
-    let first = set.saturating_mul(FASTOPEN_WAYS);
-    first..first.saturating_add(FASTOPEN_WAYS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_base::Endpoint;
-
-    fn tuple(server: u16) -> FlowTuple {
-        let [a, b] = server.to_be_bytes();
-        FlowTuple {
-            local: Endpoint::new(Address::v4([10, 0, 0, 1]), 50_000),
-            remote: Endpoint::new(Address::v4([10, 9, a, b]), 443),
-        }
-    }
-
-    fn lesson(mss: u16, cookie: &[u8], tried: u8) -> Lesson {
-        Lesson {
-            mss,
-            cookie: FastOpenCookie::new(cookie).filter(|cookie| !cookie.is_empty()),
-            tried,
-        }
-    }
-
-    #[test]
-    fn a_cookie_is_kept_until_a_better_one_comes_and_the_mss_is_the_last() {
-        let mut memory = Memory::new();
-        let now = Instant::from_millis(1_000);
-        memory.learn(&tuple(1), &lesson(1_460, &[1; 8], 0), now);
-        memory.learn(&tuple(1), &lesson(940, &[], 1), now);
-        let known = memory.recall(&tuple(1));
-        assert_eq!(
-            (known.mss, known.cookie.as_slice(), known.tried),
-            (940, &[1; 8][..], 0)
-        );
-        memory.learn(&tuple(1), &lesson(940, &[2; 4], 0), now);
-        assert_eq!(memory.recall(&tuple(1)).cookie.as_slice(), [2; 4]);
-        assert_eq!(memory.recall(&tuple(2)), Known::default());
-        memory.forget();
-        assert_eq!(memory.recall(&tuple(1)), Known::default());
-    }
-
-    #[test]
-    fn a_full_set_forgets_who_was_heard_of_longest_ago() {
-        let mut memory = Memory::new();
-        let set = set_of(&tuple(0));
-        let rivals: Vec<u16> = (0..u16::MAX)
-            .filter(|server| set_of(&tuple(*server)) == set)
-            .take(FASTOPEN_WAYS + 1)
-            .collect();
-        for (at, server) in rivals.iter().enumerate() {
-            let now = Instant::from_millis(1_000 * (at as u64 + 1));
-            memory.learn(&tuple(*server), &lesson(500 + at as u16, &[3; 8], 0), now);
-        }
-        assert_eq!(memory.recall(&tuple(rivals[0])), Known::default());
-        for server in &rivals[1..] {
-            assert!(memory.recall(&tuple(*server)).mss > 500);
-        }
-    }
 
     // Linux: the pause is tcp_fastopen_blackhole_timeout_sec, and doubles up to 64 times that.
     #[test]

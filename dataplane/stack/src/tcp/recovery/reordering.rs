@@ -140,6 +140,13 @@ impl Connection {
         }
     }
 
+    /// Earlier connections have found that the path reorders by so many segments.
+    pub(in crate::tcp) fn expect_reordering<B>(&mut self, chunks: &mut Chunks<B>, degree: u32) {
+        if let Some(known) = self.reordering_mut(chunks) {
+            known.degree = degree.min(u16::MAX.into()) as u16;
+        }
+    }
+
     /// A timeout although many SACKs came: reordering was overestimated (Linux: `tcp_enter_loss`).
     /// behaviour: A21-13, X2-14
     pub(super) fn cap_reordering<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
