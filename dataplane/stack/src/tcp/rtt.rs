@@ -144,7 +144,7 @@ impl RttEstimator {
         if self.srtt == 0 {
             let initial = match self.basis {
                 Basis::Distrusted => 3_000,
-                Basis::Seeded => return Micros::new(self.rttvar.saturating_mul(4)).to_nanos(),
+                Basis::Seeded => return u64::from(self.rttvar).wrapping_mul(4),
                 Basis::Nothing | Basis::Measured => tunables.tcp_rto_initial_ms,
             };
             return u64::from(initial).wrapping_mul(1_000);
