@@ -9,6 +9,7 @@ use millrace_wire::tcp::FastOpenCookie;
 
 use crate::flow::FlowId;
 use crate::flow_hash::FlowHash;
+use crate::knobs::group_knobs_of;
 use crate::listener::Chosen;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -175,8 +176,10 @@ impl<P: PacketPool> Stack<P> {
         };
         let key = self.connections.key_at(index)?;
         let slot = self.connections.get_mut(key)?;
+        let whose = (Some(listener.id), &slot.meta.hop);
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
         slot.connection
-            .begin_as_child(&mut self.chunks, child, cookie);
+            .begin_as_child(&mut self.chunks, child, cookie, tunables);
         let now = begin.now;
         slot.connection
             .expect_way(&mut self.chunks, now, &self.tunables);

@@ -7,7 +7,7 @@
 use millrace_base::{
     Endpoint, Instant, ListenerId, Nanos, PacketBuf, PacketPool, PortId, SeqNumber,
 };
-use millrace_wire::TcpRepr;
+use millrace_wire::{TcpOptions, TcpRepr};
 
 use crate::dispatch::{TcpFrame, admissible};
 use crate::fast_open::FastOpenAnswer;
@@ -52,41 +52,49 @@ pub(crate) struct Begin<'a> {
 impl<B: PacketBuf> Arrived<'_, B> {
     /// The segment without its payload: for mini-sockets, which keep no data.
     pub(crate) fn bare_segment(&self) -> Segment<B> {
-        let TcpFrame {
-            tuple: _,
-            seq,
-            ack,
-            flags,
-            window,
-            traffic_class,
-            carried: _,
-            options_at: _,
-            payload_at: _,
-            payload_len,
-        } = *self.header;
-        Segment {
-            seq,
-            ack,
-            flags,
-            window,
-            traffic_class,
-            options: self.header.options(&self.frame),
-            payload: None,
-            payload_len,
-        }
+        segment_of(self.header, self.header.options(&self.frame), None)
     }
 
     /// The segment with its payload, if it has any: the frame trimmed to it.
     #[inline(always)] // Otherwise the segment is copied on its way out.
     pub(crate) fn into_segment(self) -> Result<Segment<B>, DropReason> {
-        let mut segment = self.bare_segment();
-        if segment.payload_len > 0 {
+        let options = self.header.options(&self.frame);
+        let payload = if self.header.payload_len > 0 {
             let at = usize::from(self.header.payload_at);
-            let payload = trim(self.frame, at, segment.payload_len as usize);
-            segment.payload = Some(payload.ok_or(DropReason::FrameUnusable)?);
-        }
-        // A frame without payload ends here: nobody needs its bytes any more.
-        Ok(segment)
+            let payload = trim(self.frame, at, self.header.payload_len as usize);
+            Some(payload.ok_or(DropReason::FrameUnusable)?)
+        } else {
+            // A frame without payload ends here: nobody needs its bytes any more.
+            drop(self.frame);
+            None
+        };
+        Ok(segment_of(self.header, options, payload))
+    }
+}
+
+#[inline(always)] // Put together where it is used.
+fn segment_of<B>(header: &TcpFrame, options: TcpOptions, payload: Option<B>) -> Segment<B> {
+    let TcpFrame {
+        tuple: _,
+        seq,
+        ack,
+        flags,
+        window,
+        traffic_class,
+        carried: _,
+        options_at: _,
+        payload_at: _,
+        payload_len,
+    } = *header;
+    Segment {
+        seq,
+        ack,
+        flags,
+        window,
+        traffic_class,
+        options,
+        payload,
+        payload_len,
     }
 }
 

@@ -366,24 +366,12 @@ impl<P: PacketPool> Stack<P> {
                 self.timers.cancel(key.index());
             }
         }
-        if meta.over && meta.orphan {
-            self.free(key);
-            return;
+        if meta.over {
+            return self.settle_ended(key);
         }
-        // The last event waits until everything received was read and its end was told: whoever
-        // reads by `splice` must not lose the flow between the last byte and the end. What was cut
-        // off has no end, but may have something to read (`keep_unread`).
-        let read = meta.end_told || (!meta.in_order && connection.is_over());
-        meta.news = if meta.over && read {
-            meta.news | Ready::CLOSED
-        } else {
-            meta.news.without(Ready::CLOSED)
-        };
+        meta.news = meta.news.without(Ready::CLOSED);
         if !meta.orphan && !meta.news.is_empty() {
             self.news.push(NEWS, key.index());
-        }
-        if meta.over {
-            return;
         }
         self.timers.arm(key.index(), connection.next_deadline());
         if connection.wants_output(&self.chunks) {
@@ -391,7 +379,32 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
+    /// The same for a connection that is over.
+    #[inline(never)] // Beside the common case, of which it would take the registers.
+    fn settle_ended(&mut self, key: Key) {
+        let Some(Slot { connection, meta }) = self.connections.get_mut(key) else {
+            return;
+        };
+        if meta.orphan {
+            self.free(key);
+            return;
+        }
+        // The last event waits until everything received was read and its end was told: whoever
+        // reads by `splice` must not lose the flow between the last byte and the end. What was cut
+        // off has no end, but may have something to read (`keep_unread`).
+        let read = meta.end_told || (!meta.in_order && connection.is_over());
+        meta.news = if read {
+            meta.news | Ready::CLOSED
+        } else {
+            meta.news.without(Ready::CLOSED)
+        };
+        if !meta.news.is_empty() {
+            self.news.push(NEWS, key.index());
+        }
+    }
+
     /// What a verb or a segment has ended, or owes a reset for.
+    #[inline(never)] // As above.
     fn conclude(&mut self, now: Instant, key: Key, disposition: &Disposition) {
         let Some(slot) = self.connections.get(key) else {
             return;

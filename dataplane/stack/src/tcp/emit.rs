@@ -13,8 +13,9 @@ use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 use super::connection::Connection;
 use super::recv_buffer::span;
 use super::segment::Env;
+use super::window::Advertised;
 use crate::path::{FrameOptions, Path, Span, Stencil, write_around, write_headers};
-use crate::stats::count;
+use crate::stats::{Stats, count};
 use crate::verdict::DropReason;
 
 /// Chunks that leave together, the first at `first`, one behind the other.
@@ -55,7 +56,7 @@ impl Connection {
 
     /// The same headers as before in front of the next chunk, with another sequence number: in
     /// place or not at all.
-    #[inline]
+    #[inline(always)] // For each segment of a stream but the first.
     pub(super) fn emit_alike<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -203,14 +204,8 @@ impl Connection {
         let told = self
             .window
             .advertise(self.receive.bytes(), mss, env.tunables);
-        if told.closed {
-            count!(env.stats.tcp_to_zero_window_adv);
-        }
-        if told.opened {
-            count!(env.stats.tcp_from_zero_window_adv);
-        }
-        if told.wanted_zero {
-            count!(env.stats.tcp_want_zero_window_adv);
+        if told.closed | told.opened | told.wanted_zero {
+            count_zero_window(told, env.stats);
         }
         told.field
     }
@@ -219,5 +214,18 @@ impl Connection {
     pub(super) fn on_ack_sent(&mut self) {
         self.ack.on_sent();
         self.timers.delayed_ack = Stamp::NEVER;
+    }
+}
+
+#[cold]
+fn count_zero_window(told: Advertised, stats: &mut Stats) {
+    if told.closed {
+        count!(stats.tcp_to_zero_window_adv);
+    }
+    if told.opened {
+        count!(stats.tcp_from_zero_window_adv);
+    }
+    if told.wanted_zero {
+        count!(stats.tcp_want_zero_window_adv);
     }
 }

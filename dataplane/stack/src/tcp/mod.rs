@@ -4,7 +4,7 @@
 //! Reading order: `state` → `segment` (what goes in and out) → `connection` (the TCB and what an
 //! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack` →
 //! `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them: `chunk` (the queue element),
-//! `send_buffer`, `recv_buffer`, `reassembly`, `shelf`, `window`, `timestamps`, `rtt`, `timers`, `options`,
+//! `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `window`, `timestamps`, `rtt`, `timers`, `options`,
 //! `reset`, `keepalive`.
 //!
 //! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
@@ -52,6 +52,7 @@ pub(crate) mod recv_buffer;
 pub(crate) mod repair;
 mod reset;
 mod rtt;
+mod run;
 pub(crate) mod segment;
 mod send_buffer;
 mod shelf;

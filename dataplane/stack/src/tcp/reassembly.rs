@@ -168,7 +168,14 @@ impl Reassembly {
     }
 
     /// Frees everything (the peer's FIN came before it, or the connection ends).
+    #[inline]
     pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
+        if !self.place.is_none() {
+            self.forget(chunks);
+        }
+    }
+
+    fn forget<B>(&mut self, chunks: &mut Chunks<B>) {
         let mut order = self.order(chunks);
         chunks.clear(&mut order.queue);
         chunks.reorders.clear(self.place);

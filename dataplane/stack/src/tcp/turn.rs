@@ -22,9 +22,6 @@ use super::state::State;
 use crate::path::{Path, Stencil};
 use crate::stats::count;
 
-/// Chunks one frame may carry, whatever the device takes: 65,535 bytes in segments of 1,448.
-const FRAME_CHUNKS_MAX: u32 = 46;
-
 /// How long after data has left more may wait for company.
 const DEFERRABLE: Nanos = Nanos::from_millis(1);
 /// Segments that need not wait for more (Linux: `tcp_max_tso_deferred_mss`).
@@ -59,6 +56,12 @@ struct Sent {
     room: u32,
     /// The headers of the first full segment, for those behind it.
     stencil: Option<Stencil>,
+    /// The connection, or every one, does what few do: `may_leave`.
+    is_special: bool,
+    /// Segments that the packet which is being cut still takes.
+    packet_segments: u32,
+    /// What comes next waits for company.
+    is_held: bool,
 }
 
 impl Connection {
@@ -199,50 +202,90 @@ impl Connection {
         {
             return turn.map_or(ControlFlow::Continue(()), ControlFlow::Break);
         }
-        let mut sent = Sent::default();
-        let mut header = None;
-        let (mut packet_segments, mut is_held) = (0, false);
-        let outcome = loop {
-            if is_special && self.is_held_back(env.chunks) {
-                break ControlFlow::Continue(());
-            }
-            if is_special && env.tunables.software_tso {
-                if packet_segments == 0 {
-                    packet_segments = self.packet_segments(env.tunables);
-                    if self.waits_for_more(env, packet_segments, sent.frames > 0) {
-                        is_held = true;
-                        break ControlFlow::Continue(());
-                    }
-                }
-                packet_segments = packet_segments.saturating_sub(1);
-            }
-            let run = self.next_full(env, path, &sent);
-            let Some(run) = run.or_else(|| self.next_run(env, path, !is_special)) else {
-                break ControlFlow::Continue(());
-            };
-            let header = header.get_or_insert_with(|| {
-                let options = self.segment_options(env.now);
-                self.header(env, self.nxt, TcpFlags::ACK, options)
-            });
-            let Some(frame) = self.emit_new(env, path, run, header, &mut sent) else {
-                break ControlFlow::Break(Turn::Done);
-            };
-            if is_special {
-                let segments = if run.segment_bytes == 0 { 1 } else { run.count };
-                self.pace(env, run.bytes, segments);
-            }
-            if !take(frame) {
-                break ControlFlow::Break(Turn::Cut);
-            }
+        let mut sent = Sent {
+            is_special,
+            ..Sent::default()
+        };
+        let outcome = match self.next_of_turn(env, path, &mut sent) {
+            Some(first) => self.send_runs(env, path, first, &mut sent, take),
+            None => ControlFlow::Continue(()),
         };
         if sent.frames > 0 {
             self.on_new_sent(env, &sent);
         }
         self.note_limit(env.chunks, sent.frames > 0);
-        if is_held {
+        if sent.is_held {
             self.note_deferral(env.chunks);
         }
         outcome
+    }
+
+    /// Sends a run of new data, and what may follow it.
+    #[inline]
+    fn send_runs<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        first: Run,
+        sent: &mut Sent,
+        take: &mut impl FnMut(P::Buf) -> bool,
+    ) -> ControlFlow<Turn> {
+        let options = self.segment_options(env.now);
+        let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
+        let mut run = first;
+        loop {
+            let Some(frame) = self.emit_new(env, path, run, &mut header, sent) else {
+                return ControlFlow::Break(Turn::Done);
+            };
+            if sent.is_special {
+                let segments = if run.segment_bytes == 0 { 1 } else { run.count };
+                self.pace(env, run.bytes, segments);
+            }
+            if !take(frame) {
+                return ControlFlow::Break(Turn::Cut);
+            }
+            match self.next_of_turn(env, path, sent) {
+                Some(next) => run = next,
+                None => return ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    /// What of the new data leaves next.
+    #[inline(always)] // Twice: the first run, and each that follows it.
+    fn next_of_turn<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        sent: &mut Sent,
+    ) -> Option<Run> {
+        if sent.is_special && !self.may_leave(env, sent) {
+            return None;
+        }
+        match self.next_full(env, path, sent) {
+            None => self.next_run(env, path, !sent.is_special),
+            full => full,
+        }
+    }
+
+    /// Whether pacing, and the packet that is being cut, let another run leave.
+    #[inline(never)] // Beside the common case, of which it would take the registers.
+    fn may_leave<P: PacketPool>(&self, env: &Env<'_, P>, sent: &mut Sent) -> bool {
+        if self.is_held_back(env.chunks) {
+            return false;
+        }
+        if !env.tunables.software_tso {
+            return true;
+        }
+        if sent.packet_segments == 0 {
+            sent.packet_segments = self.packet_segments(env.tunables);
+            if self.waits_for_more(env, sent.packet_segments, sent.frames > 0) {
+                sent.is_held = true;
+                return false;
+            }
+        }
+        sent.packet_segments = sent.packet_segments.saturating_sub(1);
+        true
     }
 
     /// What was deferred for want of room in the congestion window would have filled it.
@@ -298,6 +341,7 @@ impl Connection {
         Some(frame)
     }
 
+    #[inline(always)] // Otherwise run, header and frame go through memory for each segment.
     fn emit_new<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -325,12 +369,13 @@ impl Connection {
             flags |= self.ack.ecn.echo() | self.ack.ecn.take_cwr();
         }
         (header.seq, header.flags) = (self.nxt, flags);
-        let frame = sent
-            .stencil
-            .as_ref()
-            .filter(|_| run.count == 1)
-            .and_then(|stencil| self.emit_alike(env, run.first, stencil, header.seq, flags));
-        let frame = match frame {
+        let alike = match &sent.stencil {
+            Some(stencil) if run.count == 1 => {
+                self.emit_alike(env, run.first, stencil, header.seq, flags)
+            }
+            _ => None,
+        };
+        let frame = match alike {
             Some(frame) => frame,
             None => self.emit_run(env, path, run, header)?,
         };
@@ -395,6 +440,7 @@ impl Connection {
 
     /// Which unsent chunks leave next; splits the last one where the limits cut it. Wakes the window
     /// first if it `wakes` and nothing is in flight.
+    #[inline(never)] // Two callers, of which it would take the registers.
     fn next_run<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -424,26 +470,7 @@ impl Connection {
         if chunk.next() == NONE || !path.offloads.chains() {
             return Some(run);
         }
-        let cwnd_room = self
-            .congestion
-            .cwnd
-            .saturating_sub(self.in_flight(env.chunks))
-            .max(bytes);
-        let room = window.min(cwnd_room);
-        if bytes == mss && path.offloads.tso {
-            let most = path.offloads.tso_bytes_max;
-            let segments = most.checked_div(mss).unwrap_or(1);
-            if !env.tunables.software_tso && self.waits_for_more(env, segments, false) {
-                return None;
-            }
-            self.extend_run(env, path, &mut run, room.min(most));
-            if run.count > 1 {
-                run.segment_bytes = self.mss;
-            }
-        } else if bytes < mss / 2 || (bytes < mss && self.searched(env.chunks).is_some()) {
-            // A short piece (the rest of a split, small writes) travels with what follows it.
-            self.extend_run(env, path, &mut run, room.min(mss));
-        }
+        self.widen_run(env, path, &mut run, window)?;
         Some(run)
     }
 
@@ -478,7 +505,7 @@ impl Connection {
     /// Whether a packet of `segments` segments should wait for the next ACK, because it could then be
     /// larger. `follows` when another has left in this turn (Linux: `tcp_tso_should_defer`; behaviour:
     /// A3-43, SND-24).
-    fn waits_for_more<P: PacketPool>(
+    pub(super) fn waits_for_more<P: PacketPool>(
         &self,
         env: &Env<'_, P>,
         segments: u32,
@@ -517,44 +544,5 @@ impl Connection {
         let srtt = self.rtt.srtt().map_or(Nanos::ZERO, Micros::to_nanos);
         let age = env.now.since(oldest.sent_at).as_nanos();
         age >= srtt.as_nanos() / 2
-    }
-
-    /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk
-    /// but the last is a full segment, so that segments and chunks stay the same thing.
-    fn extend_run<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        run: &mut Run,
-        limit: u32,
-    ) {
-        let mss = u32::from(self.mss);
-        let cut = run.bytes == mss;
-        let chunks_max =
-            FRAME_CHUNKS_MAX.min(u32::from(path.offloads.segments_max).saturating_sub(1));
-        let mut index = run.first;
-        let mut full = true;
-        while run.count < chunks_max && full {
-            let Some(next) = env.chunks.get(index).map(|chunk| chunk.next()) else {
-                break;
-            };
-            let room = limit.saturating_sub(run.bytes);
-            let room = if cut { room.min(mss) } else { room };
-            let Some(len) = env.chunks.get(next).map(|chunk| u32::from(chunk.len)) else {
-                break;
-            };
-            // Not worth a sliver: the rest of a window is better sent as a full segment later.
-            if room == 0 || (cut && room < len.min(mss)) {
-                break;
-            }
-            if len > room && !self.send.limit(env.chunks, next, room) {
-                break;
-            }
-            let len = len.min(room);
-            run.bytes = run.bytes.saturating_add(len);
-            run.count = run.count.saturating_add(1);
-            full = !cut || len == mss;
-            index = next;
-        }
     }
 }

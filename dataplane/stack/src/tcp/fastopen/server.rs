@@ -15,6 +15,7 @@ use millrace_wire::tcp::FastOpenCookie;
 use super::{Child, FastOpen, Plan};
 use crate::stats::count;
 use crate::tcp::chunk::Chunks;
+use crate::tcp::config::TcpTunables;
 use crate::tcp::connection::Connection;
 use crate::tcp::marks::Marks;
 use crate::tcp::ready::Ready;
@@ -33,6 +34,7 @@ impl Connection {
         chunks: &mut Chunks<B>,
         child: Child,
         cookie: Option<FastOpenCookie>,
+        tunables: &TcpTunables,
     ) -> bool {
         let Some(extra) = self.extra_mut(chunks) else {
             return false;
@@ -46,6 +48,8 @@ impl Connection {
             ..FastOpen::default()
         };
         self.marks.set(Marks::UNPROVEN);
+        // It sends before the handshake is over.
+        self.update_mss(tunables, None);
         self.syn_pending = true;
         self.una = self.una.plus(1);
         self.rtt = RttEstimator::default();
