@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use millrace_base::Endpoint;
 
 use crate::packet::{Parsed, parse};
-use crate::pattern::Stream;
-use half::Half;
+pub(crate) use half::Half;
 
 /// The network cards of all honest hosts.
 #[derive(Debug, Default)]
@@ -39,18 +38,17 @@ fn ends(local: Endpoint, remote: Endpoint) -> Ends {
 }
 
 impl Watch {
-    /// A connection of this flow begins between these ends, anew if there was one. What the node
-    /// sends is checked where `stream` says what it writes.
+    /// A connection of this flow begins between these ends, anew if there was one; what the node
+    /// sends has to be what `half` allows.
     pub(crate) fn expect(
         &mut self,
         node: usize,
         [local, remote]: [Endpoint; 2],
         flow: usize,
-        stream: Option<(Stream, u16)>,
+        half: Option<Half>,
     ) {
-        let half = stream.map(|(stream, mtu)| Half::new(stream, mtu));
-        self.ends
-            .insert((node, ends(local, remote)), End { flow, half });
+        let end = End { flow, half };
+        self.ends.insert((node, ends(local, remote)), end);
     }
 
     /// A node sends a packet.

@@ -1,5 +1,7 @@
 //! What a simulated host is: packets and time on one side, a program's calls on the other.
 
+pub(crate) mod liar;
+pub(crate) mod model;
 pub(crate) mod stack;
 
 use millrace_base::{Address, Endpoint, Instant};

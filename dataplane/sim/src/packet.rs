@@ -1,9 +1,7 @@
 //! Reading and writing the raw IP packets that travel here.
 
 use millrace_base::{Address, Endpoint};
-#[cfg(test)]
-use millrace_wire::IpRepr;
-use millrace_wire::{EtherType, IpView, TcpRepr, TcpView, protocol, tcp};
+use millrace_wire::{EtherType, IpRepr, IpView, TcpRepr, TcpView, protocol, tcp};
 
 /// The ECN field of the traffic class (RFC 3168 section 5).
 const ECN_MASK: u8 = 0b11;
@@ -77,7 +75,6 @@ pub(crate) fn parse(packet: &[u8]) -> Parsed<'_> {
     })
 }
 
-#[cfg(test)]
 /// Writes a segment into a packet of its own.
 pub(crate) fn emit(header: &TcpRepr, payload: &[u8], from: Address, to: Address) -> Vec<u8> {
     let segment_len = header.header_len() + payload.len();

@@ -8,8 +8,10 @@ use millrace_stack::{CongestionControl, TcpTunables};
 
 use crate::dice::Dice;
 use crate::host::Host;
+use crate::host::liar::{ALWAYS, Liar, LiarPlan, Lie};
+use crate::host::model::{Model, ModelPlan};
 use crate::host::stack::{StackHost, StackPlan};
-use crate::link::LinkPlan;
+use crate::link::{LinkPlan, MtuPlan};
 use crate::program::Text;
 
 /// When time begins: not at 0, which many clocks take for "never".
@@ -17,6 +19,9 @@ const BEGINNING: Instant = Instant::from_millis(1_000);
 /// How long connections may take to finish once the wires are well, beside the time that their
 /// bytes take: the longest timeout of Linux (120 s), a few times.
 const PATIENCE: Nanos = Nanos::from_secs(600);
+
+/// How long a liar may go on.
+const LIARS_TIME: Nanos = Nanos::from_secs(40);
 
 /// Everything that a seed decides.
 #[derive(Clone, Debug)]
@@ -46,6 +51,10 @@ pub(crate) struct NodePlan {
 pub(crate) enum PeerPlan {
     /// The stack.
     Stack(StackPlan),
+    /// The oracle.
+    Model(ModelPlan),
+    /// The oracle, lying.
+    Liar(LiarPlan),
 }
 
 /// One connection and its two programs.
@@ -56,6 +65,11 @@ pub(crate) struct FlowPlan {
     pub(crate) starts_at: Instant,
     pub(crate) client: Text,
     pub(crate) server: Text,
+    /// When it is broken off, where one of its ends lies: such a flow need not come to an end.
+    pub(crate) broken_off_at: Option<Instant>,
+    /// What its server receives is made up: then neither what the server reads nor how it answers
+    /// can be judged.
+    pub(crate) is_confused: bool,
 }
 
 impl PeerPlan {
@@ -63,6 +77,8 @@ impl PeerPlan {
     pub(crate) fn build(&self, node: usize, v6: bool, secret: u64) -> Box<dyn Host> {
         match self {
             Self::Stack(plan) => Box::new(StackHost::new(node, v6, plan, secret)),
+            Self::Model(plan) => Box::new(Model::new(node, v6, plan, secret)),
+            Self::Liar(plan) => Box::new(Liar::new(node, v6, plan, secret)),
         }
     }
 
@@ -70,6 +86,8 @@ impl PeerPlan {
     pub(crate) const fn mtu(&self) -> u16 {
         match self {
             Self::Stack(plan) => plan.mtu,
+            Self::Model(plan) => plan.mtu,
+            Self::Liar(plan) => plan.model.mtu,
         }
     }
 }
@@ -82,20 +100,40 @@ impl Scenario {
         let clients = dice.pick(&[1, 1, 1, 2, 4]);
         let heals_at = BEGINNING.after(dice.below(Nanos::from_secs(20)));
         let (near, far) = wires::draw(&mut dice, heals_at);
-        let server = NodePlan {
-            peer: peer(&mut dice),
+        // One of four talks to the oracle, one of eight to a liar.
+        let cast = dice.between(0, 7);
+        let mut server = stack(&mut dice);
+        if cast == 0 {
+            server = PeerPlan::Model(model(&mut dice));
+        }
+        let mut nodes = vec![NodePlan {
+            peer: server,
             up: far.0,
             down: far.1,
-        };
-        let mut nodes = vec![server];
+        }];
         for _ in 0..clients {
+            let peer = match cast {
+                1 => PeerPlan::Model(model(&mut dice)),
+                2 => PeerPlan::Liar(liar(&mut dice)),
+                _ => stack(&mut dice),
+            };
             nodes.push(NodePlan {
-                peer: peer(&mut dice),
+                peer,
                 up: near.clone(),
                 down: near.clone(),
             });
         }
-        let flows = flows::draw(&mut dice, clients, BEGINNING);
+        let heeds = |node: &NodePlan| matches!(node.peer, PeerPlan::Stack(_));
+        if dice.one_in(6) && nodes.iter().all(heeds) {
+            small_hop(&mut dice, &mut nodes, heals_at, v6);
+        }
+        let mut flows = flows::draw(&mut dice, clients, BEGINNING);
+        for flow in &mut flows {
+            if let PeerPlan::Liar(liar) = &nodes[flow.node].peer {
+                flow.is_confused = liar.lie.confuses();
+                flow.broken_off_at = Some(flow.starts_at.after(LIARS_TIME));
+            }
+        }
         let limit = limit(&nodes, &flows, heals_at);
         Self {
             v6,
@@ -126,8 +164,32 @@ fn limit(nodes: &[NodePlan], flows: &[FlowPlan], heals_at: Instant) -> Instant {
     limit
 }
 
+/// Somewhere on the way to the servers and back is a hop with a smaller MTU. It tells; or it does
+/// not, and then it either goes when the wires heal, or the hosts look for the path's MTU
+/// themselves (RFC 4821).
+fn small_hop(dice: &mut Dice, nodes: &mut [NodePlan], heals_at: Instant, v6: bool) {
+    let (kind, probing) = (dice.between(0, 2), dice.between(1, 2) as u8);
+    let least = if v6 { 1_280 } else { 600 };
+    let hop = MtuPlan {
+        mtu: dice.between(least, 1_480) as u16,
+        from: BEGINNING.after(dice.below(Nanos::from_secs(1))),
+        until: if kind == 1 { heals_at } else { Instant::NEVER },
+        tells: kind == 0,
+    };
+    for node in &mut *nodes {
+        if let PeerPlan::Stack(plan) = &mut node.peer
+            && kind == 2
+        {
+            plan.tcp.tcp_mtu_probing = probing;
+        }
+    }
+    if let Some(server) = nodes.first_mut() {
+        (server.up.mtu, server.down.mtu) = (Some(hop), Some(hop));
+    }
+}
+
 /// A host of the stack with some of its knobs turned.
-fn peer(dice: &mut Dice) -> PeerPlan {
+fn stack(dice: &mut Dice) -> PeerPlan {
     let mut tcp = TcpTunables {
         tcp_congestion_control: dice.pick(&CongestionControl::ALL),
         tcp_ecn: dice.pick(&[0, 1, 2]),
@@ -170,4 +232,26 @@ fn peer(dice: &mut Dice) -> PeerPlan {
         nodelay: dice.one_in(2),
         backlog: 128,
     })
+}
+
+/// An oracle.
+fn model(dice: &mut Dice) -> ModelPlan {
+    ModelPlan {
+        mtu: dice.pick(&[1_500, 1_500, 1_280, 9_000, 576 + 1_000]),
+        timestamps: dice.one_in(2),
+        sack: !dice.one_in(3),
+        scale: dice.pick(&[None, Some(0), Some(3), Some(7)]),
+        window: dice.pick(&[4_096, 20_000, 65_535, 200_000, 1_000_000]),
+        send_buffer: dice.pick(&[5_000, 65_536, 1_000_000]),
+        delays_acks: dice.one_in(2),
+        reneges_ppm: 0,
+    }
+}
+
+fn liar(dice: &mut Dice) -> LiarPlan {
+    LiarPlan {
+        model: model(dice),
+        lie: dice.pick(&Lie::ALL),
+        lies_ppm: dice.pick(&[ALWAYS, ALWAYS / 4, ALWAYS / 100]),
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use millrace_base::{Address, Endpoint, Instant, Nanos};
 
-use crate::check::Watch;
+use crate::check::{Half, Watch};
 use crate::dice::Dice;
 use crate::host::{Host, address_of};
 use crate::link::Link;
@@ -132,7 +132,7 @@ impl World {
 
     /// Whether every program that must finish has.
     fn is_over(&self) -> bool {
-        self.flows.iter().all(Flow::is_over)
+        self.flows.iter().all(|flow| flow.is_over(self.now))
     }
 
     fn next_deadline(&self) -> Instant {
@@ -141,7 +141,12 @@ impl World {
             links.min(node.host.next_deadline()).min(node.ask_at)
         });
         let flows = self.flows.iter().map(Flow::next_deadline);
-        nodes.chain(flows).min().unwrap_or(Instant::NEVER)
+        let ends = self.flows.iter().filter_map(|flow| {
+            let end = flow.plan.broken_off_at;
+            end.filter(|at| *at > self.now)
+        });
+        let next = nodes.chain(flows).chain(ends).min();
+        next.unwrap_or(Instant::NEVER)
     }
 
     fn step(&mut self, next: Instant) -> Result<(), String> {
@@ -229,7 +234,9 @@ impl World {
             };
             let state = &mut self.flows[flow];
             self.unaccepted -= usize::from(state.server.is_none());
-            state.server = Some(Program::new(&state.plan.server, conn, flow, false));
+            let mut program = Program::new(&state.plan.server, conn, flow, false);
+            program.believes_anything = state.plan.is_confused;
+            state.server = Some(program);
         }
     }
 
@@ -262,10 +269,12 @@ impl World {
         self.by_port.insert((node, port), flow);
         for (at, by_client) in [(node, true), (SERVER, false)] {
             let stream = Stream::new(flow, by_client);
-            let checked = self.nodes[at]
-                .host
-                .is_honest()
-                .then_some((stream, self.nodes[at].mtu));
+            let half = Half::new(
+                stream,
+                self.nodes[at].mtu,
+                self.flows[flow].plan.is_confused,
+            );
+            let checked = self.nodes[at].host.is_honest().then_some(half);
             let ends = if by_client {
                 [client, server]
             } else {
@@ -336,7 +345,7 @@ impl World {
             .flows
             .iter()
             .enumerate()
-            .filter(|(_, flow)| !flow.is_over());
+            .filter(|(_, flow)| !flow.is_over(self.now));
         let open: Vec<String> = open
             .map(|(number, flow)| format!("flow {number}: {:?} / {:?}", flow.client, flow.server))
             .collect();
@@ -374,10 +383,15 @@ impl World {
 impl Flow {
     /// Whether both ends do what the other waits for.
     fn ends_well(&self) -> bool {
-        self.plan.client.ends_well() && self.plan.server.ends_well()
+        self.plan.broken_off_at.is_none()
+            && self.plan.client.ends_well()
+            && self.plan.server.ends_well()
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
+        if self.plan.broken_off_at.is_some_and(|at| at <= now) {
+            return true;
+        }
         let done = |program: &Option<Program>| {
             let program = program.as_ref();
             program.is_some_and(|program| program.finished_at.is_some())
@@ -406,7 +420,7 @@ impl Flow {
             ("the client's", client, server),
             ("the server's", server, client),
         ] {
-            if to.read > from.written {
+            if to.read > from.written && !self.plan.is_confused {
                 return Err(format!("more was read of {name} stream than written"));
             }
             if !self.ends_well() {

@@ -37,6 +37,8 @@ pub(super) fn draw(dice: &mut Dice, clients: usize, beginning: Instant) -> Vec<F
             starts_at,
             client,
             server,
+            broken_off_at: None,
+            is_confused: false,
         };
         if kind != 6 {
             starts_at = starts_at.after(dice.below(Nanos::from_millis(300)));

@@ -462,13 +462,15 @@ impl Connection {
         ControlFlow::Continue(())
     }
 
-    /// SND.WND, when the segment is newer than the one it came from last.
+    /// SND.WND, when the segment is newer than the one it came from last, or acknowledges more: a
+    /// window counts from what it came with, and an older one would reach too far from there (Linux:
+    /// `tcp_may_update_window`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
     //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
     #[inline]
     fn update_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
-        // SND.WL2 =< SND.UNA always, so the second half of the clause is this comparison.
-        if self.wl1.before_or_eq(segment.seq) && segment.ack.after_or_eq(self.una) {
+        let is_newer = self.wl1.before_or_eq(segment.seq) && segment.ack == self.una;
+        if is_newer || segment.ack.after(self.una) {
             self.set_send_window(segment, window);
         }
     }

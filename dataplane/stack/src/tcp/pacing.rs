@@ -350,4 +350,26 @@ mod tests {
         assert_eq!(bench.sent().len(), 1);
         bench.finish();
     }
+
+    // The simulator: a turn that was cut behind the last frame of a burst set no timer either, and
+    // nothing wanted to leave any more.
+    #[test]
+    fn a_turn_that_ends_with_its_burst_sets_the_timer_for_the_next() {
+        let mut bench = Bench::established(true);
+        bench.write(10_000);
+        assert_eq!(bench.sent().len(), 10);
+        bench.advance(100);
+        bench.receive(ack(10_000));
+        let chunks = &mut bench.world.chunks;
+        bench.connection.set_pacing_rate_max(100_000, chunks);
+        bench.write(6_000);
+        // Each is a turn of its own.
+        assert!(bench.poll().is_some() && bench.poll().is_some());
+        assert!(!bench.connection.wants_output(&bench.world.chunks));
+        let burst = Nanos::from_millis(20);
+        assert!(bench.connection.next_deadline() <= bench.now.after(burst));
+        bench.advance(20);
+        assert_eq!(bench.sent().len(), 2);
+        bench.finish();
+    }
 }

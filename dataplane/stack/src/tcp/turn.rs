@@ -83,7 +83,8 @@ impl Connection {
             self.update_mss(env.tunables, searched);
         }
         let turn = self.take_turn(env, path, take);
-        if turn == Turn::Done {
+        // A turn that was cut goes on by itself, but not when its last burst has to pass first.
+        if turn == Turn::Done || self.is_held_back(env.chunks) {
             self.end_paced_turn(env);
         }
         if self.state.is_synchronized() {

@@ -208,3 +208,19 @@ fn keep_alive_is_off_unless_asked_for() {
     );
     bench.finish();
 }
+
+// Linux: tcp_may_update_window. A window counts from the acknowledgment that it came with, also when
+// later bytes of the peer's came before; found by the simulator.
+#[test]
+fn an_old_segment_that_acknowledges_more_tells_its_window() {
+    let mut bench = Bench::established(true);
+    bench.write(10_000);
+    assert_eq!(bench.sent().len(), 10);
+    bench.receive(data(1_000, 500).ack(2_000).window(8_000));
+    bench.receive(data(0, 1_000).ack(4_000).window(6_000));
+    bench.sent();
+    bench.write(5_000);
+    let beyond = bench.sent().into_iter().filter(|seg| seg.len() > 0);
+    assert_eq!(beyond.count(), 0, "the right edge is where it was");
+    bench.finish();
+}
