@@ -294,6 +294,9 @@ impl Connection {
         let cleaned = self.send.acknowledge(env.chunks, ack);
         self.bytes_acked.add(cleaned.bytes);
         self.una = ack;
+        if let Some(low) = cleaned.mended {
+            self.note_mended(env, low);
+        }
         let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
         self.grow(env, cleaned.segments, rtt);
         self.on_advance(env, false)
@@ -358,6 +361,9 @@ impl Connection {
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
             self.bytes_acked.add(digest.cleaned.bytes);
             self.una = segment.ack;
+            if let Some(low) = digest.cleaned.mended {
+                self.note_mended(env, low);
+            }
             let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
             digest.rtt = self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);
         } else {

@@ -40,6 +40,8 @@ pub(crate) const CONTINUED: u8 = 16;
 pub(crate) const WITH_FIN: u8 = 32;
 /// It left with PSH.
 pub(crate) const PUSHED: u8 = 64;
+/// An ACK took the bytes before it and not it, although they left in one segment.
+pub(crate) const CUT: u8 = 128;
 
 /// Into how many shares the last free chunks are divided. A default pool has 15,000 in its last
 /// quarter: shares of 117, three receive bursts.

@@ -12,7 +12,9 @@
 
 use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber};
 
-use super::chunk::{CONTINUED, Chunk, ChunkQueue, Chunks, EVER_RETRANSMITTED, NONE, SACKED};
+use super::chunk::{
+    CONTINUED, CUT, Chunk, ChunkQueue, Chunks, EVER_RETRANSMITTED, NONE, PUSHED, SACKED,
+};
 use super::recovery::scoreboard::Scoreboard;
 
 /// Chunks waiting to be sent or acknowledged.
@@ -42,6 +44,8 @@ pub(crate) struct Cleaned {
     pub(crate) newest_sent_at: Instant,
     /// Something that had been retransmitted was among them.
     pub(crate) retransmitted: bool,
+    /// The rest of a segment of which an earlier ACK took the first part was among them.
+    pub(crate) mended: Option<SeqNumber>,
 }
 
 impl SendBuffer {
@@ -194,6 +198,9 @@ impl SendBuffer {
                 break;
             };
             if chunk.seq.after_or_eq(to) {
+                if chunk.has(CONTINUED) && cleaned.bytes > 0 {
+                    set_cut(chunks, index);
+                }
                 break;
             }
             let whole = chunk.end().before_or_eq(to);
@@ -207,6 +214,10 @@ impl SendBuffer {
             if !whole {
                 self.board.on_cut(chunks, flags, bytes);
                 chunks.cut_front(&mut self.queue, index, bytes as u16);
+                // What ends a packet and is all that is left of it: Linux cuts any other.
+                if flags & PUSHED != 0 && cleaned.bytes == bytes {
+                    set_cut(chunks, index);
+                }
                 break;
             }
             self.board.on_freed(chunks, (index, flags, bytes));
@@ -234,11 +245,22 @@ impl Cleaned {
             if chunk.has(EVER_RETRANSMITTED) {
                 self.retransmitted = true;
             } else {
+                if whole && chunk.has(CUT) {
+                    self.mended = self.mended.or(Some(chunk.seq));
+                }
                 self.newest_sent_at = chunk.sent_at;
                 self.sent_at = self.sent_at.or(Some(chunk.sent_at));
             }
         }
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// The peer acknowledged a segment in two parts.
+#[cold]
+fn set_cut<B>(chunks: &mut Chunks<B>, index: u32) {
+    if let Some(chunk) = chunks.get_mut(index) {
+        chunk.flags |= CUT;
     }
 }
 

@@ -127,6 +127,21 @@ impl Connection {
         }
     }
 
+    /// An ACK took the rest of a segment whose first part, before `low`, an earlier one had taken.
+    /// Linux counts that as reordering: the segment begins before SND.UNA and was not in the queue as
+    /// lost (`tcp_clean_rtx_queue`: `reord` before `prior_fack`). With SACKs in the queue the ledger
+    /// has looked already.
+    #[cold]
+    pub(in crate::tcp) fn note_mended<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        low: SeqNumber,
+    ) {
+        if self.sack_permitted && self.send.board.is_clear() {
+            self.note_reordering(env, low, false);
+        }
+    }
+
     /// The path reorders by so many segments, at least.
     pub(super) fn raise_reordering<P: PacketPool>(&mut self, env: &mut Env<'_, P>, degree: u32) {
         let tunables = env.tunables;
