@@ -28,7 +28,7 @@ struct Sent {
 }
 
 /// What one connection's path has shown.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DeliveryRate {
     sent: VecDeque<Sent>,
     /// Segments delivered so far, and when the last of them was told.
@@ -36,8 +36,9 @@ pub(crate) struct DeliveryRate {
     delivered_at: Instant,
     /// When the segment was sent that was delivered last.
     first_at: Instant,
-    /// Until so much is delivered, samples show the program's rate, not the path's; 0 is not.
-    app_limited_until: u64,
+    /// Until more than so much is delivered, samples show the program's rate, not the path's: at
+    /// first until anything is (Linux begins with `app_limited = ~0U`).
+    app_limited_until: Option<u64>,
     sample: Sample,
 }
 
@@ -47,6 +48,20 @@ struct Sample {
     segments: u64,
     interval: Nanos,
     is_app_limited: bool,
+}
+
+impl Default for DeliveryRate {
+    // behaviour: SOK-14
+    fn default() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            delivered: 0,
+            delivered_at: Instant::ZERO,
+            first_at: Instant::ZERO,
+            app_limited_until: Some(0),
+            sample: Sample::default(),
+        }
+    }
 }
 
 impl DeliveryRate {
@@ -71,7 +86,7 @@ impl DeliveryRate {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_at: self.first_at,
-            is_app_limited: self.app_limited_until != 0,
+            is_app_limited: self.app_limited_until.is_some(),
         });
     }
 
@@ -87,8 +102,11 @@ impl DeliveryRate {
         let Some(newest) = newest else { return };
         self.delivered_at = now;
         self.first_at = newest.at;
-        if self.app_limited_until != 0 && self.delivered > self.app_limited_until {
-            self.app_limited_until = 0;
+        if self
+            .app_limited_until
+            .is_some_and(|until| self.delivered > until)
+        {
+            self.app_limited_until = None;
         }
         let sending = newest.at.since(newest.first_at);
         let telling = now.since(newest.delivered_at);
@@ -115,7 +133,8 @@ impl DeliveryRate {
             && info.in_flight_bytes < info.cwnd_bytes
             && info.lost_bytes <= info.retransmitted_bytes;
         if is_starved {
-            self.app_limited_until = (self.delivered + self.sent.len() as u64).max(1);
+            let until = self.delivered + self.sent.len() as u64;
+            self.app_limited_until = Some(until.max(1));
         }
     }
 
@@ -153,10 +172,34 @@ mod tests {
         Instant::from_millis(1_000 + millis)
     }
 
+    /// Behind the first ACK.
+    fn measured() -> DeliveryRate {
+        DeliveryRate {
+            app_limited_until: None,
+            ..DeliveryRate::default()
+        }
+    }
+
+    // Linux: tcp_init_sock. behaviour: SOK-14
+    #[test]
+    fn what_left_before_the_first_ack_says_nothing_of_the_path() {
+        let mut rate = DeliveryRate::default();
+        for segment in 1..=10 {
+            rate.on_sent(at(0), segment * 1_000);
+        }
+        rate.on_acked(at(100), 10_000, MIN);
+        assert!(rate.is_app_limited(), "the bubble in the pipe");
+        for segment in 11..=20 {
+            rate.on_sent(at(100), segment * 1_000);
+        }
+        rate.on_acked(at(200), 20_000, MIN);
+        assert!(!rate.is_app_limited());
+    }
+
     // behaviour: SND-49, X8-14
     #[test]
     fn ten_segments_told_after_100_ms_are_ten_a_tenth_of_a_second() {
-        let mut rate = DeliveryRate::default();
+        let mut rate = measured();
         for segment in 1..=10 {
             rate.on_sent(at(0), segment * 1_000);
         }
@@ -168,7 +211,7 @@ mod tests {
     // ACKs that come together do not make the path faster than its round trip.
     #[test]
     fn compressed_acks_are_spread_over_the_time_of_sending() {
-        let mut rate = DeliveryRate::default();
+        let mut rate = measured();
         for segment in 1..=10 {
             rate.on_sent(at(20 * segment), segment * 1_000);
         }
@@ -179,12 +222,12 @@ mod tests {
     // behaviour: A3-5
     #[test]
     fn what_a_slow_program_sends_lowers_no_rate() {
-        let mut rate = DeliveryRate::default();
+        let mut rate = measured();
         for segment in 1..=10 {
             rate.on_sent(at(0), segment * 1_000);
         }
         rate.on_acked(at(100), 10_000, MIN);
-        rate.app_limited_until = 11;
+        rate.app_limited_until = Some(11);
         rate.on_sent(at(200), 11_000);
         rate.on_acked(at(300), 11_000, MIN);
         assert_eq!(
@@ -193,7 +236,7 @@ mod tests {
             "one segment in 100 ms"
         );
         assert!(!rate.is_app_limited());
-        rate.app_limited_until = 100;
+        rate.app_limited_until = Some(100);
         for segment in 12..=40 {
             rate.on_sent(at(400), segment * 1_000);
         }
@@ -204,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_again_makes_no_sample() {
-        let mut rate = DeliveryRate::default();
+        let mut rate = measured();
         rate.on_sent(at(0), 1_000);
         rate.on_sent(at(300), 1_000);
         rate.on_acked(at(301), 1_000, None);

@@ -25,7 +25,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_comp_sack_nr", "44"),
     ("tcp_comp_sack_slack_ns", "100000"),
     ("tcp_fack", "0"),
-    ("tcp_limit_output_bytes", "4194304"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
     ("tcp_plb_enabled", "0"),
@@ -279,6 +278,7 @@ impl Sysctls {
             "tcp_workaround_signed_windows" => flag(tcp.tcp_workaround_signed_windows),
             "tcp_tso_win_divisor" => tcp.tcp_tso_win_divisor.to_string(),
             "tcp_min_tso_segs" => tcp.tcp_min_tso_segs.to_string(),
+            "tcp_limit_output_bytes" => tcp.tcp_limit_output_bytes.to_string(),
             "tcp_tso_rtt_log" => tcp.tcp_tso_rtt_log.to_string(),
             _ => return self.kept.get(name).cloned(),
         })
@@ -376,6 +376,9 @@ impl Sysctls {
             "tcp_shrink_window" => tcp.tcp_shrink_window = flag(value)?,
             "tcp_workaround_signed_windows" => tcp.tcp_workaround_signed_windows = flag(value)?,
             "tcp_min_tso_segs" => tcp.tcp_min_tso_segs = small(value, 1, 255)?,
+            "tcp_limit_output_bytes" => {
+                tcp.tcp_limit_output_bytes = number(value, 0, i32::MAX as u32)?;
+            }
             "tcp_tso_rtt_log" => tcp.tcp_tso_rtt_log = small(value, 0, 255)?,
             "tcp_tso_win_divisor" => {
                 tcp.tcp_tso_win_divisor = number(value, 0, i32::MAX as u32)?.min(255) as u8;

@@ -230,13 +230,20 @@ impl Sockets {
             now,
             ..
         } = self;
-        stack.transmit(*now, pool, |Transmit { port: _, frame }| {
-            let mut packet = frame.to_vec();
-            packet.drain(..HEADER_BYTES.min(packet.len()));
-            left.push_back((*now, packet));
-            moved = true;
-            true
-        });
+        // The device takes a packet at once, as Linux's `tun` does: who has reached the small-queue
+        // limit goes on. Each round sends something.
+        loop {
+            stack.transmit(*now, pool, |Transmit { port: _, frame }| {
+                let mut packet = frame.to_vec();
+                packet.drain(..HEADER_BYTES.min(packet.len()));
+                left.push_back((*now, packet));
+                moved = true;
+                true
+            });
+            if !stack.is_throttled() {
+                break;
+            }
+        }
         while let Some(request) = self.stack.poll_neighbor_request() {
             moved = true;
             let update = NeighborUpdate::Reachable(THEIRS);

@@ -237,7 +237,7 @@ impl Network {
             mtu: cache.mtu,
             source: interface.mac,
             destination,
-            offloads: interface.offloads,
+            offloads: interface.offloads.consistent(),
         };
         if waits {
             Hop::Wait(path, cache.neighbor)

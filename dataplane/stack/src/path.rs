@@ -32,6 +32,21 @@ pub struct Offloads {
     pub vlan_insert: bool,
 }
 
+impl Offloads {
+    /// What remains when each depends on what it needs: who cannot compute checksums cannot cut, since
+    /// every piece has one of its own. Then a frame is one segment (Linux: `sk_can_gso` follows
+    /// `NETIF_F_TSO`, which `netdev_fix_features` takes from a device without checksums).
+    // behaviour: SND-7
+    #[must_use]
+    pub(crate) const fn consistent(mut self) -> Self {
+        if !self.tcp_checksum {
+            self.tso = false;
+            self.tso_bytes_max = 0;
+        }
+        self
+    }
+}
+
 /// The way to one destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Path {

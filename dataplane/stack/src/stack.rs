@@ -32,7 +32,7 @@ use crate::tcp::metrics::Metrics;
 use crate::tcp::syn_queue::{RequestTimeout, SynQueue};
 use crate::tcp::timewait::TimeWaits;
 use crate::tcp::{Chunks, Env, TcpTunables};
-use crate::transmit::READY;
+use crate::transmit::{Laps, OUTPUT_LISTS, READY};
 use crate::tuples::{TupleChange, TupleChanges};
 use crate::verdict::DropReason;
 use crate::wheel::Wheel;
@@ -100,7 +100,7 @@ pub struct Stack<P: PacketPool> {
     pub(crate) tuple_changes: TupleChanges,
     /// One deadline per connection.
     pub(crate) timers: Wheel,
-    /// Connections by what they wait for: list `READY`, and one list per neighbour.
+    /// Connections by what they wait for: lists `READY` and `THROTTLED`, and one list per neighbour.
     pub(crate) output: Lists,
     /// Connections with news: the only list.
     pub(crate) news: Lists,
@@ -109,6 +109,8 @@ pub struct Stack<P: PacketPool> {
     pub(crate) owed: Notices<Owed>,
     /// Frames the first connection of `READY` may still send in its turn.
     pub(crate) quota: u32,
+    /// What connections have handed over since the last call of `transmit`.
+    pub(crate) laps: Laps,
     pub(crate) echo_budget: Budget,
     pub(crate) reset_budget: Budget,
     /// When the last SYN cookie was sent: no cookie can be valid long after.
@@ -155,11 +157,12 @@ impl<P: PacketPool> Stack<P> {
             time_waits: TimeWaits::new(time_wait_max),
             tuple_changes: TupleChanges::new(),
             timers: Wheel::new(connections_max),
-            output: Lists::new(connections_max, neighbors_max.saturating_add(1)),
+            output: Lists::new(connections_max, neighbors_max.saturating_add(OUTPUT_LISTS)),
             news: Lists::new(connections_max, 1),
             replies: Replies::new(),
             owed: Notices::new(REPLIES_MAX),
             quota: 0,
+            laps: Laps::default(),
             echo_budget: Budget::new(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_BURST),
             reset_budget: Budget::new(RESETS_PER_SECOND, RESETS_BURST),
             cookie_sent_at: None,
@@ -249,6 +252,9 @@ impl<P: PacketPool> Stack<P> {
     /// When `advance` has something to do next; a lower bound. `NEVER` when only frames can change
     /// anything.
     pub fn next_deadline(&self) -> Instant {
+        if self.is_throttled() {
+            return Instant::ZERO;
+        }
         self.timers
             .next_deadline()
             .min(self.requests.next_deadline())

@@ -25,14 +25,50 @@ use crate::verdict::DropReason;
 /// The list of connections that may send.
 pub(crate) const READY: u32 = 0;
 
+/// The list of connections that have handed over as much as the small-queue limit allows (Linux:
+/// `TSQ_THROTTLED`, and the list of `tcp_tsq_handler`).
+pub(crate) const THROTTLED: u32 = 1;
+
+/// Lists beside those of the neighbours.
+pub(crate) const OUTPUT_LISTS: usize = 2;
+
 /// The list of connections that wait for a neighbour.
 pub(crate) const fn waiting_for(neighbor: Key) -> u32 {
-    neighbor.index().saturating_add(1)
+    neighbor.index().saturating_add(OUTPUT_LISTS as u32)
+}
+
+/// How often the line of those that may send was gone through since the device took what it was
+/// given: everybody in it has handed over so many quotas.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Laps {
+    done: u32,
+    /// Who stood last when the present lap began.
+    last: Option<u32>,
+}
+
+impl Laps {
+    /// A connection has its turn.
+    fn on_turn(&mut self, index: u32) {
+        if self.last == Some(index) {
+            self.last = None;
+            self.done = self.done.saturating_add(1);
+        }
+    }
+
+    /// It has used its quota up, and stands behind the others again. What it has handed over by now,
+    /// when a quota is `bytes`.
+    fn on_quota(&mut self, index: u32, bytes: u64) -> u64 {
+        self.last = self.last.or(Some(index));
+        bytes.saturating_mul(u64::from(self.done).saturating_add(1))
+    }
 }
 
 impl<P: PacketPool> Stack<P> {
     /// Hands every frame that may leave now to `take`, until it returns `false`: no room for
-    /// another. Bounded by what is queued and what windows allow.
+    /// another. Bounded by what is queued, what windows allow and, for each connection, by
+    /// `tcp_limit_output_bytes`: who has reached it goes on with the next call, because what was
+    /// handed over before counts as gone by then. `next_deadline` is due as long as somebody waits
+    /// for that.
     pub fn transmit(
         &mut self,
         now: Instant,
@@ -52,6 +88,8 @@ impl<P: PacketPool> Stack<P> {
                 return;
             }
         }
+        self.laps = Laps::default();
+        self.output.append(READY, THROTTLED);
         // Each round sends a connection's quota and moves it to the end of the line, or takes one
         // out of the line.
         while let Some(index) = self.output.first(READY) {
@@ -69,6 +107,11 @@ impl<P: PacketPool> Stack<P> {
             false
         });
         next
+    }
+
+    /// Whether somebody waits for the device to take what `transmit` has handed over.
+    pub fn is_throttled(&self) -> bool {
+        self.output.first(THROTTLED).is_some()
     }
 
     /// Puts a connection in the line of those that may send, unless it stands there or waits for a
@@ -164,6 +207,7 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
         take: &mut impl FnMut(Transmit<P::Buf>) -> bool,
     ) -> bool {
+        self.laps.on_turn(index);
         let mut quota = match core::mem::take(&mut self.quota) {
             0 => TRANSMIT_QUOTA_FRAMES,
             rest => rest,
@@ -221,8 +265,7 @@ impl<P: PacketPool> Stack<P> {
         let wants_more = slot.connection.wants_output(&self.chunks);
         if turn == Turn::Cut && wants_more {
             if quota == 0 {
-                self.output.remove(index);
-                self.output.push(READY, index);
+                self.stand_behind(index, bytes);
             }
             self.quota = quota;
         } else {
@@ -233,6 +276,20 @@ impl<P: PacketPool> Stack<P> {
             }
         }
         room
+    }
+
+    /// A connection has used its quota up, with frames of so many bytes: it stands behind the others,
+    /// or aside when it has handed over as much as may lie below TCP.
+    fn stand_behind(&mut self, index: u32, bytes: u64) {
+        let handed = self.laps.on_quota(index, bytes);
+        let limit = self.connections.get_at(index).map_or(0, |slot| {
+            let whose = (index, &slot.meta.hop);
+            let knobs = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
+            slot.connection.small_queue_bytes(&self.chunks, knobs)
+        });
+        let list = if handed < limit { READY } else { THROTTLED };
+        self.output.remove(index);
+        self.output.push(list, index);
     }
 
     /// The way to a connection's peer when the one it remembers does not hold; `None` when there is

@@ -482,3 +482,96 @@ fn one_busy_connection_does_not_keep_others_waiting() {
         "{position} frames went first"
     );
 }
+
+/// A connection whose congestion window is some hundred segments, and its peer.
+fn opened_up(world: &mut World, from: FlowId, to: FlowId) {
+    let data = pattern(400_000);
+    let (mut sent, mut got) = (0, Vec::new());
+    world.run_until(10_000, |world| {
+        world.send(0, from, &data, &mut sent);
+        world.receive(1, to, &mut got);
+        got.len() == data.len()
+    });
+    world.run_for(100);
+}
+
+/// Bytes of the frames that leave in one call.
+fn handed_over(world: &mut World) -> u64 {
+    let (now, node) = (world.now, &mut world.nodes[0]);
+    let mut bytes = 0;
+    node.stack.transmit(now, &mut node.pool, |transmit| {
+        bytes += transmit.frame.to_vec().len() as u64;
+        true
+    });
+    bytes
+}
+
+// Linux: tcp_small_queue_check, tcp_tsq_handler. A device that has not sent yet what it was given gets
+// no more than a millisecond of a connection's rate; with the next call that is gone.
+// behaviour: A3-45, A4-10, SND-47, X3-13, X8-11
+#[test]
+fn one_call_hands_over_no_more_of_a_connection_than_may_lie_below_tcp() {
+    const QUOTA_BYTES: u64 = TRANSMIT_QUOTA_FRAMES as u64 * 1_514;
+    let (mut world, busy, peer) = connected(5, false, Faults::default());
+    opened_up(&mut world, busy, peer);
+    let info = world.nodes[0].stack.info(busy).expect("alive");
+    let srtt_us = u64::from(info.srtt.expect("measured").as_micros());
+    let rate = u64::from(info.cwnd_bytes) * 2 * 1_000_000 / srtt_us;
+    let limit = rate >> 10;
+    assert!(limit > 2 * QUOTA_BYTES, "{limit} is too little to tell");
+    let data = pattern(1_000_000);
+    let mut sent = 0;
+    world.send(0, busy, &data, &mut sent);
+    assert!(u64::from(info.cwnd_bytes) > 2 * limit + 2 * QUOTA_BYTES);
+    for call in 0..2 {
+        let bytes = handed_over(&mut world);
+        assert!(
+            bytes >= limit && bytes < limit + QUOTA_BYTES,
+            "{bytes} of {limit} in call {call}"
+        );
+        let stack = &world.nodes[0].stack;
+        assert!(stack.is_throttled());
+        assert!(stack.next_deadline() <= world.now, "it goes on at once");
+    }
+    let mut tunables = *world.nodes[0].stack.tunables();
+    tunables.tcp_limit_output_bytes = 1;
+    world.nodes[0].stack.set_tunables(tunables);
+    let bytes = handed_over(&mut world);
+    assert!(
+        bytes > 0 && bytes <= QUOTA_BYTES,
+        "{bytes}: one quota at least"
+    );
+    // An ACK that is due does not wait for the device.
+    let mut little = 0;
+    world.send(1, peer, b"hello", &mut little);
+    world.run_until(1_000, |world| !world.nodes[0].stack.is_throttled());
+}
+
+// Linux: a device without checksums has no TSO. behaviour: SND-7
+#[test]
+fn without_checksums_in_the_device_a_frame_is_one_segment() {
+    for tcp_checksum in [false, true] {
+        let (mut world, client, server) = connected(5, false, Faults::default());
+        opened_up(&mut world, client, server);
+        let mut port = interface(1, mac(0, 1), &[address(false, 0, 1), address(true, 0, 1)]);
+        port.offloads = Offloads {
+            tcp_checksum,
+            tso: true,
+            tso_bytes_max: 24_000,
+            segments_max: 32,
+            ..Offloads::default()
+        };
+        let now = world.now;
+        world.nodes[0].stack.set_interfaces(now, &[port]);
+        world.resolve_all();
+        let mut sent = 0;
+        world.send(0, client, &pattern(50_000), &mut sent);
+        let node = &mut world.nodes[0];
+        let mut longest = 0;
+        node.stack.transmit(now, &mut node.pool, |transmit| {
+            longest = longest.max(transmit.frame.to_vec().len());
+            true
+        });
+        assert_eq!(longest > 1_514, tcp_checksum, "{longest} bytes");
+    }
+}

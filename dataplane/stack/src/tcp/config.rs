@@ -188,6 +188,10 @@ pub struct TcpTunables {
     /// A frame for a device that cuts waits for more room while less than this part of the window is
     /// free; 0 waits for three segments. Default 3.
     pub tcp_tso_win_divisor: u8,
+    /// Bytes that a connection hands to the device at most before the device has taken them: the
+    /// small-queue limit. Less when a millisecond of its rate is less, and never less than one turn's
+    /// quota. Default 4,194,304.
+    pub tcp_limit_output_bytes: u32,
     /// Segments of the smallest packet that is cut. Default 2.
     pub tcp_min_tso_segs: u8,
     /// A packet that is cut is half as large for every so many bits of microseconds of the shortest
@@ -339,6 +343,7 @@ impl Default for TcpTunables {
             tcp_shrink_window: false,
             tcp_workaround_signed_windows: false,
             tcp_tso_win_divisor: 3,
+            tcp_limit_output_bytes: 4_194_304,
             tcp_min_tso_segs: 2,
             tcp_tso_rtt_log: 9,
             software_tso: false,

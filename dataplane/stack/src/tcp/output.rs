@@ -4,10 +4,10 @@
 //! In which order they leave, and new data, is `turn.rs`'s business; how a frame is made,
 //! `emit.rs`'s.
 
-use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
+use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::{Chunks, NONE, PUSHED, WITH_FIN};
+use super::chunk::{Chunks, LOST, NONE, PUSHED, RETRANSMITTED, SACKED, WITH_FIN};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::emit::Run;
@@ -170,6 +170,37 @@ impl Connection {
             && self.send.board.permission(chunks) == Permission::Lost
             && self.fits_cwnd(chunks, self.mss.into())
             && !self.marks.has(Marks::UNPROVEN)
+            && (self.sent_bytes() <= self.snd_wnd || self.has_lost_in_window(chunks))
+    }
+
+    /// The peer took its window back below what is in flight: is anything lost before the edge, or the
+    /// oldest, which then is a probe? (Linux: `tcp_retransmit_skb`.) O(chunks), while the window is
+    /// that small.
+    // behaviour: TMR-19
+    #[cold]
+    fn has_lost_in_window<B>(&self, chunks: &Chunks<B>) -> bool {
+        let edge = self.una.plus(self.snd_wnd);
+        let mut index = self.send.queue().head();
+        while let Some(chunk) = chunks.get(index).filter(|_| index != self.send.unsent()) {
+            if chunk.flags & (SACKED | LOST | RETRANSMITTED) == LOST {
+                return chunk.seq.before(edge) || chunk.seq == self.una;
+            }
+            index = chunk.next();
+        }
+        false
+    }
+
+    /// Cuts a chunk that is to be sent again where the peer's window ends, unless it begins there.
+    fn fit_into_window<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, index: u32) -> bool {
+        let edge = self.una.plus(self.snd_wnd);
+        match chunks.get(index) {
+            Some(chunk) if chunk.seq.before(edge) => {
+                let room = edge.bytes_since(chunk.seq);
+                self.send.limit(chunks, index, room)
+            }
+            Some(_) => true,
+            None => false,
+        }
     }
 
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
@@ -198,6 +229,9 @@ impl Connection {
         let (queue, unsent, board) = self.send.parts();
         let index = board.next_to_retransmit(env.chunks, (queue, unsent))?;
         let is_head = index == queue.head();
+        if self.sent_bytes() > self.snd_wnd && !self.fit_into_window(env.chunks, index) {
+            return None;
+        }
         let (frame, bytes) = self.emit_again(env, path, index, TcpFlags::NONE)?;
         self.pace(env, bytes, 1);
         let now_ms = env.now.as_millis() as u32;

@@ -113,6 +113,19 @@ impl Connection {
         rate_of(cwnd.max(self.sent_bytes()), ratio, srtt).min(limit)
     }
 
+    /// Bytes that may lie below TCP and have not left: a millisecond of the pacing rate, and for who is
+    /// not held to a rate `tcp_limit_output_bytes` at most (Linux: `tcp_small_queue_check`, whose two
+    /// packets are the quota of a turn here).
+    // behaviour: A3-45
+    #[cold]
+    pub(crate) fn small_queue_bytes<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u64 {
+        let limit = self.pacing_rate(chunks, tunables) >> BURST_SHIFT;
+        if self.is_paced(chunks) {
+            return limit;
+        }
+        limit.min(tunables.tcp_limit_output_bytes.into())
+    }
+
     /// `SO_MAX_PACING_RATE`, `RATE_UNLIMITED` when it was not set.
     pub(crate) fn pacing_rate_max<B>(&self, chunks: &Chunks<B>) -> u64 {
         let extra = self.extra(chunks);

@@ -164,3 +164,44 @@ pub(crate) enum Disposition {
     /// reason is `Finished`; then, and otherwise at once, `release` it.
     Closed(CloseReason, Option<ResetSegment>),
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_base::HeapBuf;
+
+    use super::*;
+
+    // SYN and FIN take a number each, and nothing else does. behaviour: OPT-3, RCV-7
+    #[test]
+    fn a_segment_ends_behind_its_syn_its_payload_and_its_fin() {
+        let none = TcpFlags::ACK;
+        let both = TcpFlags::SYN | TcpFlags::FIN;
+        for (flags, payload_len, len) in [
+            (none, 0, 0),
+            (none, 1_448, 1_448),
+            (TcpFlags::SYN, 0, 1),
+            (TcpFlags::SYN, 500, 501),
+            (TcpFlags::FIN, 0, 1),
+            (TcpFlags::FIN | TcpFlags::PSH, 7, 8),
+            (both, 0, 2),
+            (both, 9, 11),
+            (TcpFlags::RST, 0, 0),
+        ] {
+            let segment = Segment::<HeapBuf> {
+                seq: SeqNumber::new(u32::MAX),
+                ack: SeqNumber::new(3),
+                flags,
+                window: 1,
+                traffic_class: 0,
+                options: TcpOptions::default(),
+                payload: None,
+                payload_len,
+            };
+            assert_eq!(segment.len(), len, "{flags:?} and {payload_len} bytes");
+            let end = SeqNumber::new(u32::MAX).plus(len);
+            assert_eq!(segment.end(), end, "beyond the end of the numbers too");
+            let carries = len != 0 && !flags.syn();
+            assert_eq!(!segment.may_be_in_an_ack_loop(), carries, "{flags:?}");
+        }
+    }
+}

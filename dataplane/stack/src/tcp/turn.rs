@@ -477,7 +477,7 @@ impl Connection {
 
     /// Segments of one packet, where packets are cut: a millisecond of the pacing rate, more when the
     /// peer is near, and half of the window at most (Linux: `tcp_tso_autosize`, `tcp_cwnd_test`).
-    fn packet_segments(&self, tunables: &TcpTunables) -> u32 {
+    pub(super) fn packet_segments(&self, tunables: &TcpTunables) -> u32 {
         let window = self.congestion.cwnd;
         let percent = if window < self.congestion.ssthresh / 2 {
             SLOW_START_PERCENT

@@ -10,7 +10,7 @@ use super::Phase;
 use super::ledger::Permission;
 use super::tlp::Probe;
 use crate::stats::count;
-use crate::tcp::chunk::SACKED;
+use crate::tcp::chunk::{LOST, RETRANSMITTED, SACKED};
 use crate::tcp::config::TcpTunables;
 use crate::tcp::connection::Connection;
 use crate::tcp::marks::Marks;
@@ -21,6 +21,10 @@ use crate::tcp::timers::Purpose;
 /// Timeouts in a row of a thin stream that do not double the next (Linux:
 /// `TCP_THIN_LINEAR_RETRIES`).
 const THIN_LINEAR_RETRIES: u8 = 6;
+
+/// When to look again whether a resend may leave that could not (Linux:
+/// `TCP_RESOURCE_PROBE_INTERVAL`).
+const RESOURCE_PROBE_INTERVAL: Nanos = Nanos::from_millis(500);
 
 impl Connection {
     /// The retransmission timer expired.
@@ -57,6 +61,12 @@ impl Connection {
             let since = self.recovery.stalled_since.instant();
             self.recovery.stalled_since = Stamp::of(since.max(self.received_at.instant()));
         }
+        if self.is_resend_stuck(env) {
+            let soon = self.rtt.rto(env.tunables).min(RESOURCE_PROBE_INTERVAL);
+            let soon = self.within_user_timeout(env.now, soon);
+            self.timers.arm(Purpose::Retransmit, env.now, soon);
+            return Disposition::Continue;
+        }
         let suspicious = give_up_after(env.tunables.tcp_retries1, env.tunables);
         let stalled = env.now.since(self.recovery.stalled_since.instant());
         if self.recovery.timeouts > 0 && self.state.is_synchronized() && stalled >= suspicious {
@@ -74,6 +84,19 @@ impl Connection {
         let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
         self.timers.arm(Purpose::Retransmit, env.now, rto);
         Disposition::Continue
+    }
+
+    /// The last timeout's resend has not left: no buffer was free, or the device takes nothing. That
+    /// says nothing about the path, so the next timeout is no longer, and no loss is counted (Linux:
+    /// `tcp_retransmit_timer`, "local congestion").
+    // behaviour: TMR-14, TMR-19
+    fn is_resend_stuck<P: PacketPool>(&self, env: &Env<'_, P>) -> bool {
+        if self.recovery.timeouts == 0 || self.recovery.phase != Phase::Loss {
+            return false;
+        }
+        let head = self.send.queue().head();
+        let head = env.chunks.get(head).filter(|_| head != self.send.unsent());
+        head.is_some_and(|head| head.flags & (SACKED | LOST | RETRANSMITTED) == LOST)
     }
 
     /// What a timeout says of the state it came in, when it is the first in a row.

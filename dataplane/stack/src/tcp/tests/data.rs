@@ -297,7 +297,7 @@ fn a_full_send_buffer_blocks_the_splice_and_tells_when_there_is_room() {
 }
 
 // One frame of many segments for a device that cuts it; every chunk in it is one segment.
-// behaviour: SND-45, NIC-23
+// behaviour: SND-45, NIC-23, A4-22
 #[test]
 fn a_device_that_cuts_gets_frames_of_many_segments() {
     let mut from = Bench::established(true);
@@ -324,6 +324,7 @@ fn a_device_that_cuts_gets_frames_of_many_segments() {
     }
     assert_eq!(shapes, [(6_000, 7, 1_000), (3_300, 5, 1_000)]);
     assert_eq!(env.stats.tcp_orig_data_sent, 10);
+    assert_eq!(env.stats.tcp_out_segs, 10, "segments, not frames");
     assert_eq!(env.stats.payload_copied_bytes, 0);
     to.connection.release(env.chunks);
     from.finish();

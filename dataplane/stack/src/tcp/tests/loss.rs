@@ -323,3 +323,77 @@ fn a_ledger_goes_with_the_last_chunk_when_places_are_few() {
         bench.finish();
     }
 }
+
+// The device takes nothing for ten seconds. Linux: tcp_retransmit_timer ("local congestion"),
+// tcp_retransmit_skb (-EBUSY, -EAGAIN). behaviour: TMR-14, TMR-19
+#[test]
+fn a_resend_that_cannot_leave_neither_backs_off_nor_piles_up() {
+    let mut bench = Bench::established(true);
+    bench.world.tunables.tcp_early_retrans = 0;
+    bench.write(3_000);
+    assert_eq!(bench.sent().len(), 3);
+    bench.advance(600);
+    let tunables = bench.world.tunables;
+    let rto = bench.connection.rto(&tunables);
+    assert_eq!(bench.world.stats.tcp_timeouts, 1);
+    bench.advance(10_000);
+    assert_eq!(
+        bench.world.stats.tcp_timeouts, 1,
+        "it is still the same one"
+    );
+    assert_eq!(bench.connection.rto(&tunables), rto);
+    let due = bench.connection.next_deadline().since(bench.now);
+    assert!(due.as_millis() <= 500, "{due:?}: it looks again soon");
+    assert_eq!(seqs(&bench.sent()), [0], "one copy, of one segment");
+    // What has left backs off as ever.
+    bench.advance(2 * u64::from(rto.as_millis() as u32));
+    assert!(bench.world.stats.tcp_timeouts > 1);
+    bench.finish();
+}
+
+// The same, for want of a buffer: a resend needs one for its headers while the device holds the
+// segment's. behaviour: TMR-14
+#[test]
+fn a_resend_without_a_buffer_waits_for_one_and_not_for_a_longer_timeout() {
+    let mut bench = Bench::established(true);
+    bench.write(1_000);
+    bench.world.tunables.tcp_early_retrans = 0;
+    let path = bench.path;
+    let held = bench
+        .connection
+        .poll_transmit(&mut bench.world.env(bench.now), &path)
+        .expect("a frame");
+    let empty = millrace_base::HeapPool::new(0, 2_176);
+    let pool = core::mem::replace(&mut bench.world.pool, empty);
+    for _ in 0..5 {
+        bench.advance(5_000);
+        assert_eq!(bench.sent(), []);
+    }
+    assert_eq!(bench.world.stats.tcp_timeouts, 1);
+    bench.world.pool = pool;
+    assert_eq!(seqs(&bench.sent()), [0]);
+    drop(held);
+    bench.finish();
+}
+
+// Linux: tcp_retransmit_skb trims what is acknowledged, and sends nothing beyond the window but its
+// oldest segment. behaviour: TMR-19
+#[test]
+fn what_is_sent_again_begins_at_the_acknowledgment_and_ends_at_the_window() {
+    let mut bench = Bench::established(true);
+    bench.world.tunables.tcp_early_retrans = 0;
+    bench.write(3_000);
+    assert_eq!(bench.sent().len(), 3);
+    bench.receive(ack(400).window(900));
+    let shapes = |sent: &[Seg]| sent.iter().map(|s| (s.seq, s.len())).collect::<Vec<_>>();
+    bench.advance(1_000);
+    assert_eq!(shapes(&bench.sent()), [(400, 600)]);
+    // Room for more in the congestion window, and 300 bytes of it in the peer's.
+    bench.receive(ack(1_000).window(300));
+    assert_eq!(shapes(&bench.sent()), [(1_000, 300)]);
+    bench.receive(ack(1_300).window(0));
+    assert_eq!(shapes(&bench.sent()), [(1_300, 700)], "the oldest probes");
+    bench.receive(ack(2_000).window(60_000));
+    assert_eq!(shapes(&bench.sent()), [(2_000, 1_000)]);
+    bench.finish();
+}

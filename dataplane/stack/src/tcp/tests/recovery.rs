@@ -65,6 +65,7 @@ fn the_first_timeout_in_a_row_is_counted_by_the_state_it_ends() {
     bench.sent();
     assert_eq!(bench.info().phase, Phase::Recovery);
     bench.advance(10_000);
+    bench.sent();
     bench.advance(10_000);
     let stats = &bench.world.stats;
     assert_eq!((stats.tcp_sack_recovery_fail, stats.tcp_timeouts), (1, 2));

@@ -479,3 +479,113 @@ fn a_syn_ack_ends_the_syns_timer_and_begins_the_keep_alive() {
     assert_eq!(due(&bench).as_millis(), 7_200_000);
     bench.finish();
 }
+
+// tcp_autocorking waits for the end of the transmission before; here nothing leaves before the turn
+// ends. behaviour: A3-31
+#[test]
+fn small_writes_between_two_turns_leave_as_one_segment_without_waiting_for_an_ack() {
+    let mut bench = Bench::established(true);
+    bench.write(100);
+    assert_eq!(shapes(&bench.sent()), [(0, 100)]);
+    for _ in 0..3 {
+        bench.write(50);
+    }
+    assert_eq!(
+        shapes(&bench.sent()),
+        [(100, 150)],
+        "nothing was acknowledged"
+    );
+    bench.finish();
+}
+
+// Linux: tcp_send_fin. behaviour: A25-20
+#[test]
+fn a_fin_rides_on_the_last_unsent_segment_and_else_leaves_alone_when_there_is_a_buffer() {
+    let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
+    bench.write(2_500);
+    bench.shutdown();
+    assert_eq!(bench.sent(), []);
+    bench.receive(ack(0).window(60_000));
+    let sent = bench.sent();
+    let fins: Vec<bool> = sent.iter().map(|seg| seg.flags.fin()).collect();
+    assert_eq!(shapes(&sent), [(0, 1_000), (1_000, 1_000), (2_000, 500)]);
+    assert_eq!(fins, [false, false, true]);
+    bench.receive(ack(2_501));
+    assert_eq!(bench.connection.state(), State::FinWait2);
+    bench.finish();
+
+    let mut bench = Bench::established(true);
+    bench.write(500);
+    assert_eq!(shapes(&bench.sent()), [(0, 500)]);
+    let empty = millrace_base::HeapPool::new(0, 2_176);
+    let pool = core::mem::replace(&mut bench.world.pool, empty);
+    bench.shutdown();
+    assert_eq!(bench.sent(), [], "no buffer");
+    bench.world.pool = pool;
+    let sent = bench.sent();
+    assert!(shapes(&sent) == [(500, 0)] && sent[0].flags.fin());
+    bench.finish();
+}
+
+// Linux: tcp_tso_autosize, tcp_tso_segs, tcp_cwnd_test. behaviour: X2-16, X8-10
+#[test]
+fn a_packet_is_a_millisecond_of_the_rate_between_the_least_and_half_a_window() {
+    // The round trip was 100 ms.
+    let mut bench = Bench::established(true);
+    let mut tunables = TcpTunables::default();
+    let size = |bench: &Bench, tunables: &TcpTunables| bench.connection.packet_segments(tunables);
+    assert_eq!(size(&bench, &tunables), 2, "200 bytes a millisecond");
+    tunables.tcp_min_tso_segs = 4;
+    assert_eq!(size(&bench, &tunables), 4);
+    tunables.tcp_min_tso_segs = 9;
+    assert_eq!(size(&bench, &tunables), 5, "half of ten");
+    tunables.tcp_min_tso_segs = 2;
+    bench.connection.congestion.cwnd = 1_000_000;
+    assert_eq!(size(&bench, &tunables), 20, "two windows in a hundred ms");
+    bench.connection.congestion.ssthresh = 1_000_000;
+    assert_eq!(size(&bench, &tunables), 12, "and six fifths of one");
+    bench.connection.congestion.cwnd = 100_000_000;
+    assert_eq!(size(&bench, &tunables), 65, "never above 64 KiB");
+    bench.finish();
+}
+
+// Linux: tcp_tso_should_defer. behaviour: SND-24, A3-43, X8-10
+#[test]
+fn a_packet_waits_for_an_ack_that_is_near_and_makes_it_larger() {
+    let mut bench = Bench::established(true);
+    bench.world.tunables.tcp_tso_win_divisor = 2;
+    bench.write(40_000);
+    assert_eq!(bench.sent().len(), 10);
+    let waits = |bench: &mut Bench, segments, follows| {
+        let env = bench.world.env(bench.now);
+        bench.connection.waits_for_more(&env, segments, follows)
+    };
+    bench.advance(30);
+    bench.receive(ack(2_000));
+    // A window of 12, eight in flight, room for four.
+    bench.write(40_000);
+    let info = bench.info();
+    assert_eq!((info.cwnd_bytes, info.in_flight_bytes), (12_000, 8_000));
+    assert!(info.unsent_bytes > 5_000, "{}", info.unsent_bytes);
+    assert!(!waits(&mut bench, 10, true), "the next ACK is far");
+    bench.now = bench.now.after(millrace_base::Nanos::from_millis(30));
+    assert!(waits(&mut bench, 10, true));
+    assert!(!waits(&mut bench, 10, false), "nothing has left just now");
+    assert!(!waits(&mut bench, 4, true), "it is a whole packet");
+    bench.world.tunables.tcp_tso_win_divisor = 3;
+    assert!(
+        !waits(&mut bench, 10, true),
+        "a third of the window is free"
+    );
+    bench.world.tunables.tcp_tso_win_divisor = 0;
+    assert!(!waits(&mut bench, 10, true), "so are three segments");
+    bench.world.tunables.tcp_tso_win_divisor = 2;
+    bench.connection.recovery.phase = Phase::Disorder;
+    assert!(!waits(&mut bench, 10, true), "something may be lost");
+    bench.connection.recovery.phase = Phase::Open;
+    bench.shutdown();
+    assert!(!waits(&mut bench, 10, true), "there will be no more");
+    bench.connection.recovery.phase = Phase::Open;
+    bench.finish();
+}
