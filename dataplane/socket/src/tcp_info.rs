@@ -3,7 +3,7 @@
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
 //! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
-//! `rcv_space`, `rcv_ooopack`, `rehash` and the sums of timeouts.
+//! `rcv_ooopack`, `rehash` and the sums of timeouts.
 
 use millrace_base::{Instant, Micros};
 use millrace_stack::{FlowInfo, State};
@@ -282,7 +282,8 @@ impl Sockets {
         told.rcv_mss = info.receive_mss.into();
         told.last_ack_recv = self.millis_since(info.received_at);
         told.pmtu = info.path_mtu.into();
-        told.rcv_ssthresh = info.rcv_wnd;
+        told.rcv_ssthresh = info.rcv_ssthresh;
+        told.rcv_space = info.rcv_space;
         let common = self.sysctls.of_route();
         let own = self
             .get(id)

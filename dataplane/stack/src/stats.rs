@@ -295,6 +295,12 @@ counters! {
     ofo_pruned = "TcpExtOfoPruned",
     /// Segments dropped because the receive queue was full.
     tcp_rcvq_drop = "TcpExtTCPRcvQDrop",
+    /// Tiny payloads copied into the buffer in front of them, while memory was short.
+    tcp_rcv_coalesce = "TcpExtTCPRcvCoalesce",
+    /// Segments for which a connection's receive memory was too small at first.
+    prune_called = "TcpExtPruneCalled",
+    /// Those for which there was no memory in the end.
+    rcv_pruned = "TcpExtRcvPruned",
     /// Connections reset because data arrived after close.
     tcp_abort_on_data = "TcpExtTCPAbortOnData",
     /// Connections reset because unread data was thrown away by close.

@@ -177,12 +177,28 @@ impl AckPolicy {
         self.receive_mss
     }
 
-    /// Learns from a received payload (Linux: `tcp_measure_rcv_mss`).
+    /// Learns from a received payload (Linux: `tcp_measure_rcv_mss`). Tells whether it was larger than any
+    /// before.
     #[inline]
-    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16, now: Instant) {
+    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16, now: Instant) -> bool {
         self.data_at_ms = now.as_millis() as u32;
         let len = payload_len.min(u32::from(advertised)) as u16;
-        self.receive_mss = self.receive_mss.max(len);
+        let is_larger = len > self.receive_mss;
+        if is_larger {
+            self.receive_mss = len;
+        }
+        is_larger
+    }
+
+    /// The next segment at least is acknowledged at once, unless data travel with it: the window has
+    /// grown.
+    pub(super) fn stay_quick(&mut self) {
+        self.quick = self.quick.max(1);
+    }
+
+    /// ACKs may wait: there is little to promise.
+    pub(super) fn leave_quick_mode(&mut self) {
+        self.quick = 0;
     }
 
     pub(super) fn limit_receive_mss(&mut self, advertised: u16) {

@@ -438,6 +438,14 @@ impl<B> Chunks<B> {
         queue.count = queue.count.wrapping_sub(1);
     }
 
+    /// A chunk of a queue has `count` bytes more.
+    pub(crate) fn lengthen(&mut self, queue: &mut ChunkQueue, index: u32, count: u16) {
+        if let Some(chunk) = self.get_mut(index) {
+            chunk.len = chunk.len.saturating_add(count);
+            queue.bytes = queue.bytes.wrapping_add(u32::from(count));
+        }
+    }
+
     /// Takes the first chunk out of the queue; it stays taken.
     #[inline]
     pub(crate) fn pop_front(&mut self, queue: &mut ChunkQueue) -> Option<u32> {

@@ -390,33 +390,44 @@ impl TcpTunables {
         matches!(self.tcp_early_retrans, 3 | 4)
     }
 
-    /// The bytes that may wait for the application of a fresh connection: half of the memory, the
-    /// other half pays for the unused parts of packet buffers (Linux: `tcp_win_from_space`).
-    pub(crate) fn receive_window_initial(&self) -> u32 {
+    /// The memory that data may take in a fresh connection, in bytes.
+    pub(crate) fn receive_memory_initial(&self) -> u32 {
         match self.special.receive_buffer {
             0 => {
                 let [first, max] = self.tcp_rmem;
-                (first.min(max) / 2).max(RECEIVE_WINDOW_MIN)
+                first.min(max).max(RECEIVE_MEMORY_MIN)
             }
-            own => (own / 2).max(RECEIVE_BUFFER_MIN / 2),
+            own => own.max(RECEIVE_BUFFER_MIN),
         }
-        .min(self.special.window_clamp)
     }
 
-    /// The largest receive window, in bytes. One that was chosen does not grow.
-    pub(crate) fn receive_window_max(&self) -> u32 {
-        if self.special.receive_buffer != 0 || !self.tcp_moderate_rcvbuf {
-            return self.receive_window_initial();
+    /// The most memory that data may come to take, in bytes; what was chosen does not grow.
+    pub(crate) fn receive_memory_most(&self) -> u32 {
+        if self.special.receive_buffer != 0 {
+            return self.receive_memory_initial();
         }
         let [_, max] = self.tcp_rmem;
-        (max / 2)
-            .clamp(RECEIVE_WINDOW_MIN, RECEIVE_WINDOW_MAX)
-            .min(self.special.window_clamp)
+        max.clamp(RECEIVE_MEMORY_MIN, RECEIVE_MEMORY_MAX)
     }
 
-    /// What a SYN offers when segments of `mss` bytes will come: whole segments, and not more than
-    /// an unscaled field can say (Linux: `tcp_select_initial_window`).
-    pub(crate) fn receive_window_offer(&self, mss: u16) -> u16 {
+    /// The same for what grows with the application's reading.
+    pub(crate) fn receive_memory_max(&self) -> u32 {
+        if self.tcp_moderate_rcvbuf {
+            self.receive_memory_most()
+        } else {
+            self.receive_memory_initial()
+        }
+    }
+
+    /// The window of a fresh connection: half of its memory, the other half pays for the unused parts
+    /// of packet buffers (Linux: `tcp_win_from_space`).
+    pub(crate) fn receive_window_initial(&self) -> u32 {
+        (self.receive_memory_initial() / 2).min(self.special.window_clamp)
+    }
+
+    /// What a SYN offers when segments of `mss` bytes will come: whole segments (Linux:
+    /// `tcp_select_initial_window`). Its field says 65,535 at most; the rest is promised all the same.
+    pub(crate) fn receive_window_offer(&self, mss: u16) -> u32 {
         let mss = u32::from(mss.max(1));
         let first = u32::from(self.special.init_rwnd).saturating_mul(mss);
         let space = self
@@ -425,18 +436,16 @@ impl TcpTunables {
             .min(self.special.window_clamp);
         let whole = space.saturating_sub(space.checked_rem(mss).unwrap_or(0));
         let space = if space > mss { whole } else { space };
-        let most = if self.tcp_workaround_signed_windows {
-            SIGNED_WINDOW_MAX
+        let offered = if self.tcp_workaround_signed_windows {
+            space.min(SIGNED_WINDOW_MAX)
         } else {
-            0xffff
+            space
         };
-        let offered = space.min(most);
-        let offered = if first == 0 {
+        if first == 0 {
             offered
         } else {
             offered.min(first)
-        };
-        offered as u16
+        }
     }
 
     /// The largest window that `scale` can express for this connection.
@@ -475,10 +484,11 @@ const SIGNED_WINDOW_MAX: u32 = 32_767;
 const RECEIVE_BUFFER_MIN: u32 = 2_304;
 
 /// No connection offers less than one segment of an ordinary Ethernet, however small `tcp_rmem` is.
-const RECEIVE_WINDOW_MIN: u32 = 2_048;
+const RECEIVE_MEMORY_MIN: u32 = 4_096;
 
-/// No window exceeds what the scale of 14 can express (RFC 7323 section 2.2).
-const RECEIVE_WINDOW_MAX: u32 = 0xffff << WINDOW_SCALE_MAX;
+/// No window exceeds what the scale of 14 can express (RFC 7323 section 2.2), and half of the memory
+/// is window at least, once it is large.
+const RECEIVE_MEMORY_MAX: u32 = (0xffff << WINDOW_SCALE_MAX) * 2;
 
 #[cfg(test)]
 mod tests {
@@ -490,7 +500,7 @@ mod tests {
         let tunables = TcpTunables::default();
         assert_eq!(tunables.receive_window_initial(), 65_536);
         assert_eq!(tunables.window_scale(), 7);
-        assert!(tunables.receive_window_max() >> tunables.window_scale() <= 0xffff);
+        assert!((tunables.receive_memory_max() / 2) >> tunables.window_scale() <= 0xffff);
     }
 
     #[test]
@@ -502,7 +512,7 @@ mod tests {
             };
             assert!(tunables.window_scale() <= WINDOW_SCALE_MAX);
             assert!(
-                tunables.receive_window_max() >> tunables.window_scale() <= 0xffff,
+                (tunables.receive_memory_max() / 2) >> tunables.window_scale() <= 0xffff,
                 "{max}"
             );
         }

@@ -323,8 +323,11 @@ impl Connection {
     /// The application has chosen the size of its receive buffer, or the largest window.
     pub(crate) fn take_receive_buffer(&mut self, tunables: &TcpTunables) {
         let special = &tunables.special;
-        if special.receive_buffer != 0 || special.window_clamp != u32::MAX {
-            self.window.set_limit(tunables.receive_window_initial());
+        if special.receive_buffer != 0 {
+            self.window.set_memory(tunables.receive_memory_initial());
+        }
+        if special.window_clamp != u32::MAX {
+            self.window.lower_threshold(special.window_clamp);
         }
     }
 
@@ -507,7 +510,8 @@ impl Connection {
     /// Bytes the application may still queue.
     #[inline]
     pub(crate) fn send_room(&self, tunables: &TcpTunables) -> u32 {
-        if self.window.pressed && self.send.queue().count() >= chunks_max_pressed(self.send.bytes())
+        if self.window.is_pressed()
+            && self.send.queue().count() >= chunks_max_pressed(self.send.bytes())
         {
             return 0;
         }
@@ -517,8 +521,9 @@ impl Connection {
     /// Notes whether memory is short, for the window and the send queue; `true` when it is.
     #[inline]
     pub(super) fn look_at_memory<B>(&mut self, chunks: &Chunks<B>) -> bool {
-        self.window.pressed = chunks.is_pressed();
-        self.window.pressed
+        let is_pressed = chunks.is_pressed();
+        self.window.note_memory(is_pressed);
+        is_pressed
     }
 
     /// Payload bytes in flight as congestion control counts them.
@@ -567,7 +572,7 @@ impl Connection {
     #[inline]
     fn send_limit(&self, tunables: &TcpTunables) -> u32 {
         let [first, max] = tunables.tcp_wmem;
-        if self.window.pressed {
+        if self.window.is_pressed() {
             return first.min(max);
         }
         self.congestion.cwnd.saturating_mul(2).max(first).min(max)
@@ -597,11 +602,11 @@ impl Connection {
             return;
         }
         let mss = u32::from(self.ack.receive_mss());
-        let unread = self.receive.bytes();
-        let tell = self.window.on_taken(bytes, unread, mss);
+        let used = self.receive_memory(env.chunks);
+        let tell = self.window.on_taken(bytes, used, mss, env.tunables);
         let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
-        let limit_max = env.tunables.receive_window_max();
-        self.window.adjust(env.now, rtt, mss, limit_max);
+        let memory_max = env.tunables.receive_memory_max();
+        self.window.adjust(env.now, rtt, mss, memory_max);
         if tell && self.state.may_receive_data() && !self.has_only_its_syn(env.chunks) {
             self.ack.send_now();
         }

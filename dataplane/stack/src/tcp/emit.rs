@@ -201,11 +201,10 @@ impl Connection {
     /// Fixes the window that is promised with the next segment, and returns its field.
     fn tell_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> u16 {
         let mss = u32::from(self.ack.receive_mss());
-        let told = self
-            .window
-            .advertise(self.receive.bytes(), mss, env.tunables);
-        if told.closed | told.opened | told.wanted_zero {
-            count_zero_window(told, env.stats);
+        let used = self.receive_memory(env.chunks);
+        let told = self.window.advertise(used, mss, env.tunables);
+        if told.closed | told.opened | told.wanted_zero | told.crowded {
+            self.note_window(told, env.stats);
         }
         told.field
     }
@@ -215,17 +214,20 @@ impl Connection {
         self.ack.on_sent();
         self.timers.delayed_ack = Stamp::NEVER;
     }
-}
 
-#[cold]
-fn count_zero_window(told: Advertised, stats: &mut Stats) {
-    if told.closed {
-        count!(stats.tcp_to_zero_window_adv);
-    }
-    if told.opened {
-        count!(stats.tcp_from_zero_window_adv);
-    }
-    if told.wanted_zero {
-        count!(stats.tcp_want_zero_window_adv);
+    #[cold]
+    fn note_window(&mut self, told: Advertised, stats: &mut Stats) {
+        if told.crowded {
+            self.ack.leave_quick_mode();
+        }
+        if told.closed {
+            count!(stats.tcp_to_zero_window_adv);
+        }
+        if told.opened {
+            count!(stats.tcp_from_zero_window_adv);
+        }
+        if told.wanted_zero {
+            count!(stats.tcp_want_zero_window_adv);
+        }
     }
 }

@@ -156,7 +156,7 @@ impl Connection {
             self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
         }
         let scale = self.agreed_scale(&segment, env.tunables);
-        let offered = u32::from(self.syn_window(env.tunables));
+        let offered = self.first_offer(env.tunables);
         self.window.open(segment.seq, offered, scale);
         self.set_send_window(&segment, u32::from(segment.window));
         if flags.ack() {
@@ -329,6 +329,8 @@ impl Connection {
         self.sent_at = Stamp::of(env.now);
         self.received_at = Stamp::of(env.now);
         self.ack.enter_quick_mode();
+        let announced = self.announced_payload(env.tunables);
+        self.window.begin(announced, env.now, env.tunables);
         self.arm_keepalive(env.now, env.tunables);
     }
 }

@@ -64,8 +64,13 @@ pub struct FlowInfo {
     pub snd_wnd: u32,
     /// See `snd_wnd`.
     pub snd_wnd_max: u32,
-    /// Our window in bytes.
+    /// Our window in bytes, the most that it may become for now, and the most that the application took
+    /// in a round trip.
     pub rcv_wnd: u32,
+    /// See `rcv_wnd`; `u32::MAX` is any.
+    pub rcv_ssthresh: u32,
+    /// See `rcv_wnd`.
+    pub rcv_space: u32,
     /// Payload bytes of a full segment.
     pub mss: u16,
     /// The MSS we announce, the largest payload of the peer's segments so far, and the path MTU.
@@ -178,12 +183,14 @@ impl Connection {
             snd_wnd: self.snd_wnd,
             snd_wnd_max: self.wnd_max,
             rcv_wnd: self.window.size(),
+            rcv_ssthresh: self.window.threshold(),
+            rcv_space: self.window.space(),
             mss: self.mss,
             advertised_mss: self.largest_segment(),
             receive_mss: self.ack.receive_mss(),
             path_mtu: self.mtu,
             snd_scale: self.snd_scale,
-            rcv_scale: self.window.scale,
+            rcv_scale: self.window.scale(),
             timestamps: self.timestamps.agreed,
             sack_permitted: self.sack_permitted,
             pacing_rate: u64::MAX,

@@ -12,7 +12,7 @@ use super::chunk::ChunkQueue;
 use super::connection::Connection;
 use super::marks::Marks;
 use super::ready::Ready;
-use super::reassembly::{Inserted, Piece, SeqRange};
+use super::reassembly::SeqRange;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment, TimeWaitRecord};
 use super::state::State;
 use super::timers::Timers;
@@ -293,7 +293,10 @@ impl Connection {
             }
             _ => segment.payload_len,
         };
-        self.ack.measure(len, most, env.now);
+        if self.ack.measure(len, most, env.now) {
+            self.window.weigh(segment.payload_len, env.tunables);
+        }
+        let arrived = segment.payload_len;
         let had_holes = !self.reassembly.is_empty();
         let wanted = SeqRange {
             start: range.start.latest(nxt),
@@ -309,6 +312,9 @@ impl Connection {
         }
         if let Some(payload) = segment.payload {
             self.queue_text(env, payload, range.start, wanted);
+        }
+        if self.window.is_opening() {
+            self.open_window(env, arrived);
         }
         self.after_text(env, nxt, had_holes);
     }
@@ -340,92 +346,6 @@ impl Connection {
         }
         self.ack.enter_quick_mode();
         self.ack.send_now();
-    }
-
-    /// Makes a chunk of every buffer of the segment and puts it where it belongs.
-    pub(super) fn queue_text<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        payload: P::Buf,
-        first: SeqNumber,
-        wanted: SeqRange,
-    ) {
-        let mut seq = first;
-        let mut rest = Some(payload);
-        while let Some(mut buf) = rest.take() {
-            let (offset, len) = (buf.offset(), buf.bytes().len());
-            let next = buf.detach_next();
-            let end = seq.plus(len as u32);
-            let start = seq.latest(wanted.start);
-            let stop = end.earliest(wanted.end);
-            if start.before(stop) {
-                let skip = start.bytes_since(seq) as usize;
-                let piece = Piece {
-                    buf,
-                    seq: start,
-                    offset: offset.saturating_add(skip).min(usize::from(u16::MAX)) as u16,
-                    len: stop.bytes_since(start) as u16,
-                };
-                if !self.queue_piece(env, piece) {
-                    break;
-                }
-            }
-            seq = end;
-            rest = next;
-        }
-    }
-
-    #[inline]
-    fn queue_piece<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
-        let in_turn = piece.seq == self.window.nxt;
-        let pressed = self.look_at_memory(env.chunks);
-        if in_turn && !self.receive.has_room(env.chunks) {
-            env.stats.drop(DropReason::ReceiveBufferFull);
-            return false;
-        }
-        if in_turn && self.reassembly.is_empty() {
-            let end = piece.seq.plus(piece.len.into());
-            let Ok(index) = env
-                .chunks
-                .take(piece.buf, piece.seq, piece.offset, piece.len)
-            else {
-                count!(env.stats.tcp_rcvq_drop);
-                env.stats.drop(DropReason::ReceiveBufferFull);
-                return false;
-            };
-            self.receive.push(env.chunks, index);
-            self.window.nxt = end;
-            return true;
-        }
-        if in_turn && env.chunks.available() < 2 && self.reassembly.prune(env.chunks) {
-            // What comes in turn frees memory; what waits for it does not.
-            count!(env.stats.ofo_pruned);
-        }
-        if !in_turn {
-            if pressed && self.reassembly.is_crowded(env.chunks) {
-                count!(env.stats.tcp_ofo_drop);
-                env.stats.drop(DropReason::ReassemblyFull);
-                return false;
-            }
-            count!(env.stats.tcp_ofo_queue);
-        }
-        let inserted: Inserted = self.reassembly.insert(env.chunks, piece);
-        if !inserted.duplicate.is_empty() && env.tunables.tcp_dsack {
-            count!(env.stats.tcp_dsack_ofo_sent);
-            self.reassembly
-                .note_duplicate(env.chunks, inserted.duplicate);
-        }
-        if inserted.refused {
-            count!(env.stats.tcp_ofo_drop);
-            env.stats.drop(DropReason::ReassemblyFull);
-        }
-        while let Some(index) = self.reassembly.take_at(env.chunks, self.window.nxt) {
-            if let Some(chunk) = env.chunks.get(index) {
-                self.window.nxt = chunk.end();
-            }
-            self.receive.push(env.chunks, index);
-        }
-        !inserted.refused
     }
 
     /// What to tell both sides after text was queued; `before` is RCV.NXT as it was.
@@ -484,7 +404,7 @@ impl Connection {
             snd_nxt: self.nxt,
             rcv_nxt: self.window.nxt,
             rcv_wnd: self.window.size(),
-            rcv_scale: self.window.scale,
+            rcv_scale: self.window.scale(),
             timestamps: self.timestamps.agreed,
             ts_recent: self.timestamps.recent,
             ts_recent_at: self.timestamps.recent_at_seconds(),

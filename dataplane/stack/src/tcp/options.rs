@@ -55,8 +55,15 @@ impl Connection {
         tunables.special.announced(self.largest_segment())
     }
 
-    /// The window of our SYN: never scaled (RFC 7323 section 2.2).
-    pub(super) fn syn_window(&self, tunables: &TcpTunables) -> u16 {
+    /// The payload of a full segment of the peer: what we announce, less the timestamps that all of them
+    /// carry (Linux: `advmss`).
+    pub(super) fn announced_payload(&self, tunables: &TcpTunables) -> u32 {
+        let stamps = if self.timestamps.agreed { 12 } else { 0 };
+        u32::from(self.advertised_mss(tunables)).saturating_sub(stamps)
+    }
+
+    /// The window that our SYN offers, bytes.
+    pub(super) fn first_offer(&self, tunables: &TcpTunables) -> u32 {
         tunables.receive_window_offer(self.advertised_mss(tunables))
     }
 
@@ -73,12 +80,12 @@ impl Connection {
             tunables.tcp_timestamps
         };
         let scaling = if answer {
-            self.window.scale != 0 || self.snd_scale != 0
+            self.window.scale() != 0 || self.snd_scale != 0
         } else {
             tunables.tcp_window_scaling
         };
         let scale = if answer {
-            self.window.scale
+            self.window.scale()
         } else {
             tunables.window_scale()
         };

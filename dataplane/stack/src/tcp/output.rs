@@ -366,7 +366,8 @@ impl Connection {
                 SeqNumber::new(0)
             },
             flags,
-            window: self.syn_window(env.tunables),
+            // Never scaled (RFC 7323 section 2.2).
+            window: self.first_offer(env.tunables).min(0xffff) as u16,
             urgent: 0,
             options,
         };

@@ -153,7 +153,7 @@ impl HalfOpen {
             sack_permitted: self.sack,
             ecn: self.ecn,
             ts_recent: self.ts_recent,
-            rcv_wnd: u32::from(self.window(tunables)),
+            rcv_wnd: self.offer(tunables),
             sent_at,
         }
     }

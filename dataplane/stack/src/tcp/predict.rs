@@ -158,6 +158,9 @@ impl Connection {
             env.stats.drop(DropReason::Bug);
             return;
         }
+        if self.window.is_opening() {
+            self.open_window(env, segment.payload_len);
+        }
         self.window.nxt = segment.seq.plus(segment.payload_len);
         tail.room = tail.room.saturating_sub(1);
         tail.queued_bytes = tail.queued_bytes.saturating_add(segment.payload_len);
@@ -263,7 +266,7 @@ impl Connection {
         frame: P::Buf,
     ) {
         count!(env.stats.tcp_hp_hits);
-        self.window.pressed = false;
+        self.window.note_memory(false);
         let offset = frame.offset().saturating_add(segment.payload_at.into());
         let (offset, len) = (offset as u16, segment.payload_len as u16);
         if self
@@ -276,7 +279,12 @@ impl Connection {
             return;
         }
         let advertised = self.largest_segment();
-        self.ack.measure(segment.payload_len, advertised, env.now);
+        if self.ack.measure(segment.payload_len, advertised, env.now) {
+            self.window.weigh(segment.payload_len, env.tunables);
+        }
+        if self.window.is_opening() {
+            self.open_window(env, segment.payload_len);
+        }
         self.window.nxt = segment.seq.plus(segment.payload_len);
         self.bytes_received.add(segment.payload_len);
         self.ready |= Ready::READABLE;

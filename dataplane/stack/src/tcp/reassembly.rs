@@ -1,15 +1,16 @@
 //! Data that came before its turn: an ordered list of chunks without overlaps, and the SACK blocks
 //! that tell of it.
 //!
-//! Overlap policy: the bytes received first win. A later segment only fills the holes that are
-//! left, so a peer (or an injector) cannot rewrite what was already taken. Chunks are bounded per
-//! connection, and so are the steps of one insertion; what does not fit is dropped and will be
-//! retransmitted: the hole at RCV.NXT never needs the walk.
+//! Overlap policy, as in Linux: of segments that overlap in part, the bytes received first win; one
+//! that covers others wholly takes their place, so that memory does not grow with what comes again. A
+//! segment is one chunk at most. Chunks are bounded per connection, and so are the steps of one
+//! insertion; what does not fit is dropped and will be retransmitted: the hole at RCV.NXT never needs
+//! the walk.
 
 use millrace_base::{PacketBuf, SeqNumber};
 
-use super::chunk::{ChunkQueue, Chunks, NONE};
-use super::recv_buffer::chunks_max_pressed;
+use super::chunk::{Chunk, ChunkQueue, Chunks, NONE};
+use super::recv_buffer::{chunks_max_pressed, merge_behind};
 use super::shelf::Place;
 
 /// SACK blocks one connection reports; 3 fit beside timestamps (RFC 2018 section 3).
@@ -54,7 +55,7 @@ pub(crate) struct Piece<B> {
 pub(crate) struct Inserted {
     /// Bytes that were new.
     pub(crate) bytes: u32,
-    /// The first range that was already here.
+    /// The first range that was already here, and what continues it.
     pub(crate) duplicate: SeqRange,
     /// No room, or too far to walk: some of it was dropped.
     pub(crate) refused: bool,
@@ -98,6 +99,18 @@ impl SeqRange {
         Self {
             start: self.start.earliest(other.start),
             end: self.end.latest(other.end),
+        }
+    }
+}
+
+impl Inserted {
+    /// A range was here already: it is reported if it continues the one before (Linux:
+    /// `tcp_dsack_extend`).
+    fn note(&mut self, range: SeqRange) {
+        if self.duplicate.is_empty() {
+            self.duplicate = range;
+        } else if self.duplicate.touches(&range) {
+            self.duplicate = self.duplicate.join(&range);
         }
     }
 }
@@ -146,6 +159,31 @@ impl Reassembly {
             };
         }
         self.change(chunks, |order, chunks| order.insert(chunks, piece))
+    }
+
+    /// Copies a piece behind the bytes that it continues, if their buffer has room and nothing lies
+    /// there; gives it back otherwise.
+    pub(crate) fn merge<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: Piece<B>,
+    ) -> Result<(), Piece<B>> {
+        if !self.waiting {
+            return Err(piece);
+        }
+        self.change(chunks, |order, chunks| order.merge(chunks, piece))
+    }
+
+    /// Whether something waits that begins behind `seq`.
+    pub(crate) fn ends_after<B>(&self, chunks: &Chunks<B>, seq: SeqNumber) -> bool {
+        let tail = self.order(chunks).queue.tail();
+        chunks.get(tail).is_some_and(|chunk| chunk.seq.after(seq))
+    }
+
+    /// Bytes and chunks that wait for their turn.
+    pub(crate) fn held<B>(&self, chunks: &Chunks<B>) -> (u32, u32) {
+        let order = chunks.reorders.get(self.place);
+        order.map_or((0, 0), |order| (order.queue.bytes(), order.queue.count()))
     }
 
     /// Takes the first chunk when it continues at `nxt`; it stays taken.
@@ -260,7 +298,8 @@ impl Reorder {
     };
 
     fn insert<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, piece: Piece<B>) -> Inserted {
-        let Some(mut before) = self.place(chunks, piece.seq) else {
+        let seq = piece.seq;
+        let Some(mut before) = self.place(chunks, seq) else {
             return Inserted {
                 refused: true,
                 ..Inserted::default()
@@ -268,59 +307,88 @@ impl Reorder {
         };
         let mut inserted = Inserted::default();
         let end = piece.seq.plus(piece.len.into());
-        let mut start = piece.seq;
+        let mut start = seq;
+        let mut freed = 0u32;
         if let Some(chunk) = chunks.get(before)
             && chunk.end().after(start)
         {
-            inserted.duplicate = SeqRange {
+            let covered = SeqRange {
                 start,
                 end: chunk.end().earliest(end),
             };
-            start = chunk.end().earliest(end);
+            inserted.note(covered);
+            if chunk.seq == start && chunk.end().before(end) {
+                let prev = chunk.prev();
+                freed = self.drop_covered(chunks, before);
+                before = prev;
+            } else {
+                start = covered.end;
+            }
         }
-        // Each turn fills one hole and steps over one chunk; a segment covers at most `len` bytes
-        // of them.
+        // Each turn frees a chunk; a segment covers at most `len` bytes of them.
+        let mut stop = end;
         while start.before(end) {
             let next = match chunks.get(before) {
                 Some(chunk) => chunk.next(),
                 None => self.queue.head(),
             };
-            let (next_start, next_end) = chunks
-                .get(next)
-                .map_or((end, end), |chunk| (chunk.seq, chunk.end()));
-            let hole_end = next_start.earliest(end);
-            if start.before(hole_end) {
-                let hole = SeqRange {
-                    start,
-                    end: hole_end,
-                };
-                if !self.fill(chunks, &piece, hole, &mut before) {
-                    inserted.refused = true;
-                    break;
-                }
-                inserted.bytes = inserted.bytes.wrapping_add(hole_end.bytes_since(start));
-            }
-            if next_start.before(end) && inserted.duplicate.is_empty() {
-                inserted.duplicate = SeqRange {
-                    start: next_start,
-                    end: next_end.earliest(end),
-                };
-            }
-            if next == NONE {
+            let Some(chunk) = chunks.get(next).filter(|chunk| chunk.seq.before(end)) else {
+                break;
+            };
+            inserted.note(SeqRange {
+                start: chunk.seq,
+                end: chunk.end().earliest(end),
+            });
+            if chunk.end().after(end) {
+                stop = chunk.seq;
                 break;
             }
-            start = start.latest(next_end);
-            before = next;
+            freed = freed.wrapping_add(self.drop_covered(chunks, next));
         }
-        if inserted.bytes > 0 {
-            // After a refusal only what lies before the hole is known to be here.
-            let end = if inserted.refused { start } else { end };
-            self.report(SeqRange {
-                start: piece.seq,
-                end,
-            });
+        if !start.before(stop) {
+            return inserted;
         }
+        let hole = SeqRange { start, end: stop };
+        if !self.fill(chunks, piece, hole, before) {
+            inserted.refused = true;
+            return inserted;
+        }
+        inserted.bytes = stop.bytes_since(start).wrapping_sub(freed);
+        self.report(SeqRange { start: seq, end });
         inserted
+    }
+
+    /// Frees a chunk whose bytes came again in a larger segment; tells how many they were.
+    fn drop_covered<B>(&mut self, chunks: &mut Chunks<B>, index: u32) -> u32 {
+        let len = chunks.get(index).map_or(0, |chunk| chunk.len);
+        chunks.unlink(&mut self.queue, index);
+        chunks.free(index);
+        len.into()
+    }
+
+    fn merge<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: Piece<B>,
+    ) -> Result<(), Piece<B>> {
+        let Some(before) = self.place(chunks, piece.seq) else {
+            return Err(piece);
+        };
+        let end = piece.seq.plus(piece.len.into());
+        let next = chunks.get(before).map_or(NONE, Chunk::next);
+        let is_free = chunks
+            .get(next)
+            .is_none_or(|chunk| chunk.seq.after_or_eq(end));
+        if !is_free {
+            return Err(piece);
+        }
+        let range = SeqRange {
+            start: piece.seq,
+            end,
+        };
+        merge_behind(&mut self.queue, chunks, before, piece)?;
+        self.report(range);
+        Ok(())
     }
 
     fn take_at<B>(&mut self, chunks: &mut Chunks<B>, nxt: SeqNumber) -> Option<u32> {
@@ -402,28 +470,24 @@ impl Reorder {
         None
     }
 
-    /// Puts the part of a piece that lies in `hole` behind `before`, and moves `before` there.
+    /// Puts the part of a piece that lies in `hole` behind `before`.
     fn fill<B: PacketBuf>(
         &mut self,
         chunks: &mut Chunks<B>,
-        piece: &Piece<B>,
+        piece: Piece<B>,
         hole: SeqRange,
-        before: &mut u32,
+        before: u32,
     ) -> bool {
         if self.queue.count() >= REASSEMBLY_CHUNKS_MAX {
             return false;
         }
         let skip = hole.start.bytes_since(piece.seq) as u16;
         let len = hole.end.bytes_since(hole.start) as u16;
-        let Some(shared) = piece.buf.share() else {
-            return false;
-        };
         let offset = piece.offset.saturating_add(skip);
-        let Ok(index) = chunks.take(shared, hole.start, offset, len) else {
+        let Ok(index) = chunks.take(piece.buf, hole.start, offset, len) else {
             return false;
         };
-        chunks.insert_after(&mut self.queue, *before, index);
-        *before = index;
+        chunks.insert_after(&mut self.queue, before, index);
         true
     }
 

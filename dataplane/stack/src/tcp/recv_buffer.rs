@@ -7,12 +7,14 @@
 use millrace_base::{PacketBuf, SeqNumber};
 
 use super::chunk::{ChunkQueue, Chunks};
+use super::reassembly::Piece;
 
 /// Chunks that may wait for the application beyond what full segments would need.
 ///
 /// Tiny segments cost a packet buffer each; a window of 64 KiB filled byte by byte would hold
-/// 65,536 of them. Linux merges such segments by copying; here the peer's further segments are
-/// dropped until the application reads.
+/// 65,536 of them. Linux merges such segments by copying; here that is done while memory is short
+/// only (`intake.rs`), and beyond this the peer's further segments are dropped until the application
+/// reads.
 pub(crate) const RECEIVE_CHUNKS_MAX: u32 = 8_192;
 
 /// Chunks a queue may have while memory is short: these, and one for each `PRESSED_CHUNK_BYTES`.
@@ -27,6 +29,60 @@ const PRESSED_CHUNK_BYTES: u32 = 512;
 pub(crate) fn chunks_max_pressed(bytes: u32) -> u32 {
     (bytes / PRESSED_CHUNK_BYTES).saturating_add(PRESSED_CHUNKS)
 }
+
+/// Memory that `bytes` of payload in `count` buffers are charged for (Linux: `truesize`).
+///
+/// A buffer that holds a segment costs what an skb of that segment costs in Linux, which is what an
+/// mbuf of 2 KiB is with its head: 2,304 bytes. Linux merges small segments, so that a stream of them
+/// is charged by its bytes; so it is here, although they are merged while the pool is short only:
+/// windows shall not close earlier. Buffers larger than a page are charged by pages.
+#[inline]
+pub(crate) fn memory_of(bytes: u32, count: u32) -> u32 {
+    if bytes > count.saturating_mul(SEGMENT_BYTES_MAX) {
+        return memory_of_large(bytes, count);
+    }
+    if bytes > count.saturating_mul(SMALL_SEGMENT_BYTES_MAX) {
+        return count.saturating_mul(BUFFER_BYTES);
+    }
+    memory_of_small(bytes, count)
+}
+
+#[cold]
+fn memory_of_small(bytes: u32, count: u32) -> u32 {
+    let each = if bytes > count.saturating_mul(TINY_SEGMENT_BYTES_MAX) {
+        SMALL_BUFFER_BYTES
+    } else {
+        TINY_BUFFER_BYTES
+    };
+    let merged = bytes.saturating_mul(2).saturating_add(TINY_BUFFER_BYTES);
+    count.saturating_mul(each).min(merged)
+}
+
+#[cold]
+fn memory_of_large(bytes: u32, count: u32) -> u32 {
+    let heads = count.saturating_mul(PAGE_BYTES.saturating_add(SKB_HEAD_BYTES));
+    let rest = bytes.saturating_sub(count.saturating_mul(PAGE_PAYLOAD_BYTES));
+    let pages = rest.saturating_add(PAGE_BYTES.wrapping_sub(1)) & !PAGE_BYTES.wrapping_sub(1);
+    heads.saturating_add(pages)
+}
+
+/// An mbuf with 2 KiB of room: head, headroom, room. A full segment in Linux: a piece of 2 KiB and the
+/// head of an skb.
+const BUFFER_BYTES: u32 = 2_304;
+/// The longest payload in such a buffer.
+const SEGMENT_BYTES_MAX: u32 = 1_624;
+/// The same for Linux's pieces of 1 KiB and of 512 bytes.
+const SMALL_BUFFER_BYTES: u32 = 1_280;
+const SMALL_SEGMENT_BYTES_MAX: u32 = 600;
+const TINY_BUFFER_BYTES: u32 = 768;
+const TINY_SEGMENT_BYTES_MAX: u32 = 88;
+const PAGE_BYTES: u32 = 4_096;
+/// The payload in the first page of a larger buffer, beside headers and what Linux keeps there.
+const PAGE_PAYLOAD_BYTES: u32 = 3_672;
+const SKB_HEAD_BYTES: u32 = 256;
+const _: () = assert!(BUFFER_BYTES == 2_048 + SKB_HEAD_BYTES);
+const _: () = assert!(SMALL_BUFFER_BYTES == 1_024 + SKB_HEAD_BYTES);
+const _: () = assert!(TINY_BUFFER_BYTES == 512 + SKB_HEAD_BYTES);
 
 /// Received data in order.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +100,12 @@ impl ReceiveBuffer {
     #[inline]
     pub(crate) fn bytes(&self) -> u32 {
         self.queue.bytes()
+    }
+
+    /// Chunks that wait.
+    #[inline]
+    pub(crate) fn count(&self) -> u32 {
+        self.queue.count()
     }
 
     /// Whether nothing waits.
@@ -82,6 +144,17 @@ impl ReceiveBuffer {
         len: u16,
     ) -> Result<(), B> {
         chunks.append(&mut self.queue, buf, seq, offset, len)
+    }
+
+    /// Copies a piece that comes next behind the last bytes, if its buffer has room there and nobody
+    /// else holds it; gives the piece back otherwise.
+    pub(crate) fn merge<B: PacketBuf>(
+        &mut self,
+        chunks: &mut Chunks<B>,
+        piece: Piece<B>,
+    ) -> Result<(), Piece<B>> {
+        let tail = self.queue.tail();
+        merge_behind(&mut self.queue, chunks, tail, piece)
     }
 
     /// The whole list, to be moved elsewhere; nothing is left.
@@ -148,6 +221,45 @@ impl ReceiveBuffer {
     pub(crate) fn clear<B>(&mut self, chunks: &mut Chunks<B>) {
         chunks.clear(&mut self.queue);
     }
+}
+
+/// Copies a piece behind the bytes of the chunk `index` of `queue`, if it continues them, the buffer has
+/// room and is nobody else's. The piece's own buffer is then free (Linux: `skb_try_coalesce`).
+pub(super) fn merge_behind<B: PacketBuf>(
+    queue: &mut ChunkQueue,
+    chunks: &mut Chunks<B>,
+    index: u32,
+    mut piece: Piece<B>,
+) -> Result<(), Piece<B>> {
+    let (from, count) = (usize::from(piece.offset), usize::from(piece.len));
+    let Some(bytes) = span(&mut piece.buf, from, count) else {
+        return Err(piece);
+    };
+    let merged = chunks.get_mut(index).is_some_and(|chunk| {
+        let (offset, len) = (usize::from(chunk.offset), usize::from(chunk.len));
+        let Some(total) = chunk.len.checked_add(piece.len) else {
+            return false;
+        };
+        if chunk.end() != piece.seq {
+            return false;
+        }
+        let Some(buf) = chunk.buf_mut() else {
+            return false;
+        };
+        if !buf.set_span(offset, usize::from(total)) {
+            return false;
+        }
+        let Some(room) = buf.bytes_mut().and_then(|all| all.get_mut(len..)) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        true
+    });
+    if !merged {
+        return Err(piece);
+    }
+    chunks.lengthen(queue, index, piece.len);
+    Ok(())
 }
 
 /// The bytes of a chunk, whatever the span of its buffer handle is now; `None` when the handle's

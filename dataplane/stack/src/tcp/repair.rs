@@ -59,8 +59,10 @@ impl Connection {
         self.nxt = write_seq;
         self.send = super::send_buffer::SendBuffer::new(write_seq);
         self.recovery = super::recovery::Recovery::new(write_seq);
-        let offered = u32::from(self.syn_window(tunables));
+        let offered = self.first_offer(tunables);
         self.window.open(receive_seq.minus(1), offered, 0);
+        let announced = u32::from(self.advertised_mss(tunables));
+        self.window.begin(announced, now, tunables);
         self.wl1 = receive_seq.minus(1);
         self.timers = super::timers::Timers::OFF;
         self.sent_at = Stamp::of(now);
@@ -72,7 +74,7 @@ impl Connection {
             Agreement::MaxSegment(bytes) => self.peer_mss = bytes,
             Agreement::WindowScale(theirs, ours) => {
                 self.snd_scale = theirs;
-                self.window.scale = ours;
+                self.window.set_scale(ours);
             }
             Agreement::Sack => self.sack_permitted = true,
             Agreement::Timestamps => self.timestamps.agreed = true,

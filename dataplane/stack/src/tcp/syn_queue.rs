@@ -309,6 +309,11 @@ impl HalfOpen {
 
     /// The window field of our SYN-ACK, bytes.
     pub(crate) fn window(&self, tunables: &TcpTunables) -> u16 {
+        self.offer(tunables).min(0xffff) as u16
+    }
+
+    /// What it offers, bytes.
+    pub(crate) fn offer(&self, tunables: &TcpTunables) -> u32 {
         let options = if self.ts_recent.is_some() { 12 } else { 0 };
         tunables.receive_window_offer(self.own_mss.saturating_sub(options))
     }

@@ -7,6 +7,7 @@ mod hostile;
 mod layout;
 mod loss;
 mod lossy;
+mod memory;
 mod predict;
 mod receiving;
 mod recovery;

@@ -1,18 +1,17 @@
-//! The receive window: what we have promised, what we promise next, and how it grows.
+//! The receive window: what we have promised and what we promise next.
 //!
 //! The promise is a right edge; it never moves left (RFC 9293 section 3.8.6, SHLD-14) unless
 //! `tcp_shrink_window` allows it, and it is told anew only when that is worth a segment (section
-//! 3.8.6.2.2, MUST-39). What is promised is Linux's choice (`__tcp_select_window`): everything free
-//! once there is scaling, whole segments without; nothing below a segment or a sixteenth of the
-//! buffer. Growth follows Linux's dynamic right-sizing: twice what the application took in the last
-//! round trip. Where Linux measures the round trip of the *receiver*, this takes the sender's estimate
-//! of the same connection, which a balancer always has; and where Linux opens a fresh window segment
-//! by segment (`rcv_ssthresh`), because small segments waste memory, this counts the buffers
-//! themselves (`recv_buffer.rs`).
+//! 3.8.6.2.2, MUST-39). What is promised is Linux's choice (`__tcp_select_window`): what the free
+//! part of the receive memory holds once there is scaling, whole segments without; nothing below a
+//! segment or a sixteenth of the buffer, and no more than the threshold that data have earned
+//! (`rcv_ssthresh`). How memory, its worth in window and the threshold grow is `right_size.rs`; what
+//! queued data cost of it is `recv_buffer.rs`.
 
 use millrace_base::{Instant, SeqNumber};
 
 use super::config::TcpTunables;
+use super::right_size::{RATIO_FIRST, THRESHOLD_MAX};
 
 /// The receive half of the sequence space.
 #[derive(Clone, Copy, Debug)]
@@ -22,26 +21,37 @@ pub(crate) struct ReceiveWindow {
     /// RCV.NXT at the last ACK sent (Last.ACK.sent; Linux: `rcv_wup`).
     pub(crate) acked: SeqNumber,
     /// The right edge promised: RCV.NXT + RCV.WND.
-    edge: SeqNumber,
-    /// Bytes that may wait for the application.
-    limit: u32,
-    /// Bytes the application took since `measured_at`, and in the round trip before.
-    taken: u32,
-    taken_before: u32,
+    pub(super) edge: SeqNumber,
+    /// Bytes of memory that data may take until the application reads them (Linux: `sk_rcvbuf`).
+    pub(super) memory: u32,
+    /// Bytes the application took since `measured_at`.
+    pub(super) taken: u32,
+    /// The most it took in one round trip (Linux: `rcvq_space.space`; 24 bits), and how many 256ths of
+    /// memory are window (`scaling_ratio`; the low 8).
+    pub(super) space_and_ratio: u32,
     /// In microseconds; wraps after 71 minutes, so that once in so long a measurement takes two
     /// round trips.
-    measured_at: u32,
-    /// What we shift by; 0 unless both SYNs carried the option.
-    pub(crate) scale: u8,
-    /// The last window field sent was 0.
-    zero: bool,
-    /// Memory is short: promise no more than a few segments.
-    pub(crate) pressed: bool,
+    pub(super) measured_at: u32,
+    /// No more than this is promised (Linux: `rcv_ssthresh`; 24 bits, all ones is any), and `SCALE` and
+    /// the flags below it.
+    pub(super) threshold_and_flags: u32,
 }
 
-/// Segments that may wait for the application while memory is short (Linux: `rcv_ssthresh` of
-/// `4 * advmss`).
-const PRESSED_SEGMENTS: u32 = 4;
+/// What we shift by, 0..=14; 0 unless both SYNs carried the option.
+const SCALE: u32 = 0x0f;
+/// Memory is short: promise no more than a few segments.
+pub(super) const PRESSED: u32 = 0x10;
+/// The threshold is below what memory is worth: data raise it.
+pub(super) const OPENING: u32 = 0x20;
+/// There was no memory for what came: the next ACK takes the promise back (Linux: `ICSK_ACK_NOMEM`).
+const REFUSED: u32 = 0x40;
+/// The last window field sent was 0.
+const ZERO: u32 = 0x80;
+/// Where the 24 upper bits of a word begin.
+pub(super) const UPPER: u32 = 8;
+
+/// Segments that are promised at most while memory is short (Linux: `tcp_adjust_rcv_ssthresh`).
+pub(super) const PRESSED_SEGMENTS: u32 = 4;
 
 /// What the next segment says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,24 +64,23 @@ pub(crate) struct Advertised {
     pub(crate) opened: bool,
     /// 0 was wanted, but would have taken back a promise.
     pub(crate) wanted_zero: bool,
+    /// Less than half of the memory is free: ACKs may wait.
+    pub(crate) crowded: bool,
 }
 
 impl ReceiveWindow {
-    /// The window before the peer's SYN is known. `offered` is what our own SYN or SYN-ACK says.
+    /// The window before the peer's SYN is known.
     pub(crate) fn new(tunables: &TcpTunables, now: Instant) -> Self {
-        let limit = tunables.receive_window_initial();
+        let memory = tunables.receive_memory_initial();
         Self {
             nxt: SeqNumber::new(0),
             acked: SeqNumber::new(0),
             edge: SeqNumber::new(0),
-            limit,
+            memory,
             taken: 0,
-            // Linux starts from the initial congestion window of the peer: 10 segments.
-            taken_before: limit.min(14_600),
+            space_and_ratio: RATIO_FIRST,
             measured_at: micros(now),
-            scale: 0,
-            zero: false,
-            pressed: false,
+            threshold_and_flags: THRESHOLD_MAX << UPPER,
         }
     }
 
@@ -80,11 +89,8 @@ impl ReceiveWindow {
         self.nxt = irs.plus(1);
         self.acked = self.nxt;
         self.edge = self.nxt.plus(offered);
-        self.scale = scale;
-        if scale == 0 {
-            // RFC 7323 section 2.2: without the option the field is all there is.
-            self.limit = self.limit.min(0xffff);
-        }
+        self.set_scale(scale);
+        self.set_threshold(offered);
     }
 
     /// RCV.NXT was `acked` when the window of so many bytes was told last, which never reaches less
@@ -101,16 +107,10 @@ impl ReceiveWindow {
         self.edge = self.edge.latest(self.nxt);
     }
 
-    /// RCV.WND: bytes from RCV.NXT to the promised edge.
-    #[inline]
-    pub(crate) fn size(&self) -> u32 {
-        self.edge.bytes_since(self.nxt)
-    }
-
-    /// The window field that says what is promised.
-    pub(crate) fn promised_field(&self) -> u16 {
-        let field = self.size().checked_shr(self.scale.into()).unwrap_or(0);
-        field.min(0xffff) as u16
+    /// What we shift by.
+    pub(crate) fn set_scale(&mut self, scale: u8) {
+        let scale = u32::from(scale) & SCALE;
+        self.threshold_and_flags = self.threshold_and_flags & !SCALE | scale;
     }
 
     /// Everything up to RCV.NXT was taken, even if it lies beyond the promised edge.
@@ -119,9 +119,49 @@ impl ReceiveWindow {
         self.edge = self.edge.latest(self.nxt);
     }
 
-    /// Another limit, by the application's choice: what is promised stays promised.
-    pub(crate) fn set_limit(&mut self, limit: u32) {
-        self.limit = limit;
+    /// Another size of the memory, by the application's choice: what is promised stays promised.
+    pub(crate) fn set_memory(&mut self, bytes: u32) {
+        self.memory = bytes;
+        self.threshold_and_flags |= OPENING;
+    }
+
+    /// Notes whether memory is short.
+    #[inline]
+    pub(crate) fn note_memory(&mut self, is_pressed: bool) {
+        if is_pressed {
+            self.threshold_and_flags |= PRESSED;
+        } else {
+            self.threshold_and_flags &= !PRESSED;
+        }
+    }
+
+    /// There was no memory for what came in turn: the next ACK says so.
+    pub(crate) fn refuse(&mut self) {
+        self.threshold_and_flags |= REFUSED;
+    }
+
+    /// What we shift by.
+    #[inline]
+    pub(crate) fn scale(&self) -> u8 {
+        (self.threshold_and_flags & SCALE) as u8
+    }
+
+    /// Whether memory is short.
+    #[inline]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.threshold_and_flags & PRESSED != 0
+    }
+
+    /// RCV.WND: bytes from RCV.NXT to the promised edge.
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.edge.bytes_since(self.nxt)
+    }
+
+    /// The window field that says what is promised.
+    pub(crate) fn promised_field(&self) -> u16 {
+        let field = self.size().wrapping_shr(self.scale().into());
+        field.min(0xffff) as u16
     }
 
     /// The promised right edge.
@@ -130,62 +170,69 @@ impl ReceiveWindow {
         self.edge
     }
 
-    /// Bytes that may wait for the application.
-    #[cfg(test)]
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit
+    /// Bytes of memory that data may take until the application reads them.
+    #[inline]
+    pub(crate) fn memory(&self) -> u32 {
+        self.memory
     }
 
-    /// What Linux would select (`__tcp_select_window`) with `unread` bytes waiting for the
-    /// application; `mss` is what a full segment of the peer is. May be less than is promised.
+    /// What Linux would select (`__tcp_select_window`) while data hold `used` bytes of the memory, where
+    /// `mss` is what a full segment of the peer is and `most` what the application allows. May be less
+    /// than is promised. Tells as well whether less than half is free.
+    ///
+    /// Going to 0 before the last segment's room is gone stops the peer in time: what it sends into a
+    /// full memory would be dropped, or make the memory grow to its largest.
     ///
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
-    pub(crate) fn wanted(&self, unread: u32, mss: u32) -> u32 {
-        let full = if self.pressed {
-            self.limit.min(mss.saturating_mul(PRESSED_SEGMENTS))
-        } else {
-            self.limit
-        };
+    fn select(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
+        let allowed = self.worth(self.memory);
+        let full = allowed.min(most);
         let mss = mss.min(full);
-        let mut free = full.saturating_sub(unread);
-        if free < full / 2 {
+        let mut free = self.worth(self.memory.saturating_sub(used));
+        let crowded = free < full / 2;
+        if crowded {
             // Close early, so that it opens by something worth sending.
             free = self.round_down(free);
-            if free < full / 16 || free < mss {
-                return 0;
+            if free < allowed / 16 || free < mss {
+                return (0, true);
             }
         }
-        if self.scale != 0 {
+        let free = free.min(self.threshold());
+        if self.threshold_and_flags & SCALE != 0 {
             // A small window shall not be scaled away.
-            return self.round_up(free);
+            return (self.round_up(free), crowded);
         }
         let offered = self.edge.bytes_since(self.acked);
-        if offered <= free.saturating_sub(mss) || offered > free {
-            let rest = free.checked_rem(mss).unwrap_or(0);
+        let window = if offered <= free.saturating_sub(mss) || offered > free {
+            let Some(rest) = free.checked_rem(mss) else {
+                // There is no memory at all.
+                return (0, true);
+            };
             free.saturating_sub(rest)
         } else if mss == full && free > offered.saturating_add(full / 2) {
             free
         } else {
             offered
-        }
+        };
+        (window, crowded)
     }
 
     /// A segment with an ACK leaves: fixes the promise (Linux: `tcp_select_window`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6
     //# a TCP receiver SHOULD NOT shrink the window
     #[inline(always)] // One caller; otherwise what it tells is packed and unpacked.
-    pub(crate) fn advertise(
-        &mut self,
-        unread: u32,
-        mss: u32,
-        tunables: &TcpTunables,
-    ) -> Advertised {
+    pub(crate) fn advertise(&mut self, used: u32, mss: u32, tunables: &TcpTunables) -> Advertised {
+        if self.threshold_and_flags & (PRESSED | REFUSED) != 0
+            && let Some(told) = self.advertise_shortage(mss)
+        {
+            return told;
+        }
         let promised = self.size();
-        let mut wanted = self.wanted(unread, mss);
+        let (mut wanted, crowded) = self.select(used, mss, tunables.special.window_clamp);
         let mut wanted_zero = false;
         if wanted < promised {
-            if tunables.tcp_shrink_window && self.scale != 0 {
+            if tunables.tcp_shrink_window && self.threshold_and_flags & SCALE != 0 {
                 wanted = self.shrunk(wanted, mss);
                 self.edge = self.nxt;
             } else {
@@ -195,20 +242,47 @@ impl ReceiveWindow {
             }
         }
         // A scale is 14 at most.
-        let scale = u32::from(self.scale);
+        let scale = self.threshold_and_flags & SCALE;
         let field = wanted
             .wrapping_shr(scale)
-            .min(tunables.window_field_max(self.scale));
+            .min(tunables.window_field_max(scale as u8));
         let offered = field.wrapping_shl(scale);
         self.edge = self.edge.latest(self.nxt.plus(offered));
         self.acked = self.nxt;
-        let was_zero = core::mem::replace(&mut self.zero, field == 0);
+        let was_zero = self.threshold_and_flags & ZERO != 0;
+        if was_zero != (field == 0) {
+            self.threshold_and_flags ^= ZERO;
+        }
         Advertised {
             field: field as u16,
             closed: field == 0 && !was_zero,
             opened: field != 0 && was_zero,
             wanted_zero,
+            crowded,
         }
+    }
+
+    /// Memory is short: the threshold falls, and where something was refused nothing is promised any
+    /// more.
+    #[cold]
+    fn advertise_shortage(&mut self, mss: u32) -> Option<Advertised> {
+        if self.is_pressed() {
+            self.lower_threshold(mss.saturating_mul(PRESSED_SEGMENTS));
+        }
+        if self.threshold_and_flags & REFUSED == 0 {
+            return None;
+        }
+        let was_zero = self.threshold_and_flags & ZERO != 0;
+        self.threshold_and_flags = self.threshold_and_flags & !REFUSED | ZERO;
+        self.edge = self.nxt;
+        self.acked = self.nxt;
+        Some(Advertised {
+            field: 0,
+            closed: !was_zero,
+            opened: false,
+            wanted_zero: false,
+            crowded: true,
+        })
     }
 
     /// A window that may be taken back is a whole number of units, and nothing when it is not worth
@@ -220,40 +294,21 @@ impl ReceiveWindow {
 
     /// The application took `bytes`. `true` when the window should be told at once (Linux:
     /// `tcp_cleanup_rbuf`): it has at least doubled, and was below half of what it can be.
-    pub(crate) fn on_taken(&mut self, bytes: u32, unread: u32, mss: u32) -> bool {
+    pub(crate) fn on_taken(
+        &mut self,
+        bytes: u32,
+        used: u32,
+        mss: u32,
+        tunables: &TcpTunables,
+    ) -> bool {
         self.taken = self.taken.saturating_add(bytes);
         let promised = self.size();
-        if promised.saturating_mul(2) > self.limit {
+        let most = tunables.special.window_clamp;
+        if promised.saturating_mul(2) > self.worth(self.memory).min(most) {
             return false;
         }
-        let wanted = self.wanted(unread, mss);
+        let (wanted, _) = self.select(used, mss, most);
         wanted != 0 && wanted >= promised.saturating_mul(2).max(1)
-    }
-
-    /// Grows the limit when the application kept up for one round trip (Linux:
-    /// `tcp_rcv_space_adjust`), to `limit_max` at most; without scaling the field is the limit.
-    #[inline]
-    pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32, limit_max: u32) {
-        let limit_max = if self.scale == 0 {
-            limit_max.min(0xffff)
-        } else {
-            limit_max
-        };
-        let elapsed = micros(now).wrapping_sub(self.measured_at);
-        if elapsed < rtt_micros || rtt_micros == 0 {
-            return;
-        }
-        if self.taken > self.taken_before {
-            let slack = mss.saturating_mul(16);
-            let wanted = self.taken.saturating_mul(2).saturating_add(slack);
-            // Slow start doubles each round trip: leave room for the next one as well.
-            let grown = self.taken.saturating_sub(self.taken_before);
-            let wanted = wanted.saturating_add(grown.saturating_mul(2));
-            self.limit = self.limit.max(wanted.min(limit_max));
-            self.taken_before = self.taken;
-        }
-        self.taken = 0;
-        self.measured_at = micros(now);
     }
 
     #[inline]
@@ -269,117 +324,15 @@ impl ReceiveWindow {
     /// The bits that the shift loses.
     #[inline]
     fn mask(&self) -> u32 {
-        1u32.wrapping_shl(self.scale.into()).wrapping_sub(1)
+        let scale = self.threshold_and_flags & SCALE;
+        1u32.wrapping_shl(scale).wrapping_sub(1)
     }
 }
 
 /// The clock of `measured_at`.
-const fn micros(now: Instant) -> u32 {
+pub(super) const fn micros(now: Instant) -> u32 {
     now.as_micros() as u32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MSS: u32 = 1_448;
-    static TUNABLES: std::sync::LazyLock<TcpTunables> =
-        std::sync::LazyLock::new(TcpTunables::default);
-
-    fn window(scale: u8) -> ReceiveWindow {
-        let mut window = ReceiveWindow::new(&TcpTunables::default(), Instant::ZERO);
-        window.open(SeqNumber::new(u32::MAX - 10), 65_535, scale);
-        window
-    }
-
-    // SHLD-14: the right edge never moves left, whatever waits for the application.
-    // behaviour: A5-2, A5-3
-    #[test]
-    fn the_window_never_shrinks() {
-        let mut window = window(7);
-        let edge = window.edge();
-        let told = window.advertise(65_536, MSS, &TUNABLES);
-        assert!(window.edge().after_or_eq(edge));
-        assert!(told.wanted_zero && !told.closed);
-        window.nxt = window.nxt.plus(65_000);
-        let told = window.advertise(65_536, MSS, &TUNABLES);
-        assert_eq!(
-            told.field, 5,
-            "535 bytes are promised: five units hold them"
-        );
-    }
-
-    // MUST-39: no silly windows.
-    // behaviour: A5-6, RDV-20
-    #[test]
-    fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
-        let mut window = window(7);
-        window.nxt = window.edge();
-        let told = window.advertise(65_536, MSS, &TUNABLES);
-        assert_eq!((told.field, told.closed), (0, true));
-        assert!(
-            !window.on_taken(1_000, 64_536, MSS),
-            "less than a sixteenth of the buffer"
-        );
-        assert_eq!(window.advertise(64_536, MSS, &TUNABLES).field, 0);
-        assert!(window.on_taken(20_000, 44_536, MSS));
-        let told = window.advertise(44_536, MSS, &TUNABLES);
-        assert_eq!((u32::from(told.field) << 7, told.opened), (20_992, true));
-    }
-
-    // Linux: tcp_rcv_space_adjust.
-    // behaviour: A11-19, RDV-17
-    #[test]
-    fn the_limit_follows_what_the_application_takes_per_round_trip() {
-        const MAX: u32 = 3_145_728;
-        let mut window = window(7);
-        let mut now = Instant::ZERO;
-        for round in 1u64..20 {
-            let taken = window.limit();
-            window.on_taken(taken, 0, MSS);
-            now = Instant::from_millis(round * 10);
-            window.adjust(now, 10_000, MSS, MAX);
-        }
-        assert_eq!(window.limit(), 3_145_728);
-        let before = window.limit();
-        window.on_taken(10, 0, MSS);
-        window.adjust(
-            now.after(millrace_base::Nanos::from_millis(10)),
-            10_000,
-            MSS,
-            MAX,
-        );
-        assert_eq!(window.limit(), before, "it never shrinks");
-    }
-
-    // Linux: __tcp_select_window under tcp_under_memory_pressure. A promise is kept, a new one is
-    // small, and a reader that keeps up is never locked out.
-    // behaviour: A5-12, CCW-12
-    #[test]
-    fn while_memory_is_short_only_a_few_segments_are_promised() {
-        let mut window = window(7);
-        let edge = window.edge();
-        window.pressed = true;
-        window.advertise(0, MSS, &TUNABLES);
-        assert!(window.edge().after_or_eq(edge));
-        window.nxt = window.edge();
-        assert_eq!(window.advertise(60_000, MSS, &TUNABLES).field, 0);
-        assert!(window.on_taken(60_000, 0, MSS));
-        let told = window.advertise(0, MSS, &TUNABLES);
-        assert_eq!((u32::from(told.field) << 7, told.opened), (5_888, true));
-        window.pressed = false;
-        assert_eq!(
-            u32::from(window.advertise(0, MSS, &TUNABLES).field) << 7,
-            65_536
-        );
-    }
-
-    // RFC 7323 section 2.2.
-    // behaviour: A5-4
-    #[test]
-    fn without_scaling_the_window_stays_below_64_kib() {
-        let mut window = window(0);
-        assert_eq!(window.advertise(0, MSS, &TUNABLES).field, 65_535);
-        assert!(window.limit() <= 65_535);
-    }
-}
+mod tests;

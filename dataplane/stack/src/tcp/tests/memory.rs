@@ -1,0 +1,175 @@
+//! What waits to be read or for its turn, and what it costs: the two queues, the memory they may take,
+//! and what is done when there is none.
+
+use crate::tcp::chunk::Chunks;
+use crate::tcp::config::{ConnectionOptions, Special, TcpTunables};
+use crate::tcp::ready::Ready;
+use crate::tcp::recv_buffer::memory_of;
+use crate::tcp::testing::{Bench, data};
+
+/// An established connection whose application has chosen `bytes` of receive memory.
+fn with_memory(bytes: u32) -> Bench {
+    let tunables = TcpTunables {
+        special: Special {
+            receive_buffer: bytes,
+            ..Special::default()
+        },
+        ..TcpTunables::default()
+    };
+    Bench::established_with(true, tunables, ConnectionOptions::default(), None)
+}
+
+// Linux: tcp_data_queue. In turn to the reader, early to the list that SACK tells of, and from there to
+// the reader when the hole is filled; nothing waits anywhere else.
+// behaviour: RCV-45, X8-5
+#[test]
+fn data_wait_in_two_queues_the_reader_s_and_that_of_what_came_early() {
+    let mut bench = Bench::established(true);
+    let held = |bench: &Bench| {
+        let (early, _) = bench.connection.reassembly.held(&bench.world.chunks);
+        (bench.connection.receive.bytes(), early)
+    };
+    bench.receive(data(0, 1_000));
+    assert_eq!(held(&bench), (1_000, 0));
+    bench.receive(data(2_000, 1_000));
+    bench.receive(data(4_000, 1_000));
+    assert_eq!(held(&bench), (1_000, 2_000));
+    let told = bench.sent();
+    let last = told.last().expect("an ACK");
+    assert_eq!(
+        (last.ack, &last.sack[..]),
+        (1_000, &[(4_000, 5_000), (2_000, 3_000)][..])
+    );
+    assert_eq!(bench.world.chunks.used(), 3, "each in one of them");
+    bench.receive(data(1_000, 1_000));
+    assert_eq!(held(&bench), (3_000, 1_000));
+    bench.receive(data(3_000, 1_000));
+    assert_eq!(held(&bench), (5_000, 0));
+    assert_eq!(bench.read(), data(0, 5_000).payload);
+    bench.finish();
+}
+
+/// Fills the reader's queue with what badly fills its buffers, until its memory is exceeded.
+fn fill(bench: &mut Bench) -> i64 {
+    let (mut at, mut count) = (0, 0);
+    while memory_of(at as u32, count) <= bench.connection.window.memory() {
+        bench.receive(data(at, 620));
+        (at, count) = (at + 620, count + 1);
+    }
+    bench.sent();
+    at
+}
+
+// Linux: tcp_data_queue, tcp_prune_queue, ICSK_ACK_NOMEM.
+// behaviour: RCV-38, X8-8
+#[test]
+fn without_memory_the_reader_is_woken_the_segment_dropped_and_the_window_closed() {
+    let mut bench = with_memory(16_000);
+    bench.predicts = false;
+    let at = fill(&mut bench);
+    assert!(bench.info().rcv_wnd >= 620, "it was promised");
+    bench.connection.take_ready();
+    bench.receive(data(at, 620));
+    assert_eq!(bench.connection.take_ready(), Ready::READABLE);
+    assert_eq!(i64::from(bench.info().unread_bytes), at, "dropped");
+    let told = bench.sent();
+    assert_eq!((told.len(), told[0].ack, told[0].window), (1, at, 0));
+    let stats = &bench.world.stats;
+    assert_eq!(
+        (stats.tcp_rcvq_drop, stats.prune_called, stats.rcv_pruned),
+        (1, 1, 1)
+    );
+    assert_eq!(bench.read(), data(0, at as usize).payload);
+    assert!(bench.sent()[0].window > 2_000, "the reader has made room");
+    bench.receive(data(at, 620));
+    assert_eq!(bench.info().unread_bytes, 620);
+    bench.finish();
+}
+
+// What nobody chose a size for grows instead (tcp_clamp_window).
+// behaviour: X8-8
+#[test]
+fn memory_that_may_grow_is_enlarged_before_anything_is_dropped() {
+    let mut bench = Bench::established(true);
+    bench.predicts = false;
+    let at = fill(&mut bench);
+    bench.receive(data(at, 620));
+    assert_eq!(i64::from(bench.info().unread_bytes), at + 620);
+    let stats = &bench.world.stats;
+    assert_eq!((stats.tcp_rcvq_drop, stats.prune_called), (0, 1));
+    assert!(bench.connection.window.memory() > 131_072);
+    bench.read();
+    bench.finish();
+}
+
+// What comes in turn goes before what waits for it (tcp_prune_ofo_queue).
+// behaviour: X8-8
+#[test]
+fn early_data_give_way_to_the_data_they_wait_for() {
+    let mut bench = with_memory(16_000);
+    bench.predicts = false;
+    let mut at = 620;
+    while memory_of(at as u32 - 620, at as u32 / 620 - 1) <= 16_000 {
+        bench.receive(data(at, 620));
+        at += 620;
+    }
+    bench.sent();
+    bench.receive(data(0, 620));
+    assert!(bench.world.stats.ofo_pruned == 1 && bench.info().unread_bytes >= 620);
+    assert_eq!(bench.world.stats.tcp_rcvq_drop, 0);
+    bench.read();
+    bench.finish();
+}
+
+// While the pool is short, tiny payloads go behind the one before: bytes of a buffer, not buffers. Enough
+// of it, and none is copied.
+// behaviour: RCV-47, RCV-58, SKB-13
+#[test]
+fn while_memory_is_short_tiny_segments_share_a_buffer_and_theirs_are_free_at_once() {
+    let mut bench = Bench::established(true);
+    for step in 0..3 {
+        bench.receive(data(step * 100, 100));
+    }
+    let stats = &bench.world.stats;
+    assert_eq!((bench.world.chunks.used(), bench.world.pool.live()), (3, 3));
+    assert_eq!((stats.tcp_rcv_coalesce, stats.payload_copied_bytes), (0, 0));
+    bench.read();
+    bench.sent();
+    let copied = bench.world.stats.payload_copied_bytes;
+    bench.world.chunks = Chunks::new(4);
+    for step in 0..3 {
+        bench.receive(data(300 + step * 1_000, 1_000));
+    }
+    bench.sent();
+    assert!(bench.world.chunks.is_pressed());
+    // One that is not tiny keeps its buffer, and nothing else does.
+    for step in 0..9 {
+        bench.receive(data(3_300 + step * 100, 100));
+    }
+    bench.sent();
+    assert_eq!((bench.world.chunks.used(), bench.world.pool.live()), (3, 3));
+    let stats = &bench.world.stats;
+    assert_eq!(
+        (stats.tcp_rcv_coalesce, stats.payload_copied_bytes),
+        (9, copied + 900)
+    );
+    assert_eq!(bench.read(), data(300, 3_900).payload);
+    assert_eq!(bench.world.pool.live(), 0);
+    bench.finish();
+}
+
+// Linux: tcp_init_buffer_space.
+// behaviour: CCW-5
+#[test]
+fn a_fresh_connection_has_a_threshold_below_its_memory_and_room_for_ten_segments() {
+    let bench = Bench::established(true);
+    let info = bench.info();
+    assert_eq!(info.rcv_space, 14_600, "ten segments of what we announce");
+    assert_eq!(
+        info.rcv_ssthresh,
+        65_536 - 1_460,
+        "one segment is kept back"
+    );
+    assert!(info.rcv_wnd >= 14_600);
+    bench.finish();
+}
