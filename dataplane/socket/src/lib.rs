@@ -78,6 +78,7 @@ mod sockstat;
 mod sysctl;
 mod tcp_info;
 mod traffic;
+mod tx_delay;
 mod urgent;
 mod wire;
 

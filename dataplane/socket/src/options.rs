@@ -86,6 +86,8 @@ pub(crate) struct Options {
     pub(crate) syn_count: u8,
     /// 0 is "what the sysctl says".
     pub(crate) notsent_lowat: u32,
+    /// Microseconds by which packets leave late.
+    pub(crate) tx_delay_us: u32,
     pub(crate) inq: bool,
     /// Timeouts to wait for data before a connection is handed out.
     pub(crate) defer_accept: u8,
@@ -163,6 +165,7 @@ impl Options {
             max_pacing_rate: u64::MAX,
             syn_count: 0,
             notsent_lowat: 0,
+            tx_delay_us: 0,
             inq: false,
             defer_accept: 0,
             save_syn: 0,

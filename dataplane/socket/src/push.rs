@@ -59,7 +59,8 @@ impl Sockets {
     /// Gives every packet that has left since the last time the looks and the bits of its socket.
     pub(crate) fn finish_packets(&mut self) {
         let mut open: Option<Packet> = None;
-        for index in self.finished..self.left.len() {
+        let first = self.finished;
+        for index in first..self.left.len() {
             self.dress(index);
             let segment = self.segment_at(index);
             if let Some(segment) = &segment {
@@ -105,7 +106,7 @@ impl Sockets {
         if let Some(packet) = open {
             self.close_packet(&packet);
         }
-        self.finished = self.left.len();
+        self.delay_packets(first);
         self.forget_pushes();
     }
 

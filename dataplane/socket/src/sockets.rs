@@ -47,6 +47,8 @@ pub struct Sockets {
     pub(crate) now: Instant,
     /// Packets that have left, oldest first.
     pub(crate) left: VecDeque<(Instant, Vec<u8>)>,
+    /// Packets that leave later (`TCP_TX_DELAY`), by the time when they do.
+    pub(crate) delayed: VecDeque<(Instant, Vec<u8>)>,
     /// Of these, how many have the PSH bits that Linux would give them.
     pub(crate) finished: usize,
     pub(crate) files: Files,
@@ -103,6 +105,7 @@ impl Sockets {
             pool: HeapPool::new(config.buffers_max.saturating_mul(2), BUFFER_BYTES),
             now: Instant::ZERO,
             left: VecDeque::new(),
+            delayed: VecDeque::new(),
             finished: 0,
             files: Files::new(config.fd_first, config.fds_max),
             sockets: BTreeMap::new(),

@@ -98,7 +98,8 @@ impl Sockets {
             .stack
             .next_deadline()
             .min(self.calls.next_deadline())
-            .min(self.next_release());
+            .min(self.next_release())
+            .min(self.next_delayed());
         if deadline == Instant::NEVER {
             return deadline;
         }

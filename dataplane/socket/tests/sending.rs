@@ -390,3 +390,33 @@ fn a_zero_copy_message_of_many_pieces_is_cut_after_seventeen() {
     let told = pair.receive(0, client, 0, MSG_ERRQUEUE).expect("a notice");
     assert_eq!(told.control.len(), 1, "one call, one notice");
 }
+
+/// `TCP_TX_DELAY`.
+const TX_DELAY: i32 = 37;
+
+// Linux: tcp_add_tx_delay; the link's fq is what waits. behaviour: A4-24 A19-11
+#[test]
+fn a_socket_with_a_delay_sends_late_where_the_link_has_fq_and_nowhere_else() {
+    for has_fq in [false, true] {
+        let mut pair = Pair::new();
+        let (client, server) = pair.nonblocking(Family::V4, 80);
+        if has_fq {
+            pair.hosts[0]
+                .set_sysctl("net.core.default_qdisc", "fq")
+                .expect("a knob");
+        }
+        assert_eq!(pair.get(0, client, SOL_TCP, TX_DELAY), Ok(0));
+        for wrong in [-1, 1 << 28] {
+            let refused = pair.set(0, client, SOL_TCP, TX_DELAY, wrong);
+            assert_eq!(refused, Err(Errno::EINVAL), "{wrong}");
+        }
+        pair.set(0, client, SOL_TCP, TX_DELAY, 300_000)
+            .expect("an option");
+        assert_eq!(pair.get(0, client, SOL_TCP, TX_DELAY), Ok(300_000));
+        pair.write(0, client, b"late").expect("room");
+        pair.run(250);
+        assert_eq!(pair.read(1, server, 10).is_err(), has_fq);
+        pair.run(100);
+        assert_eq!(pair.read(1, server, 10).is_ok(), has_fq);
+    }
+}

@@ -11,10 +11,11 @@ use crate::linux::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
     TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_IS_MPTCP, TCP_KEEPCNT,
     TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS, TCP_ULP,
-    TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS,
+    TCP_TX_DELAY, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
+use crate::tx_delay::TX_DELAY_END;
 
 /// Bytes of the name of a congestion control (`TCP_CA_NAME_MAX`).
 const CONGESTION_NAME_BYTES: usize = 16;
@@ -85,6 +86,8 @@ impl Sockets {
                 options.notsent_lowat = number as u32;
                 let _ = self.tell_writable();
             }
+            // behaviour: A4-24
+            TCP_TX_DELAY => options.tx_delay_us = within(value, 0, TX_DELAY_END - 1)? as u32,
             // behaviour: OPT-18
             TCP_MAXSEG => {
                 let allowed = number == 0 || (MSS_MIN..=WINDOW_MAX).contains(&number);
@@ -209,6 +212,7 @@ impl Sockets {
             TCP_THIN_LINEAR_TIMEOUTS => of_flag(options.thin_linear_timeouts),
             TCP_NOTSENT_LOWAT => of_u32(options.notsent_lowat),
             TCP_INQ => of_flag(options.inq),
+            TCP_TX_DELAY => of_u32(options.tx_delay_us),
             // behaviour: X3-5
             TCP_FASTOPEN => of_u32(options.fastopen_queue),
             TCP_FASTOPEN_CONNECT => of_flag(options.fastopen_connect),
