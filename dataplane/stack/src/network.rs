@@ -23,6 +23,8 @@ pub(crate) struct Network {
     pub(crate) routes: Routes,
     pub(crate) neighbors: Neighbors,
     destinations: Destinations,
+    /// Times the routes were searched.
+    lookups: u64,
 }
 
 /// Destinations that were looked up lately, each at the place that its address says.
@@ -68,7 +70,7 @@ impl HopCache {
         self.neighbor
     }
 
-    /// Whether no route is known: none was found, or it was given up.
+    /// Whether no route is known: none was found, or it is doubted.
     pub(crate) const fn is_empty(&self) -> bool {
         self.generation == 0
     }
@@ -120,6 +122,7 @@ impl Network {
             routes: Routes::new(),
             neighbors: Neighbors::new(neighbors_max, secret),
             destinations: Destinations::new(),
+            lookups: 0,
         }
     }
 
@@ -180,7 +183,20 @@ impl Network {
         self.route(remote)
     }
 
+    /// The way to `remote` may be wrong although no table has changed: whoever goes there next has the
+    /// routes searched.
+    pub(crate) fn doubt(&mut self, remote: Address, cache: &mut HopCache) {
+        cache.generation = 0;
+        self.destinations.set(remote, *cache);
+    }
+
+    /// Times the routes were searched.
+    pub(crate) const fn lookups(&self) -> u64 {
+        self.lookups
+    }
+
     fn find_route(&mut self, remote: Address) -> Option<HopCache> {
+        self.lookups = self.lookups.wrapping_add(1);
         let next = self.routes.lookup(remote)?;
         let interface = self.interfaces.get(next.port)?;
         let mtu = if next.mtu == 0 {

@@ -20,7 +20,7 @@ use crate::limits::{
 };
 use crate::listener::{Listener, Listeners};
 use crate::neighbor::{NeighborRequest, NeighborUpdate, Resolution};
-use crate::network::{HopCache, Network};
+use crate::network::Network;
 use crate::notices::Notices;
 use crate::reply::{Owed, Replies};
 use crate::route::Route;
@@ -283,6 +283,12 @@ impl<P: PacketPool> Stack<P> {
         self.tuple_changes.lost()
     }
 
+    /// Times the routes were searched. What was found is kept by the connection and for others that go
+    /// to the same place, until a table changes or the way is doubted (`tcp_retries1`).
+    pub const fn route_lookups(&self) -> u64 {
+        self.network.lookups()
+    }
+
     /// The counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
@@ -370,8 +376,9 @@ impl<P: PacketPool> Stack<P> {
             tunables: knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose),
         });
         if slot.connection.doubts_route(now, &self.tunables) {
-            // The next retransmission asks for the way again.
-            slot.meta.hop = HopCache::EMPTY;
+            // The next retransmission asks for the way again (behaviour: TMR-16).
+            let remote = slot.connection.tuple().remote.address;
+            self.network.doubt(remote, &mut slot.meta.hop);
         }
         self.settle(now, key, disposition);
     }

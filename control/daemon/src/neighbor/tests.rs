@@ -185,6 +185,31 @@ fn requests_are_broadcast_first_and_unicast_when_probing() {
     );
 }
 
+// Linux: arp_solicit with arp_announce 2. What waits may come from a virtual address, which every
+// balancer has: the request comes from the address that only this one has, in the network of whom it asks.
+// behaviour: ARP-12
+#[test]
+fn a_request_comes_from_the_interface_s_own_address_in_the_target_s_network() {
+    let mut links = links();
+    let second = (ip("192.0.2.10"), prefix("192.0.2.0", 24));
+    links.0[0].networks.push(second);
+    links.0[0].answers.push(second.0);
+    // The sender's protocol address is at 28 of an ARP frame.
+    let asks = |target: &str, to| {
+        let sent = links.solicitation((PORT, ip(target)), to).expect("frame");
+        sent.frame[28..32].to_vec()
+    };
+    for to in [None, Some(PEER)] {
+        assert_eq!(asks("10.8.0.1", to), [10, 8, 0, 10]);
+        assert_eq!(asks("192.0.2.1", to), [192, 0, 2, 10]);
+        assert_eq!(
+            asks("172.16.9.9", to),
+            [10, 8, 0, 10],
+            "attached, without an address"
+        );
+    }
+}
+
 /// An IPv6 packet from the peer with a correct checksum.
 fn nd(to: &str, source: &str, destination: &str, hop_limit: u8, body: &str) -> Vec<u8> {
     let mut message = hex(body);

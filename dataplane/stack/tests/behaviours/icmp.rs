@@ -133,6 +133,36 @@ fn fragmentation_needed_makes_the_segments_smaller_at_once() {
     world.now = world.now.after(Nanos::from_millis(1));
 }
 
+// A redirect is a router's advice to go another way, which anybody on the link could give. Linux's
+// hosts take it from a gateway that they know; here routes are decided by control alone.
+// behaviour: RTE-10
+#[test]
+fn a_redirect_changes_no_route_and_a_smaller_mtu_does_its_work() {
+    let (mut world, client, segment) = in_flight();
+    let quoted = &segment[14..42];
+    let before = world.nodes[0].stack.info(client).expect("alive");
+    let lookups = world.nodes[0].stack.route_lookups();
+    for code in 0..4 {
+        let redirect = Icmpv4Message::Redirect {
+            code,
+            gateway: address(false, 0, 99),
+            quoted,
+        };
+        deliver(&mut world, &emit(&redirect));
+    }
+    assert_eq!(world.nodes[0].stack.info(client), Some(before));
+    world.run_for(2_000);
+    let again = world.recorded.replace(Vec::new()).expect("recording");
+    let to_same = |frame: &Vec<u8>| frame[..6] == *mac(1, 0).octets();
+    assert!(!again.is_empty() && again.iter().all(to_same));
+    assert_eq!(world.nodes[0].stack.route_lookups(), lookups);
+    let (code, mtu) = (4, 1_000);
+    let needed = Icmpv4Message::DestinationUnreachable { code, mtu, quoted };
+    deliver(&mut world, &emit(&needed));
+    let info = world.nodes[0].stack.info(client).expect("alive");
+    assert_eq!(info.path_mtu, 1_000);
+}
+
 // RFC 6069: a router without a way for what was retransmitted takes a doubling back.
 #[test]
 fn a_missing_route_is_no_reason_to_wait_twice_as_long() {

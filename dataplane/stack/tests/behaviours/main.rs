@@ -7,6 +7,7 @@ mod fragments;
 mod icmp;
 mod listen;
 mod peer;
+mod routes;
 mod segments;
 mod time_wait;
 #[path = "../wire/mod.rs"]

@@ -180,7 +180,7 @@ fn a_burst_does_what_its_segments_do_one_by_one() {
     alone.finish();
 }
 
-// behaviour: A8-8, RCV-25
+// behaviour: A8-8, RCV-25, Z1-2
 #[test]
 fn most_segments_of_a_transfer_are_predicted() {
     let mut bench = bench(true, true, true);
@@ -195,5 +195,6 @@ fn most_segments_of_a_transfer_are_predicted() {
         bench.receive(ack(step * 1_000).seq(100_000).stamps(9, 5_000));
     }
     assert!(bench.predicted >= 107, "{} of 108", bench.predicted);
+    assert!(bench.world.stats.tcp_hp_hits >= 99, "data");
     bench.finish();
 }

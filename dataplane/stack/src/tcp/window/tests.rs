@@ -167,6 +167,24 @@ fn badly_filled_buffers_earn_little_and_tiny_ones_nothing() {
     assert_eq!(earned(127, 10_000), 0);
 }
 
+// Linux: tcp_cleanup_rbuf. What the window would be is not computed while it cannot double: a reader
+// who keeps up costs no ACK.
+// behaviour: Z1-7
+#[test]
+fn a_window_beyond_half_of_its_limit_is_not_looked_at() {
+    let mut window = window(7);
+    let memory = window.memory();
+    let half = window.worth(memory) / 2;
+    // More than half is promised: nothing is told, whatever was read.
+    window.nxt = window.edge().minus(half + 1_000);
+    assert!(!window.on_taken(60_000, 0, MSS, &TUNABLES));
+    // Less than half: what was read doubles it.
+    window.nxt = window.edge().minus(half - 4_000);
+    assert!(window.on_taken(1_000, 0, MSS, &TUNABLES));
+    // The same window, but half of the buffer is still full.
+    assert!(!window.on_taken(1_000, memory / 2, MSS, &TUNABLES));
+}
+
 // Linux: tcp_rcv_space_adjust.
 // behaviour: A11-19, RDV-17, X8-8
 #[test]
