@@ -126,7 +126,10 @@ impl PacketBuf for HeapBuf {
     }
 
     fn frame_len(&self) -> usize {
-        self.segments().map(<[u8]>::len).sum()
+        match &self.next {
+            None => self.len,
+            Some(_) => self.segments().map(<[u8]>::len).sum(),
+        }
     }
 
     fn segments(&self) -> impl Iterator<Item = &[u8]> {

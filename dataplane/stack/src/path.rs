@@ -435,16 +435,18 @@ fn try_write_v4<B: PacketBuf>(
     if tcp_len > tcp::HEADER_BYTES_MAX {
         return None;
     }
+    // 16 bits of payload and 80 bytes of headers: nothing can overflow below.
+    let all = usize::from(u16::try_from(payload.len.checked_add(chained)?).ok()?);
     let lens = Lens {
         link: ethernet::HEADER_BYTES,
         ip: ipv4::HEADER_BYTES,
         tcp: tcp_len,
-        segment: payload.len.checked_add(chained)?.checked_add(tcp_len)?,
+        segment: all.wrapping_add(tcp_len),
     };
     let headers = lens.headers();
-    let total_len = u16::try_from(lens.segment.checked_add(ipv4::HEADER_BYTES)?).ok()?;
+    let total_len = u16::try_from(lens.segment.wrapping_add(ipv4::HEADER_BYTES)).ok()?;
     let front = payload.offset.checked_sub(headers)?;
-    if !frame.set_span(front, payload.len.checked_add(headers)?) {
+    if !frame.set_span(front, payload.len.wrapping_add(headers)) {
         return None;
     }
     let (head, rest) = frame.bytes_mut()?.split_first_chunk_mut::<V4_BYTES>()?;

@@ -150,29 +150,50 @@ impl Metrics {
 
     fn find(&self, tuple: &FlowTuple) -> Option<&Entry> {
         let (set, tag) = self.place_of(tuple);
-        let Set { tags, entries } = self.sets.get(set)?;
-        let mut places = tags.iter().zip(entries);
-        places
-            .find(|(known, entry)| **known == tag && entry.is_of(tuple))
-            .map(|(_, entry)| entry)
+        let set = self.sets.get(set)?;
+        set.entries.get(set.way_of(tuple, tag)?)
     }
 
     fn find_mut(&mut self, tuple: &FlowTuple) -> Option<&mut Entry> {
         let (set, tag) = self.place_of(tuple);
-        let Set { tags, entries } = self.sets.get_mut(set)?;
-        let mut places = tags.iter().zip(entries);
-        places
-            .find(|(known, entry)| **known == tag && entry.is_of(tuple))
-            .map(|(_, entry)| entry)
+        let set = self.sets.get_mut(set)?;
+        let way = set.way_of(tuple, tag)?;
+        set.entries.get_mut(way)
     }
 
     /// The entry of a peer; a new one takes a free place, or that of whom was heard of longest ago.
     fn find_or_make(&mut self, tuple: &FlowTuple, now: Instant) -> Option<&mut Entry> {
-        if self.find(tuple).is_some() {
-            return self.find_mut(tuple);
-        }
         let (set, tag) = self.place_of(tuple);
-        let Set { tags, entries } = self.sets.get_mut(set)?;
+        let set = self.sets.get_mut(set)?;
+        match set.way_of(tuple, tag) {
+            Some(way) => set.entries.get_mut(way),
+            None => set.make(tuple, tag, now),
+        }
+    }
+
+    /// The set of a pair of addresses and its tag there, which is never 0.
+    fn place_of(&self, tuple: &FlowTuple) -> (usize, u16) {
+        let hash = self.hasher.hash(&FlowTuple {
+            local: Endpoint::new(tuple.local.address, 0),
+            remote: Endpoint::new(tuple.remote.address, 0),
+        });
+        let sets = self.sets.len() as u64;
+        let set = u64::from(hash.position()).wrapping_mul(sets) >> 32;
+        (set as usize, hash.tag())
+    }
+}
+
+impl Set {
+    /// Which of the places is that of a peer.
+    #[inline]
+    fn way_of(&self, tuple: &FlowTuple, tag: u16) -> Option<usize> {
+        let mut places = self.tags.iter().zip(&self.entries);
+        places.position(|(known, entry)| *known == tag && entry.is_of(tuple))
+    }
+
+    #[inline(never)] // The first time only.
+    fn make(&mut self, tuple: &FlowTuple, tag: u16, now: Instant) -> Option<&mut Entry> {
+        let Self { tags, entries } = self;
         let free = tags.iter().position(|tag| *tag == 0);
         let oldest = entries.iter().enumerate();
         let oldest = oldest.min_by_key(|(_, entry)| entry.at.instant());
@@ -186,17 +207,6 @@ impl Metrics {
             ..Entry::free()
         };
         Some(entry)
-    }
-
-    /// The set of a pair of addresses and its tag there, which is never 0.
-    fn place_of(&self, tuple: &FlowTuple) -> (usize, u16) {
-        let hash = self.hasher.hash(&FlowTuple {
-            local: Endpoint::new(tuple.local.address, 0),
-            remote: Endpoint::new(tuple.remote.address, 0),
-        });
-        let sets = self.sets.len() as u64;
-        let set = u64::from(hash.position()).wrapping_mul(sets) >> 32;
-        (set as usize, hash.tag())
     }
 }
 

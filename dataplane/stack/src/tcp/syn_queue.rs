@@ -246,12 +246,13 @@ impl SynQueue {
 
 impl HalfOpen {
     /// The SYN-ACK (RFC 9293 section 3.10.7.2). Its window is not scaled (RFC 7323 section 2.2).
+    #[inline]
     pub(crate) fn syn_ack(&self, now: Instant, tunables: &TcpTunables) -> TcpRepr {
         self.syn_ack_with_clock(now.as_millis() as u32, tunables)
     }
 
     /// The SYN-ACK with a chosen reading of the timestamp clock: that of a cookie carries options.
-    #[inline]
+    #[inline(always)] // Put together where it is sent from.
     pub(crate) fn syn_ack_with_clock(&self, clock_ms: u32, tunables: &TcpTunables) -> TcpRepr {
         let timestamps = self.ts_recent.map(|recent| Timestamps {
             value: clock_ms.wrapping_add(self.ts_offset),

@@ -293,7 +293,7 @@ impl TcpOptions {
 
     /// How they lie in a header, for whoever asks for their length before writing them. MSS, window
     /// scale, SACK-permitted and Fast Open are written only in a SYN, as they count only there.
-    #[inline]
+    #[inline(always)] // For every frame; otherwise through memory.
     pub fn layout(&self, syn: bool) -> OptionsLayout<'_> {
         let is_plain = self.is_plain(syn);
         let len = match self.timestamps {
@@ -393,7 +393,7 @@ impl OptionsLayout<'_> {
     }
 
     /// Writes the options into exactly `encoded_len` bytes; `None` when `bytes` is shorter.
-    #[inline]
+    #[inline(always)] // As above.
     pub fn emit(&self, bytes: &mut [u8]) -> Option<()> {
         if !self.is_plain {
             return self.options.emit_all(self.syn, bytes);
