@@ -56,6 +56,8 @@ pub(crate) struct Sysctls {
     somaxconn: u32,
     reflect_tos: bool,
     accept_source_route: bool,
+    /// Of IPv4 and of IPv6.
+    drop_unicast_in_l2_multicast: [bool; 2],
     notsent_lowat: u32,
     port_range: (u16, u16),
     reserved_ports: Vec<(u16, u16)>,
@@ -83,6 +85,7 @@ impl Sysctls {
             somaxconn: 4_096,
             reflect_tos: false,
             accept_source_route: false,
+            drop_unicast_in_l2_multicast: [false; 2],
             notsent_lowat: u32::MAX,
             port_range: (32_768, 60_999),
             reserved_ports: Vec::new(),
@@ -207,6 +210,10 @@ impl Sysctls {
             "somaxconn" => self.somaxconn.to_string(),
             "tcp_reflect_tos" => flag(self.reflect_tos),
             "conf.all.accept_source_route" => flag(self.accept_source_route),
+            "conf.all.drop_unicast_in_l2_multicast" => flag(self.drop_unicast_in_l2_multicast[0]),
+            "net.ipv6.conf.all.drop_unicast_in_l2_multicast" => {
+                flag(self.drop_unicast_in_l2_multicast[1])
+            }
             "tcp_notsent_lowat" => self.notsent_lowat.to_string(),
             "ip_local_port_range" => format!("{}\t{}", self.port_range.0, self.port_range.1),
             "ip_local_reserved_ports" => ranges_text(&self.reserved_ports),
@@ -293,6 +300,12 @@ impl Sysctls {
             "wmem_max" => self.wmem_max = number(value, 4_608, i32::MAX as u32)?,
             "tcp_reflect_tos" => self.reflect_tos = flag(value)?,
             "conf.all.accept_source_route" => self.accept_source_route = flag(value)?,
+            "conf.all.drop_unicast_in_l2_multicast" => {
+                self.drop_unicast_in_l2_multicast[0] = flag(value)?;
+            }
+            "net.ipv6.conf.all.drop_unicast_in_l2_multicast" => {
+                self.drop_unicast_in_l2_multicast[1] = flag(value)?;
+            }
             "somaxconn" => self.somaxconn = number(value, 0, i32::MAX as u32)?,
             "tcp_notsent_lowat" => self.notsent_lowat = number(value, 0, u32::MAX)?,
             "ip_local_port_range" => self.port_range = port_range(value)?,
@@ -407,6 +420,8 @@ impl Sockets {
         self.sysctls.set(&leaf(name), value)?;
         self.stack.set_tunables(self.sysctls.tunables());
         self.stack.set_fragment_tunables(self.sysctls.fragments);
+        let families = self.sysctls.drop_unicast_in_l2_multicast;
+        self.stack.set_drop_unicast_in_l2_multicast(families);
         // Who sets the pause, whatever to, ends the one that runs.
         if leaf(name) == "tcp_fastopen_blackhole_timeout_sec" {
             self.stack.resume_fast_open();

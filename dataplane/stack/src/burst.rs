@@ -366,10 +366,8 @@ impl<P: PacketPool> Stack<P> {
             Gathered::Dropped(reason) => return self.stats.drop(reason),
             Gathered::Whole(frame) => frame,
         };
-        let parsed = dispatch::parse(&frame, port, &self.network.interfaces, &mut self.stats);
-        // Each of its pieces was counted.
-        count!(self.stats.ip_in_receives, u64::MAX);
-        match parsed {
+        let interfaces = &self.network.interfaces;
+        match dispatch::parse_whole(&frame, interfaces, &mut self.stats) {
             Parsed::Tcp(header) => {
                 let hash = self.flows.hash(&header.tuple);
                 let owner = self.find_owner(hash, &header.tuple);
@@ -385,9 +383,7 @@ impl<P: PacketPool> Stack<P> {
                     Err(reason) => self.stats.drop(reason),
                 }
             }
-            // Pieces of pieces: nobody makes them but to see what happens.
-            Parsed::Fragment(_) => self.stats.drop(DropReason::FragmentInvalid),
-            other @ (Parsed::Icmp(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
+            other @ (Parsed::Icmp(_) | Parsed::Fragment(_) | Parsed::Punt(_) | Parsed::Drop(_)) => {
                 self.on_other_frame((now, port), other, frame, pool, punt);
             }
         }

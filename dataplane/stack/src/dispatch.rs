@@ -252,7 +252,7 @@ fn parse_ip<B: PacketBuf>(
     check_header_checksum(frame, &ip, stats)?;
     let group = ethernet.destination().is_group();
     if group {
-        count_group(ip.destination(), interfaces, stats);
+        check_group(&ip, interfaces, stats)?;
     }
     if ip.is_v4() && has_source_route(ethernet.payload(), ip.header_len()) {
         count!(stats.ip_in_hdr_errors);
@@ -262,14 +262,49 @@ fn parse_ip<B: PacketBuf>(
         let packet = ethernet.payload();
         return classify_fragment(&ip, fragment, (ip_at, packet), interfaces, stats);
     }
+    classify(frame, &ip, (ip_at, group), interfaces, stats)
+}
+
+/// Parses a packet that was put together from pieces. Each piece has passed the checks of `parse`,
+/// and was counted as a packet received.
+pub(crate) fn parse_whole<B: PacketBuf>(
+    frame: &B,
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Parsed {
+    let mut parsed = || {
+        let ethernet = EthernetView::parse(frame.bytes())?;
+        let ip_at = ethernet.header_len();
+        let available = frame.frame_len().saturating_sub(ip_at);
+        let ip = IpView::parse(ethernet.ether_type(), ethernet.payload(), available)
+            .ok_or(DropReason::EtherTypeUnknown)??;
+        // Pieces of pieces: nobody makes them but to see what happens.
+        if ip.fragment().is_some() {
+            return Err(DropReason::FragmentInvalid);
+        }
+        let group = ethernet.destination().is_group();
+        classify(frame, &ip, (ip_at, group), interfaces, stats)
+    };
+    parsed().unwrap_or_else(Parsed::Drop)
+}
+
+/// Whose business a whole packet is.
+#[inline]
+fn classify<B: PacketBuf>(
+    frame: &B,
+    ip: &IpView<'_>,
+    (ip_at, group): (usize, bool),
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Result<Parsed, DropReason> {
     match ip.protocol() {
         // behaviour: A6-7
         protocol::TCP if group => Err(DropReason::TcpNotUnicast),
-        protocol::TCP => parse_tcp(frame, &ip, ip_at, stats).map(Parsed::Tcp),
-        protocol::ICMPV4 if ip.is_v4() => classify_icmp(&ip, ip_at, interfaces),
-        protocol::ICMPV6 if !ip.is_v4() => classify_icmp(&ip, ip_at, interfaces),
+        protocol::TCP => parse_tcp(frame, ip, ip_at, stats).map(Parsed::Tcp),
+        protocol::ICMPV4 if ip.is_v4() => classify_icmp(ip, ip_at, interfaces),
+        protocol::ICMPV6 if !ip.is_v4() => classify_icmp(ip, ip_at, interfaces),
         _ => {
-            let punt = punt_other(&ip, interfaces);
+            let punt = punt_other(ip, interfaces);
             if matches!(punt, Err(DropReason::NotOurAddress)) {
                 count!(stats.ip_in_addr_errors);
             } else if punt.is_ok() {
@@ -347,13 +382,24 @@ fn count_header_error(malformed: Malformed, stats: &mut Stats) {
     }
 }
 
-/// behaviour: RTE-14
-fn count_group(destination: Address, interfaces: &Interfaces, stats: &mut Stats) {
+/// Counts a packet that came to many by what it is, and turns away one that names a single host, if
+/// that is wanted (Linux: `ip_rcv_finish_core`, `ip6_rcv_core`). behaviour: RTE-14, IPI-5
+fn check_group(
+    ip: &IpView<'_>,
+    interfaces: &Interfaces,
+    stats: &mut Stats,
+) -> Result<(), DropReason> {
+    let (destination, bytes) = (ip.destination(), ip.total_len() as u64);
     if destination.is_multicast() {
         count!(stats.ip_in_mcast_pkts);
+        count!(stats.ip_in_mcast_octets, bytes);
     } else if interfaces.is_broadcast(destination) || !destination.is_unicast_source() {
         count!(stats.ip_in_bcast_pkts);
+        count!(stats.ip_in_bcast_octets, bytes);
+    } else if interfaces.drops_unicast_in_l2_multicast(destination.is_v4()) {
+        return Err(DropReason::UnicastInL2Multicast);
     }
+    Ok(())
 }
 
 fn check_header_checksum<B: PacketBuf>(

@@ -157,6 +157,14 @@ impl<P: PacketPool> Stack<P> {
         Some((&mut slot.connection, &mut self.chunks))
     }
 
+    /// Whether packets to one host are dropped when they came in an Ethernet frame to many, of IPv4
+    /// and of IPv6 (`drop_unicast_in_l2_multicast`, RFC 1122 section 3.3.6). Linux's default: taken.
+    /// TCP in such a frame is never taken.
+    pub const fn set_drop_unicast_in_l2_multicast(&mut self, families: [bool; 2]) {
+        let interfaces = &mut self.network.interfaces;
+        interfaces.set_drop_unicast_in_l2_multicast(families);
+    }
+
     /// The knobs of reassembly.
     pub const fn fragment_tunables(&self) -> &FragmentTunables {
         &self.fragment_tunables

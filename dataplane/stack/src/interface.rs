@@ -45,6 +45,8 @@ pub(crate) struct Interfaces {
     local: AddressSet,
     /// Subnet broadcast addresses (IPv4).
     broadcasts: AddressSet,
+    /// `drop_unicast_in_l2_multicast` of IPv4 and IPv6.
+    drop_unicast_in_l2_multicast: [bool; 2],
 }
 
 /// Addresses, sorted, and what they end in: most that are asked for are none of them, and end
@@ -121,6 +123,7 @@ impl Interfaces {
             extra: Vec::with_capacity(LOCAL_ADDRESSES_MAX),
             local: AddressSet::with_capacity(LOCAL_ADDRESSES_MAX.saturating_mul(2)),
             broadcasts: AddressSet::with_capacity(LOCAL_ADDRESSES_MAX),
+            drop_unicast_in_l2_multicast: [false; 2],
         }
     }
 
@@ -143,6 +146,16 @@ impl Interfaces {
         self.extra
             .extend(addresses.iter().take(LOCAL_ADDRESSES_MAX));
         self.rebuild();
+    }
+
+    pub(crate) const fn set_drop_unicast_in_l2_multicast(&mut self, families: [bool; 2]) {
+        self.drop_unicast_in_l2_multicast = families;
+    }
+
+    /// Whether a packet to one host must not come in a frame to many.
+    pub(crate) const fn drops_unicast_in_l2_multicast(&self, is_v4: bool) -> bool {
+        let [v4, v6] = self.drop_unicast_in_l2_multicast;
+        if is_v4 { v4 } else { v6 }
     }
 
     pub(crate) fn get(&self, port: PortId) -> Option<&Interface> {
@@ -169,6 +182,7 @@ impl Interfaces {
             extra,
             local,
             broadcasts,
+            drop_unicast_in_l2_multicast: _,
         } = self;
         local.clear();
         broadcasts.clear();

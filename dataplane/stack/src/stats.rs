@@ -79,8 +79,12 @@ counters! {
     ip_in_csum_errors = "IpExtInCsumErrors",
     /// IP packets to a multicast address.
     ip_in_mcast_pkts = "IpExtInMcastPkts",
+    /// Bytes of IP packets to a multicast address.
+    ip_in_mcast_octets = "IpExtInMcastOctets",
     /// IP packets to a broadcast address.
     ip_in_bcast_pkts = "IpExtInBcastPkts",
+    /// Bytes of IP packets to a broadcast address.
+    ip_in_bcast_octets = "IpExtInBcastOctets",
     /// IP packets whose sender does not speak ECN.
     ip_in_no_ect_pkts = "IpExtInNoECTPkts",
     /// IP packets that may be marked, by the code point ECT(1).

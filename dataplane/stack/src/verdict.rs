@@ -93,6 +93,8 @@ drop_reasons! {
         MartianDestination = "martian_destination",
         /// The IP destination is not one of our addresses.
         NotOurAddress = "not_our_address",
+        /// A packet to one host in an Ethernet frame to many (`drop_unicast_in_l2_multicast`).
+        UnicastInL2Multicast = "unicast_in_l2_multicast",
         /// A fragment that finds no room: too many packets, pieces or bytes wait for their rest.
         FragmentMemory = "fragment_memory",
         /// A fragment that was here already.

@@ -337,5 +337,48 @@ fn packets_to_many_are_counted_by_kind() {
     }
     let stats = peer.stats();
     assert_eq!((stats.ip_in_mcast_pkts, stats.ip_in_bcast_pkts), (1, 2));
+    assert_eq!(
+        (stats.ip_in_mcast_octets, stats.ip_in_bcast_octets),
+        (44, 88)
+    );
     assert_eq!(stats.dropped(DropReason::TcpNotUnicast), 3);
+}
+
+/// An echo request from the peer to node 1 in a frame to everybody.
+fn echo_to_everybody(peer: &Peer) -> Vec<u8> {
+    let mut frame = peer.frame(SYN, 100, 0, b"");
+    frame[..6].fill(0xff);
+    frame[23] = 1;
+    // The protocol is less by 5, so the header's checksum is more.
+    let checksum = u16::from_be_bytes([frame[24], frame[25]]);
+    let checksum = checksum.checked_add(5).unwrap_or(5);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    // Type 8, code 0, identifier 0, sequence number 0; what TCP had there is the data, all zero.
+    frame[34..].fill(0);
+    frame[34] = 8;
+    frame[36] = 0xf7;
+    frame[37] = 0xff;
+    frame
+}
+
+// Linux: SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST. behaviour: IPI-5, TUN-14
+#[test]
+fn a_packet_to_us_in_a_frame_to_all_is_dropped_when_that_is_asked_for() {
+    let mut peer = Peer::new(10);
+    let frame = echo_to_everybody(&peer);
+    let answers_to = |peer: &mut Peer, frame: &[u8]| {
+        peer.world.deliver(1, crate::peer::PORT, frame);
+        peer.frames().len()
+    };
+    for (families, answers) in [([false; 2], 1), ([false, true], 1), ([true, false], 0)] {
+        let stack = &mut peer.world.nodes[1].stack;
+        stack.set_drop_unicast_in_l2_multicast(families);
+        assert_eq!(answers_to(&mut peer, &frame), answers, "{families:?}");
+    }
+    let mut alone = frame;
+    alone[..6].copy_from_slice(&peer.frame(SYN, 100, 0, b"")[..6]);
+    assert_eq!(answers_to(&mut peer, &alone), 1, "a frame to us alone");
+    let stats = peer.stats();
+    assert_eq!(stats.dropped(DropReason::UnicastInL2Multicast), 1);
+    assert_eq!((stats.ip_in_mcast_pkts, stats.ip_in_bcast_pkts), (0, 0));
 }
