@@ -16,7 +16,7 @@ use crate::stats::count;
 use crate::table::ConnectError;
 use crate::tcp::fastopen::cookie::Match;
 use crate::tcp::fastopen::{CLIENT_NO_COOKIE, Child, SERVER_COOKIE_NOT_REQUIRED, SERVER_ENABLE};
-use crate::tcp::{Disposition, Env, FastOpenKeys, FastOpenRequest, TcpTunables};
+use crate::tcp::{Disposition, FastOpenKeys, FastOpenRequest, TcpTunables};
 use crate::tcp_input::{Arrived, Begin};
 
 /// What becomes of a SYN.
@@ -40,19 +40,11 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
     ) -> Result<(FlowId, usize), ConnectError> {
         let flow = self.connect_with(now, tuple, user, own)?;
-        let Some(slot) = self.connections.get_mut(flow.key()) else {
-            return Ok((flow, 0));
-        };
-        let mut env = Env {
-            now,
-            pool,
-            chunks: &mut self.chunks,
-            stats: &mut self.stats,
-            tunables: &self.tunables,
-        };
-        let taken = slot.connection.prepare_fast_open(request, &mut env);
+        let taken = self.with_env(now, flow.key(), pool, |connection, env| {
+            connection.prepare_fast_open(request, env)
+        });
         self.settle(now, flow.key(), Disposition::Continue);
-        Ok((flow, taken))
+        Ok((flow, taken.unwrap_or(0)))
     }
 
     /// Whether a SYN to the server of `tuple` could carry data now.
@@ -142,16 +134,9 @@ impl<P: PacketPool> Stack<P> {
         let bare = arrived.bare_segment();
         // Without a buffer of their own the data come again.
         let segment = arrived.into_segment().unwrap_or(bare);
-        if let Some(slot) = self.connections.get_mut(key) {
-            let mut env = Env {
-                now,
-                pool,
-                chunks: &mut self.chunks,
-                stats: &mut self.stats,
-                tunables: &self.tunables,
-            };
-            slot.connection.take_syn(&mut env, segment);
-        }
+        self.with_env(now, key, pool, |connection, env| {
+            connection.take_syn(env, segment);
+        });
         self.settle(now, key, Disposition::Continue);
     }
 

@@ -8,7 +8,7 @@ use millrace_base::{Instant, PacketPool, SeqNumber};
 use crate::flow::FlowId;
 use crate::stack::Stack;
 use crate::table::NoPool;
-use crate::tcp::{Agreement, Connection, Disposition, Env, RepairWindow};
+use crate::tcp::{Agreement, Connection, Disposition, RepairWindow};
 
 impl<P: PacketPool> Stack<P> {
     /// A connection that `connect` has begun is established at once, without a SYN: our next byte
@@ -52,29 +52,24 @@ impl<P: PacketPool> Stack<P> {
 
     /// Puts bytes behind what was received; tells how many.
     pub fn put_received(&mut self, now: Instant, flow: FlowId, data: &[u8], pool: &mut P) -> usize {
-        let Some(slot) = self.connections.get_mut(flow.key()) else {
-            return 0;
-        };
-        let mut env = Env {
-            now,
-            pool,
-            chunks: &mut self.chunks,
-            stats: &mut self.stats,
-            tunables: &self.tunables,
-        };
-        let queued = slot.connection.put_received(data, &mut env);
+        let queued = self.with_env(now, flow.key(), pool, |connection, env| {
+            connection.put_received(data, env)
+        });
         self.settle(now, flow.key(), Disposition::Continue);
-        queued
+        queued.unwrap_or(0)
     }
 
     /// Everything queued to send counts as sent, and waits for its acknowledgment.
     pub fn mark_all_sent(&mut self, now: Instant, flow: FlowId) {
-        self.with_env(now, flow, Connection::mark_all_sent);
+        let mut no_pool = NoPool::new();
+        self.with_env(now, flow.key(), &mut no_pool, Connection::mark_all_sent);
+        self.settle(now, flow.key(), Disposition::Continue);
     }
 
     /// Copies out what is queued to send from `skip` bytes on, sent or not; tells how much.
     pub fn peek_sent(&mut self, now: Instant, flow: FlowId, skip: usize, out: &mut [u8]) -> usize {
-        let peeked = self.with_env(now, flow, |connection, env| {
+        let mut no_pool = NoPool::new();
+        let peeked = self.with_env(now, flow.key(), &mut no_pool, |connection, env| {
             connection.peek_sent(skip, out, env)
         });
         peeked.unwrap_or(0)
@@ -93,15 +88,8 @@ impl<P: PacketPool> Stack<P> {
         slot.meta.orphan = true;
         self.orphans = self.orphans.saturating_add(1);
         let mut no_pool = NoPool::new();
-        let mut env = Env {
-            now,
-            pool: &mut no_pool,
-            chunks: &mut self.chunks,
-            stats: &mut self.stats,
-            tunables: &self.tunables,
-        };
-        let disposition = slot.connection.forget(&mut env);
-        self.settle(now, flow.key(), disposition);
+        let ended = self.with_env(now, flow.key(), &mut no_pool, Connection::forget);
+        self.settle(now, flow.key(), ended.unwrap_or(Disposition::Continue));
     }
 
     fn repaired<T>(
@@ -112,26 +100,6 @@ impl<P: PacketPool> Stack<P> {
     ) -> Option<T> {
         let slot = self.connections.get_mut(flow.key())?;
         let told = verb(&mut slot.connection);
-        self.settle(now, flow.key(), Disposition::Continue);
-        Some(told)
-    }
-
-    fn with_env<T>(
-        &mut self,
-        now: Instant,
-        flow: FlowId,
-        verb: impl FnOnce(&mut Connection, &mut Env<'_, NoPool<P::Buf>>) -> T,
-    ) -> Option<T> {
-        let slot = self.connections.get_mut(flow.key())?;
-        let mut no_pool = NoPool::new();
-        let mut env = Env {
-            now,
-            pool: &mut no_pool,
-            chunks: &mut self.chunks,
-            stats: &mut self.stats,
-            tunables: &self.tunables,
-        };
-        let told = verb(&mut slot.connection, &mut env);
         self.settle(now, flow.key(), Disposition::Continue);
         Some(told)
     }

@@ -7,7 +7,7 @@ use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
 use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
-use crate::knobs::group_knobs_of;
+use crate::knobs::{group_knobs_of, knobs_of};
 use crate::limits::BUFFER_RETRY_MS;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -532,6 +532,27 @@ impl<P: PacketPool> Stack<P> {
         if let Some(pending) = pending {
             pending.accepted = pending.accepted.saturating_sub(1);
         }
+    }
+
+    /// Lets a verb work on a connection with everything that it may use, and the knobs that count for
+    /// it. What follows from it is the caller's to `settle`. `None` when the connection is gone.
+    pub(crate) fn with_env<B: PacketPool<Buf = P::Buf>, T>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pool: &mut B,
+        verb: impl FnOnce(&mut Connection, &mut Env<'_, B>) -> T,
+    ) -> Option<T> {
+        let slot = self.connections.get_mut(key)?;
+        let whose = (key.index(), &slot.meta.hop);
+        let mut env = Env {
+            now,
+            pool,
+            chunks: &mut self.chunks,
+            stats: &mut self.stats,
+            tunables: knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose),
+        };
+        Some(verb(&mut slot.connection, &mut env))
     }
 
     fn slot_mut(&mut self, flow: FlowId) -> Option<&mut Slot> {
