@@ -401,6 +401,25 @@ mod tests {
         assert_eq!(listeners.pending(moved.id).requests, 7);
     }
 
+    // What every SYN writes (`pending`) is no part of the lines that every segment reads, and those
+    // begin where a cache line begins: nothing else lies in them. Linux: `struct inet_hashinfo`.
+    // behaviour: HSH-14
+    #[test]
+    fn what_is_found_and_what_is_counted_share_no_cache_line() {
+        let mut listeners = Listeners::new([3; 16]);
+        listeners.set(&[listener(1, [10, 0, 0, 1], 80, 80)]);
+        let written = listeners.pending.as_ptr_range();
+        let written = written.start.addr() / 64..=(written.end.addr() - 1) / 64;
+        for number in 0..100 {
+            let line = listeners.exact.line(hash_of(number)).expect("a table");
+            let at = core::ptr::from_ref(line).addr();
+            assert_eq!((at % 64, size_of_val(line)), (0, 64));
+            assert!(!written.contains(&(at / 64)));
+        }
+        let row = listeners.rows.as_ptr().addr() / 64;
+        assert!(!written.contains(&row), "rows are written by control only");
+    }
+
     // behaviour: A13-3
     #[test]
     fn a_half_full_queue_gives_old_requests_up_earlier() {

@@ -12,7 +12,7 @@ use super::segment::Env;
 use crate::path::Path;
 
 /// Chunks one frame may carry, whatever the device takes: 65,535 bytes in segments of 1,448.
-const FRAME_CHUNKS_MAX: u32 = 46;
+pub(super) const FRAME_CHUNKS_MAX: u32 = 46;
 
 impl Connection {
     /// Adds to a run what the device sends with it in one frame; `None` when it waits for more.

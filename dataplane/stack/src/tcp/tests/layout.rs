@@ -2,8 +2,13 @@
 
 use core::mem::offset_of;
 
+use millrace_base::HEADROOM_BYTES_DEFAULT;
+use millrace_wire::ethernet;
+
+use crate::limits::HEADER_BYTES_MAX;
 use crate::table::Slot;
 use crate::tcp::connection::Connection;
+use crate::tcp::run::FRAME_CHUNKS_MAX;
 
 // DESIGN decision 5: fixed layout, what every segment touches in the first cache lines.
 #[test]
@@ -53,4 +58,25 @@ fn the_layout_of_a_connection_is_known() {
     assert_eq!(size_of::<Connection>(), 304);
     assert_eq!(size_of::<Slot>(), 344);
     assert_eq!(millrace_base::Slab::<Slot>::SLOT_BYTES, 348);
+}
+
+// The page that answers how header and data lie in memory says what is so. behaviour: SKB-18
+#[test]
+fn the_page_on_memory_has_the_numbers_of_the_code() {
+    let page = include_str!("../../../../docs/memory-and-queues.md");
+    let headers_min = ethernet::HEADER_BYTES + 20 + 20;
+    let says = [
+        format!("{HEADROOM_BYTES_DEFAULT} bytes of headroom, then the frame as it came"),
+        format!(
+            "headroom {HEADROOM_BYTES_DEFAULT} ->|<- headers {headers_min}..{HEADER_BYTES_MAX} ->"
+        ),
+        format!("{HEADER_BYTES_MAX} bytes are the longest header there is"),
+        format!("a run of up to {FRAME_CHUNKS_MAX} chunks\n  and 65,535 bytes"),
+    ];
+    for sentence in says {
+        assert!(
+            page.contains(&sentence),
+            "the page does not say: {sentence}"
+        );
+    }
 }
