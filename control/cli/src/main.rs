@@ -93,6 +93,8 @@ enum What {
     Lcores,
     /// The network cards.
     Ports,
+    /// Their flags, state, MTU and addresses, as `ip address` shows links on Linux.
+    Addresses,
     /// What clients connect to.
     Listeners,
     /// The servers, their health and traffic.
@@ -111,9 +113,13 @@ enum What {
     Routes,
 }
 
+/// Writes an answer for eyes.
+type View<W> = fn(&Answer, &mut W) -> std::io::Result<()>;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = std::io::stdout().lock();
+    let plain: (fn(Answer) -> Answer, View<_>) = (as_it_is, view::write);
     let done = match &cli.command {
         Command::Check { file } => check(file, cli.global.json, &mut out),
         Command::DataplaneArgs { config } => dataplane_args(config, cli.global.json, &mut out),
@@ -121,10 +127,15 @@ fn main() -> ExitCode {
         Command::Show { what, limit } => {
             let is_netstat = matches!(what, What::Netstat);
             let keep = if is_netstat { only_mib_names } else { as_it_is };
-            ask(request(*what, *limit), keep, &cli.global, &mut out)
+            let view = if matches!(what, What::Addresses) {
+                view::write_as_links
+            } else {
+                view::write
+            };
+            ask(request(*what, *limit), (keep, view), &cli.global, &mut out)
         }
-        Command::Status => ask(Request::Status, as_it_is, &cli.global, &mut out),
-        Command::Reload => ask(Request::Reload, as_it_is, &cli.global, &mut out),
+        Command::Status => ask(Request::Status, plain, &cli.global, &mut out),
+        Command::Reload => ask(Request::Reload, plain, &cli.global, &mut out),
     };
     match done.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
@@ -141,7 +152,7 @@ fn request(what: What, limit: u32) -> Request {
     Request::Show(match what {
         What::Connections => return Request::Connections { limit },
         What::Lcores => Topic::Lcores,
-        What::Ports => Topic::Ports,
+        What::Ports | What::Addresses => Topic::Ports,
         What::Listeners => Topic::Listeners,
         What::Backends => Topic::Backends,
         What::Drops => Topic::Drops,
@@ -235,11 +246,11 @@ fn only_mib_names(mut answer: Answer) -> Answer {
     answer
 }
 
-fn ask(
+fn ask<W: Write>(
     request: Request,
-    keep: fn(Answer) -> Answer,
+    (keep, view): (fn(Answer) -> Answer, View<W>),
     global: &Global,
-    out: &mut impl Write,
+    out: &mut W,
 ) -> std::io::Result<u8> {
     let socket = match &global.socket {
         Some(socket) => socket.clone(),
@@ -262,7 +273,7 @@ fn ask(
             if global.json {
                 writeln!(out, "{}", inner_json(&answer)?)?;
             } else {
-                view::write(&answer, out)?;
+                view(&answer, out)?;
             }
             Ok(0)
         }

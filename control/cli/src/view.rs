@@ -54,6 +54,48 @@ pub(crate) fn write(answer: &Answer, out: &mut impl Write) -> std::io::Result<()
     }
 }
 
+/// Writes the ports as `ip address` writes links; any other answer as `write` does.
+pub(crate) fn write_as_links(answer: &Answer, out: &mut impl Write) -> std::io::Result<()> {
+    let Answer::Ports(rows) = answer else {
+        return write(answer, out);
+    };
+    for row in rows {
+        // A card that an lcore polls is up; whether its cable is, the card says.
+        let (flags, state) = if row.link_up {
+            ("BROADCAST,MULTICAST,UP,LOWER_UP", "UP")
+        } else {
+            ("NO-CARRIER,BROADCAST,MULTICAST,UP", "DOWN")
+        };
+        let PortRow {
+            port,
+            name,
+            mtu,
+            driver,
+            queues,
+            mac,
+            ..
+        } = row;
+        writeln!(
+            out,
+            "{port}: {name}: <{flags}> mtu {mtu} driver {driver} queues {queues} state {state}"
+        )?;
+        write!(out, "    link/ether {mac}")?;
+        match (row.link_up, row.link_mbps) {
+            (true, mbps) if mbps > 0 => writeln!(out, " speed {mbps}Mb/s")?,
+            _ => writeln!(out)?,
+        }
+        for address in &row.addresses {
+            let family = if address.contains(':') {
+                "inet6"
+            } else {
+                "inet"
+            };
+            writeln!(out, "    {family} {address}")?;
+        }
+    }
+    Ok(())
+}
+
 /// What each lcore is and does, what a frame costs it stage by stage, and how large its bursts are.
 fn lcores(rows: &[LcoreRow], out: &mut impl Write) -> std::io::Result<()> {
     table!(rows, row: LcoreRow;

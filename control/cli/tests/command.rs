@@ -133,6 +133,45 @@ fn netstat_shows_the_counters_of_the_mib_and_no_others() {
     std::fs::remove_dir_all(folder).expect("remove");
 }
 
+// behaviour: QDS-3, NIC-2, NIC-24
+#[test]
+fn addresses_are_shown_as_ip_address_shows_links() {
+    const PORT: &str = "\"vlan\":null,\"rss_test\":\"untested\",\"rx_mode\":\"\",\"tx_mode\":\"\",\
+                        \"ipackets\":0,\"opackets\":0,\"ibytes\":0,\"obytes\":0,\"imissed\":0,\
+                        \"ierrors\":0,\"oerrors\":0";
+    let port = |number: u8, name: &str, rest: &str| {
+        format!(
+            "{{\"port\":{number},\"name\":\"{name}\",\"driver\":\"net_ixgbe\",\
+             \"mac\":\"02:00:00:00:aa:0{number}\",\"queues\":4,{rest},{PORT}}}"
+        )
+    };
+    let up = "\"mtu\":1400,\"link_up\":true,\"link_mbps\":10000,\
+              \"addresses\":[\"10.173.32.47/21\",\"fd00::1/64\"]";
+    let down = "\"mtu\":9000,\"link_up\":false,\"link_mbps\":0,\"addresses\":[]";
+    let rows = [port(0, "front", up), port(1, "back", down)].join(",");
+    let answer = format!("{{\"version\":1,\"result\":{{\"ok\":{{\"ports\":[{rows}]}}}}}}\n");
+    let folder = temporary("addresses");
+    let server = serve_once(&folder.join("control.sock"), answer.leak());
+    let out = millrace(&[
+        "show",
+        "addresses",
+        "--runtime-dir",
+        folder.to_str().expect("text"),
+    ]);
+    let asked = server.join().expect("server");
+    assert_eq!(asked, "{\"version\":1,\"request\":{\"show\":\"ports\"}}\n");
+    assert_eq!(
+        text(&out.stdout),
+        "0: front: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 driver net_ixgbe queues 4 state UP\n\
+         \x20   link/ether 02:00:00:00:aa:00 speed 10000Mb/s\n\
+         \x20   inet 10.173.32.47/21\n\
+         \x20   inet6 fd00::1/64\n\
+         1: back: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 9000 driver net_ixgbe queues 4 state DOWN\n\
+         \x20   link/ether 02:00:00:00:aa:01\n"
+    );
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
 // behaviour: RTE-2, RTE-6, RTE-7
 #[test]
 fn answers_are_tables_or_the_rows_as_json() {

@@ -64,7 +64,7 @@ impl Control {
         for row in self.neighbors.rows() {
             neighbors.with_label_values(&[row.state.word()]).inc();
         }
-        let own: [(&str, &str, u64); 2] = [
+        let own: [(&str, &str, u64); 3] = [
             (
                 "health_probes_lost",
                 "Health probes whose result never came.",
@@ -74,6 +74,11 @@ impl Control {
                 "neighbors_refused",
                 "Neighbours refused because the table was full.",
                 self.neighbors.refused(),
+            ),
+            (
+                "neighbor_allocs",
+                "Entries made for neighbours.",
+                self.neighbors.allocs(),
             ),
         ];
         for (name, help, value) in own {

@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use harness::{Control, Dataplane, MAC, Place};
-use millrace_abi::{BackendState, Command, ConnectionRow, Event, NeighborState, TcpState};
+use millrace_abi::{
+    BackendState, Command, ConnectionRow, Event, NeighborState, PortState, TcpState,
+};
 use millrace_api::{Answer, FailureKind, Outcome, Request, Topic};
 use millrace_base::{Address, BackendId, Endpoint, ListenerId, MacAddress, PortId};
 
@@ -455,6 +457,39 @@ fn control_waits_for_a_dataplane_and_says_so() {
     );
 }
 
+// A card begins without a link, of no speed; what its driver says later is shown.
+// behaviour: NIC-2, NIC-24, QDS-3
+#[test]
+fn a_port_is_shown_with_its_driver_and_the_state_of_its_link() {
+    let (_place, dataplane, control) = running("link", 2);
+    let mut states = dataplane.region.port_states().expect("the only writer");
+    for told in [None, Some((1, 10_000)), Some((0, 0))] {
+        let (link_up, link_mbps) = told.unwrap_or_default();
+        let state = PortState {
+            link_up,
+            link_mbps,
+            ..PortState::default()
+        };
+        if told.is_some() {
+            states.set(PORT, &state);
+        }
+        let Answer::Ports(rows) = control.answer(Request::Show(Topic::Ports)) else {
+            panic!()
+        };
+        let row = &rows[0];
+        assert_eq!(
+            (row.driver.as_str(), row.mtu, row.queues),
+            ("net_null", 1_500, 2)
+        );
+        assert_eq!(
+            (u64::from(row.link_up), row.link_mbps),
+            (link_up, link_mbps)
+        );
+        assert!(!row.addresses.is_empty(), "as configured");
+    }
+}
+
+// behaviour: CNT-10
 #[test]
 fn metrics_carry_the_regions_counters_and_our_own() {
     let (place, mut dataplane, control) = running("metrics", 2);
@@ -479,6 +514,8 @@ fn metrics_carry_the_regions_counters_and_our_own() {
         "millrace_attached 1",
         "millrace_backend_up{backend=\"a\",pool=\"web\"} 1",
         "millrace_port_link_up{port=\"front\"} 0",
+        // The router and both backends: the configuration names them.
+        "millrace_neighbor_allocs_total 3",
         "# TYPE millrace_health_probe_seconds histogram",
         "millrace_control_publications_total 1",
     ] {

@@ -135,6 +135,7 @@ pub(crate) struct Table {
     next: Instant,
     next_gc: Instant,
     refused: u64,
+    allocs: u64,
 }
 
 impl Timings {
@@ -176,6 +177,7 @@ impl Table {
             next: Instant::NEVER,
             next_gc: Instant::ZERO,
             refused: 0,
+            allocs: 0,
         }
     }
 
@@ -229,8 +231,7 @@ impl Table {
             if !heard.creates || heard.mac.is_none() || !self.make_room(now) {
                 return;
             }
-            let entry = Entry::new(State::Incomplete, now, Instant::NEVER);
-            self.entries.insert(key, entry);
+            self.insert(key, Entry::new(State::Incomplete, now, Instant::NEVER));
         }
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
@@ -320,6 +321,11 @@ impl Table {
         self.refused
     }
 
+    /// Entries made so far (Linux: `allocs` of `/proc/net/stat/arp_cache`).
+    pub(crate) fn allocs(&self) -> u64 {
+        self.allocs
+    }
+
     /// Every neighbour, in no order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
         self.entries.iter().map(|(key, entry)| Row {
@@ -337,8 +343,13 @@ impl Table {
         }
         let mut entry = Entry::new(State::Incomplete, now, Instant::NEVER);
         entry.demanded = demanded;
-        self.entries.insert(key, entry);
+        self.insert(key, entry);
         self.ask_everybody(now, key);
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry) {
+        self.entries.insert(key, entry);
+        self.allocs += 1;
     }
 
     fn expire(&mut self, now: Instant, key: Key) {

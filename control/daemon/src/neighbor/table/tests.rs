@@ -301,3 +301,17 @@ fn the_knobs_set_how_often_and_how_long_is_asked() {
     table.advance(at(17_252));
     assert_eq!(table.take_actions(), [tell(key(2), NeighborState::Failed)]);
 }
+
+// behaviour: CNT-10
+#[test]
+fn every_entry_that_is_made_is_counted_and_none_twice() {
+    let mut table = table();
+    for now in 0..3 {
+        table.need(at(now), key(1));
+        table.need(at(now), key(2));
+    }
+    assert_eq!((table.entries.len(), table.allocs()), (2, 2));
+    table.retain(|_| false);
+    table.need(at(5_000), key(1));
+    assert_eq!((table.entries.len(), table.allocs()), (1, 3));
+}
