@@ -2,4 +2,5 @@
 
 mod folders;
 mod language;
+mod reasons;
 mod stack;

@@ -7,7 +7,11 @@ use std::path::Path;
 use crate::folders::{below_manifest, public, scripts, variants};
 use millrace_script::{Host, Leftovers, Report, RunError, Script, Variant, run};
 
-fn play(path: &Path, variant: Variant, leftovers: Leftovers) -> Result<Report, RunError> {
+pub(crate) fn play(
+    path: &Path,
+    variant: Variant,
+    leftovers: Leftovers,
+) -> Result<Report, RunError> {
     let text = fs::read_to_string(path).expect("a script");
     let script = Script::parse(&path.display().to_string(), &text, variant)?;
     let mut host = Host::new(script.network());
@@ -38,7 +42,7 @@ fn the_same_script_gives_the_same_packets_every_time() {
 }
 
 /// Public scripts that the stack passes, and in which variants. A line is added when one more does.
-const PASSING: &str = include_str!("public_passing.txt");
+pub(crate) const PASSING: &str = include_str!("public_passing.txt");
 
 #[test]
 fn public_scripts_that_have_passed_still_pass() {
