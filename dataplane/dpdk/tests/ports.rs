@@ -276,7 +276,7 @@ fn a_sink_takes_everything_and_gives_the_buffers_back() {
     assert_eq!(pool.available(), pool.count());
 }
 
-// behaviour: NIC-3
+// behaviour: NIC-3, CNT-9
 #[test]
 fn extended_counters_have_names_and_move() {
     let pool = pool(255);

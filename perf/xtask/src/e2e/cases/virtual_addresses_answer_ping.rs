@@ -8,6 +8,8 @@ use super::super::plan::{self, FRONT};
 use super::super::{Bed, Case};
 use crate::process;
 
+// The client learns our Ethernet address from an answer that control has injected.
+// behaviour: TAP-18
 pub(super) const CASE: Case = Case {
     name: "virtual_addresses_answer_ping",
     devices: super::EVERY,
