@@ -41,6 +41,9 @@ pub(crate) const fn waiting_for(neighbor: Key) -> u32 {
 /// given: everybody in it has handed over so many quotas.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Laps {
+    /// Somebody has used a quota up; somebody stands aside.
+    is_used: bool,
+    has_throttled: bool,
     done: u32,
     /// Who stood last when the present lap began.
     last: Option<u32>,
@@ -58,6 +61,7 @@ impl Laps {
     /// It has used its quota up, and stands behind the others again. What it has handed over by now,
     /// when a quota is `bytes`.
     fn on_quota(&mut self, index: u32, bytes: u64) -> u64 {
+        self.is_used = true;
         self.last = self.last.or(Some(index));
         bytes.saturating_mul(u64::from(self.done).saturating_add(1))
     }
@@ -88,8 +92,9 @@ impl<P: PacketPool> Stack<P> {
                 return;
             }
         }
-        self.laps = Laps::default();
-        self.output.append(READY, THROTTLED);
+        if self.laps.is_used {
+            self.begin_laps();
+        }
         // Each round sends a connection's quota and moves it to the end of the line, or takes one
         // out of the line.
         while let Some(index) = self.output.first(READY) {
@@ -111,7 +116,14 @@ impl<P: PacketPool> Stack<P> {
 
     /// Whether somebody waits for the device to take what `transmit` has handed over.
     pub fn is_throttled(&self) -> bool {
-        self.output.first(THROTTLED).is_some()
+        self.laps.has_throttled
+    }
+
+    /// The device has taken what it was given: who stood aside is back in line.
+    #[cold]
+    fn begin_laps(&mut self) {
+        self.laps = Laps::default();
+        self.output.append(READY, THROTTLED);
     }
 
     /// Puts a connection in the line of those that may send, unless it stands there or waits for a
@@ -207,7 +219,9 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
         take: &mut impl FnMut(Transmit<P::Buf>) -> bool,
     ) -> bool {
-        self.laps.on_turn(index);
+        if self.laps.is_used {
+            self.laps.on_turn(index);
+        }
         let mut quota = match core::mem::take(&mut self.quota) {
             0 => TRANSMIT_QUOTA_FRAMES,
             rest => rest,
@@ -280,6 +294,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// A connection has used its quota up, with frames of so many bytes: it stands behind the others,
     /// or aside when it has handed over as much as may lie below TCP.
+    #[cold]
     fn stand_behind(&mut self, index: u32, bytes: u64) {
         let handed = self.laps.on_quota(index, bytes);
         let limit = self.connections.get_at(index).map_or(0, |slot| {
@@ -287,9 +302,13 @@ impl<P: PacketPool> Stack<P> {
             let knobs = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
             slot.connection.small_queue_bytes(&self.chunks, knobs)
         });
-        let list = if handed < limit { READY } else { THROTTLED };
         self.output.remove(index);
-        self.output.push(list, index);
+        if handed < limit {
+            self.output.push(READY, index);
+        } else {
+            self.laps.has_throttled = true;
+            self.output.push(THROTTLED, index);
+        }
     }
 
     /// The way to a connection's peer when the one it remembers does not hold; `None` when there is

@@ -452,15 +452,10 @@ fn one_busy_connection_does_not_keep_others_waiting() {
         world.ready(0, quiet).contains(Ready::CONNECTED)
     });
     // Open the busy connection's congestion window.
-    let data = pattern(1_000_000);
-    let mut sent = 0;
     let peer = world.nodes[1].events[0].flow;
-    let mut got = Vec::new();
-    world.run_until(10_000, |world| {
-        world.send(0, busy, &data[..400_000], &mut sent);
-        world.receive(1, peer, &mut got);
-        got.len() == 400_000
-    });
+    opened_up(&mut world, busy, peer);
+    let data = pattern(600_000);
+    let mut sent = 0;
     world.send(0, busy, &data, &mut sent);
     let mut little = 0;
     world.send(0, quiet, b"small", &mut little);
@@ -485,9 +480,9 @@ fn one_busy_connection_does_not_keep_others_waiting() {
 
 /// A connection whose congestion window is some hundred segments, and its peer.
 fn opened_up(world: &mut World, from: FlowId, to: FlowId) {
-    let data = pattern(400_000);
+    let data = pattern(4_000_000);
     let (mut sent, mut got) = (0, Vec::new());
-    world.run_until(10_000, |world| {
+    world.run_until(60_000, |world| {
         world.send(0, from, &data, &mut sent);
         world.receive(1, to, &mut got);
         got.len() == data.len()

@@ -309,8 +309,8 @@ impl Connection {
     ) -> ControlFlow<Disposition> {
         let cleaned = self.send.acknowledge(env.chunks, ack);
         self.bytes_acked.add(cleaned.bytes);
-        self.una = ack;
-        if let Some(low) = cleaned.mended {
+        let low = core::mem::replace(&mut self.una, ack);
+        if cleaned.mended {
             self.note_mended(env, low);
         }
         let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
@@ -377,8 +377,8 @@ impl Connection {
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
             self.bytes_acked.add(digest.cleaned.bytes);
             self.una = segment.ack;
-            if let Some(low) = digest.cleaned.mended {
-                self.note_mended(env, low);
+            if digest.cleaned.mended {
+                self.note_mended(env, digest.una_before);
             }
             let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
             digest.rtt = self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);

@@ -44,8 +44,9 @@ pub(crate) struct Cleaned {
     pub(crate) newest_sent_at: Instant,
     /// Something that had been retransmitted was among them.
     pub(crate) retransmitted: bool,
-    /// The rest of a segment of which an earlier ACK took the first part was among them.
-    pub(crate) mended: Option<SeqNumber>,
+    /// The rest of a segment of which an earlier ACK took the first part was among them: it began at
+    /// SND.UNA.
+    pub(crate) mended: bool,
 }
 
 impl SendBuffer {
@@ -242,17 +243,26 @@ impl Cleaned {
         } else {
             let counts = whole && !chunk.has(CONTINUED);
             self.segments = self.segments.wrapping_add(u32::from(counts));
-            if chunk.has(EVER_RETRANSMITTED) {
-                self.retransmitted = true;
+            if chunk.flags & (EVER_RETRANSMITTED | CUT) != 0 {
+                self.add_odd(chunk, whole);
             } else {
-                if whole && chunk.has(CUT) {
-                    self.mended = self.mended.or(Some(chunk.seq));
-                }
                 self.newest_sent_at = chunk.sent_at;
                 self.sent_at = self.sent_at.or(Some(chunk.sent_at));
             }
         }
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// What was sent again, or acknowledged in part before.
+    #[cold]
+    fn add_odd<B>(&mut self, chunk: &Chunk<B>, whole: bool) {
+        if chunk.has(EVER_RETRANSMITTED) {
+            self.retransmitted = true;
+            return;
+        }
+        self.mended |= whole;
+        self.newest_sent_at = chunk.sent_at;
+        self.sent_at = self.sent_at.or(Some(chunk.sent_at));
     }
 }
 
