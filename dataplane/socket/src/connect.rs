@@ -197,6 +197,10 @@ impl Sockets {
         }
         self.repair_connect(id);
         self.apply_options(id);
+        if !self.publish_keys(id) {
+            self.disconnect(id);
+            return Err(Errno::ENOBUFS);
+        }
         self.note_fast_open(id);
         Ok(taken)
     }

@@ -25,7 +25,6 @@
 //! # What it does not do
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link.
-//! - MD5: `ENOPROTOOPT`.
 //! - `TCP_CONGESTION` of a listener or a living connection fails with `ENOPROTOOPT`.
 //! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
 //!   `close` goes without.
@@ -72,6 +71,7 @@ mod receive;
 mod repair;
 mod send;
 mod signals;
+mod signing;
 mod socket;
 mod sockets;
 mod sockstat;

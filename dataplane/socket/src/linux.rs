@@ -242,6 +242,7 @@ numbers! {
     TCP_REPAIR_WINDOW: i32 = 29;
     TCP_FASTOPEN_CONNECT: i32 = 30;
     TCP_ULP: i32 = 31;
+    TCP_MD5SIG_EXT: i32 = 32;
     TCP_FASTOPEN_KEY: i32 = 33;
     TCP_FASTOPEN_NO_COOKIE: i32 = 34;
     TCP_ZEROCOPY_RECEIVE: i32 = 35;
@@ -249,6 +250,12 @@ numbers! {
     TCP_CM_INQ: i32 = 36;
     TCP_TX_DELAY: i32 = 37;
     TCP_IS_MPTCP: i32 = 43;
+}
+
+// Flags of `struct tcp_md5sig`.
+numbers! {
+    TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
+    TCP_MD5SIG_FLAG_IFINDEX: u8 = 2;
 }
 
 // Options of `SOL_IP` and `SOL_IPV6`.

@@ -19,6 +19,7 @@ use crate::linux::{SOCK_CLOEXEC, SOCK_NONBLOCK};
 use crate::news::DATA_READY;
 use crate::ports::Via;
 use crate::signals::{Band, Unless};
+use crate::signing::SigningKeys;
 use crate::socket::{Association, Listening, Socket};
 use crate::sockets::Sockets;
 
@@ -83,6 +84,11 @@ impl Sockets {
             return Err(error);
         }
         self.publish_rows();
+        // Without its keys it would take what is not signed.
+        if !self.publish_keys(id) {
+            self.stop_listening(id);
+            return Err(Errno::ENOBUFS);
+        }
         Ok(())
     }
 
@@ -141,6 +147,8 @@ impl Sockets {
             return;
         };
         let mut child = Socket::new(parent.domain, parent.options.inherited());
+        let key = self.stack.signing_key(event.flow);
+        child.options.signing = SigningKeys::of_child(info.tuple.remote.address, key);
         child.association = Association::Connected;
         child.local = info.tuple.local;
         child.remote = Some(info.tuple.remote);
@@ -204,7 +212,9 @@ impl Sockets {
                 places.insert((address, socket.local.port, *id), listening.backlog);
             }
         }
-        self.rows.replace(&places);
+        for gone in self.rows.replace(&places) {
+            self.stack.set_listener_keys(gone, &[]);
+        }
         let rows = self.rows.by_place.iter();
         let listeners: Vec<Listener> = rows
             .map(|(place, id)| Listener {
@@ -217,6 +227,9 @@ impl Sockets {
             .collect();
         self.stack.set_listeners(&listeners);
         self.publish_row_tunables();
+        for owner in places.keys().map(|(_, _, owner)| *owner) {
+            self.publish_keys(owner);
+        }
     }
 
     /// Tells the stack by which knobs connections of each row begin.
@@ -279,15 +292,20 @@ impl Rows {
     }
 
     /// The rows of a socket.
-    fn of(&self, socket: SocketId) -> impl Iterator<Item = ListenerId> {
+    pub(crate) fn of(&self, socket: SocketId) -> impl Iterator<Item = ListenerId> {
         let rows = self.by_place.iter();
         rows.filter(move |(place, _)| place.2 == socket)
             .map(|(_, id)| *id)
     }
 
-    /// Takes the new table; a row that stays keeps its number.
-    fn replace(&mut self, places: &BTreeMap<Place, u32>) {
-        self.by_place.retain(|place, _| places.contains_key(place));
+    /// Takes the new table; a row that stays keeps its number. Returns the numbers of those that do
+    /// not.
+    fn replace(&mut self, places: &BTreeMap<Place, u32>) -> Vec<ListenerId> {
+        let stays = |place: &Place| places.contains_key(place);
+        let rows = self.by_place.iter();
+        let gone = rows.filter(|(place, _)| !stays(place)).map(|(_, id)| *id);
+        let gone = gone.collect();
+        self.by_place.retain(|place, _| stays(place));
         for place in places.keys() {
             if !self.by_place.contains_key(place)
                 && let Some(id) = self.free_id()
@@ -295,6 +313,7 @@ impl Rows {
                 self.by_place.insert(*place, id);
             }
         }
+        gone
     }
 
     fn free_id(&self) -> Option<ListenerId> {

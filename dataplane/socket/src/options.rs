@@ -27,6 +27,7 @@ use crate::linux::{
     TCP_SAVED_SYN,
 };
 use crate::notice::Purpose;
+use crate::signing::SigningKeys;
 use crate::sockets::Sockets;
 use crate::sysctl::Sysctls;
 
@@ -96,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) window_clamp: u32,
     /// `TCP_MAXSEG`; 0 is "what the path allows".
     pub(crate) user_mss: u16,
+    /// `TCP_MD5SIG`.
+    pub(crate) signing: SigningKeys,
     /// `TCP_FASTOPEN`: connections that may be made of a SYN.
     pub(crate) fastopen_queue: u32,
     pub(crate) fastopen_connect: bool,
@@ -171,6 +174,7 @@ impl Options {
             save_syn: 0,
             window_clamp: 0,
             user_mss: 0,
+            signing: SigningKeys::default(),
             ip_options: IpOptions::default(),
             fastopen_queue: 0,
             fastopen_connect: false,

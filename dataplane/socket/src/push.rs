@@ -106,6 +106,9 @@ impl Sockets {
         if let Some(packet) = open {
             self.close_packet(&packet);
         }
+        for index in first..self.left.len() {
+            self.sign_again(index);
+        }
         self.delay_packets(first);
         self.forget_pushes();
     }

@@ -24,6 +24,7 @@ use crate::fragment::{FragmentFrame, Gathered};
 use crate::knobs::knobs_of;
 use crate::limits::BURST_FRAMES_MAX;
 use crate::plain::{parse_following, parse_plain};
+use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::Slot;
@@ -405,6 +406,7 @@ fn take_segment<P: PacketPool>(
     tail: &mut Tail,
 ) -> Result<Disposition, DropReason> {
     let stripped;
+    let came = arrived.header;
     let Arrived {
         now,
         port,
@@ -428,6 +430,12 @@ fn take_segment<P: PacketPool>(
         hash,
         frame,
     };
-    let segment = arrived.into_segment()?;
+    let options = arrived.header.options(&arrived.frame);
+    // behaviour: A6-16, before anything of it is believed.
+    if options.md5 || connection.is_signed() {
+        let key = connection.signing_key(env.chunks);
+        signature::check(key, came, &arrived.frame, env.stats)?;
+    }
+    let segment = arrived.with_options(options)?;
     Ok(connection.handle_segment(env, segment))
 }

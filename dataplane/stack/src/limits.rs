@@ -209,6 +209,16 @@ pub const METRICS_WAYS: usize = 5;
 const _: () = assert!(METRICS_DESTINATIONS_MAX.is_multiple_of(METRICS_WAYS));
 const _: () = assert!(METRICS_DESTINATIONS_MIN <= METRICS_DESTINATIONS_MAX);
 
+/// Connections of one stack whose segments are signed (`TCP_MD5SIG`): 90 KiB. Linux bounds keys by the
+/// option memory of each socket, a thousand of them by default (`optmem_max`).
+pub const CONNECTION_KEYS_MAX: usize = 1_024;
+const _: () = assert!(CONNECTION_KEYS_MAX <= EXTRAS_MAX);
+/// Keys of all listeners of one stack together, likewise; each SYN to a listener looks through them.
+pub const LISTENER_KEYS_MAX: usize = 1_024;
+/// TIME_WAIT records that sign their ACKs. Each was a connection with a key; they come and go with
+/// routing sessions, not with clients.
+pub const TIME_WAIT_KEYS_MAX: usize = 256;
+
 /// Fast Open connections that were reset and go on counting, all listeners together. Each is one
 /// that an application had accepted; a longer queue than this is of no use in a minute.
 pub const FASTOPEN_RESETS_MAX: usize = 4_096;

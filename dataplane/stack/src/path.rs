@@ -6,7 +6,7 @@
 //! transmission.
 
 use millrace_base::{FlowTuple, MacAddress, PacketBuf, PortId, SeqNumber, TxOffload, VlanId};
-use millrace_wire::tcp::checksum;
+use millrace_wire::tcp::{SIGNATURE_AT, SIGNATURE_BYTES, checksum};
 use millrace_wire::{
     Checksum, EtherType, IpRepr, TcpFlags, TcpRepr, ethernet, ipv4, ipv6, protocol, tcp,
 };
@@ -93,6 +93,13 @@ impl Offloads {
 }
 
 impl Path {
+    /// The same way for frames that the device must not cut.
+    pub(crate) const fn without_segmentation(&self) -> Self {
+        let mut path = *self;
+        path.offloads.tso = false;
+        path
+    }
+
     /// Bytes of the Ethernet header that we write: 14, or 18 with a tag.
     #[inline]
     pub(crate) const fn link_header_len(&self) -> usize {
@@ -267,7 +274,8 @@ impl Stencil {
     ) -> Option<Self> {
         let lens = Lens::of(path, tuple, tcp, payload_len);
         let is_whole = frame.frame_len() == lens.headers().wrapping_add(payload_len);
-        if !path.offloads.tcp_checksum || !is_whole || frame.bytes().len() != frame.frame_len() {
+        let is_unlike = tcp.options.md5 || !path.offloads.tcp_checksum;
+        if is_unlike || !is_whole || frame.bytes().len() != frame.frame_len() {
             return None;
         }
         let mut bytes = [0; STENCIL_BYTES_MAX];
@@ -530,6 +538,32 @@ fn put_words(header: &mut [u8; 20], words: [u32; 5]) {
     for (place, word) in places.iter_mut().zip(words) {
         *place = word.to_be_bytes();
     }
+}
+
+/// Puts a signature into a frame that `write_headers` made with room for one: the digest that `sign`
+/// computes from the frame, the places of TCP header and payload in it, and the bytes of both.
+pub(crate) fn put_signature<B: PacketBuf>(
+    frame: &mut B,
+    path: &Path,
+    tuple: &FlowTuple,
+    tcp: &TcpRepr,
+    sign: impl FnOnce(&B, (usize, usize), usize) -> Option<[u8; SIGNATURE_BYTES]>,
+) -> Option<()> {
+    let headers = Lens::of(path, tuple, tcp, 0).headers();
+    let payload_len = frame.frame_len().checked_sub(headers)?;
+    let lens = Lens::of(path, tuple, tcp, payload_len);
+    let digest = sign(frame, (lens.tcp_at(), headers), lens.segment)?;
+    let header = frame.bytes_mut()?.get_mut(lens.tcp_at()..)?;
+    *header.get_mut(SIGNATURE_AT..)?.first_chunk_mut()? = digest;
+    if !path.offloads.tcp_checksum {
+        // Over the digest as well.
+        header
+            .get_mut(TCP_CHECKSUM_AT..)?
+            .first_chunk_mut::<2>()?
+            .fill(0);
+        fill_checksum(frame, tuple, lens)?;
+    }
+    Some(())
 }
 
 /// Sums the segment over all buffers and writes the checksum field, which must hold 0.

@@ -14,6 +14,7 @@ use millrace_base::{
 use millrace_wire::TcpRepr;
 
 use crate::limits::{NEIGHBOR_PENDING_MAX, PENDING_FRAMES_MAX, REPLIES_MAX};
+use crate::signature::Digest;
 use crate::verdict::DropReason;
 
 /// A complete frame and the port it leaves by.
@@ -30,6 +31,8 @@ pub struct Transmit<B> {
 pub(crate) struct Owed {
     pub(crate) tuple: FlowTuple,
     pub(crate) header: TcpRepr,
+    /// What is to be filled in, when the options have room for a signature.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// Replies ready to leave, and replies that wait. Memory is taken in `new`.

@@ -126,10 +126,11 @@ impl<P: PacketPool> Stack<P> {
             tunables: &self.tunables,
         };
         let tuple = *connection.tuple();
+        let signing = connection.signing_key(env.chunks).copied();
         let farewell = connection.farewell(&mut env);
         let disposition = connection.shed_orphan(&mut env);
         if let Some(header) = farewell {
-            self.owe(tuple, header);
+            self.owe(tuple, header, signing.as_ref());
         }
         self.settle(now, key, disposition);
         true

@@ -25,6 +25,7 @@ use crate::notices::Notices;
 use crate::reply::{Owed, Replies};
 use crate::route::Route;
 use crate::shortage::Shortage;
+use crate::signature::Keys;
 use crate::stats::{Stats, count};
 use crate::table::{NoPool, Slot};
 use crate::tcp::isn::{Secrets, table_secret};
@@ -107,6 +108,8 @@ pub struct Stack<P: PacketPool> {
     pub(crate) replies: Replies<P::Buf>,
     /// Segments that belong to no connection and have no frame yet.
     pub(crate) owed: Notices<Owed>,
+    /// Keys of those that are no connections.
+    pub(crate) keys: Keys,
     /// Frames the first connection of `READY` may still send in its turn.
     pub(crate) quota: u32,
     /// What connections have handed over since the last call of `transmit`.
@@ -161,6 +164,7 @@ impl<P: PacketPool> Stack<P> {
             news: Lists::new(connections_max, 1),
             replies: Replies::new(),
             owed: Notices::new(REPLIES_MAX),
+            keys: Keys::new(),
             quota: 0,
             laps: Laps::default(),
             echo_budget: Budget::new(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_BURST),

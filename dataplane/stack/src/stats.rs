@@ -351,6 +351,12 @@ counters! {
     tcp_fast_open_passive_alt_key = "TcpExtTCPFastOpenPassiveAltKey",
     /// Original data segments sent.
     tcp_orig_data_sent = "TcpExtTCPOrigDataSent",
+    /// Segments dropped because their peer has a key and they were not signed.
+    tcp_md5_not_found = "TcpExtTCPMD5NotFound",
+    /// Segments dropped because they were signed and their peer has no key.
+    tcp_md5_unexpected = "TcpExtTCPMD5Unexpected",
+    /// Segments dropped because their signature is of another key, or of another segment.
+    tcp_md5_failure = "TcpExtTCPMD5Failure",
     /// ICMP messages dropped because the quoted sequence number was not in flight.
     out_of_window_icmps = "TcpExtOutOfWindowIcmps",
 }

@@ -9,13 +9,14 @@ use millrace_base::{
 };
 use millrace_wire::{TcpOptions, TcpRepr};
 
-use crate::dispatch::{TcpFrame, admissible};
+use crate::dispatch::{Carried, TcpFrame, admissible};
 use crate::fast_open::FastOpenAnswer;
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::knobs::group_knobs_of;
 use crate::listener::Chosen;
 use crate::network::HopCache;
+use crate::signature::{self, SigningKey};
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{Meta, Slot};
@@ -23,7 +24,7 @@ use crate::tcp::passive::Arrival;
 use crate::tcp::syn_cookie::COOKIE_VALID_SECS;
 use crate::tcp::syn_queue::{HalfOpen, Request, RequestVerdict};
 use crate::tcp::timewait::TimeWaitVerdict;
-use crate::tcp::{Connection, ResetSegment, Segment};
+use crate::tcp::{Connection, Env, ResetSegment, Segment};
 use crate::transmit::reset_header;
 use crate::verdict::DropReason;
 
@@ -59,6 +60,12 @@ impl<B: PacketBuf> Arrived<'_, B> {
     #[inline(always)] // Otherwise the segment is copied on its way out.
     pub(crate) fn into_segment(self) -> Result<Segment<B>, DropReason> {
         let options = self.header.options(&self.frame);
+        self.with_options(options)
+    }
+
+    /// The same of a segment whose options were looked at already.
+    #[inline(always)] // Likewise.
+    pub(crate) fn with_options(self, options: TcpOptions) -> Result<Segment<B>, DropReason> {
         let payload = if self.header.payload_len > 0 {
             let at = usize::from(self.header.payload_at);
             let payload = trim(self.frame, at, self.header.payload_len as usize);
@@ -129,7 +136,7 @@ impl<P: PacketPool> Stack<P> {
                 count!(self.stats.ip_in_delivers);
                 match self.listener_for(tuple.local, &arrived) {
                     Some(listener) => self.on_listener_segment(listener, arrived, None, pool),
-                    None => self.refuse(arrived, pool),
+                    None => self.refuse(arrived, None, pool),
                 }
             }
         }
@@ -188,10 +195,12 @@ impl<P: PacketPool> Stack<P> {
         // behaviour: A6-12 A13-1
         if self.listeners.by_id(listener).is_none() {
             self.remove_request(index);
-            return self.refuse(arrived, pool);
+            return self.refuse(arrived, None, pool);
         }
         let now = arrived.now;
         let segment = arrived.bare_segment();
+        let key = self.check_at_listener(listener, &arrived, segment.options.md5)?;
+        let request = self.requests.get(index).ok_or(DropReason::Bug)?;
         let retries = self.tunables.tcp_synack_retries;
         let patience = self.listeners.patience(listener, retries);
         let whose = (Some(listener), &request.hop);
@@ -212,20 +221,21 @@ impl<P: PacketPool> Stack<P> {
                 let half_open = self.requests.get(index).map(|request| request.half_open);
                 let half_open = half_open.ok_or(DropReason::Bug)?;
                 let header = half_open.acknowledgment(now, tunables);
-                self.send_segment(now, &half_open.tuple, &header, Some(arrived.frame), pool);
+                let signed = (&header, key.as_ref());
+                self.send_signed(now, &half_open.tuple, signed, Some(arrived.frame), pool);
             }
             RequestVerdict::Limited => {
                 count!(self.stats.tcp_ack_skipped_syn_recv);
                 self.stats.drop(DropReason::RequestOutOfWindow);
             }
-            RequestVerdict::BadAck => return self.refuse(arrived, pool),
+            RequestVerdict::BadAck => return self.refuse(arrived, Some(listener), pool),
             RequestVerdict::Reset { by_rst } => {
                 count!(self.stats.tcp_attempt_fails);
                 count!(self.stats.embryonic_rsts);
                 self.stats.drop(DropReason::RequestReset);
                 self.remove_request(index);
                 if !by_rst {
-                    return self.refuse(arrived, pool);
+                    return self.refuse(arrived, Some(listener), pool);
                 }
             }
             RequestVerdict::NoAck => self.stats.drop(DropReason::RequestNoAck),
@@ -256,7 +266,7 @@ impl<P: PacketPool> Stack<P> {
             if self.tunables.tcp_abort_on_overflow {
                 count!(self.stats.embryonic_rsts);
                 self.remove_request(index);
-                return self.refuse(arrived, pool);
+                return self.refuse(arrived, Some(listener), pool);
             }
             if let Some(request) = self.requests.get_mut(index) {
                 request.acked = true;
@@ -299,8 +309,25 @@ impl<P: PacketPool> Stack<P> {
         let whose = (Some(half_open.listener), &hop);
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
         let handshake = half_open.handshake(hop.mtu(), sent_at, tunables);
+        let mut connection = Connection::accept(&handshake, tunables, now);
+        if !self.keys.is_empty()
+            && let Some(key) = self.keys.of_listener(half_open.listener, remote)
+        {
+            let mut env = Env {
+                now,
+                pool: &mut Self::no_pool(),
+                chunks: &mut self.chunks,
+                stats: &mut self.stats,
+                tunables,
+            };
+            // behaviour: A26-3
+            if !connection.set_signing_key(Some(key), &mut env) {
+                connection.release(env.chunks);
+                return Err(DropReason::ConnectionTableFull);
+            }
+        }
         let slot = Slot {
-            connection: Connection::accept(&handshake, tunables, now),
+            connection,
             meta: Meta::new(0, Some(half_open.listener), hop),
         };
         let key = self
@@ -361,16 +388,21 @@ impl<P: PacketPool> Stack<P> {
                 in_fin_wait2: false,
             } => count!(self.stats.tcp_ack_skipped_time_wait),
             TimeWaitVerdict::Killed => {
+                self.keys.forget(&tuple);
                 self.leave(&tuple, Owner::TimeWait(index));
             }
             TimeWaitVerdict::Refuse => {
+                self.keys.forget(&tuple);
                 self.leave(&tuple, Owner::TimeWait(index));
-                return self.refuse(arrived, pool);
+                return self.refuse(arrived, None, pool);
             }
             // behaviour: A6-26
             TimeWaitVerdict::Acknowledge | TimeWaitVerdict::Reopen { .. } => {
                 if let Some((tuple, header)) = self.time_waits.acknowledgment(index, now) {
-                    self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
+                    // behaviour: A26-3
+                    let key = self.keys.of_resting(&tuple).copied();
+                    let signed = (&header, key.as_ref());
+                    self.send_signed(now, &tuple, signed, Some(arrived.frame), pool);
                 }
             }
         }
@@ -388,6 +420,8 @@ impl<P: PacketPool> Stack<P> {
     ) -> Result<(), DropReason> {
         let flags = arrived.header.flags;
         // behaviour: LSN-34
+        let segment = arrived.bare_segment();
+        let key = self.check_at_listener(listener.id, &arrived, segment.options.md5)?;
         if flags.rst() {
             return Err(DropReason::ListenerIgnored);
         }
@@ -399,7 +433,7 @@ impl<P: PacketPool> Stack<P> {
         if !flags.syn() || flags.fin() {
             return Err(DropReason::ListenerFlags);
         }
-        self.on_syn(listener, arrived, reuse, pool)
+        self.on_syn(listener, arrived, (&segment, key.as_ref()), reuse, pool)
             .inspect_err(|_| self.count_listen_drop(listener.id))
     }
 
@@ -416,6 +450,7 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         listener: Chosen,
         arrived: Arrived<'_, P::Buf>,
+        (segment, key): (&Segment<P::Buf>, Option<&SigningKey>),
         reuse: Option<SeqNumber>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
@@ -441,17 +476,19 @@ impl<P: PacketPool> Stack<P> {
             listener: listener.id,
             mtu: hop.mtu(),
         };
-        let segment = arrived.bare_segment();
         let whose = (Some(listener.id), &hop);
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
-        let half_open = HalfOpen::from_syn(&arrival, &segment, reuse, &self.secrets, tunables);
+        let mut half_open = HalfOpen::from_syn(&arrival, segment, reuse, &self.secrets, tunables);
         if wants_cookie {
             // behaviour: LSN-11
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
             let header = half_open.into_cookie(now, &self.secrets, tunables);
-            self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
+            self.send_signed(now, &tuple, (&header, key), Some(arrived.frame), pool);
             return Ok(());
+        }
+        if key.is_some() {
+            half_open.make_room_for_signature();
         }
         let mut header = half_open.syn_ack(now, tunables);
         let mut cookie = None;
@@ -485,8 +522,9 @@ impl<P: PacketPool> Stack<P> {
             pending.requests = pending.requests.saturating_add(1);
             pending.young = pending.young.saturating_add(1);
         }
-        header.options.fastopen = cookie;
-        self.send_segment(now, &tuple, &header, Some(arrived.frame), pool);
+        // A cookie has no room beside a signature.
+        header.options.fastopen = cookie.filter(|_| key.is_none());
+        self.send_signed(now, &tuple, (&header, key), Some(arrived.frame), pool);
         Ok(())
     }
 
@@ -534,7 +572,7 @@ impl<P: PacketPool> Stack<P> {
         let valid = Nanos::from_secs(COOKIE_VALID_SECS);
         let recent = self.cookie_sent_at.is_some_and(|at| now.since(at) < valid);
         if !recent || header.flags.syn() {
-            return self.refuse(arrived, pool);
+            return self.refuse(arrived, Some(listener.id), pool);
         }
         let tuple = header.tuple;
         let route = self.network.route(tuple.remote.address);
@@ -551,7 +589,7 @@ impl<P: PacketPool> Stack<P> {
         let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, tunables);
         let Some(half_open) = half_open else {
             count!(self.stats.syncookies_failed);
-            self.refuse(arrived, pool)?;
+            self.refuse(arrived, Some(listener.id), pool)?;
             return Err(DropReason::CookieInvalid);
         };
         if self.is_backlog_full(listener.id) || self.is_full_for_clients() {
@@ -571,11 +609,47 @@ impl<P: PacketPool> Stack<P> {
         self.deliver_one(begun, arrived, pool)
     }
 
-    /// Answers a segment that belongs to nobody with a RST, unless it is one.
+    /// Checks the signature of a segment to a listener or to one of its requests; `claims` when it
+    /// says that it has one. Returns the key that answers are signed with.
+    #[inline]
+    fn check_at_listener(
+        &mut self,
+        listener: ListenerId,
+        arrived: &Arrived<'_, P::Buf>,
+        claims: bool,
+    ) -> Result<Option<SigningKey>, DropReason> {
+        if !claims && self.keys.is_empty() {
+            return Ok(None);
+        }
+        let peer = arrived.header.tuple.remote.address;
+        // behaviour: A19-8
+        let key = self.keys.of_listener(listener, peer).copied();
+        signature::check(
+            key.as_ref(),
+            arrived.header,
+            &arrived.frame,
+            &mut self.stats,
+        )?;
+        Ok(key)
+    }
+
+    /// Answers a segment that belongs to nobody, or to the half-open request of a listener, with a
+    /// RST, unless it is one.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1
     //# all data in the incoming segment is discarded. An incoming segment containing a RST is
     //# discarded. An incoming segment not containing a RST causes a RST to be sent in response.
-    fn refuse(&mut self, arrived: Arrived<'_, P::Buf>, pool: &mut P) -> Result<(), DropReason> {
+    fn refuse(
+        &mut self,
+        arrived: Arrived<'_, P::Buf>,
+        listener: Option<ListenerId>,
+        pool: &mut P,
+    ) -> Result<(), DropReason> {
+        let is_plain = arrived.header.carried != Carried::Options && self.keys.is_empty();
+        let key = if is_plain || arrived.header.flags.rst() {
+            None
+        } else {
+            self.key_of_reset(&arrived, listener)?
+        };
         let Arrived {
             now, header, frame, ..
         } = arrived;
@@ -592,7 +666,8 @@ impl<P: PacketPool> Stack<P> {
             ResetSegment::answer(SeqNumber::new(0), Some(end))
         };
         let reply = reset_header(&header.tuple, reset);
-        self.send_segment(now, &header.tuple, &reply, Some(frame), pool);
+        let signed = (&reply, key.as_ref());
+        self.send_signed(now, &header.tuple, signed, Some(frame), pool);
         Err(DropReason::NoConnection)
     }
 
@@ -614,7 +689,9 @@ impl<P: PacketPool> Stack<P> {
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);
         count!(self.stats.tcp_syn_retrans);
-        self.send_segment(now, &half_open.tuple, &header, frame, pool);
+        let peer = half_open.tuple.remote.address;
+        let key = self.keys.of_listener(half_open.listener, peer).copied();
+        self.send_signed(now, &half_open.tuple, (&header, key.as_ref()), frame, pool);
     }
 
     /// behaviour: A18-15. Strictly greater: one more than the backlog may wait.

@@ -15,8 +15,9 @@ use crate::limits::{
     BLOCKED_RETRY_MS, BLOCKED_SECS_MAX, TRANSMIT_FRAME_BYTES, TRANSMIT_QUOTA_FRAMES,
 };
 use crate::network::{Hop, HopCache};
-use crate::path::{FrameOptions, Path, write_headers};
+use crate::path::{FrameOptions, Path, put_signature, write_headers};
 use crate::reply::{Owed, Transmit, reuse_or_alloc};
+use crate::signature::{Digest, SigningKey};
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::tcp::{Disposition, Env, ResetSegment, Turn, Unreachable};
@@ -80,8 +81,13 @@ impl<P: PacketPool> Stack<P> {
         mut take: impl FnMut(Transmit<P::Buf>) -> bool,
     ) {
         loop {
-            while let Some(Owed { tuple, header }) = self.next_owed() {
-                self.send_segment(now, &tuple, &header, None, pool);
+            while let Some(Owed {
+                tuple,
+                header,
+                digest,
+            }) = self.next_owed()
+            {
+                self.send_digested(now, &tuple, (&header, digest), None, pool);
             }
             let Some(reply) = self.replies.pop() else {
                 break;
@@ -142,6 +148,35 @@ impl<P: PacketPool> Stack<P> {
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
+        self.send_digested(now, tuple, (header, None), frame, pool);
+    }
+
+    /// The same, signed with `key` if there is one.
+    pub(crate) fn send_signed(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        (header, key): (&TcpRepr, Option<&SigningKey>),
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
+        let Some(key) = key else {
+            return self.send_segment(now, tuple, header, frame, pool);
+        };
+        let mut header = *header;
+        header.options.md5 = true;
+        let digest = key.sign_bare(tuple, &header);
+        self.send_digested(now, tuple, (&header, Some(digest)), frame, pool);
+    }
+
+    fn send_digested(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        (header, digest): (&TcpRepr, Option<Digest>),
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
         let Some(frame) = reuse_or_alloc(frame, pool) else {
             self.stats.drop(DropReason::ReplyNoBuffer);
             return;
@@ -152,6 +187,9 @@ impl<P: PacketPool> Stack<P> {
         }
         self.send_reply(now, tuple.remote.address, frame, |frame, path| {
             write_headers(frame, path, tuple, header, FrameOptions::default())
+                && digest.is_none_or(|digest| {
+                    put_signature(frame, path, tuple, header, |_, _, _| Some(digest)).is_some()
+                })
         });
     }
 
@@ -191,16 +229,27 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// Remembers a segment that belongs to no connection until there is a pool to make its frame
-    /// from.
-    pub(crate) fn owe(&mut self, tuple: FlowTuple, header: TcpRepr) {
-        if !self.owed.push(Owed { tuple, header }) {
+    /// Remembers a segment that belongs to no connection, or no longer, until there is a pool to make
+    /// its frame from; signed with `key` if there is one.
+    pub(crate) fn owe(&mut self, tuple: FlowTuple, mut header: TcpRepr, key: Option<&SigningKey>) {
+        header.options.md5 = key.is_some();
+        let owed = Owed {
+            tuple,
+            header,
+            digest: key.map(|key| key.sign_bare(&tuple, &header)),
+        };
+        if !self.owed.push(owed) {
             self.stats.drop(DropReason::ReplyQueueFull);
         }
     }
 
-    pub(crate) fn owe_reset(&mut self, tuple: FlowTuple, reset: ResetSegment) {
-        self.owe(tuple, reset_header(&tuple, reset));
+    pub(crate) fn owe_reset(
+        &mut self,
+        tuple: FlowTuple,
+        reset: ResetSegment,
+        key: Option<&SigningKey>,
+    ) {
+        self.owe(tuple, reset_header(&tuple, reset), key);
     }
 
     fn next_owed(&mut self) -> Option<Owed> {

@@ -9,6 +9,7 @@ use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
 use crate::knobs::{group_knobs_of, knobs_of};
 use crate::limits::BUFFER_RETRY_MS;
+use crate::signature::SigningKey;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
@@ -148,6 +149,7 @@ impl<P: PacketPool> Stack<P> {
             Some(index) => {
                 // Whoever opens it knows that it is taken: nothing to tell.
                 self.time_waits.remove(index);
+                self.keys.forget(&tuple);
                 count!(self.stats.tw_recycled);
                 self.flows.replace(hash, Owner::TimeWait(index), owner)
             }
@@ -410,19 +412,20 @@ impl<P: PacketPool> Stack<P> {
             return;
         };
         let tuple = *slot.connection.tuple();
+        let signing = slot.connection.signing_key(&self.chunks).copied();
         match disposition {
             Disposition::Continue => {}
-            Disposition::Reset(reset) => self.owe_reset(tuple, *reset),
+            Disposition::Reset(reset) => self.owe_reset(tuple, *reset, signing.as_ref()),
             Disposition::TimeWait(record) => {
                 self.remember_peer(now, key);
-                self.enter_time_wait(now, key, record);
+                self.enter_time_wait(now, key, record, signing);
             }
             Disposition::Closed(reason, reset) => {
                 if *reason == CloseReason::Finished {
                     self.remember_peer(now, key);
                 }
                 if let Some(reset) = reset {
-                    self.owe_reset(tuple, *reset);
+                    self.owe_reset(tuple, *reset, signing.as_ref());
                 }
                 self.leave_tuple(key, &tuple);
                 self.end(key, *reason == CloseReason::Finished);
@@ -437,13 +440,21 @@ impl<P: PacketPool> Stack<P> {
         self.timers.arm(key.index(), now.after(retry));
     }
 
-    fn enter_time_wait(&mut self, now: Instant, key: Key, record: &TimeWaitRecord) {
+    fn enter_time_wait(
+        &mut self,
+        now: Instant,
+        key: Key,
+        record: &TimeWaitRecord,
+        signing: Option<SigningKey>,
+    ) {
         let tuple = record.tuple;
         let opened = self.is_opened(key);
         match self.time_waits.insert(now, *record, opened, &self.tunables) {
             Some(index) => {
                 let connection = Owner::Connection(key.index());
                 self.hand_over(&tuple, connection, Owner::TimeWait(index));
+                // behaviour: A26-3
+                self.keys.rest(&tuple, signing);
                 if (1..=SHORT_FIN_WAIT2_SECS).contains(&record.fin_wait2_secs) {
                     count!(self.stats.tw_killed);
                 } else {
@@ -456,7 +467,7 @@ impl<P: PacketPool> Stack<P> {
             }
         }
         if record.ack_now {
-            self.owe(tuple, record.acknowledgment(now));
+            self.owe(tuple, record.acknowledgment(now), signing.as_ref());
         }
         self.end(key, true);
     }
@@ -478,6 +489,7 @@ impl<P: PacketPool> Stack<P> {
     /// A TIME_WAIT record is gone; its tuple belongs to nobody any more.
     pub(crate) fn leave_time_wait(&mut self, gone: Gone) {
         self.leave(&gone.tuple, Owner::TimeWait(gone.index));
+        self.keys.forget(&gone.tuple);
         if gone.untold {
             self.tuple_changes.push(TupleChange::Free(gone.tuple));
         }

@@ -111,6 +111,14 @@ drop_reasons! {
         TcpOffset = "tcp_offset",
         /// The TCP checksum is wrong.
         TcpChecksum = "tcp_checksum",
+        /// The peer has a key for signatures (RFC 2385), and the segment is not signed.
+        TcpMd5NotFound = "tcp_md5_not_found",
+        /// The segment is signed, and its peer has no key.
+        TcpMd5Unexpected = "tcp_md5_unexpected",
+        /// The signature is of another key, or of another segment.
+        TcpMd5Failure = "tcp_md5_failure",
+        /// The length of an option cannot be, so that nobody knows whether the segment is signed.
+        TcpAuthHeader = "tcp_auth_header",
         /// TCP to a broadcast or multicast address.
         TcpNotUnicast = "tcp_not_unicast",
         /// A TCP port is zero.

@@ -10,9 +10,9 @@ use crate::file::SocketId;
 use crate::linux::{
     TCP_CC_INFO, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT,
     TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE, TCP_INFO, TCP_INQ, TCP_IS_MPTCP, TCP_KEEPCNT,
-    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY, TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK, TCP_THIN_LINEAR_TIMEOUTS,
-    TCP_TX_DELAY, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
+    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_MD5SIG, TCP_MD5SIG_EXT, TCP_NODELAY,
+    TCP_NOTSENT_LOWAT, TCP_QUICKACK, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_DUPACK,
+    TCP_THIN_LINEAR_TIMEOUTS, TCP_TX_DELAY, TCP_ULP, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP,
 };
 use crate::sockets::{Sockets, is_opening};
 use crate::tx_delay::TX_DELAY_END;
@@ -43,6 +43,7 @@ impl Sockets {
         match name {
             TCP_CONGESTION => return self.set_congestion(id, value),
             TCP_FASTOPEN_KEY => return self.set_fast_open_key(id, value),
+            TCP_MD5SIG | TCP_MD5SIG_EXT => return self.set_md5_key(id, name, value),
             TCP_FASTOPEN => return self.set_fast_open_queue(id, int(value)?),
             TCP_FASTOPEN_CONNECT | TCP_FASTOPEN_NO_COOKIE => {
                 return self.set_fast_open(id, name, value);

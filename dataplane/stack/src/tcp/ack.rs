@@ -265,7 +265,7 @@ impl Connection {
         // Only a segment whose ACK means something moves TS.Recent (Linux: `tcp_replace_ts_recent`
         // in `tcp_ack`).
         if let Some(stamps) = segment.options.timestamps
-            && self.timestamps.agreed
+            && self.timestamps.agreed()
             && segment.ack.after_or_eq(self.una)
         {
             self.timestamps
@@ -423,7 +423,7 @@ impl Connection {
         };
         let sample: Option<Micros> = match (sent_at, stamps) {
             (Some(sent_at), _) => Some(now.since(sent_at).to_micros()),
-            (None, Some(stamps)) if self.timestamps.agreed && cleaned.bytes > 0 => {
+            (None, Some(stamps)) if self.timestamps.agreed() && cleaned.bytes > 0 => {
                 self.timestamps.elapsed(stamps.echo, now)
             }
             _ => None,

@@ -20,7 +20,8 @@ use super::metrics::Metrics;
 use super::reassembly::Reorder;
 use super::recovery::ledger::Ledger;
 use super::shelf::Shelf;
-use crate::limits::EXTRAS_MAX;
+use crate::limits::{CONNECTION_KEYS_MAX, EXTRAS_MAX};
+use crate::signature::SigningKey;
 
 /// "No chunk": the index behind the last one.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -94,6 +95,8 @@ pub(crate) struct Chunks<B> {
     pub(crate) epochs: Shelf<Epoch>,
     /// What a few connections have beside their TCB.
     pub(crate) extras: Shelf<Extra>,
+    /// Keys of connections whose segments are signed.
+    pub(crate) keys: Shelf<SigningKey>,
     /// What is remembered of Fast Open.
     pub(crate) fastopen: Memory,
     /// What ended connections have left behind.
@@ -215,6 +218,7 @@ impl<B> Chunks<B> {
             ledgers: Shelf::new(buffers),
             epochs: Shelf::new(buffers),
             extras: Shelf::new(buffers.min(EXTRAS_MAX)),
+            keys: Shelf::new(buffers.min(CONNECTION_KEYS_MAX)),
             fastopen: Memory::new(),
             metrics: Metrics::new(0, [0; 16]),
         }
@@ -231,6 +235,7 @@ impl<B> Chunks<B> {
         waiting
             .saturating_add(self.epochs.used())
             .saturating_add(self.extras.used())
+            .saturating_add(self.keys.used())
     }
 
     /// Chunks that can still be taken.

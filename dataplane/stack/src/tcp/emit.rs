@@ -14,7 +14,8 @@ use super::connection::Connection;
 use super::recv_buffer::span;
 use super::segment::Env;
 use super::window::Advertised;
-use crate::path::{FrameOptions, Path, Span, Stencil, write_around, write_headers};
+use crate::path::{FrameOptions, Path, Span, Stencil, put_signature, write_around, write_headers};
+use crate::signature::SigningKey;
 use crate::stats::{Stats, count};
 use crate::verdict::DropReason;
 
@@ -41,7 +42,9 @@ impl Connection {
             // What is sent again is not marked (RFC 3168 section 6.1.5).
             traffic_class: self.ack.ecn.mark(header.seq == self.nxt),
         };
-        let frame = if run.count == 1 {
+        let frame = if header.options.md5 {
+            self.emit_signed(env, path, run, header, frame_options)
+        } else if run.count == 1 {
             self.emit_in_place(env, path, run.first, header, frame_options)
                 .or_else(|| self.emit_chained(env, path, run, header, frame_options))
                 .or_else(|| self.emit_copied(env, path, run, header, frame_options))
@@ -100,6 +103,64 @@ impl Connection {
             return None;
         }
         buf.share()
+    }
+
+    /// A frame with a signature, made like any other: it is filled in last, when all else is there.
+    #[cold]
+    fn emit_signed<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: Run,
+        header: &TcpRepr,
+        options: FrameOptions,
+    ) -> Option<P::Buf> {
+        let key = *self.signing_key(env.chunks)?;
+        if run.count == 1
+            && let Some(frame) =
+                self.emit_signed_in_place(env, path, (run.first, &key), header, options)
+        {
+            return Some(frame);
+        }
+        let mut frame = self
+            .emit_chained(env, path, run, header, options)
+            .or_else(|| self.emit_copied(env, path, run, header, options))?;
+        self.sign(&mut frame, path, header, &key)?;
+        Some(frame)
+    }
+
+    fn emit_signed_in_place<P: PacketPool>(
+        &self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        (index, key): (u32, &SigningKey),
+        header: &TcpRepr,
+        options: FrameOptions,
+    ) -> Option<P::Buf> {
+        let chunk = env.chunks.get_mut(index)?;
+        let payload = Span {
+            offset: usize::from(chunk.offset),
+            len: usize::from(chunk.len),
+        };
+        let buf = chunk.buf_mut()?;
+        if !write_around(buf, payload, path, &self.tuple, header, options) {
+            return None;
+        }
+        self.sign(buf, path, header, key)?;
+        buf.share()
+    }
+
+    fn sign<B: PacketBuf>(
+        &self,
+        frame: &mut B,
+        path: &Path,
+        header: &TcpRepr,
+        key: &SigningKey,
+    ) -> Option<()> {
+        let addresses = (self.tuple.local.address, self.tuple.remote.address);
+        put_signature(frame, path, &self.tuple, header, |frame, places, len| {
+            key.sign_frame(addresses, frame, places, len)
+        })
     }
 
     /// A header buffer with views of the chunks behind it.
@@ -171,6 +232,9 @@ impl Connection {
         ) {
             env.stats.drop(DropReason::HeadroomMissing);
             return None;
+        }
+        if header.options.md5 {
+            self.sign(&mut frame, path, header, self.signing_key(env.chunks)?)?;
         }
         Some(frame)
     }

@@ -11,6 +11,7 @@ use super::fin_wait2::Linger2;
 use super::mtu_probe::MtuSearch;
 use super::pacing::Pacing;
 use super::recovery::reordering::Reordering;
+use super::shelf::Place;
 
 /// What a connection has beside its TCB. Each feature has a field of its own, whose default means
 /// that the feature is not in use.
@@ -25,6 +26,8 @@ pub(crate) struct Extra {
     /// How much the path reorders.
     pub(super) reordering: Reordering,
     pub(super) fastopen: FastOpen,
+    /// Where its key for signatures is.
+    pub(super) signing: Place,
     /// Looking for the path's MTU.
     pub(super) mtu_search: MtuSearch,
 }
@@ -49,7 +52,11 @@ impl Connection {
 
     /// Gives it back.
     pub(super) fn release_extra<B>(&mut self, chunks: &mut Chunks<B>) {
+        if self.extra.is_none() {
+            return;
+        }
+        self.release_signing_key(chunks);
         chunks.extras.clear(self.extra);
-        self.extra = super::shelf::Place::NONE;
+        self.extra = Place::NONE;
     }
 }

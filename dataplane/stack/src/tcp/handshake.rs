@@ -100,7 +100,7 @@ impl Connection {
             connection.ack.ecn = Ecn::OK;
         }
         if let Some(recent) = handshake.ts_recent {
-            connection.timestamps.agreed = true;
+            connection.timestamps.agree();
             connection.timestamps.remember(recent, now);
         }
         let (theirs, ours) = handshake.scales.unwrap_or((0, 0));

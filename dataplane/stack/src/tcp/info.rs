@@ -191,7 +191,7 @@ impl Connection {
             path_mtu: self.mtu,
             snd_scale: self.snd_scale,
             rcv_scale: self.window.scale(),
-            timestamps: self.timestamps.agreed,
+            timestamps: self.timestamps.agreed(),
             sack_permitted: self.sack_permitted,
             pacing_rate: u64::MAX,
             pacing_rate_max: self.pacing_rate_max(chunks),

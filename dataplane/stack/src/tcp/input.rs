@@ -101,7 +101,7 @@ impl Connection {
         let Some(stamps) = segment
             .options
             .timestamps
-            .filter(|_| self.timestamps.agreed)
+            .filter(|_| self.timestamps.agreed())
         else {
             return ControlFlow::Continue(());
         };
@@ -405,7 +405,7 @@ impl Connection {
             rcv_nxt: self.window.nxt,
             rcv_wnd: self.window.size(),
             rcv_scale: self.window.scale(),
-            timestamps: self.timestamps.agreed,
+            timestamps: self.timestamps.agreed(),
             ts_recent: self.timestamps.recent,
             ts_recent_at: self.timestamps.recent_at_seconds(),
             ts_offset: self.timestamps.offset,

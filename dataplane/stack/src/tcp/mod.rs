@@ -4,7 +4,8 @@
 //! Reading order: `state` → `segment` (what goes in and out) → `connection` (the TCB and what an
 //! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack` →
 //! `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them: `chunk` (the queue element),
-//! `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `window`, `timestamps`, `rtt`, `timers`, `options`,
+//! `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `signing`, `window`, `timestamps`,
+//! `rtt`, `timers`, `options`,
 //! `reset`, `keepalive`.
 //!
 //! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
@@ -14,7 +15,7 @@
 //! - HyStart++ (RFC 9406): HyStart as Linux has it ends slow start at once.
 //! - Accurate ECN and DCTCP: ECN is that of RFC 3168.
 //! - Urgent data: taken in line, not forwarded as urgent.
-//! - MD5, AO: never offered.
+//! - AO (RFC 5925): never offered, ignored when offered.
 //! - Collapsing of tiny received segments: they are bounded by number instead
 //!   (`RECEIVE_CHUNKS_MAX`).
 //! - The window is counted in bytes, so many small segments may be in flight where Linux counts
@@ -58,6 +59,7 @@ mod run;
 pub(crate) mod segment;
 mod send_buffer;
 mod shelf;
+mod signing;
 mod state;
 pub(crate) mod syn_cookie;
 pub(crate) mod syn_queue;

@@ -1,14 +1,15 @@
 //! Options: what each SYN offers, what both agreed on, and the segment size that is left.
 
 use millrace_base::{Instant, PacketPool};
+use millrace_wire::tcp::OPTIONS_BYTES_MAX;
 use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
 
 use super::chunk::{Chunks, LOST};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::marks::Marks;
-use super::reassembly::SACK_BLOCKS_MAX;
 use super::segment::Env;
+use super::signing::SIGNATURE_OPTION_BYTES;
 
 /// The segment size of a peer that does not say one (MUST-15, IPv4).
 pub(crate) const MSS_DEFAULT: u16 = 536;
@@ -19,6 +20,9 @@ pub(crate) const MSS_DEFAULT_V6: u16 = 1_220;
 /// `tcp_bound_to_half_wnd`).
 const MSS_BOUND_MIN: u16 = 68 - 20;
 
+/// Bytes of a SACK option with its padding: without blocks, and of each block (RFC 2018 section 3).
+const SACK_HEADER_BYTES: usize = 4;
+const SACK_BLOCK_BYTES: usize = 8;
 /// Bytes of a timestamp option with its padding.
 const TIMESTAMPS_BYTES: u16 = 12;
 
@@ -58,7 +62,7 @@ impl Connection {
     /// The payload of a full segment of the peer: what we announce, less the timestamps that all of them
     /// carry (Linux: `advmss`).
     pub(super) fn announced_payload(&self, tunables: &TcpTunables) -> u32 {
-        let stamps = if self.timestamps.agreed { 12 } else { 0 };
+        let stamps = if self.timestamps.agreed() { 12 } else { 0 };
         u32::from(self.advertised_mss(tunables)).saturating_sub(stamps)
     }
 
@@ -74,11 +78,13 @@ impl Connection {
         tunables: &TcpTunables,
         answer: bool,
     ) -> TcpOptions {
+        // behaviour: A4-16. There is room for only one of signature and timestamps beside the rest.
+        let signed = self.is_signed();
         let timestamps = if answer {
-            self.timestamps.agreed
+            self.timestamps.agreed()
         } else {
             tunables.tcp_timestamps
-        };
+        } && !signed;
         let scaling = if answer {
             self.window.scale() != 0 || self.snd_scale != 0
         } else {
@@ -98,6 +104,7 @@ impl Connection {
                 tunables.tcp_sack
             },
             timestamps: timestamps.then(|| self.timestamp(now)),
+            md5: signed,
             ..TcpOptions::default()
         }
     }
@@ -109,7 +116,8 @@ impl Connection {
     #[inline]
     pub(super) fn segment_options(&self, now: Instant) -> TcpOptions {
         TcpOptions {
-            timestamps: self.timestamps.agreed.then(|| self.timestamp(now)),
+            timestamps: self.timestamps.agreed().then(|| self.timestamp(now)),
+            md5: self.is_signed(),
             ..TcpOptions::default()
         }
     }
@@ -133,13 +141,14 @@ impl Connection {
     /// The blocks to report: a duplicate first (RFC 2883 section 4), then what was received out of
     /// order.
     fn sack_blocks<B>(&mut self, chunks: &mut Chunks<B>) -> SackBlocks {
-        let room = if self.timestamps.agreed {
-            SACK_BLOCKS_MAX.saturating_sub(1)
-        } else {
-            SACK_BLOCKS_MAX
-        };
+        let room = OPTIONS_BYTES_MAX
+            .saturating_sub(self.options_len().into())
+            .saturating_sub(SACK_HEADER_BYTES)
+            / SACK_BLOCK_BYTES;
         let mut blocks = SackBlocks::NONE;
-        if let Some(duplicate) = self.reassembly.take_duplicate(chunks) {
+        if let Some(duplicate) = self.reassembly.take_duplicate(chunks)
+            && room > 0
+        {
             blocks.push(duplicate.start, duplicate.end);
         }
         for block in self.reassembly.blocks(chunks) {
@@ -174,7 +183,7 @@ impl Connection {
         };
         self.sack_permitted = tunables.tcp_sack && offered.sack_permitted;
         if let Some(stamps) = offered.timestamps.filter(|_| tunables.tcp_timestamps) {
-            self.timestamps.agreed = true;
+            self.timestamps.agree();
             self.timestamps.remember(stamps.value, now);
         }
         self.snd_scale = 0;
@@ -229,10 +238,15 @@ impl Connection {
 
     /// Bytes of the options that every segment carries.
     fn options_len(&self) -> u16 {
-        if self.timestamps.agreed {
+        let stamps = if self.timestamps.agreed() {
             TIMESTAMPS_BYTES
         } else {
             0
+        };
+        if self.is_signed() {
+            stamps.saturating_add(SIGNATURE_OPTION_BYTES)
+        } else {
+            stamps
         }
     }
 

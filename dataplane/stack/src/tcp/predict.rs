@@ -24,6 +24,7 @@ use super::ready::Ready;
 use super::recovery::Phase;
 use super::segment::{Disposition, Env};
 use super::state::State;
+use super::timestamps::Carries;
 use crate::dispatch::{Carried, TcpFrame};
 use crate::stats::count;
 use crate::verdict::DropReason;
@@ -209,11 +210,12 @@ impl Connection {
         }
         match segment.carried {
             Carried::Timestamps(stamps)
-                if self.timestamps.agreed && !self.timestamps.is_old(stamps.value) =>
+                if self.timestamps.carries == Carries::STAMPS
+                    && !self.timestamps.is_old(stamps.value) =>
             {
                 Some(Some(stamps))
             }
-            Carried::Nothing if !self.timestamps.agreed => Some(None),
+            Carried::Nothing if self.timestamps.carries == Carries::NOTHING => Some(None),
             Carried::Nothing | Carried::Timestamps(_) | Carried::Options => None,
         }
     }

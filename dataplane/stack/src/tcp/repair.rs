@@ -77,7 +77,7 @@ impl Connection {
                 self.window.set_scale(ours);
             }
             Agreement::Sack => self.sack_permitted = true,
-            Agreement::Timestamps => self.timestamps.agreed = true,
+            Agreement::Timestamps => self.timestamps.agree(),
         }
         self.update_mss(tunables, None);
     }

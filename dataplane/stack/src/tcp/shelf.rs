@@ -11,6 +11,12 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place(u32);
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Place {
     /// No place.
     pub(crate) const NONE: Self = Self(u32::MAX);

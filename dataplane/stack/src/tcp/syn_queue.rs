@@ -276,6 +276,14 @@ impl HalfOpen {
         }
     }
 
+    /// A SYN-ACK with a signature has no room for timestamps beside SACK: what is given up is the
+    /// timestamps (Linux: `tcp_synack_options`).
+    pub(crate) fn make_room_for_signature(&mut self) {
+        if self.sack {
+            self.ts_recent = None;
+        }
+    }
+
     /// ECE agrees (RFC 3168 section 6.1.1). behaviour: A19-9
     fn ecn_flag(&self) -> TcpFlags {
         if self.ecn {

@@ -5,6 +5,19 @@
 
 use millrace_base::{Instant, Micros, SeqNumber};
 
+/// The options that every segment of a connection carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Carries(u8);
+
+impl Carries {
+    /// None.
+    pub(crate) const NOTHING: Self = Self(0);
+    /// Timestamps, and nothing else.
+    pub(crate) const STAMPS: Self = Self(1 << 0);
+    /// A signature, and nothing else.
+    const SIGNATURE: Self = Self(1 << 1);
+}
+
 /// The state of the option on one connection.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(Rust, packed(2))]
@@ -15,8 +28,9 @@ pub(crate) struct Timestamps {
     pub(crate) recent: u32,
     /// When `recent` was taken, in seconds; `recent` is invalid before the first one.
     recent_at: u32,
-    /// Both SYNs carried the option.
-    pub(crate) agreed: bool,
+    /// Whether both SYNs carried the option; beside it, for want of a better place, whether segments
+    /// are signed: header prediction compares both at once with what a segment carries.
+    pub(crate) carries: Carries,
     has_recent: bool,
 }
 
@@ -29,6 +43,31 @@ impl Timestamps {
         Self {
             offset,
             ..Self::default()
+        }
+    }
+
+    /// Whether both SYNs carried the option.
+    #[inline]
+    pub(crate) const fn agreed(&self) -> bool {
+        self.carries.0 & Carries::STAMPS.0 != 0
+    }
+
+    /// Both SYNs carried the option.
+    pub(crate) const fn agree(&mut self) {
+        self.carries.0 |= Carries::STAMPS.0;
+    }
+
+    /// Whether segments are signed.
+    #[inline]
+    pub(crate) const fn signed(&self) -> bool {
+        self.carries.0 & Carries::SIGNATURE.0 != 0
+    }
+
+    /// Segments are signed from now on, or not.
+    pub(crate) const fn sign(&mut self, on: bool) {
+        self.carries.0 &= !Carries::SIGNATURE.0;
+        if on {
+            self.carries.0 |= Carries::SIGNATURE.0;
         }
     }
 

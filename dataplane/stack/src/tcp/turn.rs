@@ -82,6 +82,14 @@ impl Connection {
             let searched = self.searched(env.chunks);
             self.update_mss(env.tunables, searched);
         }
+        let whole;
+        let path = if self.is_signed() {
+            // behaviour: A4-16. Every segment has a signature of its own, which no device makes.
+            whole = path.without_segmentation();
+            &whole
+        } else {
+            path
+        };
         let turn = self.take_turn(env, path, take);
         // A turn that was cut goes on by itself, but not when its last burst has to pass first.
         if turn == Turn::Done || self.is_held_back(env.chunks) {
@@ -163,7 +171,7 @@ impl Connection {
     /// Whether what there is to send waits for an ACK to make room for more.
     fn is_deferred<P: PacketPool>(&self, env: &Env<'_, P>, path: &Path) -> bool {
         let cuts = env.tunables.software_tso || path.offloads.tso;
-        if !cuts || !self.may_send_new(env.chunks) {
+        if !cuts || self.is_signed() || !self.may_send_new(env.chunks) {
             return false;
         }
         let segments = self.packet_segments(env.tunables);
@@ -275,7 +283,7 @@ impl Connection {
         if self.is_held_back(env.chunks) {
             return false;
         }
-        if !env.tunables.software_tso {
+        if !env.tunables.software_tso || self.is_signed() {
             return true;
         }
         if sent.packet_segments == 0 {

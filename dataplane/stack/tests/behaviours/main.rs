@@ -9,6 +9,7 @@ mod listen;
 mod peer;
 mod routes;
 mod segments;
+mod signatures;
 mod time_wait;
 #[path = "../wire/mod.rs"]
 mod wire;

@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) scale: Option<u8>,
     /// What its SYNs carry of Fast Open.
     pub(crate) cookie: Option<FastOpenCookie>,
+    /// Whether its segments have room for a signature.
+    pub(crate) md5: bool,
     /// Whether the server takes what waits in its backlog.
     pub(crate) accepts: bool,
 }
@@ -60,6 +62,7 @@ impl Peer {
             echo: 0,
             scale: None,
             cookie: None,
+            md5: false,
             accepts: true,
         }
     }
@@ -102,6 +105,7 @@ impl Peer {
                 sack_permitted: self.scale.is_some() && flags.syn(),
                 timestamps,
                 fastopen: self.cookie.filter(|_| flags.syn()),
+                md5: self.md5,
                 ..TcpOptions::default()
             },
         };

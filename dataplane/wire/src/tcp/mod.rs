@@ -3,9 +3,11 @@
 pub mod checksum;
 mod header;
 mod options;
+mod signature;
 
 pub use header::{HEADER_BYTES, HEADER_BYTES_MAX, TcpFlags, TcpRepr, TcpView};
 pub use options::{
     FASTOPEN_COOKIE_BYTES_MAX, FastOpenCookie, OPTIONS_BYTES_MAX, OptionsLayout, SACK_BLOCKS_MAX,
     SackBlocks, TcpOptions, Timestamps, WINDOW_SCALE_MAX,
 };
+pub use signature::{SIGNATURE_AT, SIGNATURE_BYTES, Signature};

@@ -5,10 +5,11 @@
 //! (`tcp_options_write`), because middleboxes and fingerprints know it: MSS; SACK-permitted and
 //! timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks behind two NOPs;
 //! Fast Open last, in the form of RFC 7413 or in the experimental one before it (kind 254 with a magic
-//! number, RFC 6994). MD5 and TCP-AO are not written.
+//! number, RFC 6994). A signature comes first, before all of them; TCP-AO is not written.
 
 use millrace_base::SeqNumber;
 
+use super::signature::{OPTION_BYTES, SIGNATURE_BYTES};
 use crate::u32_at;
 
 /// Bytes of options a header can hold.
@@ -20,14 +21,14 @@ pub const WINDOW_SCALE_MAX: u8 = 14;
 /// The longest Fast Open cookie (RFC 7413 section 2).
 pub const FASTOPEN_COOKIE_BYTES_MAX: usize = 16;
 
-const KIND_END: u8 = 0;
-const KIND_NOP: u8 = 1;
+pub(super) const KIND_END: u8 = 0;
+pub(super) const KIND_NOP: u8 = 1;
 const KIND_MSS: u8 = 2;
 const KIND_WINDOW_SCALE: u8 = 3;
 const KIND_SACK_PERMITTED: u8 = 4;
 const KIND_SACK: u8 = 5;
 const KIND_TIMESTAMPS: u8 = 8;
-const KIND_MD5: u8 = 19;
+pub(super) const KIND_MD5: u8 = 19;
 const KIND_FASTOPEN: u8 = 34;
 const KIND_EXPERIMENT: u8 = 254;
 /// The experiment that was Fast Open (RFC 7413 appendix A).
@@ -76,7 +77,9 @@ pub struct TcpOptions {
     pub sack: SackBlocks,
     /// Fast Open cookie; only in a SYN.
     pub fastopen: Option<FastOpenCookie>,
-    /// Whether an MD5 signature (RFC 2385) was there; it is never written.
+    /// A signature (RFC 2385): one was there, or may have been behind a length that cannot be, which
+    /// `Signature::find` tells apart; or room for one is to be written, zeros until somebody with
+    /// the key fills it in.
     pub md5: bool,
 }
 
@@ -225,12 +228,14 @@ impl TcpOptions {
                 _ => {
                     // The length covers kind and length themselves. One that cannot be ends the
                     // pass (MUST-7).
-                    let Some(&len) = rest.first() else { break };
-                    let Some(data) = bytes.get(2..usize::from(len)) else {
+                    let len = rest.first().copied().map_or(0, usize::from);
+                    let Some(data) = bytes.get(2..len) else {
+                        // A signature may lie behind it (Linux: `SKB_DROP_REASON_TCP_AUTH_HDR`).
+                        options.md5 |= bytes.len() >= OPTION_BYTES;
                         break;
                     };
                     options.take(kind, data, syn);
-                    bytes = bytes.get(usize::from(len)..).unwrap_or_default();
+                    bytes = bytes.get(len..).unwrap_or_default();
                 }
             }
         }
@@ -274,7 +279,7 @@ impl TcpOptions {
             {
                 self.fastopen = FastOpenCookie::read(cookie, true);
             }
-            (KIND_MD5, _) if data.len() == 16 => self.md5 = true,
+            (KIND_MD5, _) => self.md5 = true,
             _ => {}
         }
     }
@@ -283,7 +288,8 @@ impl TcpOptions {
     /// connection in which nothing is missing.
     #[inline]
     fn is_plain(&self, syn: bool) -> bool {
-        self.sack.is_empty() && !(syn && self.has_any_of_syn())
+        let any = self.md5 | !self.sack.is_empty();
+        !(any || syn && self.has_any_of_syn())
     }
 
     fn has_any_of_syn(&self) -> bool {
@@ -311,11 +317,14 @@ impl TcpOptions {
 
     #[inline(never)]
     fn encoded_len_of_all(&self, syn: bool) -> usize {
+        let mut len = if self.md5 { SIGNATURE_BYTES + 4 } else { 0 };
         if !syn {
-            let len = self.sack.len().saturating_mul(8).saturating_add(4);
+            if !self.sack.is_empty() {
+                let blocks = self.sack.len().saturating_mul(8);
+                len = len.saturating_add(blocks).saturating_add(4);
+            }
             return len.saturating_add(if self.timestamps.is_some() { 12 } else { 0 });
         }
-        let mut len = 0usize;
         if self.mss.is_some() {
             len = len.saturating_add(4);
         }
@@ -342,6 +351,13 @@ impl TcpOptions {
     fn emit_all(&self, syn: bool, bytes: &mut [u8]) -> Option<()> {
         let mut out = Writer { rest: bytes };
         let sack_permitted = syn && self.sack_permitted;
+        if self.md5 {
+            let len = SIGNATURE_BYTES as u8;
+            out.word([KIND_NOP, KIND_NOP, KIND_MD5, len.saturating_add(2)])?;
+            for _ in 0..SIGNATURE_BYTES / 4 {
+                out.word([0; 4])?;
+            }
+        }
         if let Some(mss) = self.mss.filter(|_| syn) {
             let [a, b] = mss.to_be_bytes();
             out.word([KIND_MSS, 4, a, b])?;

@@ -71,16 +71,17 @@ fn options(syn: bool) -> impl Strategy<Value = TcpOptions> {
         prop::option::of(stamps),
         sack(),
         prop::option::of(cookie()),
+        any::<bool>(),
     )
         .prop_map(
-            move |(mss, scale, permitted, timestamps, sack, fastopen)| TcpOptions {
+            move |(mss, scale, permitted, timestamps, sack, fastopen, md5)| TcpOptions {
                 mss: if syn { mss } else { None },
                 window_scale: in_syn(scale),
                 sack_permitted: syn && permitted,
                 timestamps,
                 sack,
                 fastopen: if syn { fastopen } else { None },
-                md5: false,
+                md5,
             },
         )
         .prop_filter("fits a header", |options| {

@@ -115,7 +115,7 @@ impl Connection {
         let stamps = segment
             .options
             .timestamps
-            .filter(|_| self.timestamps.agreed);
+            .filter(|_| self.timestamps.agreed());
         let is_old = stamps.is_some_and(|stamps| self.timestamps.is_old(stamps.value));
         let is_again = flags.syn() && !flags.ack() && !flags.rst();
         if is_again && !is_old && segment.seq.plus(1) == self.first_expected(env.chunks) {
@@ -173,7 +173,7 @@ impl Connection {
         let child = self.extra(env.chunks).and_then(|e| e.fastopen.child);
         let stamps = segment.options.timestamps;
         let echoed = stamps
-            .filter(|_| self.timestamps.agreed)
+            .filter(|_| self.timestamps.agreed())
             .and_then(|stamps| self.timestamps.elapsed(stamps.echo, env.now));
         match child {
             Some(child) if self.retransmissions == 0 => {

@@ -53,7 +53,7 @@ impl Connection {
     ) {
         let offset = self.timestamps.offset;
         let echo_ms = stamps
-            .filter(|stamps| self.timestamps.agreed && stamps.echo != 0)
+            .filter(|stamps| self.timestamps.agreed() && stamps.echo != 0)
             .map(|stamps| stamps.echo.wrapping_sub(offset));
         let tally = Tally {
             now: env.now,

@@ -189,7 +189,7 @@ fn the_segment_size_is_the_smaller_of_path_and_peer_less_the_options() {
     (bare.mss, bare.scale, bare.sack_permitted) = (None, None, false);
     bench.receive(bare);
     assert_eq!(bench.info().mss, 536);
-    assert!(!bench.connection.timestamps.agreed);
+    assert!(!bench.connection.timestamps.agreed());
     bench.finish();
 }
 

@@ -102,7 +102,7 @@ fn segment(bench: &Bench, said: &Said, ahead: &mut i64, clock: &mut u32) -> Seg 
     *ahead += said.offset + said.len as i64;
     let seg = seg.ack(una + flight * said.acked / 8).window(said.window);
     *clock = clock.wrapping_add_signed(said.stamp);
-    let seg = seg.stamps_if(bench.connection.timestamps.agreed, *clock, 5_000);
+    let seg = seg.stamps_if(bench.connection.timestamps.agreed(), *clock, 5_000);
     let seg = if said.sacked {
         seg.sack(&[(una + flight / 2, una + flight)])
     } else {
