@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     // Found by reading: a port that takes nothing held the others for 200 ms per burst, again and again.
-    // behaviour: QDS-16
+    // behaviour: QDS-16, TUN-17
     #[test]
     fn patience_ends_once_and_returns_when_the_device_takes_something() {
         let mut stall = Stall(Instant::NEVER);

@@ -227,7 +227,7 @@ fn a_frame_leaves_by_its_family_to_the_next_hop_and_to_ourselves_never() {
 
 // Linux: sk_setup_caps, sk_route_caps. Here the way carries what its device can do, and a change of the
 // device holds for the next frame.
-// behaviour: RTE-17, A12-13
+// behaviour: RTE-17, A12-13, TUN-17
 #[test]
 fn what_the_device_can_do_is_used_from_the_next_frame_on() {
     let (mut world, client) = connected(false, |_| {});
