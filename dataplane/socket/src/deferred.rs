@@ -77,7 +77,7 @@ impl Sockets {
 mod tests {
     use super::*;
 
-    // behaviour: OPT-10
+    // behaviour: OPT-10, X3-6
     #[test]
     fn seconds_become_timeouts_and_come_back_rounded_up() {
         for (seconds, timeouts, back) in [(0, 0, 0), (1, 1, 1), (2, 2, 3), (5, 3, 7), (30, 5, 31)] {
