@@ -17,7 +17,8 @@
 //! # Reading order
 //!
 //! `scenario` (what a seed means), `world` (the loop), `link` (a wire and its faults), `host` (who
-//! may sit at its end), `program` (what runs there), `check` (what must hold).
+//! may sit at its end), `program` (what runs there), `check` (what must hold). `fairness` has no
+//! seeds: it asks who gets how much of one narrow place.
 //!
 //! # What it is not
 //!
@@ -28,6 +29,8 @@
 
 mod check;
 mod dice;
+#[cfg(test)]
+mod fairness;
 mod host;
 mod link;
 mod packet;

@@ -15,7 +15,7 @@ use crate::link::{LinkPlan, MtuPlan};
 use crate::program::Text;
 
 /// When time begins: not at 0, which many clocks take for "never".
-const BEGINNING: Instant = Instant::from_millis(1_000);
+pub(crate) const BEGINNING: Instant = Instant::from_millis(1_000);
 /// How long connections may take to finish once the wires are well, beside the time that their
 /// bytes take: the longest timeout of Linux (120 s), a few times.
 const PATIENCE: Nanos = Nanos::from_secs(600);
@@ -164,16 +164,20 @@ fn limit(nodes: &[NodePlan], flows: &[FlowPlan], heals_at: Instant) -> Instant {
     limit
 }
 
-/// Somewhere on the way to the servers and back is a hop with a smaller MTU. It tells; or it does
-/// not, and then it either goes when the wires heal, or the hosts look for the path's MTU
+/// Somewhere on the way to the servers and back is a hop with a smaller MTU. It tells, or it is a
+/// black hole, and goes when the wires heal; or it stays, and the hosts look for the path's MTU
 /// themselves (RFC 4821).
+///
+/// A hop that tells does not stay either: after timeouts in a row the stack asks for the route anew
+/// and forgets what it was told, learns it again from one segment for each timeout, and takes longer
+/// than the patience of this simulator.
 fn small_hop(dice: &mut Dice, nodes: &mut [NodePlan], heals_at: Instant, v6: bool) {
     let (kind, probing) = (dice.between(0, 2), dice.between(1, 2) as u8);
     let least = if v6 { 1_280 } else { 600 };
     let hop = MtuPlan {
         mtu: dice.between(least, 1_480) as u16,
         from: BEGINNING.after(dice.below(Nanos::from_secs(1))),
-        until: if kind == 1 { heals_at } else { Instant::NEVER },
+        until: if kind == 2 { Instant::NEVER } else { heals_at },
         tells: kind == 0,
     };
     for node in &mut *nodes {

@@ -37,6 +37,8 @@ struct Node {
     down: Link,
     /// When programs are asked because timers have fired.
     ask_at: Instant,
+    /// It neither hears nor speaks any more.
+    is_off: bool,
 }
 
 /// A flow that waits, runs or is over.
@@ -85,6 +87,7 @@ impl World {
                 up: Link::new(plan.up.clone(), dice.fork()),
                 down: Link::new(plan.down.clone(), dice.fork()),
                 ask_at: Instant::NEVER,
+                is_off: false,
             }
         });
         let nodes = nodes.collect();
@@ -130,6 +133,13 @@ impl World {
         self.capture.as_ref()
     }
 
+    /// Bytes of packets that reached each node.
+    #[cfg(test)]
+    pub(crate) fn arrived(&self) -> Vec<u64> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.down.tally.bytes_taken).collect()
+    }
+
     /// Whether every program that must finish has.
     fn is_over(&self) -> bool {
         self.flows.iter().all(|flow| flow.is_over(self.now))
@@ -138,7 +148,7 @@ impl World {
     fn next_deadline(&self) -> Instant {
         let nodes = self.nodes.iter().map(|node| {
             let links = node.up.next_deadline().min(node.down.next_deadline());
-            links.min(node.host.next_deadline()).min(node.ask_at)
+            links.min(node.timer()).min(node.ask_at)
         });
         let flows = self.flows.iter().map(Flow::next_deadline);
         let ends = self.flows.iter().filter_map(|flow| {
@@ -157,7 +167,7 @@ impl World {
         self.now = self.now.max(next);
         for node in 0..self.nodes.len() {
             self.carry(node)?;
-            if self.nodes[node].host.next_deadline() <= self.now {
+            if self.nodes[node].timer() <= self.now {
                 self.nodes[node].host.advance(self.now);
                 let ask_at = self.now.after(ASKED_EVERY);
                 let node_state = &mut self.nodes[node];
@@ -186,6 +196,9 @@ impl World {
         while let Some(packet) = self.nodes[node].down.take(self.now) {
             self.note(node, &packet);
             let flow = self.watch.received(node, &packet);
+            if self.nodes[node].is_off {
+                continue;
+            }
             self.nodes[node].host.packet_in(self.now, &packet);
             if node == SERVER && self.unaccepted > 0 {
                 self.accept();
@@ -323,6 +336,8 @@ impl World {
         self.nodes[SERVER].host.stop_listening(self.now);
         for node in 0..self.nodes.len() {
             self.collect(node)?;
+            // A liar might go on for ever, and a record of TIME_WAIT with it.
+            self.nodes[node].is_off = !self.nodes[node].host.is_honest();
         }
         let end = self.now.after(FOR_EVER);
         loop {
@@ -377,6 +392,16 @@ impl World {
         if let Some(capture) = self.capture.as_mut().filter(|_| node == SERVER) {
             capture.add(self.now, packet);
         }
+    }
+}
+
+impl Node {
+    /// When its host has something to do next.
+    fn timer(&self) -> Instant {
+        if self.is_off {
+            return Instant::NEVER;
+        }
+        self.host.next_deadline()
     }
 }
 

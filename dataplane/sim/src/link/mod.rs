@@ -84,6 +84,8 @@ pub(crate) struct Link {
 pub(crate) struct Tally {
     pub(crate) offered: u64,
     pub(crate) taken: u64,
+    /// Bytes of those.
+    pub(crate) bytes_taken: u64,
     pub(crate) lost: u64,
     pub(crate) too_large: u64,
     pub(crate) corrupted: u64,
@@ -166,6 +168,7 @@ impl Link {
         self.advance(now);
         let packet = self.flight.land(now)?;
         self.tally.taken += 1;
+        self.tally.bytes_taken += packet.len() as u64;
         Some(packet)
     }
 

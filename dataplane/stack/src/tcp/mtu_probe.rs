@@ -111,10 +111,16 @@ impl Connection {
         if !search.enabled || search.probe != 0 || !is_calm || !wide {
             return Probing::Nothing;
         }
-        let middle = (u32::from(search.high).saturating_add(search.low.into()) / 2) as u16;
+        // What our own link does not take needs no probe. The MTU of a route that is locked is not the
+        // link's: there the probe is what finds out.
+        let high = match env.tunables.special.keeps_mtu {
+            true => search.high,
+            false => search.high.min(path.mtu),
+        };
+        let middle = (u32::from(high).saturating_add(search.low.into()) / 2) as u16;
         let size = u32::from(self.mss_of(middle, env.tunables));
-        let highest = u32::from(self.mss_of(search.high, env.tunables));
-        let apart = search.high.saturating_sub(search.low);
+        let highest = u32::from(self.mss_of(high, env.tunables));
+        let apart = high.saturating_sub(search.low);
         if size > highest || apart < env.tunables.tcp_probe_threshold.max(1) {
             self.search_again(env);
             return Probing::Nothing;

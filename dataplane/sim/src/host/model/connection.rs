@@ -427,9 +427,10 @@ impl Connection {
         self.greet_at = Some(now.after(GREETING_EVERY));
         self.sender.max = self.sender.max.max(1);
         self.sender.nxt = 1;
-        let flags = match self.stage {
-            Stage::SynReceived => TcpFlags::SYN | TcpFlags::ACK,
-            _ => TcpFlags::SYN,
+        let answers = self.stage == Stage::SynReceived;
+        let flags = match answers {
+            true => TcpFlags::SYN | TcpFlags::ACK,
+            false => TcpFlags::SYN,
         };
         self.send(now, 0, flags, &[], out);
     }

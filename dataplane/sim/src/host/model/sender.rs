@@ -98,10 +98,6 @@ impl Sender {
         self.fin_at.get_or_insert(end);
     }
 
-    pub(super) const fn has_ended(&self) -> bool {
-        self.fin_at.is_some()
-    }
-
     /// Whether the peer has acknowledged our FIN.
     pub(super) fn is_done(&self) -> bool {
         self.fin_at.is_some_and(|fin_at| self.una > fin_at)

@@ -589,3 +589,28 @@ fn a_packet_waits_for_an_ack_that_is_near_and_makes_it_larger() {
     bench.connection.recovery.phase = Phase::Open;
     bench.finish();
 }
+
+// The simulator: an IPv6 link of 1,280 bytes with `tcp_mtu_probing` 2 was probed with 1,298.
+#[test]
+fn no_probe_of_the_path_is_larger_than_the_link() {
+    let tunables = TcpTunables {
+        tcp_mtu_probing: 2,
+        tcp_base_mss: 512,
+        tcp_init_cwnd: 20,
+        ..TcpTunables::default()
+    };
+    let options = ConnectionOptions::default();
+    let mut bench = Bench::established_with(true, tunables, options, None);
+    bench.path.mtu = 600;
+    let mut acked = 0;
+    for _ in 0..10 {
+        bench.write(20_000);
+        for seg in bench.sent() {
+            assert!(seg.payload.len() + 40 <= 600, "{seg:?}");
+            acked = acked.max(seg.seq + seg.len());
+        }
+        bench.advance(10);
+        bench.receive(ack(acked));
+    }
+    bench.finish();
+}
