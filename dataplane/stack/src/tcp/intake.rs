@@ -210,17 +210,19 @@ impl Connection {
         memory_of(bytes, count)
     }
 
-    /// A segment with `len` bytes of data came while the window can open.
+    /// A segment with `len` bytes of data came while the window can open; tells whether it did.
     #[cold]
-    pub(super) fn open_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>, len: u32) {
+    pub(super) fn open_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>, len: u32) -> bool {
         let full = FullSegment {
             announced: self.announced_payload(env.tunables),
             seen: self.ack.receive_mss().into(),
         };
         let used = self.receive_memory(env.chunks);
-        if self.window.grow(len, used, full, env.tunables) {
+        let has_grown = self.window.grow(len, used, full, env.tunables);
+        if has_grown {
             self.ack.stay_quick();
         }
+        has_grown
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Tail {
     queued_bytes: u32,
     /// Payload of the last segment.
     last_len: u32,
+    /// Data may raise the window's threshold: not behind one that had no room for that.
+    is_opening: bool,
 }
 
 impl Tail {
@@ -112,6 +114,7 @@ impl Connection {
                 is_stamped: stamps.is_some(),
                 queued_bytes: 0,
                 last_len: 0,
+                is_opening: self.window.is_opening(),
             };
         }
         Ok(outcome)
@@ -159,8 +162,8 @@ impl Connection {
             env.stats.drop(DropReason::Bug);
             return;
         }
-        if self.window.is_opening() {
-            self.open_window(env, segment.payload_len);
+        if tail.is_opening {
+            tail.is_opening = self.open_window(env, segment.payload_len);
         }
         self.window.nxt = segment.seq.plus(segment.payload_len);
         tail.room = tail.room.saturating_sub(1);
