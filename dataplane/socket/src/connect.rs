@@ -121,6 +121,15 @@ impl Sockets {
         opened.err().map(Err)
     }
 
+    /// The ACK of the SYN-ACK waits for data to travel with: a write waits for the handshake, or
+    /// `TCP_DEFER_ACCEPT` or `TCP_QUICKACK` say that there will be some (Linux:
+    /// `tcp_rcv_synsent_state_process`).
+    pub(crate) fn defer_third_ack(&mut self, id: SocketId) {
+        if let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) {
+            self.stack.set_quick_ack(self.now, flow, 0);
+        }
+    }
+
     /// Both ends of the connection that `connect` is to open.
     pub(crate) fn choose_tuple(
         &mut self,
@@ -200,6 +209,10 @@ impl Sockets {
         if !self.publish_keys(id) {
             self.disconnect(id);
             return Err(Errno::ENOBUFS);
+        }
+        let options = &self.get(id)?.options;
+        if options.defer_accept > 0 || options.acks_wait {
+            self.defer_third_ack(id);
         }
         self.note_fast_open(id);
         Ok(taken)

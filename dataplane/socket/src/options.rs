@@ -92,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) inq: bool,
     /// Timeouts to wait for data before a connection is handed out.
     pub(crate) defer_accept: u8,
+    /// `TCP_QUICKACK` of a socket without a connection: the ACK of its SYN-ACK waits for data.
+    pub(crate) acks_wait: bool,
     pub(crate) save_syn: u8,
     /// The largest window to offer; 0 is "any".
     pub(crate) window_clamp: u32,
@@ -171,6 +173,7 @@ impl Options {
             tx_delay_us: 0,
             inq: false,
             defer_accept: 0,
+            acks_wait: false,
             save_syn: 0,
             window_clamp: 0,
             user_mss: 0,

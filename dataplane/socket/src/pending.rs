@@ -59,6 +59,21 @@ impl Calls {
         files.filter(|id| file(*id)).count()
     }
 
+    /// The writes that wait with something left to send, each with its file.
+    fn unfinished_writes(&self) -> impl Iterator<Item = Option<FileId>> {
+        let writes = self.waiting.values().filter(|waiter| {
+            let len = if let Call::Write { data, .. } | Call::Send { data, .. } = &waiter.call {
+                data.len()
+            } else if let Call::SendMessage { pieces, .. } = &waiter.call {
+                pieces.iter().map(Vec::len).sum()
+            } else {
+                0
+            };
+            waiter.done < len
+        });
+        writes.map(|waiter| waiter.file)
+    }
+
     /// The calls that wait, each with its file.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (&Call, Option<FileId>)> {
         let waiting = self.waiting.values();
@@ -173,17 +188,13 @@ impl Sockets {
     /// The sockets on which a write sleeps until the handshake is done (`sk_write_pending`).
     // behaviour: CON-24
     pub(crate) fn writes_that_await_a_handshake(&self) -> Vec<SocketId> {
-        let awaits = |(call, file): (&Call, Option<FileId>)| {
-            let writes = matches!(
-                call,
-                Call::Write { .. } | Call::Send { .. } | Call::SendMessage { .. }
-            );
+        let awaits = |file: Option<FileId>| {
             let Kind::Socket(socket) = self.files.get(file?)?.kind else {
                 return None;
             };
-            Some(socket).filter(|socket| writes && is_opening(self.state(*socket)))
+            Some(socket).filter(|socket| is_opening(self.state(*socket)))
         };
-        self.calls.waiting().filter_map(awaits).collect()
+        self.calls.unfinished_writes().filter_map(awaits).collect()
     }
 
     /// Looks at the arguments that do not depend on when.

@@ -21,9 +21,6 @@ const KEPT: &[(&str, &str)] = &[
     ("tcp_app_win", "31"),
     ("tcp_autocorking", "1"),
     ("tcp_challenge_ack_limit", "2147483647"),
-    ("tcp_comp_sack_delay_ns", "1000000"),
-    ("tcp_comp_sack_nr", "44"),
-    ("tcp_comp_sack_slack_ns", "100000"),
     ("tcp_fack", "0"),
     ("tcp_migrate_req", "0"),
     ("tcp_min_rtt_wlen", "300"),
@@ -250,6 +247,9 @@ impl Sysctls {
             "tcp_rfc1337" => flag(tcp.tcp_rfc1337),
             "tcp_retries2" => tcp.tcp_retries2.to_string(),
             "tcp_orphan_retries" => tcp.tcp_orphan_retries.to_string(),
+            "tcp_comp_sack_delay_ns" => tcp.tcp_comp_sack_delay_ns.to_string(),
+            "tcp_comp_sack_slack_ns" => tcp.tcp_comp_sack_slack_ns.to_string(),
+            "tcp_comp_sack_nr" => tcp.tcp_comp_sack_nr.to_string(),
             "tcp_reordering" => tcp.tcp_reordering.to_string(),
             "tcp_max_reordering" => tcp.tcp_max_reordering.to_string(),
             "tcp_recovery" => tcp.tcp_recovery.to_string(),
@@ -343,6 +343,13 @@ impl Sysctls {
             "tcp_rfc1337" => tcp.tcp_rfc1337 = flag(value)?,
             "tcp_retries2" => tcp.tcp_retries2 = small(value, 0, 255)?,
             "tcp_orphan_retries" => tcp.tcp_orphan_retries = small(value, 0, 255)?,
+            "tcp_comp_sack_delay_ns" => {
+                tcp.tcp_comp_sack_delay_ns = number(value, 0, u32::MAX)?;
+            }
+            "tcp_comp_sack_slack_ns" => {
+                tcp.tcp_comp_sack_slack_ns = number(value, 0, u32::MAX)?;
+            }
+            "tcp_comp_sack_nr" => tcp.tcp_comp_sack_nr = small(value, 0, 255)?,
             "tcp_reordering" => tcp.tcp_reordering = small(value, 1, 127)?,
             "tcp_max_reordering" => {
                 tcp.tcp_max_reordering = number(value, 1, 65_535)? as u16;

@@ -291,10 +291,7 @@ impl Sockets {
             .and_then(|s| s.options.own_tunables(common));
         let special = own.map_or(common.special, |own| own.special);
         told.advmss = special.announced(info.advertised_mss).into();
-        // The delay of an ACK is the same throughout, once there was something to acknowledge.
-        if info.bytes_received > 0 {
-            told.ato = self.sysctls.tunables().tcp_delack_min_ms * 1_000;
-        }
+        told.ato = info.ack_delay_ms * 1_000;
         told.bytes_received = info.bytes_received;
         told.rcv_wnd = info.rcv_wnd;
     }

@@ -65,15 +65,13 @@ impl Sockets {
         // What the stack hands back is not TCP: nobody here wants it.
         self.reported = self.note_icmp(packet);
         let writers = self.writes_that_await_a_handshake();
+        for id in &writers {
+            // What waits to be written carries the acknowledgment of the SYN-ACK.
+            self.defer_third_ack(*id);
+        }
         self.stack.handle(self.now, PORT, frame, &mut self.pool);
         if !writers.is_empty() {
-            // What waits to be written carries the acknowledgment of the SYN-ACK.
             self.take_news();
-            for id in writers {
-                if let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) {
-                    self.stack.note_waiting_write(self.now, flow);
-                }
-            }
             self.retry_calls();
         }
         self.forget_soft_errors();

@@ -41,20 +41,13 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// `TCP_QUICKACK`: 0 lets ACKs wait for data to travel with, anything else does not, an even
-    /// number only this once.
+    /// number only this once. Before the handshake: 0 lets the ACK of the SYN-ACK wait, for a program
+    /// that has something to send already.
     pub fn set_quick_ack(&mut self, now: Instant, flow: FlowId, value: i32) {
         let alive = self.connections.get_mut(flow.key());
         if let Some(slot) = alive.filter(|slot| !slot.meta.orphan) {
             slot.connection.set_quick_ack(value);
             self.settle(now, flow.key(), Disposition::Continue);
-        }
-    }
-
-    /// A write of the program's waited for the handshake, which is done now: what it sends counts as
-    /// an answer, and the ACK of what the peer sends next waits for more data to travel with.
-    pub fn note_waiting_write(&mut self, now: Instant, flow: FlowId) {
-        if let Some(slot) = self.connections.get_mut(flow.key()) {
-            slot.connection.note_waiting_write(now);
         }
     }
 

@@ -277,6 +277,8 @@ counters! {
     tcp_fast_retrans = "TcpExtTCPFastRetrans",
     /// Segments retransmitted in slow start after a timeout.
     tcp_slow_start_retrans = "TcpExtTCPSlowStartRetrans",
+    /// Retransmissions that found no buffer.
+    tcp_retrans_fail = "TcpExtTCPRetransFail",
     /// D-SACKs received.
     tcp_dsack_recv = "TcpExtTCPDSACKRecv",
     /// D-SACKs sent for data already acknowledged.
@@ -289,6 +291,8 @@ counters! {
     tcp_hp_acks = "TcpExtTCPHPAcks",
     /// Delayed ACKs sent.
     delayed_acks = "TcpExtDelayedACKs",
+    /// ACKs of out-of-order segments that were spared because a later one told the same.
+    tcp_ack_compressed = "TcpExtTCPAckCompressed",
     /// Times a duplicate segment showed that a delayed ACK was lost.
     delayed_ack_lost = "TcpExtDelayedACKLost",
     /// Segments queued out of order.

@@ -147,6 +147,8 @@ impl Sockets {
                     self.stack.set_quick_ack(self.now, flow, number);
                     let pushed = &mut self.get_mut(id)?.traffic.pushed;
                     *pushed = (*pushed).max(u8::from(number != 0));
+                } else {
+                    self.get_mut(id)?.options.acks_wait = number & 1 == 0;
                 }
             }
             // Linux 4.13 took its effect away and kept its range.
@@ -238,7 +240,7 @@ impl Sockets {
                 0 => of_u32(tunables.tcp_fin_timeout),
                 own => of_int(own),
             },
-            TCP_QUICKACK => of_flag(info.is_none_or(|info| !info.ping_pong)),
+            TCP_QUICKACK => of_flag(info.map_or(!options.acks_wait, |info| !info.ping_pong)),
             TCP_THIN_DUPACK | TCP_IS_MPTCP => of_int(0),
             TCP_ULP => Vec::new(),
             TCP_CONGESTION => {

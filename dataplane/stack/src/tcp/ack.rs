@@ -1,18 +1,20 @@
 //! Acknowledgments: when ours leave, and what the peer's say.
 //!
 //! Ours follow Linux: every second full segment at once, the first segments of a connection at once
-//! (quick mode), anything else after 40 ms or with the next data; a connection that answers what it
-//! receives (ping-pong) waits for its answer. The driver calls for output once per burst, so a
-//! burst of segments gets one ACK, as it would from GRO.
+//! (quick mode), anything else after a while (`ack_delay.rs`) or with the next data; a connection that
+//! answers what it receives (ping-pong) waits for its answer. What tells of holes is
+//! `ack_compression.rs`'s business. The driver calls for output once per burst, so a burst of
+//! segments gets one ACK, as it would from GRO.
 //!
 //! The peer's are digested here in one place, and everybody downstream (RTT, recovery, congestion)
 //! gets the result.
 
 use core::ops::ControlFlow;
 
-use millrace_base::{Instant, Micros, Nanos, PacketPool, SeqNumber, Stamp};
+use millrace_base::{Instant, Micros, PacketPool, SeqNumber, Stamp};
 use millrace_wire::Timestamps;
 
+use super::ack_delay::{DELAY_TICK_MS, DELAY_TICKS_MIN, QUICK_ACKS_MAX};
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
 use super::congestion::{Acked, Setting};
@@ -33,8 +35,13 @@ use crate::verdict::DropReason;
 /// below 2 Gbit/s).
 const BURST_US: u32 = 1_000;
 
-/// ACKs that are sent without delay at the start (Linux: `TCP_MAX_QUICKACKS`).
-const QUICK_ACKS_MAX: u8 = 16;
+/// `AckPolicy::mode`: ACKs left in quick mode.
+const QUICK: u8 = 0x1f;
+/// `AckPolicy::mode`: there was no buffer for the last ACK.
+const NO_BUFFER: u8 = 0x40;
+/// `AckPolicy::mode`: the application answers what it receives, an ACK can travel with the answer.
+const PING_PONG: u8 = 0x80;
+const _: () = assert!(QUICK >= QUICK_ACKS_MAX && QUICK & (NO_BUFFER | PING_PONG) == 0);
 
 /// When ACKs leave.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +50,12 @@ pub(crate) struct AckPolicy {
     /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order
     /// segment.
     due: u8,
-    /// ACKs left in quick mode.
-    quick: u8,
-    /// The application answers what it receives: an ACK can travel with the answer.
-    ping_pong: bool,
+    /// `QUICK`, `NO_BUFFER`, `PING_PONG`.
+    mode: u8,
+    /// How long an ACK waits at most for data to travel with, in ticks (`ack_delay.rs`; Linux:
+    /// `icsk_ack.ato`); 0 until data came. While there is no buffer: how often there was none, and
+    /// the delay is the shortest.
+    delay: u8,
     /// What is agreed on and told about congestion.
     pub(super) ecn: Ecn,
     /// The largest payload seen: what a full segment of the peer is.
@@ -90,24 +99,62 @@ impl AckPolicy {
     pub(super) fn new() -> Self {
         Self {
             due: 0,
-            quick: QUICK_ACKS_MAX,
-            ping_pong: false,
+            mode: 0,
+            delay: 0,
             ecn: Ecn::OFF,
             receive_mss: 536,
             data_at_ms: 0,
         }
     }
 
-    /// The next segments are acknowledged at once.
-    pub(super) fn enter_quick_mode(&mut self) {
-        self.quick = QUICK_ACKS_MAX;
-        self.ping_pong = false;
+    /// The next `count` segments at least are acknowledged at once, if the application does not answer.
+    pub(super) fn be_quick(&mut self, count: u8) {
+        let count = count.min(QUICK);
+        if self.mode & QUICK < count {
+            self.mode = self.mode & !QUICK | count;
+        }
     }
 
-    /// The next `count` segments at least are acknowledged at once.
-    pub(super) fn be_quick(&mut self, count: u8) {
-        self.quick = self.quick.max(count);
-        self.ping_pong = false;
+    /// How long an ACK waits, in ticks; 0 until data came.
+    #[inline]
+    pub(super) const fn delay_ticks(&self) -> u8 {
+        if self.lacks_buffer() {
+            DELAY_TICKS_MIN
+        } else {
+            self.delay
+        }
+    }
+
+    /// Another delay, unless there is no buffer for ACKs.
+    pub(super) const fn set_delay_ticks(&mut self, ticks: u8) {
+        if !self.lacks_buffer() {
+            self.delay = ticks;
+        }
+    }
+
+    /// Whether the delay is the shortest, which regular data leave as it is.
+    #[inline]
+    pub(super) const fn is_delay_shortest(&self) -> bool {
+        self.delay == DELAY_TICKS_MIN
+    }
+
+    /// Whether the last ACK found no buffer.
+    const fn lacks_buffer(&self) -> bool {
+        self.mode & NO_BUFFER != 0
+    }
+
+    /// There is no buffer for an ACK: nothing is due until it is tried again. Returns how often there
+    /// was none before; not counted beyond `attempts_max`.
+    pub(super) const fn give_up_once(&mut self, attempts_max: u8) -> u8 {
+        let before = if self.lacks_buffer() { self.delay } else { 0 };
+        self.due = 0;
+        self.mode |= NO_BUFFER;
+        self.delay = if before < attempts_max {
+            before.saturating_add(1)
+        } else {
+            before
+        };
+        before
     }
 
     /// An ACK leaves with the next output.
@@ -131,7 +178,28 @@ impl AckPolicy {
     #[inline]
     pub(super) fn on_sent(&mut self) {
         self.due = self.due.saturating_sub(1);
-        self.quick = self.quick.saturating_sub(1);
+    }
+
+    /// Whether a segment with an ACK changes more than what is due: `leave_mode`.
+    #[inline]
+    pub(super) const fn is_in_mode(&self) -> bool {
+        self.mode & (QUICK | NO_BUFFER) != 0
+    }
+
+    /// A segment with an ACK left: there was a buffer. If it had something to tell (`is_scheduled`),
+    /// quick mode nears its end, and the delay begins anew behind it (Linux:
+    /// `tcp_dec_quickack_mode`).
+    pub(super) fn leave_mode(&mut self, is_scheduled: bool) {
+        if self.lacks_buffer() {
+            self.mode &= !NO_BUFFER;
+            self.delay = DELAY_TICKS_MIN;
+        }
+        if is_scheduled && self.mode & QUICK != 0 {
+            self.mode = self.mode.wrapping_sub(1);
+            if self.mode & QUICK == 0 {
+                self.delay = DELAY_TICKS_MIN;
+            }
+        }
     }
 
     /// Nothing is due any more.
@@ -139,36 +207,29 @@ impl AckPolicy {
         self.due = 0;
     }
 
-    /// Data left soon after data came: a conversation.
+    /// Data left while the ACK of what came last could have waited: a conversation.
     #[inline]
-    pub(super) fn on_data_sent(&mut self, now: Instant, tunables: &TcpTunables) {
+    pub(super) fn on_data_sent(&mut self, now: Instant) {
         let since = (now.as_millis() as u32).wrapping_sub(self.data_at_ms);
-        if since < tunables.tcp_delack_min_ms {
-            self.ping_pong = true;
+        if since < u32::from(self.delay_ticks()).wrapping_mul(DELAY_TICK_MS) {
+            self.mode |= PING_PONG;
         }
     }
 
-    /// A write waited for the handshake: what it sends now is an answer to it (Linux:
-    /// `sk_write_pending` in `tcp_rcv_synsent_state_process`). Any other data that follow a handshake
-    /// answer nothing: the peer's first data are acknowledged at once.
-    pub(super) fn on_waiting_write(&mut self, now: Instant) {
-        self.data_at_ms = now.as_millis() as u32;
-    }
-
-    /// The application is done sending: nothing to wait for.
+    /// ACKs wait for data to travel with: the application says so, or will not send for long.
     pub(super) fn start_ping_pong(&mut self) {
-        self.ping_pong = true;
+        self.mode |= PING_PONG;
     }
 
     /// Whether ACKs wait for data to travel with.
     pub(super) fn is_ping_pong(&self) -> bool {
-        self.ping_pong
+        self.mode & PING_PONG != 0
     }
 
     /// No answer came for the ACK to travel with: not a conversation after all (Linux:
     /// `tcp_delack_timer_handler`).
     pub(super) fn end_ping_pong(&mut self) {
-        self.ping_pong = false;
+        self.mode &= !PING_PONG;
     }
 
     /// What a full segment of the peer is, in bytes.
@@ -180,8 +241,7 @@ impl AckPolicy {
     /// Learns from a received payload (Linux: `tcp_measure_rcv_mss`). Tells whether it was larger than any
     /// before.
     #[inline]
-    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16, now: Instant) -> bool {
-        self.data_at_ms = now.as_millis() as u32;
+    pub(super) fn measure(&mut self, payload_len: u32, advertised: u16) -> bool {
         let len = payload_len.min(u32::from(advertised)) as u16;
         let is_larger = len > self.receive_mss;
         if is_larger {
@@ -193,21 +253,32 @@ impl AckPolicy {
     /// The next segment at least is acknowledged at once, unless data travel with it: the window has
     /// grown.
     pub(super) fn stay_quick(&mut self) {
-        self.quick = self.quick.max(1);
+        self.be_quick(1);
     }
 
     /// ACKs may wait: there is little to promise.
     pub(super) fn leave_quick_mode(&mut self) {
-        self.quick = 0;
+        self.mode &= !QUICK;
     }
 
     pub(super) fn limit_receive_mss(&mut self, advertised: u16) {
         self.receive_mss = self.receive_mss.min(advertised);
     }
 
+    /// Data came, or the connection begins. Returns the milliseconds since that was so last.
     #[inline]
-    fn is_quick(&self) -> bool {
-        self.quick > 0 && !self.ping_pong
+    pub(super) fn note_data(&mut self, now: Instant) -> u32 {
+        let now_ms = now.as_millis() as u32;
+        let before_ms = self.data_at_ms;
+        self.data_at_ms = now_ms;
+        now_ms.wrapping_sub(before_ms)
+    }
+
+    /// Whether the next segment is acknowledged at once.
+    #[inline]
+    pub(super) fn is_quick(&self) -> bool {
+        let waits = self.mode & (QUICK | PING_PONG);
+        waits.wrapping_sub(1) < QUICK
     }
 }
 
@@ -216,20 +287,15 @@ impl Connection {
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
     //# an ACK SHOULD be generated for at least every second full-sized segment
     #[inline]
-    pub(super) fn schedule_ack(&mut self, now: Instant, tunables: &TcpTunables) {
+    pub(super) fn schedule_ack<P: PacketPool>(&mut self, env: &Env<'_, P>) {
         let unacked = self.window.nxt.bytes_since(self.window.acked);
         let mss = u32::from(self.ack.receive_mss());
         // Linux also asks whether the window could be told to be larger, and else leaves it to the
         // update after the application's read. Here the ACK leaves behind that read anyway.
-        if unacked > mss || self.ack.is_quick() || !self.reassembly.is_empty() {
+        if unacked > mss || self.ack.is_quick() {
             self.ack.send_now();
-        } else if unacked > 0 && self.timers.delayed_ack.is_never() {
-            if tunables.special.quick_ack {
-                return self.ack.send_now();
-            }
-            let delay = tunables.tcp_delack_min_ms.min(tunables.tcp_delack_max_ms);
-            self.timers.delayed_ack =
-                Stamp::not_before(now.after(Nanos::from_millis(delay.into())));
+        } else if unacked > 0 {
+            self.delay_ack(env);
         }
     }
 

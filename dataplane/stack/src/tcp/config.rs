@@ -125,6 +125,13 @@ pub struct TcpTunables {
     /// Longest delay of an ACK in milliseconds. Default 200; RFC 9293 demands less than 500
     /// (MUST-40).
     pub tcp_delack_max_ms: u32,
+    /// Nanoseconds for which ACKs of out-of-order segments are held back at most, behind the first
+    /// three. Default 1,000,000.
+    pub tcp_comp_sack_delay_ns: u32,
+    /// Nanoseconds by which they may be late. Default 100,000.
+    pub tcp_comp_sack_slack_ns: u32,
+    /// How many are held back at most; 0 sends every one. Default 44.
+    pub tcp_comp_sack_nr: u8,
     /// Seconds of silence before the first keep-alive probe. Default 7,200.
     pub tcp_keepalive_time: u32,
     /// Seconds between keep-alive probes. Default 75.
@@ -318,6 +325,9 @@ impl Default for TcpTunables {
             tcp_rto_initial_ms: 1_000,
             tcp_delack_min_ms: 40,
             tcp_delack_max_ms: 200,
+            tcp_comp_sack_delay_ns: 1_000_000,
+            tcp_comp_sack_slack_ns: 100_000,
+            tcp_comp_sack_nr: 44,
             tcp_keepalive_time: 7_200,
             tcp_keepalive_intvl: 75,
             tcp_keepalive_probes: 9,

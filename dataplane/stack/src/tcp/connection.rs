@@ -276,6 +276,9 @@ impl Connection {
             State::Established | State::CloseWait => {
                 self.state = self.state.after_close();
                 self.fin_queued = true;
+                if self.look_at_memory(env.chunks) {
+                    self.tack_fin(env.chunks);
+                }
                 self.update_retransmit_timer(env.now, env.tunables);
                 Disposition::Continue
             }

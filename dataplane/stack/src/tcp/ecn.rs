@@ -174,12 +174,12 @@ impl Connection {
             // Not marked, where others could be: most likely a retransmission.
             NOT_ECT => {
                 if self.ack.ecn.is_seen() {
-                    self.ack.be_quick(QUICK_ACKS);
+                    self.enter_quick_mode(QUICK_ACKS);
                 }
             }
             CE => {
                 if !self.ack.ecn.has(Ecn::ECE_DUE) {
-                    self.ack.be_quick(QUICK_ACKS);
+                    self.enter_quick_mode(QUICK_ACKS);
                     self.ack.ecn.set(Ecn::ECE_DUE);
                 }
                 self.ack.ecn.set(Ecn::SEEN);

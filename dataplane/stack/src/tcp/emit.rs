@@ -77,9 +77,8 @@ impl Connection {
         if !stencil.write(buf, payload, seq, flags) {
             return None;
         }
-        let frame = buf.share()?;
-        self.on_ack_sent();
-        Some(frame)
+        // The first of them has told what there was to acknowledge.
+        buf.share()
     }
 
     /// Headers in the chunk's own headroom: no buffer, no copy. Only while nobody else holds the
@@ -273,10 +272,18 @@ impl Connection {
         told.field
     }
 
+    /// A segment with an ACK left. While something is missing, its ACK alone does not tell what
+    /// came: a compressed ACK still waits (`ack_compression.rs`).
     #[inline]
     pub(super) fn on_ack_sent(&mut self) {
+        if self.ack.is_in_mode() {
+            let is_scheduled = self.ack.due() > 0 || !self.timers.delayed_ack.is_never();
+            self.ack.leave_mode(is_scheduled);
+        }
         self.ack.on_sent();
-        self.timers.delayed_ack = Stamp::NEVER;
+        if self.reassembly.is_empty() || !self.sack_permitted {
+            self.timers.delayed_ack = Stamp::NEVER;
+        }
     }
 
     #[cold]

@@ -257,8 +257,11 @@ impl Connection {
             self.on_fast_open_answer(env, segment);
         }
         self.ready |= Ready::CONNECTED | Ready::WRITABLE;
-        // The third segment of the handshake completes the peer's side: never delayed.
-        self.ack.send_now();
+        if self.ack.is_ping_pong() {
+            self.defer_third_ack(env);
+        } else {
+            self.ack.send_now();
+        }
     }
 
     /// The final ACK of a passive or simultaneous open.
@@ -328,7 +331,7 @@ impl Connection {
         self.timers.retransmit = Stamp::NEVER;
         self.sent_at = Stamp::of(env.now);
         self.received_at = Stamp::of(env.now);
-        self.ack.enter_quick_mode();
+        self.ack.note_data(env.now);
         let announced = self.announced_payload(env.tunables);
         self.window.begin(announced, env.now, env.tunables);
         self.arm_keepalive(env.now, env.tunables);

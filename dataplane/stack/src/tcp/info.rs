@@ -3,6 +3,7 @@
 
 use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 
+use super::ack_delay::DELAY_TICK_MS;
 use super::chunk::Chunks;
 use super::config::TcpTunables;
 use super::connection::Connection;
@@ -121,6 +122,9 @@ pub struct FlowInfo {
     pub probes: u8,
     /// ACKs wait for data to travel with.
     pub ping_pong: bool,
+    /// How long they wait, in milliseconds: 0 until data came. A round trip, or a knob, may make it
+    /// shorter.
+    pub ack_delay_ms: u32,
     /// The congestion control.
     pub congestion_control: &'static str,
     /// What became of Fast Open.
@@ -211,6 +215,7 @@ impl Connection {
             probes: self.probes,
             congestion_control: self.congestion.control().name(),
             ping_pong: self.ack.is_ping_pong(),
+            ack_delay_ms: u32::from(self.ack.delay_ticks()).saturating_mul(DELAY_TICK_MS),
             fast_open: self.fast_open_info(chunks),
             closed: self.closed,
         }

@@ -8,6 +8,7 @@ use core::ops::ControlFlow;
 
 use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
 
+use super::ack_delay::QUICK_ACKS_MAX;
 use super::chunk::ChunkQueue;
 use super::connection::Connection;
 use super::marks::Marks;
@@ -293,7 +294,7 @@ impl Connection {
             }
             _ => segment.payload_len,
         };
-        if self.ack.measure(len, most, env.now) {
+        if range.start.before_or_eq(nxt) && self.note_data_arrival(env, len, most) {
             self.window.weigh(segment.payload_len, env.tunables);
         }
         let arrived = segment.payload_len;
@@ -344,7 +345,7 @@ impl Connection {
         if old {
             self.note_duplicate(segment, env);
         }
-        self.ack.enter_quick_mode();
+        self.enter_quick_mode(QUICK_ACKS_MAX);
         self.ack.send_now();
     }
 
@@ -358,26 +359,23 @@ impl Connection {
     ) {
         self.window.cover();
         let taken = self.window.nxt.bytes_since(before);
-        if taken == 0 {
-            //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
-            //# A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment
-            //# arrives.
-            self.ack.enter_quick_mode();
-            if self.sack_permitted {
-                self.ack.send_now();
-            } else {
-                self.ack.send_duplicate();
-            }
-            return;
+        let has_holes = !self.reassembly.is_empty();
+        if taken > 0 {
+            self.bytes_received.add(taken);
+            self.ready |= Ready::READABLE;
         }
-        self.bytes_received.add(taken);
-        self.ready |= Ready::READABLE;
-        if had_holes {
+        if had_holes && taken > 0 {
             self.reassembly.on_advance(env.chunks, self.window.nxt);
-            // A hole was filled: the sender is waiting to hear it (RFC 5681 section 4.2).
-            self.ack.send_now();
+            if !has_holes {
+                // The last hole was filled: the sender is waiting to hear it (RFC 5681 section 4.2).
+                self.ack.send_now();
+            }
         }
-        self.schedule_ack(env.now, env.tunables);
+        if has_holes || taken == 0 {
+            self.tell_of_holes(env, taken > 0);
+        } else {
+            self.schedule_ack(env);
+        }
     }
 
     /// The peer's FIN is next (RFC 9293 section 3.10.7.4, eighth; behaviour: A27-1 to A27-5).
@@ -446,7 +444,7 @@ impl Connection {
         if segment.len() > 0 && segment.seq.before(self.window.nxt) {
             // The peer has lost our last ACK: tell the next ones at once (Linux: tcp_send_dupack).
             count!(env.stats.delayed_ack_lost);
-            self.ack.enter_quick_mode();
+            self.enter_quick_mode(QUICK_ACKS_MAX);
         }
         let end = segment.end().earliest(self.window.nxt);
         let useful = self.sack_permitted && env.tunables.tcp_dsack && segment.payload_len > 0;

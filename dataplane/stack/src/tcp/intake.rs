@@ -58,6 +58,10 @@ impl Connection {
     fn queue_piece<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
         let in_turn = piece.seq == self.window.nxt;
         let pressed = self.look_at_memory(env.chunks);
+        if in_turn && !self.reassembly.is_empty() {
+            // What comes in turn is acknowledged.
+            self.end_compression(env);
+        }
         let piece = match self.merge_if_short(env, piece) {
             Ok(()) => return true,
             Err(piece) => piece,
@@ -102,6 +106,9 @@ impl Connection {
             count!(env.stats.tcp_dsack_ofo_sent);
             self.reassembly
                 .note_duplicate(env.chunks, inserted.duplicate);
+        }
+        if inserted.crowds {
+            self.hasten_compressed(env.chunks);
         }
         if inserted.refused {
             count!(env.stats.tcp_ofo_drop);

@@ -2,11 +2,10 @@
 //! friends.
 //!
 //! Reading order: `state` → `segment` (what goes in and out) → `connection` (the TCB and what an
-//! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack` →
-//! `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them: `chunk` (the queue element),
-//! `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `signing`, `window`, `timestamps`,
-//! `rtt`, `timers`, `options`,
-//! `reset`, `keepalive`.
+//! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack`, `ack_delay`,
+//! `ack_compression` → `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them:
+//! `chunk` (the queue element), `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `signing`,
+//! `window`, `timestamps`, `rtt`, `timers`, `options`, `reset`, `keepalive`.
 //!
 //! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
 //! the branch says so; `docs/deviations.md` lists where we differ from Linux.
@@ -22,6 +21,8 @@
 //!   packets.
 
 pub(crate) mod ack;
+mod ack_compression;
+mod ack_delay;
 mod byte_count;
 pub(crate) mod chunk;
 mod config;

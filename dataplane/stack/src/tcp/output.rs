@@ -282,7 +282,10 @@ impl Connection {
         }
         let options = self.segment_options(env.now);
         let header = self.header(env, seq, flags, options);
-        let frame = self.emit_run(env, path, run, &header)?;
+        let Some(frame) = self.emit_run(env, path, run, &header) else {
+            count!(env.stats.tcp_retrans_fail);
+            return None;
+        };
         self.end_path_probe(env.chunks);
         self.retransmissions = self.retransmissions.saturating_add(1);
         count!(env.stats.tcp_retrans_segs);
@@ -421,6 +424,16 @@ impl Connection {
         Some(frame)
     }
 
+    /// Memory is short, and everything has left: our FIN is taken for sent with the last segment. It
+    /// leaves when that is sent again, or by itself after a timeout (Linux: `tcp_send_fin`).
+    #[cold]
+    pub(super) fn tack_fin<B>(&mut self, chunks: &mut Chunks<B>) {
+        if self.unsent_bytes() == 0 && self.sent_bytes() > 0 {
+            self.send.note_last_sent(chunks, WITH_FIN);
+            self.nxt = self.send.end().plus(1);
+        }
+    }
+
     /// What makes a peer answer: as much data as its window takes, else an old sequence number
     /// (Linux: `tcp_write_wakeup`).
     pub(super) fn emit_probe<P: PacketPool>(
@@ -455,10 +468,17 @@ impl Connection {
         seq: SeqNumber,
     ) -> Option<P::Buf> {
         let options = self.ack_options(env.chunks, env.now);
+        let has_blocks = !options.sack.is_empty();
         let header = self.header(env, seq, TcpFlags::ACK, options);
-        let frame = self.emit_empty(env, path, &header)?;
+        let Some(frame) = self.emit_empty(env, path, &header) else {
+            self.ack_later(env);
+            return None;
+        };
         count!(env.stats.tcp_out_segs);
         self.on_ack_sent();
+        if has_blocks {
+            self.end_compression(env);
+        }
         Some(frame)
     }
 }

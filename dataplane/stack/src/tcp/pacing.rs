@@ -253,10 +253,18 @@ impl Connection {
             return false;
         }
         extra.pacing.waits = false;
-        if self.window.nxt != self.window.acked {
-            self.schedule_ack(env.now, env.tunables);
+        if !self.reassembly.is_empty() {
+            self.delay_compressed(env);
+        } else if self.window.nxt != self.window.acked {
+            self.schedule_ack(env);
         }
         true
+    }
+
+    /// Whether the timer of the delayed ACK is set for the next burst.
+    pub(super) fn is_timer_for_pace<B>(&self, chunks: &Chunks<B>) -> bool {
+        let extra = self.extra(chunks).filter(|extra| extra.pacing.is_on());
+        extra.is_some_and(|extra| extra.pacing.timer == Some(self.timers.delayed_ack))
     }
 
     /// Segments with data that must have left so far.

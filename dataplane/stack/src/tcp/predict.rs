@@ -183,7 +183,7 @@ impl Connection {
         count!(env.stats.tcp_hp_hits, u64::from(segments));
         self.wl1 = self.window.nxt.minus(last_len);
         self.bytes_received.add(queued_bytes);
-        self.schedule_ack(env.now, env.tunables);
+        self.schedule_ack(env);
     }
 
     /// How many segments could be queued one after the other, `expects_data` before each.
@@ -284,7 +284,7 @@ impl Connection {
             return;
         }
         let advertised = self.largest_segment();
-        if self.ack.measure(segment.payload_len, advertised, env.now) {
+        if self.note_data_arrival(env, segment.payload_len, advertised) {
             self.window.weigh(segment.payload_len, env.tunables);
         }
         if self.window.is_opening() {
@@ -293,6 +293,6 @@ impl Connection {
         self.window.nxt = segment.seq.plus(segment.payload_len);
         self.bytes_received.add(segment.payload_len);
         self.ready |= Ready::READABLE;
-        self.schedule_ack(env.now, env.tunables);
+        self.schedule_ack(env);
     }
 }

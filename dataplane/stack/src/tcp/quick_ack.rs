@@ -3,8 +3,6 @@
 //!
 //! Linux: `__tcp_sock_set_quickack`.
 
-use millrace_base::Instant;
-
 use super::connection::Connection;
 use super::state::State;
 
@@ -24,11 +22,6 @@ impl Connection {
         if value & 1 == 0 {
             self.ack.start_ping_pong();
         }
-    }
-
-    /// A write that waited for the handshake comes next.
-    pub(crate) fn note_waiting_write(&mut self, now: Instant) {
-        self.ack.on_waiting_write(now);
     }
 
     /// An ACK that waits leaves now.

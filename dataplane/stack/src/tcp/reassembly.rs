@@ -9,6 +9,7 @@
 
 use millrace_base::{PacketBuf, SeqNumber};
 
+use super::ack_compression::Compression;
 use super::chunk::{Chunk, ChunkQueue, Chunks, NONE};
 use super::recv_buffer::{chunks_max_pressed, merge_behind};
 use super::shelf::Place;
@@ -59,6 +60,9 @@ pub(crate) struct Inserted {
     pub(crate) duplicate: SeqRange,
     /// No room, or too far to walk: some of it was dropped.
     pub(crate) refused: bool,
+    /// It neither continues nor joins the first two ranges that are reported (Linux:
+    /// `TCP_SACK_BLOCKS_EXPECTED`).
+    pub(crate) crowds: bool,
 }
 
 /// What one connection holds of data that came before its turn: nothing, most of the time. What
@@ -81,6 +85,8 @@ pub(crate) struct Reorder {
     blocks: [SeqRange; SACK_BLOCKS_MAX],
     /// A duplicate to report once (RFC 2883).
     duplicate: SeqRange,
+    /// Of the ACKs that tell of it.
+    pub(super) compression: Compression,
 }
 
 impl SeqRange {
@@ -250,6 +256,15 @@ impl Reassembly {
             .reduce(SeqNumber::latest)
     }
 
+    /// What is held back of the ACKs that tell of it.
+    pub(super) fn compression_mut<'a, B>(
+        &self,
+        chunks: &'a mut Chunks<B>,
+    ) -> Option<&'a mut Compression> {
+        let order = chunks.reorders.get_mut(self.place)?;
+        Some(&mut order.compression)
+    }
+
     /// Out-of-order bytes and chunks.
     #[cfg(test)]
     pub(crate) fn queue<B>(&self, chunks: &Chunks<B>) -> ChunkQueue {
@@ -295,6 +310,7 @@ impl Reorder {
             start: SeqNumber::new(0),
             end: SeqNumber::new(0),
         },
+        compression: Compression::NONE,
     };
 
     fn insert<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, piece: Piece<B>) -> Inserted {
@@ -354,7 +370,10 @@ impl Reorder {
             return inserted;
         }
         inserted.bytes = stop.bytes_since(start).wrapping_sub(freed);
-        self.report(SeqRange { start: seq, end });
+        let range = SeqRange { start: seq, end };
+        let [first, second, ..] = &self.blocks;
+        inserted.crowds = !second.is_empty() && !first.touches(&range) && !second.touches(&range);
+        self.report(range);
         inserted
     }
 

@@ -8,7 +8,6 @@ use super::connection::Connection;
 use super::segment::{CloseReason, Disposition, Env};
 use super::state::State;
 use super::timers::Purpose;
-use crate::stats::count;
 
 /// What the way to the peer is worth, according to ICMP or neighbour resolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,9 +25,7 @@ impl Connection {
         if self.timers.delayed_ack.is_due(env.now) {
             let timer = core::mem::replace(&mut self.timers.delayed_ack, Stamp::NEVER);
             if !self.is_pace_due(env, timer) {
-                count!(env.stats.delayed_acks);
-                self.ack.end_ping_pong();
-                self.ack.send_now();
+                self.on_ack_timeout(env);
             }
         }
         if self.timers.retransmit.is_due(env.now) {

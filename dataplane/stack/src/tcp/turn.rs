@@ -415,7 +415,7 @@ impl Connection {
         count!(env.stats.tcp_out_segs, u64::from(sent.segments));
         count!(env.stats.tcp_orig_data_sent, u64::from(sent.segments));
         self.send.board.on_sent(env.chunks, sent.segments);
-        self.ack.on_data_sent(env.now, env.tunables);
+        self.ack.on_data_sent(env.now);
         self.sent_at = Stamp::of(env.now);
         self.marks.clear(Marks::PROBE_PENDING);
         self.schedule_probe(env, sent.bytes);

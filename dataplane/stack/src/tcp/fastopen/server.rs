@@ -77,7 +77,8 @@ impl Connection {
         let offered = self.first_offer(env.tunables).min(0xffff);
         let scale = self.window.scale();
         self.window.open(self.window.nxt.minus(1), offered, scale);
-        if self.ack.measure(taken, self.largest_segment(), env.now) {
+        self.ack.note_data(env.now);
+        if self.ack.measure(taken, self.largest_segment()) {
             self.window.weigh(taken, env.tunables);
         }
         self.bytes_received.add(taken);

@@ -116,6 +116,7 @@ fn a_segment_that_covers_others_takes_their_place_and_no_more_memory() {
                 end: SeqNumber::new(12)
             },
             refused: false,
+            crowds: false,
         }
     );
 }
