@@ -291,6 +291,9 @@ counters! {
     tcp_hp_acks = "TcpExtTCPHPAcks",
     /// Delayed ACKs sent.
     delayed_acks = "TcpExtDelayedACKs",
+    /// Delayed ACKs that found the connection in use by a thread. Always 0: a connection has one
+    /// thread.
+    delayed_ack_locked = "TcpExtDelayedACKLocked",
     /// ACKs of out-of-order segments that were spared because a later one told the same.
     tcp_ack_compressed = "TcpExtTCPAckCompressed",
     /// Times a duplicate segment showed that a delayed ACK was lost.

@@ -11,6 +11,7 @@ use super::fastopen::FastOpenInfo;
 use super::recovery::Phase;
 use super::segment::CloseReason;
 use super::state::State;
+use super::timers::{Purpose, TimerKind};
 
 /// One connection at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +128,8 @@ pub struct FlowInfo {
     pub ack_delay_ms: u32,
     /// The congestion control.
     pub congestion_control: &'static str,
+    /// The timers that run, and when each expires.
+    pub timers: [Option<(TimerKind, Instant)>; 3],
     /// What became of Fast Open.
     pub fast_open: FastOpenInfo,
     /// Why it ended, when it has.
@@ -216,8 +219,37 @@ impl Connection {
             congestion_control: self.congestion.control().name(),
             ping_pong: self.ack.is_ping_pong(),
             ack_delay_ms: u32::from(self.ack.delay_ticks()).saturating_mul(DELAY_TICK_MS),
+            timers: self.armed_timers(chunks),
             fast_open: self.fast_open_info(chunks),
             closed: self.closed,
         }
+    }
+
+    /// What each of the three timers is set for, if it is.
+    fn armed_timers<B>(&self, chunks: &Chunks<B>) -> [Option<(TimerKind, Instant)>; 3] {
+        let first = match self.timers.purpose {
+            Purpose::Retransmit => TimerKind::Retransmit,
+            Purpose::Reorder => TimerKind::Reorder,
+            Purpose::TailProbe => TimerKind::TailProbe,
+            Purpose::Probe => TimerKind::WindowProbe,
+        };
+        let second = if self.is_timer_for_pace(chunks) {
+            TimerKind::Pace
+        } else if self.reassembly.is_empty() {
+            TimerKind::DelayedAck
+        } else {
+            TimerKind::CompressedAck
+        };
+        let third = if self.state == State::FinWait2 && self.orphan {
+            TimerKind::FinWait2
+        } else {
+            TimerKind::KeepAlive
+        };
+        let timers = [
+            (first, self.timers.retransmit),
+            (second, self.timers.delayed_ack),
+            (third, self.timers.idle),
+        ];
+        timers.map(|(kind, at)| (!at.is_never()).then_some((kind, at.instant())))
     }
 }

@@ -94,4 +94,5 @@ pub use segment::CloseReason;
 pub(crate) use segment::{Disposition, Env, ResetSegment, Segment, TimeWaitRecord};
 pub use state::State;
 pub(crate) use timeout::Unreachable;
+pub use timers::TimerKind;
 pub(crate) use turn::Turn;

@@ -7,6 +7,29 @@
 
 use millrace_base::{Instant, Nanos, Stamp};
 
+/// What a timer of a connection does when it expires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimerKind {
+    /// Sends the oldest segment in flight again (RFC 6298).
+    Retransmit,
+    /// Takes what may only be reordered for lost (RFC 8985).
+    Reorder,
+    /// Sends the last segment again, of which nothing was heard (RFC 8985 section 7).
+    TailProbe,
+    /// Asks for a closed window.
+    WindowProbe,
+    /// Sends the ACK that waited for data to travel with.
+    DelayedAck,
+    /// Sends the ACK that tells of segments out of order.
+    CompressedAck,
+    /// Lets the next burst of a paced connection leave.
+    Pace,
+    /// Asks a silent peer whether it is there.
+    KeepAlive,
+    /// Ends an orphan in FIN-WAIT-2.
+    FinWait2,
+}
+
 /// What the first timer is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {

@@ -194,3 +194,28 @@ fn the_third_ack_rides_on_the_first_data() {
     assert!(bench.info().ping_pong, "a conversation from the start");
     bench.finish();
 }
+
+// Linux: the true size of a pure ACK says that it is none (`skb_set_tcp_pure_ack`).
+// behaviour: A15-3
+#[test]
+fn a_pure_ack_neither_waits_for_the_pace_nor_puts_the_next_burst_off() {
+    let mut bench = Bench::established(true);
+    // The first ten segments are free.
+    bench.write(10_000);
+    bench.sent();
+    bench.receive(ack(10_000));
+    let chunks = &mut bench.world.chunks;
+    bench.connection.set_pacing_rate_max(20_000, chunks);
+    bench.write(8_000);
+    let first = bench.sent().len();
+    assert!((1..8).contains(&first), "held to a rate: {first}");
+    let due = bench.connection.next_deadline();
+    for step in 0..3 {
+        bench.receive(data(step * 1_000, 1_000).ack(10_000));
+        let sent = bench.sent();
+        assert_eq!(sent.len(), 1);
+        assert!(sent[0].is_ack_only(), "{:?}", sent[0]);
+        assert_eq!(bench.connection.next_deadline(), due);
+    }
+    bench.finish();
+}

@@ -284,3 +284,47 @@ fn a_shutdown_before_the_handshake_is_done_follows_the_data() {
     assert_eq!(bench.connection.state(), State::FinWait1);
     bench.finish();
 }
+
+// Linux: tcp_send_fin. What was never sent takes the FIN along; while memory is short, so does what was.
+// behaviour: ACK-12, A25-20
+#[test]
+fn while_memory_is_short_a_fin_is_taken_for_sent_with_what_was_sent_last() {
+    let mut roomy = Bench::established(true);
+    roomy.write(1_000);
+    roomy.sent();
+    roomy.shutdown();
+    assert!(
+        roomy.sent()[0].flags.contains(TcpFlags::FIN),
+        "a segment of its own"
+    );
+    roomy.finish();
+    for (acked, len) in [(0, 1_000), (2_000, 0)] {
+        let mut bench = Bench::established(true);
+        bench.world.chunks = crate::tcp::chunk::Chunks::new(3);
+        bench.write(2_000);
+        assert_eq!(bench.sent().len(), 2);
+        assert!(bench.world.chunks.is_pressed());
+        bench.shutdown();
+        assert_eq!(bench.sent(), [], "as if it had left");
+        assert_eq!(bench.connection.state(), State::FinWait1);
+        if acked > 0 {
+            bench.receive(ack(acked));
+            assert_eq!(bench.sent(), []);
+        }
+        bench.advance(10_000);
+        let sent = bench.sent();
+        let last = sent.last().expect("after a timeout");
+        assert!(last.flags.contains(TcpFlags::FIN), "{last:?}");
+        assert_eq!((last.seq + last.len(), last.payload.len()), (2_000, len));
+        bench.receive(ack(2_001));
+        assert_eq!(bench.connection.state(), State::FinWait2);
+        bench.finish();
+    }
+    let mut unsent = Bench::established(true);
+    unsent.write(1_000);
+    unsent.shutdown();
+    let sent = unsent.sent();
+    assert_eq!((sent.len(), sent[0].len()), (1, 1_000));
+    assert!(sent[0].flags.contains(TcpFlags::FIN));
+    unsent.finish();
+}

@@ -18,7 +18,7 @@ fn syn_ack() -> crate::tcp::testing::Seg {
 
 // RFC 9293 section 3.5, figure 6; SYN options as Linux sends them.
 // behaviour: MUST-14, MUST-67, SHLD-5, MAY-3, A4-6, A4-14, A14-8, A14-9, A14-13, CON-1, CON-25
-// behaviour: CON-26, CON-27, SND-33, SND-34, SND-39, X6-3
+// behaviour: CON-26, CON-27, SND-33, SND-34, SND-39, X6-3, A14-1
 #[test]
 fn an_active_open_offers_everything_and_is_established_by_the_syn_ack() {
     let mut bench = Bench::connecting(TcpTunables::default());

@@ -397,3 +397,49 @@ fn what_is_sent_again_begins_at_the_acknowledgment_and_ends_at_the_window() {
     assert_eq!(shapes(&bench.sent()), [(2_000, 1_000)]);
     bench.finish();
 }
+
+// Linux: LINUX_MIB_TCPRETRANSFAIL in __tcp_retransmit_skb.
+// behaviour: CNT-4
+#[test]
+fn a_retransmission_without_a_buffer_is_counted_and_tried_again() {
+    let mut bench = Bench::established(true);
+    bench.write(1_000);
+    let path = bench.path;
+    // The device has not sent it yet: the next copy needs a buffer of its own.
+    let held = bench
+        .connection
+        .poll_transmit(&mut bench.world.env(bench.now), &path);
+    assert!(held.is_some());
+    let empty = millrace_base::HeapPool::new(0, 2_176);
+    let pool = core::mem::replace(&mut bench.world.pool, empty);
+    bench.advance(10_000);
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.world.stats.tcp_retrans_fail, 1);
+    assert_eq!(bench.world.stats.tcp_retrans_segs, 0);
+    bench.world.pool = pool;
+    bench.advance(10_000);
+    assert_eq!(bench.sent().len(), 1);
+    assert_eq!(bench.world.stats.tcp_retrans_segs, 1);
+    let mut names = Vec::new();
+    bench.world.stats.for_each(|name, _, _| names.push(name));
+    for name in [
+        "TCPACKSkippedPAWS",
+        "TCPACKSkippedSeq",
+        "TCPOrigDataSent",
+        "TCPTimeouts",
+        "TCPSackRecoveryFail",
+        "TCPRenoRecoveryFail",
+        "TCPLossFailures",
+        "TCPSackFailures",
+        "TCPRenoFailures",
+        "TCPSynRetrans",
+        "TCPRetransFail",
+        "DelayedACKLocked",
+        "DelayedACKs",
+    ] {
+        let name = format!("TcpExt{name}");
+        assert!(names.contains(&name.as_str()), "{name}");
+    }
+    drop(held);
+    bench.finish();
+}

@@ -6,6 +6,7 @@ use crate::tcp::recovery::Phase;
 use crate::tcp::segment::Disposition;
 use crate::tcp::state::State;
 use crate::tcp::testing::{Bench, Seg, ack, data, pattern};
+use crate::tcp::timers::TimerKind;
 use millrace_base::Instant;
 use millrace_wire::TcpFlags;
 
@@ -613,4 +614,68 @@ fn no_probe_of_the_path_is_larger_than_the_link() {
         bench.receive(ack(acked));
     }
     bench.finish();
+}
+
+// Linux: write, delayed-ACK, keep-alive, pacing and compressed-ACK timer of a connection.
+// behaviour: TMR-1
+#[test]
+fn what_a_connections_timers_are_set_for_is_told() {
+    let told = |bench: &Bench| -> Vec<TimerKind> {
+        let timers = bench.info().timers;
+        timers.into_iter().flatten().map(|(kind, _)| kind).collect()
+    };
+    let options = ConnectionOptions {
+        keepalive: true,
+        ..ConnectionOptions::default()
+    };
+    let mut bench = Bench::established_with(true, TcpTunables::default(), options, None);
+    assert_eq!(told(&bench), [TimerKind::KeepAlive]);
+    bench.write(100);
+    bench.sent();
+    assert_eq!(told(&bench), [TimerKind::TailProbe, TimerKind::KeepAlive]);
+    bench.advance(10_000);
+    bench.sent();
+    assert_eq!(told(&bench), [TimerKind::Retransmit, TimerKind::KeepAlive]);
+    bench.receive(ack(100));
+    for step in 0..17 {
+        bench.receive(data(step * 1_000, 1_000).ack(100));
+        bench.read();
+        bench.sent();
+    }
+    assert_eq!(told(&bench), [TimerKind::DelayedAck, TimerKind::KeepAlive]);
+    let due = bench.connection.next_deadline();
+    assert!(
+        bench
+            .info()
+            .timers
+            .contains(&Some((TimerKind::DelayedAck, due)))
+    );
+    for step in 18..23 {
+        bench.receive(data(step * 1_000, 1_000).ack(100));
+        bench.sent();
+    }
+    assert_eq!(
+        told(&bench),
+        [TimerKind::CompressedAck, TimerKind::KeepAlive]
+    );
+    bench.receive(data(17_000, 1_000).ack(100));
+    bench.receive(ack(100).seq(23_000).window(0));
+    bench.write(100);
+    bench.sent();
+    assert_eq!(told(&bench), [TimerKind::WindowProbe, TimerKind::KeepAlive]);
+    bench.finish();
+    let mut paced = Bench::established(true);
+    paced.write(10_000);
+    paced.sent();
+    paced.receive(ack(10_000));
+    let chunks = &mut paced.world.chunks;
+    paced.connection.set_pacing_rate_max(20_000, chunks);
+    paced.write(8_000);
+    paced.sent();
+    assert!(
+        told(&paced).contains(&TimerKind::Pace),
+        "{:?}",
+        told(&paced)
+    );
+    paced.finish();
 }
