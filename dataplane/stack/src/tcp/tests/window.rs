@@ -92,7 +92,7 @@ fn a_shrunken_window_stops_new_data_only() {
 }
 
 // Our own window: nothing beyond the promise is taken, and reading opens it again.
-// behaviour: MAY-8, A11-24, RDV-20, SKB-11
+// behaviour: MAY-8, A11-24, RDV-20, SKB-11, X1-10
 #[test]
 fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
     let mut bench = Bench::established(true);
@@ -105,6 +105,10 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_by_reading() {
     let info = bench.info();
     assert!(info.unread_bytes <= 65_535, "{}", info.unread_bytes);
     assert!(info.rcv_wnd < 1_000);
+    assert!(
+        bench.world.stats.tcp_want_zero_window_adv > 0,
+        "the last segments' room was promised before the memory was full"
+    );
     bench.receive(data(at, 1_000));
     assert!(bench.info().unread_bytes <= 65_535);
     bench.sent();

@@ -26,7 +26,7 @@ fn with_memory(bytes: u32) -> TcpTunables {
 }
 
 // SHLD-14: the right edge never moves left, whatever waits for the application.
-// behaviour: A5-2, A5-3, X1-10
+// behaviour: A5-2, A5-3
 #[test]
 fn the_window_never_shrinks() {
     let mut window = window(7);
