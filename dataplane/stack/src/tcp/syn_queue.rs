@@ -599,6 +599,23 @@ mod tests {
         assert_eq!(last, Some(RequestTimeout::Expired { index }));
     }
 
+    // Linux: tcp_check_req. The SYN-ACK that answers it has its whole time.
+    // behaviour: A10-5
+    #[test]
+    fn a_syn_that_comes_again_restarts_the_time_of_its_syn_ack() {
+        let (mut queue, index, tunables) = one();
+        let syn = segment(TcpFlags::SYN, IRS, 0, 500, 0);
+        let at = Instant::from_millis(600);
+        let verdict = queue.on_segment(index, at, &syn, &tunables, FIVE);
+        assert_eq!(verdict, RequestVerdict::SynAgain);
+        let mut steps = 1..=400u64;
+        let first = steps.find(|step| {
+            let now = Instant::from_millis(step * 10);
+            queue.expire(now, &mut 100, &tunables, |_| FIVE).is_some()
+        });
+        assert_eq!(first.map(|step| step / 10), Some(16));
+    }
+
     // behaviour: A10-16
     #[test]
     fn data_or_a_fin_with_the_final_ack_is_not_deferred() {

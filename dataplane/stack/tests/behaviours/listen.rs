@@ -50,7 +50,7 @@ fn a_syn_that_comes_again_is_answered_again_and_counted() {
 }
 
 // Linux: tcp_synack_retries. behaviour: A10-23, A13-2, X1-7, X2-10
-// behaviour: A10-5, A31-6, A19-2
+// behaviour: A31-6, A19-2
 #[test]
 fn as_many_syn_acks_are_sent_again_as_the_knob_says() {
     let mut config = config(2);
