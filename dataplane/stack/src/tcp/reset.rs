@@ -78,8 +78,10 @@ impl Connection {
             return ControlFlow::Continue(());
         }
         let repeats = self.state == State::SynReceived && segment.seq.plus(1) == self.window.nxt;
-        // The SYN-ACK of a simultaneous open repeats the SYN that was already taken.
-        if repeats && segment.flags.ack() && segment.ack == self.nxt {
+        // The SYN-ACK of a simultaneous open repeats the SYN that was already taken, and nothing else.
+        // Who was opened by the peer's SYN is not waiting for one (Linux: `tcp_validate_incoming`).
+        let crossed = !self.marks.has(Marks::PASSIVE) && segment.payload_len == 0;
+        if repeats && crossed && segment.flags.ack() && segment.ack == self.nxt {
             return ControlFlow::Continue(());
         }
         if repeats && !segment.flags.ack() {

@@ -370,11 +370,17 @@ impl Request {
             self.recent_at = now;
         }
         // behaviour: A10-12 A10-13
-        let syn = flags.syn() && segment.seq != self.half_open.irs;
-        if flags.rst() || syn {
+        let cut_off = flags.syn() && segment.seq == self.half_open.irs;
+        if flags.rst() || (flags.syn() && !cut_off) {
             return RequestVerdict::Reset {
                 by_rst: flags.rst(),
             };
+        }
+        // The same SYN again, with an ACK and text behind it. The child that Linux makes now answers it
+        // with a challenge and waits for another ACK; here the request does, which has a timer.
+        if cut_off && flags.ack() {
+            let verdict = RequestVerdict::Acknowledge { paws: false };
+            return self.answer_or(now, segment, tunables, verdict);
         }
         // behaviour: A10-14
         if flags.ack() {

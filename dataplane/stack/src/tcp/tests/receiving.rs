@@ -164,6 +164,23 @@ fn behind_a_fin_nothing_is_taken_and_what_is_old_is_acknowledged_again() {
     bench.finish();
 }
 
+// Linux: the end of tcp_rcv_state_process. behaviour: A16-25
+#[test]
+fn text_behind_a_fin_is_counted_and_its_ack_still_sends() {
+    let mut bench = Bench::established(true);
+    bench.receive(data(0, 10).fin().window(1_000));
+    assert_eq!(bench.sent().last().map(|seg| seg.ack), Some(11));
+    bench.write(1_000);
+    bench.write(500);
+    assert_eq!(bench.sent().iter().map(Seg::len).sum::<i64>(), 1_000);
+    bench.receive(data(11, 50).ack(1_000).window(2_000));
+    assert_eq!(bench.world.stats.dropped(DropReason::StateIgnored), 1);
+    let told = bench.sent();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].len(), told[0].ack), (500, 11));
+    bench.finish();
+}
+
 // behaviour: RDV-21
 #[test]
 fn after_the_fin_no_window_is_told_any_more() {
