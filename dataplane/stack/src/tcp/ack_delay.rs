@@ -68,9 +68,9 @@ impl Connection {
     }
 
     fn timeout_ticks(&self, tunables: &TcpTunables) -> u32 {
-        let millis = self.rtt.rto(tunables).as_millis();
-        let ticks = millis / u64::from(DELAY_TICK_MS);
-        ticks.min(u32::MAX.into()) as u32
+        // An RTO is 2 minutes at most.
+        let millis = self.rtt.rto(tunables).as_millis().min(u32::MAX.into()) as u32;
+        millis / DELAY_TICK_MS
     }
 
     /// The next `most` segments are acknowledged at once, or as many as fill half of the window
