@@ -12,7 +12,7 @@ use clap::Args;
 use crate::paths;
 
 /// Arguments of `cargo xtask sim`.
-#[derive(Args)]
+#[derive(Clone, Copy, Args)]
 pub(crate) struct SimArguments {
     /// How many seeds.
     #[arg(long, default_value_t = 300)]
@@ -32,6 +32,26 @@ pub(crate) struct SimArguments {
     /// Seeds at a time; as many as there are processors.
     #[arg(long)]
     jobs: Option<usize>,
+}
+
+/// Seeds that every run of the tests plays.
+const CHECKED: u64 = 300;
+
+/// The first seeds, and those that failed once; whether all passed.
+pub(crate) fn check() -> Result<bool> {
+    let first = SimArguments {
+        seeds: CHECKED,
+        first: 1,
+        fresh: false,
+        replay: None,
+        listed: false,
+        jobs: None,
+    };
+    let listed = SimArguments {
+        listed: true,
+        ..first
+    };
+    Ok(run(&first)? && run(&listed)?)
 }
 
 /// Plays; whether every seed passed.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::tidy;
 use crate::micro::{self, Judgement};
-use crate::{binaries, docker_lint, e2e, forward_check, paths, qnic};
+use crate::{binaries, docker_lint, e2e, forward_check, paths, qnic, sim};
 
 /// How a step ended.
 pub(super) enum Outcome {
@@ -70,6 +70,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "micro",
         about: "instructions of the hot paths against their baseline",
         run: hot_paths,
+    },
+    Step {
+        name: "sim",
+        about: "seeds of the simulator: the first ones, and those that failed once",
+        run: simulate,
     },
     Step {
         name: "loom",
@@ -264,6 +269,14 @@ fn hot_paths() -> Result<Outcome> {
             paths.join(", ")
         )),
         Judgement::Incomparable(why) => Outcome::Skipped(why),
+    })
+}
+
+fn simulate() -> Result<Outcome> {
+    Ok(if sim::check()? {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("a seed failed; the output above says how to play it again".to_owned())
     })
 }
 
