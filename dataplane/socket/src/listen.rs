@@ -70,8 +70,6 @@ impl Sockets {
             return Ok(());
         }
         let port = socket.port_held.unwrap_or(0);
-        // Only who opens a connection chooses its congestion control.
-        socket.options.congestion = None;
         self.listen_fast(id, backlog);
         let socket = self.get_mut(id)?;
         socket.listening = Some(Listening {

@@ -2,7 +2,7 @@
 //!
 //! The order and the sizes are those of `struct tcp_info` in Linux 6.18. Linux counts segments where
 //! the stack counts bytes: such fields are bytes divided by the segment size, rounded up, `delivered`
-//! among them. Fields that the stack does not measure yet are 0: `ato`, `fackets`, `rcv_rtt`,
+//! among them. Fields that the stack does not measure are 0: `fackets` (as in Linux), `rcv_rtt`,
 //! `rcv_ooopack`, `rehash` and the sums of timeouts.
 
 use millrace_base::{Instant, Micros};
