@@ -240,7 +240,7 @@ impl Connection {
 
     /// The header of a segment of a synchronised connection; fixes the window that is promised with
     /// it.
-    #[inline]
+    #[inline(always)] // Otherwise what it makes is copied twice.
     pub(super) fn header<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -262,11 +262,12 @@ impl Connection {
     }
 
     /// Fixes the window that is promised with the next segment, and returns its field.
+    #[inline(never)] // In each of its callers it would be most of them.
     fn tell_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> u16 {
         let mss = u32::from(self.ack.receive_mss());
         let used = self.receive_memory(env.chunks);
         let told = self.window.advertise(used, mss, env.tunables);
-        if told.closed | told.opened | told.wanted_zero | told.crowded {
+        if told.news != 0 {
             self.note_window(told, env.stats);
         }
         told.field
@@ -288,16 +289,16 @@ impl Connection {
 
     #[cold]
     fn note_window(&mut self, told: Advertised, stats: &mut Stats) {
-        if told.crowded {
+        if told.tells(Advertised::CROWDED) {
             self.ack.leave_quick_mode();
         }
-        if told.closed {
+        if told.tells(Advertised::CLOSED) {
             count!(stats.tcp_to_zero_window_adv);
         }
-        if told.opened {
+        if told.tells(Advertised::OPENED) {
             count!(stats.tcp_from_zero_window_adv);
         }
-        if told.wanted_zero {
+        if told.tells(Advertised::WANTED_ZERO) {
             count!(stats.tcp_want_zero_window_adv);
         }
     }

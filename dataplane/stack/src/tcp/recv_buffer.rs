@@ -38,6 +38,10 @@ pub(crate) fn chunks_max_pressed(bytes: u32) -> u32 {
 /// windows shall not close earlier. Buffers larger than a page are charged by pages.
 #[inline]
 pub(crate) fn memory_of(bytes: u32, count: u32) -> u32 {
+    if count == 0 {
+        // What most segments find: everything was read.
+        return 0;
+    }
     if bytes > count.saturating_mul(SEGMENT_BYTES_MAX) {
         return memory_of_large(bytes, count);
     }

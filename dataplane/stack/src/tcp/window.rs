@@ -58,14 +58,24 @@ pub(super) const PRESSED_SEGMENTS: u32 = 4;
 pub(crate) struct Advertised {
     /// The window field.
     pub(crate) field: u16,
+    /// `CLOSED` and the bits below it: 0 for almost every segment, one test.
+    pub(crate) news: u8,
+}
+
+impl Advertised {
     /// The window has just become 0.
-    pub(crate) closed: bool,
+    pub(crate) const CLOSED: u8 = 1;
     /// The window was 0 and is not any more.
-    pub(crate) opened: bool,
+    pub(crate) const OPENED: u8 = 2;
     /// 0 was wanted, but would have taken back a promise.
-    pub(crate) wanted_zero: bool,
+    pub(crate) const WANTED_ZERO: u8 = 4;
     /// Less than half of the memory is free: ACKs may wait.
-    pub(crate) crowded: bool,
+    pub(crate) const CROWDED: u8 = 8;
+
+    /// Whether there is such news.
+    pub(crate) fn tells(&self, news: u8) -> bool {
+        self.news & news != 0
+    }
 }
 
 impl ReceiveWindow {
@@ -186,6 +196,16 @@ impl ReceiveWindow {
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
     fn select(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
+        if used <= self.memory / 2 && self.threshold_and_flags & SCALE != 0 {
+            // Half of the memory is free, so half of what it is worth is, whatever that is.
+            let free = self.worth(self.memory.saturating_sub(used));
+            return (self.round_up(free.min(self.threshold())), false);
+        }
+        self.select_of_little(used, mss, most)
+    }
+
+    /// The same when the memory may be crowded, or without scaling.
+    fn select_of_little(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
         let allowed = self.worth(self.memory);
         let full = allowed.min(most);
         let mss = mss.min(full);
@@ -230,13 +250,15 @@ impl ReceiveWindow {
         }
         let promised = self.size();
         let (mut wanted, crowded) = self.select(used, mss, tunables.special.window_clamp);
-        let mut wanted_zero = false;
+        let mut news = if crowded { Advertised::CROWDED } else { 0 };
         if wanted < promised {
             if tunables.tcp_shrink_window && self.threshold_and_flags & SCALE != 0 {
                 wanted = self.shrunk(wanted, mss);
                 self.edge = self.nxt;
             } else {
-                wanted_zero = wanted == 0;
+                if wanted == 0 {
+                    news |= Advertised::WANTED_ZERO;
+                }
                 // A kept promise is rounded up to the unit (behaviour: A5-2).
                 wanted = self.round_up(promised);
             }
@@ -252,13 +274,15 @@ impl ReceiveWindow {
         let was_zero = self.threshold_and_flags & ZERO != 0;
         if was_zero != (field == 0) {
             self.threshold_and_flags ^= ZERO;
+            news |= if was_zero {
+                Advertised::OPENED
+            } else {
+                Advertised::CLOSED
+            };
         }
         Advertised {
             field: field as u16,
-            closed: field == 0 && !was_zero,
-            opened: field != 0 && was_zero,
-            wanted_zero,
-            crowded,
+            news,
         }
     }
 
@@ -276,12 +300,10 @@ impl ReceiveWindow {
         self.threshold_and_flags = self.threshold_and_flags & !REFUSED | ZERO;
         self.edge = self.nxt;
         self.acked = self.nxt;
+        let closed = if was_zero { 0 } else { Advertised::CLOSED };
         Some(Advertised {
             field: 0,
-            closed: !was_zero,
-            opened: false,
-            wanted_zero: false,
-            crowded: true,
+            news: closed | Advertised::CROWDED,
         })
     }
 

@@ -33,7 +33,7 @@ fn the_window_never_shrinks() {
     let edge = window.edge();
     let told = window.advertise(131_072, MSS, &TUNABLES);
     assert!(window.edge().after_or_eq(edge));
-    assert!(told.wanted_zero && !told.closed);
+    assert_eq!(told.news, Advertised::WANTED_ZERO | Advertised::CROWDED);
     window.nxt = window.nxt.plus(65_000);
     let told = window.advertise(131_072, MSS, &TUNABLES);
     assert_eq!(
@@ -49,7 +49,7 @@ fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
     let mut window = window(7);
     window.nxt = window.edge();
     let told = window.advertise(131_072, MSS, &TUNABLES);
-    assert_eq!((told.field, told.closed), (0, true));
+    assert_eq!((told.field, told.tells(Advertised::CLOSED)), (0, true));
     assert!(
         !window.on_taken(1_000, 129_072, MSS, &TUNABLES),
         "less than a sixteenth of the buffer"
@@ -57,7 +57,8 @@ fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
     assert_eq!(window.advertise(129_072, MSS, &TUNABLES).field, 0);
     assert!(window.on_taken(20_000, 89_072, MSS, &TUNABLES));
     let told = window.advertise(89_072, MSS, &TUNABLES);
-    assert_eq!((u32::from(told.field) << 7, told.opened), (20_992, true));
+    assert_eq!(u32::from(told.field) << 7, 20_992);
+    assert!(told.tells(Advertised::OPENED));
 }
 
 // A segment alone would be too late where the window is large: the sixteenth comes first, and where
@@ -238,7 +239,8 @@ fn while_memory_is_short_only_a_few_segments_are_promised() {
     assert_eq!(window.advertise(130_000, MSS, &TUNABLES).field, 0);
     assert!(window.on_taken(60_000, 0, MSS, &TUNABLES));
     let told = window.advertise(0, MSS, &TUNABLES);
-    assert_eq!((u32::from(told.field) << 7, told.opened), (5_888, true));
+    assert_eq!(u32::from(told.field) << 7, 5_888);
+    assert!(told.tells(Advertised::OPENED));
     window.note_memory(false);
     let full = FullSegment {
         announced: MSS,
@@ -254,8 +256,10 @@ fn after_a_refusal_the_promise_is_taken_back_once() {
     let mut window = window(7);
     window.refuse();
     let told = window.advertise(0, MSS, &TUNABLES);
-    assert_eq!((told.field, told.closed, window.size()), (0, true, 0));
-    assert!(window.advertise(0, MSS, &TUNABLES).opened);
+    assert_eq!((told.field, window.size()), (0, 0));
+    assert!(told.tells(Advertised::CLOSED));
+    let told = window.advertise(0, MSS, &TUNABLES);
+    assert!(told.tells(Advertised::OPENED));
 }
 
 // RFC 7323 section 2.2.
