@@ -5,7 +5,7 @@
 //! Here is who is asked, and what their verdicts change in the tables.
 
 use millrace_base::{
-    Endpoint, Instant, ListenerId, Nanos, PacketBuf, PacketPool, PortId, SeqNumber,
+    Endpoint, FlowTuple, Instant, ListenerId, Nanos, PacketBuf, PacketPool, PortId, SeqNumber,
 };
 use millrace_wire::{TcpOptions, TcpRepr};
 
@@ -16,7 +16,7 @@ use crate::flow_hash::FlowHash;
 use crate::knobs::group_knobs_of;
 use crate::listener::Chosen;
 use crate::network::HopCache;
-use crate::signature::{self, SigningKey};
+use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{Meta, Slot};
@@ -199,7 +199,7 @@ impl<P: PacketPool> Stack<P> {
         }
         let now = arrived.now;
         let segment = arrived.bare_segment();
-        let key = self.check_at_listener(listener, &arrived, segment.options.md5)?;
+        let is_signed = self.check_at_listener(listener, &arrived, segment.options.md5)?;
         let request = self.requests.get(index).ok_or(DropReason::Bug)?;
         let retries = self.tunables.tcp_synack_retries;
         let patience = self.listeners.patience(listener, retries);
@@ -221,8 +221,9 @@ impl<P: PacketPool> Stack<P> {
                 let half_open = self.requests.get(index).map(|request| request.half_open);
                 let half_open = half_open.ok_or(DropReason::Bug)?;
                 let header = half_open.acknowledgment(now, tunables);
-                let signed = (&header, key.as_ref());
-                self.send_signed(now, &half_open.tuple, signed, Some(arrived.frame), pool);
+                let whose = is_signed.then_some(listener);
+                let tuple = &half_open.tuple;
+                self.send_of_listener(now, tuple, (&header, whose), Some(arrived.frame), pool);
             }
             RequestVerdict::Limited => {
                 count!(self.stats.tcp_ack_skipped_syn_recv);
@@ -421,7 +422,7 @@ impl<P: PacketPool> Stack<P> {
         let flags = arrived.header.flags;
         // behaviour: LSN-34
         let segment = arrived.bare_segment();
-        let key = self.check_at_listener(listener.id, &arrived, segment.options.md5)?;
+        let is_signed = self.check_at_listener(listener.id, &arrived, segment.options.md5)?;
         if flags.rst() {
             return Err(DropReason::ListenerIgnored);
         }
@@ -433,7 +434,7 @@ impl<P: PacketPool> Stack<P> {
         if !flags.syn() || flags.fin() {
             return Err(DropReason::ListenerFlags);
         }
-        self.on_syn(listener, arrived, (&segment, key.as_ref()), reuse, pool)
+        self.on_syn(listener, arrived, (&segment, is_signed), reuse, pool)
             .inspect_err(|_| self.count_listen_drop(listener.id))
     }
 
@@ -450,11 +451,12 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         listener: Chosen,
         arrived: Arrived<'_, P::Buf>,
-        (segment, key): (&Segment<P::Buf>, Option<&SigningKey>),
+        (segment, is_signed): (&Segment<P::Buf>, bool),
         reuse: Option<SeqNumber>,
         pool: &mut P,
     ) -> Result<(), DropReason> {
         let now = arrived.now;
+        let signed_by = is_signed.then_some(listener.id);
         if let Some(reason) = self.sheds_new_work() {
             return Err(reason);
         }
@@ -484,10 +486,10 @@ impl<P: PacketPool> Stack<P> {
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
             let header = half_open.into_cookie(now, &self.secrets, tunables);
-            self.send_signed(now, &tuple, (&header, key), Some(arrived.frame), pool);
+            self.send_of_listener(now, &tuple, (&header, signed_by), Some(arrived.frame), pool);
             return Ok(());
         }
-        if key.is_some() {
+        if is_signed {
             half_open.make_room_for_signature();
         }
         let mut header = half_open.syn_ack(now, tunables);
@@ -523,8 +525,8 @@ impl<P: PacketPool> Stack<P> {
             pending.young = pending.young.saturating_add(1);
         }
         // A cookie has no room beside a signature.
-        header.options.fastopen = cookie.filter(|_| key.is_none());
-        self.send_signed(now, &tuple, (&header, key), Some(arrived.frame), pool);
+        header.options.fastopen = cookie.filter(|_| !is_signed);
+        self.send_of_listener(now, &tuple, (&header, signed_by), Some(arrived.frame), pool);
         Ok(())
     }
 
@@ -610,27 +612,22 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Checks the signature of a segment to a listener or to one of its requests; `claims` when it
-    /// says that it has one. Returns the key that answers are signed with.
+    /// says that it has one. Tells whether answers are signed.
     #[inline]
     fn check_at_listener(
         &mut self,
         listener: ListenerId,
         arrived: &Arrived<'_, P::Buf>,
         claims: bool,
-    ) -> Result<Option<SigningKey>, DropReason> {
+    ) -> Result<bool, DropReason> {
         if !claims && self.keys.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let peer = arrived.header.tuple.remote.address;
         // behaviour: A19-8
-        let key = self.keys.of_listener(listener, peer).copied();
-        signature::check(
-            key.as_ref(),
-            arrived.header,
-            &arrived.frame,
-            &mut self.stats,
-        )?;
-        Ok(key)
+        let key = self.keys.of_listener(listener, peer);
+        signature::check(key, arrived.header, &arrived.frame, &mut self.stats)?;
+        Ok(key.is_some())
     }
 
     /// Answers a segment that belongs to nobody, or to the half-open request of a listener, with a
@@ -689,9 +686,27 @@ impl<P: PacketPool> Stack<P> {
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);
         count!(self.stats.tcp_syn_retrans);
-        let peer = half_open.tuple.remote.address;
-        let key = self.keys.of_listener(half_open.listener, peer).copied();
-        self.send_signed(now, &half_open.tuple, (&header, key.as_ref()), frame, pool);
+        let signed_by = Some(half_open.listener);
+        self.send_of_listener(now, &half_open.tuple, (&header, signed_by), frame, pool);
+    }
+
+    /// Sends a segment of a request, with a signature if the listener `signed_by` has a key for the
+    /// peer.
+    #[inline]
+    fn send_of_listener(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        (header, signed_by): (&TcpRepr, Option<ListenerId>),
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
+        let Some(listener) = signed_by.filter(|_| !self.keys.is_empty()) else {
+            return self.send_segment(now, tuple, header, frame, pool);
+        };
+        let key = self.keys.of_listener(listener, tuple.remote.address);
+        let key = key.copied();
+        self.send_signed(now, tuple, (header, key.as_ref()), frame, pool);
     }
 
     /// behaviour: A18-15. Strictly greater: one more than the backlog may wait.

@@ -87,7 +87,7 @@ impl<P: PacketPool> Stack<P> {
                 digest,
             }) = self.next_owed()
             {
-                self.send_digested(now, &tuple, (&header, digest), None, pool);
+                self.send_digested(now, &tuple, (&header, digest.as_ref()), None, pool);
             }
             let Some(reply) = self.replies.pop() else {
                 break;
@@ -140,6 +140,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// Sends a segment that belongs to no connection, in the received frame's buffer when there is
     /// one.
+    #[inline]
     pub(crate) fn send_segment(
         &mut self,
         now: Instant,
@@ -152,6 +153,7 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// The same, signed with `key` if there is one.
+    #[inline]
     pub(crate) fn send_signed(
         &mut self,
         now: Instant,
@@ -160,20 +162,33 @@ impl<P: PacketPool> Stack<P> {
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
-        let Some(key) = key else {
-            return self.send_segment(now, tuple, header, frame, pool);
-        };
+        match key {
+            None => self.send_segment(now, tuple, header, frame, pool),
+            Some(key) => self.send_with_key(now, tuple, (header, key), frame, pool),
+        }
+    }
+
+    #[cold]
+    fn send_with_key(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        (header, key): (&TcpRepr, &SigningKey),
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
         let mut header = *header;
         header.options.md5 = true;
         let digest = key.sign_bare(tuple, &header);
-        self.send_digested(now, tuple, (&header, Some(digest)), frame, pool);
+        self.send_digested(now, tuple, (&header, Some(&digest)), frame, pool);
     }
 
+    #[inline(never)] // Once, with all that it needs.
     fn send_digested(
         &mut self,
         now: Instant,
         tuple: &FlowTuple,
-        (header, digest): (&TcpRepr, Option<Digest>),
+        (header, digest): (&TcpRepr, Option<&Digest>),
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
@@ -188,7 +203,7 @@ impl<P: PacketPool> Stack<P> {
         self.send_reply(now, tuple.remote.address, frame, |frame, path| {
             write_headers(frame, path, tuple, header, FrameOptions::default())
                 && digest.is_none_or(|digest| {
-                    put_signature(frame, path, tuple, header, |_, _, _| Some(digest)).is_some()
+                    put_signature(frame, path, tuple, header, |_, _, _| Some(*digest)).is_some()
                 })
         });
     }
