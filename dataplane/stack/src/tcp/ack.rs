@@ -286,7 +286,7 @@ impl Connection {
     /// Data was taken in order, or something came that shows that an ACK is needed: now or soon?
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
     //# an ACK SHOULD be generated for at least every second full-sized segment
-    #[inline]
+    #[inline(always)] // Two tests behind each burst.
     pub(super) fn schedule_ack<P: PacketPool>(&mut self, env: &Env<'_, P>) {
         let unacked = self.window.nxt.bytes_since(self.window.acked);
         let mss = u32::from(self.ack.receive_mss());

@@ -43,22 +43,38 @@ impl Connection {
         is_larger
     }
 
+    /// So many segments more came together with the one that `note_data_arrival` was told of.
+    #[inline]
+    pub(super) fn note_data_at_once(&mut self, segments: u32, tunables: &TcpTunables) {
+        if !self.ack.is_delay_shortest() {
+            self.shorten_ack_delay(segments, tunables);
+        }
+    }
+
+    #[cold]
+    fn shorten_ack_delay(&mut self, segments: u32, tunables: &TcpTunables) {
+        // A burst of segments at most.
+        for _ in 0..segments {
+            self.adapt_ack_delay(0, tunables);
+        }
+    }
+
     /// The delay follows the time between data (Linux: `tcp_event_data_recv`).
     #[cold]
     fn adapt_ack_delay(&mut self, since_ms: u32, tunables: &TcpTunables) {
         let before = u32::from(self.ack.delay_ticks());
         let least = u32::from(DELAY_TICKS_MIN);
         let since = since_ms / DELAY_TICK_MS;
-        let timeout = self.timeout_ticks(tunables);
         let after = if before == 0 {
             self.be_quick(QUICK_ACKS_MAX);
             least
         } else if since <= least / 2 {
             (before / 2).saturating_add(least / 2)
         } else if since < before {
+            let timeout = self.timeout_ticks(tunables);
             (before / 2).saturating_add(since).min(timeout)
         } else {
-            if since > timeout {
+            if since > self.timeout_ticks(tunables) {
                 // The peer has been silent for so long that it must begin anew.
                 self.be_quick(QUICK_ACKS_MAX);
             }
@@ -94,7 +110,7 @@ impl Connection {
 
     /// Lets an ACK wait for data to travel with, or for more to acknowledge (Linux:
     /// `tcp_send_delayed_ack`).
-    #[inline]
+    #[inline(never)] // Beside bursts, which are acknowledged at once.
     pub(super) fn delay_ack<P: PacketPool>(&mut self, env: &Env<'_, P>) {
         if env.tunables.special.quick_ack {
             return self.ack.send_now();

@@ -183,6 +183,7 @@ impl Connection {
         count!(env.stats.tcp_hp_hits, u64::from(segments));
         self.wl1 = self.window.nxt.minus(last_len);
         self.bytes_received.add(queued_bytes);
+        self.note_data_at_once(segments, env.tunables);
         self.schedule_ack(env);
     }
 

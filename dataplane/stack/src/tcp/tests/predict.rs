@@ -174,6 +174,11 @@ fn a_burst_does_what_its_segments_do_one_by_one() {
         if round % 3 == 2 {
             assert_eq!(together.sent(), alone.sent());
         }
+        if round % 5 == 4 {
+            // The delay of the ACK follows this pause, and the next burst.
+            let left = format!("{:?}", together.advance(36));
+            assert_eq!(left, format!("{:?}", alone.advance(36)));
+        }
     }
     assert!(together.predicted >= 100, "{} of 150", together.predicted);
     together.finish();
