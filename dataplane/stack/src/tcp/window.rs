@@ -196,16 +196,6 @@ impl ReceiveWindow {
     /// Cost: a few instructions; this runs for every ACK.
     #[inline]
     fn select(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
-        if used <= self.memory / 2 && self.threshold_and_flags & SCALE != 0 {
-            // Half of the memory is free, so half of what it is worth is, whatever that is.
-            let free = self.worth(self.memory.saturating_sub(used));
-            return (self.round_up(free.min(self.threshold())), false);
-        }
-        self.select_of_little(used, mss, most)
-    }
-
-    /// The same when the memory may be crowded, or without scaling.
-    fn select_of_little(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
         let allowed = self.worth(self.memory);
         let full = allowed.min(most);
         let mss = mss.min(full);
@@ -241,8 +231,42 @@ impl ReceiveWindow {
     /// A segment with an ACK leaves: fixes the promise (Linux: `tcp_select_window`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6
     //# a TCP receiver SHOULD NOT shrink the window
-    #[inline(always)] // One caller; otherwise what it tells is packed and unpacked.
+    #[inline]
     pub(crate) fn advertise(&mut self, used: u32, mss: u32, tunables: &TcpTunables) -> Advertised {
+        if !tunables.tcp_shrink_window
+            && let Some(field) = self.advertise_plenty(used)
+        {
+            return Advertised { field, news: 0 };
+        }
+        self.advertise_any(used, mss, tunables)
+    }
+
+    /// Almost every segment: a scaled window over memory of which half is free, so that half of
+    /// what it is worth is, was open and stays it. `None` where more has to be asked.
+    #[inline]
+    fn advertise_plenty(&mut self, used: u32) -> Option<u16> {
+        let scale = self.threshold_and_flags & SCALE;
+        let is_special = self.threshold_and_flags & (PRESSED | REFUSED | ZERO) != 0;
+        if scale == 0 || is_special || used > self.memory / 2 {
+            return None;
+        }
+        let free = self.worth(self.memory.wrapping_sub(used));
+        let free = free.min(self.threshold());
+        if free == 0 {
+            return None;
+        }
+        // What is promised stays promised; both are rounded up to the unit.
+        let wanted = free.max(self.size()).saturating_add(self.mask());
+        let field = wanted.wrapping_shr(scale).min(0xffff);
+        let end = self.nxt.plus(field.wrapping_shl(scale));
+        self.edge = self.edge.latest(end);
+        self.acked = self.nxt;
+        Some(field as u16)
+    }
+
+    /// The same by all the rules.
+    #[inline(never)] // Beside the common case, of which it would take the registers.
+    fn advertise_any(&mut self, used: u32, mss: u32, tunables: &TcpTunables) -> Advertised {
         if self.threshold_and_flags & (PRESSED | REFUSED) != 0
             && let Some(told) = self.advertise_shortage(mss)
         {

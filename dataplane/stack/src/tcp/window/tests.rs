@@ -303,3 +303,29 @@ fn buffers_are_charged_as_linux_charges_them() {
     assert_eq!(memory_of(20_000, 1), 20_736);
     assert!(memory_of(100, 100) < 2_304, "small ones are merged there");
 }
+
+proptest::proptest! {
+    // The way of almost every segment is a short cut through the rules, and no other.
+    #[test]
+    fn plenty_of_memory_promises_what_the_rules_promise(
+        scale in 1u8..=14,
+        used in 0u32..200_000,
+        threshold in 0u32..100_000,
+        ratio in 1u32..=255,
+        ahead in 0u32..70_000,
+    ) {
+        let mut short = window(scale);
+        short.set_threshold(threshold);
+        short.space_and_ratio = short.space_and_ratio & !0xff | ratio;
+        short.nxt = short.nxt.plus(ahead.min(short.size()));
+        let mut long = short;
+        let told = short.advertise_plenty(used);
+        let rules = long.advertise_any(used, MSS, &TUNABLES);
+        if let Some(field) = told {
+            proptest::prop_assert_eq!(Advertised { field, news: 0 }, rules);
+            proptest::prop_assert_eq!(format!("{short:?}"), format!("{long:?}"));
+        } else {
+            proptest::prop_assert!(used > short.memory / 2 || rules.news != 0 || threshold == 0);
+        }
+    }
+}
