@@ -3,7 +3,9 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use millrace_base::{Address, Instant, Nanos, SeqNumber};
-use millrace_socket::linux::{AF_INET, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET};
+use millrace_socket::linux::{
+    AF_INET, IPPROTO_TCP, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_USER_TIMEOUT,
+};
 use millrace_socket::{Call, HostConfig, Progress, Reply, SocketAddress, Sockets};
 use millrace_stack::TcpTunables;
 use millrace_wire::{
@@ -20,6 +22,9 @@ const PEER: [u8; 4] = [10, 0, 0, 2];
 const PORT: u16 = 80;
 /// Longer than any timer: everything that ends by itself has ended.
 const FOR_EVER: Nanos = Nanos::from_secs(100_000);
+/// A program may be patient with its peer for 24 days; here for 18 hours (in milliseconds).
+const PATIENCE_MASK: i32 = 0x03ff_ffff;
+const _: () = assert!((PATIENCE_MASK as u64) < FOR_EVER.as_millis());
 
 #[derive(Clone, Debug, Arbitrary)]
 enum Step {
@@ -191,8 +196,15 @@ impl World {
                 value
             }),
             Step::Option { level, name, value } => {
-                let level = [0, 1, 6, 41][usize::from(level % 4)];
-                self.option(level, i32::from(name), &value.to_ne_bytes());
+                let level = [0, 1, IPPROTO_TCP, 41][usize::from(level % 4)];
+                let name = i32::from(name);
+                let patience = (level, name) == (IPPROTO_TCP, TCP_USER_TIMEOUT);
+                let value = if patience {
+                    value & PATIENCE_MASK
+                } else {
+                    value
+                };
+                self.option(level, name, &value.to_ne_bytes());
             }
         }
         self.collect();
