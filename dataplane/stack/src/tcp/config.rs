@@ -277,8 +277,9 @@ pub struct ConnectionOptions {
     pub nodelay: bool,
     /// `SO_KEEPALIVE`. Off by default (MUST-25).
     pub keepalive: bool,
-    /// What was received and not read outlives a reset or a timeout of the peer's, as a program on
-    /// Linux expects. Off by default: a balancer forgets it with the connection.
+    /// What was received is for a program to read: what is unread outlives a reset or a timeout of the
+    /// peer's, and tiny payloads may share a buffer while memory is short. Off by default: a balancer
+    /// forgets them with the connection, and never copies a payload.
     pub keep_unread: bool,
     /// `TCP_USER_TIMEOUT` in milliseconds: how long data may stay unacknowledged. 0, the default,
     /// means `tcp_retries2`.

@@ -4,9 +4,9 @@
 //! There are two queues, where Linux has three: its backlog holds what comes while a thread has the
 //! socket locked, and nothing is locked here. What a connection may hold is bounded by its memory
 //! (Linux: `sk_rcvbuf`, `tcp_try_rmem_schedule`); what all of them hold by the pool
-//! (`Chunks::is_pressed`). A payload is never copied while memory suffices. While it is short, a tiny
-//! one is, into the buffer in front of it, because there it pins a few bytes instead of a buffer
-//! (Linux: `tcp_try_coalesce`, `skb_condense`).
+//! (`Chunks::is_pressed`). A balancer's payload is never copied. One that a program will read, and so
+//! copy anyway, is when it is tiny and memory is short: into the buffer in front of it, where it pins
+//! a few bytes instead of a buffer (Linux: `tcp_try_coalesce`, `skb_condense`).
 
 use millrace_base::{PacketBuf, PacketPool, SeqNumber};
 
@@ -123,15 +123,15 @@ impl Connection {
         !inserted.refused
     }
 
-    /// While memory is short, puts a tiny payload into the buffer in front of it and sets its own free
-    /// at once; gives it back where that does not go.
+    /// While memory is short, puts a tiny payload for a program into the buffer in front of it and sets
+    /// its own free at once; gives it back where that does not go.
     #[inline]
     fn merge_if_short<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         piece: Piece<P::Buf>,
     ) -> Result<(), Piece<P::Buf>> {
-        if piece.len > MERGED_BYTES_MAX || !self.window.is_pressed() {
+        if piece.len > MERGED_BYTES_MAX || !self.window.is_pressed() || !self.options.keep_unread {
             return Err(piece);
         }
         let (seq, len) = (piece.seq, piece.len);

@@ -121,12 +121,37 @@ fn early_data_give_way_to_the_data_they_wait_for() {
     bench.finish();
 }
 
+/// An established connection that a program reads, or a balancer.
+fn read_by(program: bool) -> Bench {
+    let options = ConnectionOptions {
+        keep_unread: program,
+        ..ConnectionOptions::default()
+    };
+    Bench::established_with(true, TcpTunables::default(), options, None)
+}
+
+// No payload copy on the packet path: what is spliced keeps its buffers, whatever memory there is.
+#[test]
+fn a_balancer_copies_no_payload_however_tiny_and_however_short_memory_is() {
+    let mut bench = read_by(false);
+    bench.world.chunks = Chunks::new(12);
+    for step in 0..8 {
+        bench.receive(data(step * 100, 100));
+    }
+    assert!(bench.world.chunks.is_pressed());
+    assert_eq!((bench.world.chunks.used(), bench.world.pool.live()), (8, 8));
+    assert_eq!(bench.world.stats.payload_copied_bytes, 0);
+    bench.sent();
+    bench.read();
+    bench.finish();
+}
+
 // While the pool is short, tiny payloads go behind the one before: bytes of a buffer, not buffers. Enough
 // of it, and none is copied.
 // behaviour: RCV-47, RCV-58, SKB-13
 #[test]
 fn while_memory_is_short_tiny_segments_share_a_buffer_and_theirs_are_free_at_once() {
-    let mut bench = Bench::established(true);
+    let mut bench = read_by(true);
     for step in 0..3 {
         bench.receive(data(step * 100, 100));
     }
