@@ -85,14 +85,21 @@ impl Connection {
     #[cold]
     pub(super) fn delay_compressed<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let held = self.held_acks(env.chunks);
-        if held == 0 || !self.timers.delayed_ack.is_never() {
+        if held == 0 {
             return;
         }
         let most = u64::from(env.tunables.tcp_comp_sack_delay_ns);
         let delay = (self.round_trip_ns() / ROUND_TRIP_SHARE).min(most);
         let slack = u64::from(env.tunables.tcp_comp_sack_slack_ns);
         let at = env.now.after(Nanos::new(delay.saturating_add(slack)));
-        self.timers.delayed_ack = Stamp::not_before(at);
+        let at = Stamp::not_before(at);
+        let is_free = self.timers.delayed_ack.is_never();
+        // A paced burst may leave much later; its time is set again behind the ACK.
+        let is_too_late =
+            self.timers.delayed_ack.instant() > at.instant() && self.is_timer_for_pace(env.chunks);
+        if is_free || is_too_late {
+            self.timers.delayed_ack = at;
+        }
     }
 
     fn held_acks<B>(&self, chunks: &mut Chunks<B>) -> u8 {

@@ -125,15 +125,14 @@ impl Connection {
 
     /// The same when an ACK waits already.
     fn delay_ack_again<P: PacketPool>(&mut self, env: &Env<'_, P>, delay_ms: u32) {
-        if self.is_timer_for_pace(env.chunks) {
-            return;
-        }
         let left = self.timers.delayed_ack.instant().since(env.now);
-        if left.as_millis() <= u64::from(delay_ms / 4) {
+        if left.as_millis() > u64::from(delay_ms) {
+            // Even if that is the next burst's time, which is set again behind the ACK.
+            self.arm_ack_delay(env, delay_ms);
+        } else if left.as_millis() <= u64::from(delay_ms / 4) && !self.is_timer_for_pace(env.chunks)
+        {
             // It would leave soon anyway.
             self.ack.send_now();
-        } else if left.as_millis() > u64::from(delay_ms) {
-            self.arm_ack_delay(env, delay_ms);
         }
     }
 

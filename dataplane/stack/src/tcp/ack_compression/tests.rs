@@ -1,7 +1,7 @@
 //! Which ACKs of out-of-order segments leave, and when.
 
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
-use crate::tcp::testing::{Bench, Seg, data};
+use crate::tcp::testing::{Bench, Seg, ack, data};
 
 /// A connection out of quick mode, whose handshake took 100 ms, and a segment that is missing at
 /// `.1`.
@@ -139,5 +139,37 @@ fn data_that_leave_do_not_swallow_what_waits_to_be_told() {
     let sent = bench.sent();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].sack, [(hole + 1_000, hole + 5_000)]);
+    bench.finish();
+}
+
+// The timer is shared with pacing.
+#[test]
+fn what_is_held_back_does_not_wait_for_a_paced_burst() {
+    let (mut bench, hole) = with_hole(TcpTunables::default(), true);
+    bench.write(10_000);
+    bench.sent();
+    bench.receive(ack(10_000).seq(hole));
+    let chunks = &mut bench.world.chunks;
+    bench.connection.set_pacing_rate_max(500, chunks);
+    bench.write(8_000);
+    assert_eq!(bench.sent().len(), 2, "4 seconds at this rate");
+    bench.receive(ack(12_000).seq(hole));
+    assert_eq!(bench.sent(), []);
+    let early = |bench: &mut Bench, nth: i64| {
+        bench.receive(data(hole + nth * 1_000, 1_000).ack(12_000));
+        bench.sent().len()
+    };
+    for nth in 1..=3 {
+        assert_eq!(early(&mut bench, nth), 1, "{nth}");
+    }
+    assert_eq!(early(&mut bench, 4), 0);
+    let came = bench.now;
+    bench.advance(100);
+    assert_eq!(bench.now.since(came).as_micros(), 1_100, "with the slack");
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].sack, [(hole + 1_000, hole + 5_000)]);
+    bench.advance(4_000);
+    assert_eq!(bench.sent().len(), 2, "the burst keeps its time");
     bench.finish();
 }

@@ -219,3 +219,32 @@ fn a_pure_ack_neither_waits_for_the_pace_nor_puts_the_next_burst_off() {
     }
     bench.finish();
 }
+
+// One timer serves both. RFC 9293 section 3.8.6.3: less than half a second.
+// behaviour: MUST-58
+#[test]
+fn an_ack_does_not_wait_for_a_burst_that_is_seconds_away() {
+    let mut bench = Bench::established(true);
+    let at = out_of_quick_mode(&mut bench);
+    bench.write(10_000);
+    bench.sent();
+    bench.receive(ack(10_000).seq(at));
+    let chunks = &mut bench.world.chunks;
+    bench.connection.set_pacing_rate_max(500, chunks);
+    bench.write(8_000);
+    assert_eq!(bench.sent().len(), 2, "4 seconds at this rate");
+    bench.receive(ack(12_000).seq(at));
+    assert_eq!(bench.sent(), []);
+    bench.receive(data(at, 300).ack(12_000));
+    bench.read();
+    assert_eq!(bench.sent(), []);
+    let came = bench.now;
+    bench.advance(1_000);
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].is_ack_only(), "{:?}", sent[0]);
+    assert!(bench.now.since(came).as_millis() <= 500);
+    bench.advance(4_000);
+    assert_eq!(bench.sent().len(), 2, "the burst keeps its time");
+    bench.finish();
+}
