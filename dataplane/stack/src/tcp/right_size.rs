@@ -4,7 +4,8 @@
 //! * *Memory* (Linux: `sk_rcvbuf`) grows with what the application takes in a round trip
 //!   (`tcp_rcv_space_adjust`, dynamic right-sizing), and when what came needs more than there is
 //!   (`tcp_clamp_window`). Where Linux measures the round trip of the *receiver*, this takes the
-//!   sender's estimate of the same connection, which a balancer always has.
+//!   sender's estimate of the same connection; while there is none (a repeated SYN-ACK, a cookie), a
+//!   window's worth of data, as Linux does without timestamps.
 //! * Its *worth* (`scaling_ratio`) is one half until the first full segment tells how well the peer
 //!   fills buffers (`tcp_measure_rcv_mss`).
 //! * The *threshold* (`rcv_ssthresh`) opens what the SYN did not offer, two segments for each one that
@@ -165,7 +166,7 @@ impl ReceiveWindow {
     #[inline]
     pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32, memory_max: u32) {
         let elapsed = micros(now).wrapping_sub(self.measured_at);
-        if elapsed < rtt_micros || rtt_micros == 0 {
+        if elapsed < rtt_micros || (rtt_micros == 0 && !self.has_taken_a_window()) {
             return;
         }
         let space = self.space();
@@ -184,6 +185,13 @@ impl ReceiveWindow {
         }
         self.taken = 0;
         self.measured_at = micros(now);
+    }
+
+    /// Whether so much was taken as was promised last: no less than a round trip went by, where
+    /// nothing else tells of one (Linux: `tcp_rcv_rtt_measure`).
+    #[cold]
+    fn has_taken_a_window(&self) -> bool {
+        self.taken >= self.edge.bytes_since(self.acked)
     }
 
     /// Whether data raise the threshold.

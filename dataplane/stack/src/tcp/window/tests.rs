@@ -211,6 +211,21 @@ fn the_memory_follows_what_the_application_takes_per_round_trip() {
     assert_eq!(window.memory(), MAX, "it never shrinks");
 }
 
+// A repeated SYN-ACK or a cookie, no timestamps, and nothing to send. Linux: tcp_rcv_rtt_measure.
+#[test]
+fn while_no_round_trip_is_known_the_memory_follows_windows_that_were_taken() {
+    const MAX: u32 = 6_291_456;
+    let mut window = window(7);
+    let before = window.memory();
+    let promised = window.size();
+    window.on_taken(promised - 1, 0, MSS, &TUNABLES);
+    window.adjust(Instant::ZERO, 0, MSS, MAX);
+    assert_eq!(window.memory(), before, "not yet a whole one");
+    window.on_taken(1, 0, MSS, &TUNABLES);
+    window.adjust(Instant::ZERO, 0, MSS, MAX);
+    assert!(window.memory() > before);
+}
+
 // Linux: tcp_clamp_window. behaviour: X8-8
 #[test]
 fn memory_that_nobody_chose_grows_to_what_came_and_a_chosen_one_lowers_the_threshold() {
