@@ -10,6 +10,7 @@ use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
 
 use super::ack_delay::QUICK_ACKS_MAX;
 use super::chunk::ChunkQueue;
+use super::config::TcpTunables;
 use super::connection::Connection;
 use super::marks::Marks;
 use super::ready::Ready;
@@ -303,7 +304,7 @@ impl Connection {
             start: range.start.latest(nxt),
             end,
         };
-        if range.start.before(nxt) && env.tunables.tcp_dsack {
+        if range.start.before(nxt) && self.tells_duplicates(env.tunables) {
             let duplicate = SeqRange {
                 start: range.start,
                 end: nxt,
@@ -428,7 +429,7 @@ impl Connection {
         env: &mut Env<'_, P>,
         seq: SeqNumber,
     ) {
-        if self.sack_permitted && env.tunables.tcp_dsack {
+        if self.tells_duplicates(env.tunables) {
             count!(env.stats.tcp_dsack_old_sent);
             let duplicate = SeqRange {
                 start: seq,
@@ -439,6 +440,12 @@ impl Connection {
         self.ack.send_now();
     }
 
+    /// Whether an ACK will report duplicates: what none reports would be kept for ever (Linux:
+    /// `tcp_dsack_set`).
+    pub(super) fn tells_duplicates(&self, tunables: &TcpTunables) -> bool {
+        self.sack_permitted && tunables.tcp_dsack
+    }
+
     /// A duplicate to report by D-SACK (RFC 2883; Linux: `tcp_dsack_set`).
     fn note_duplicate<P: PacketPool>(&mut self, segment: &Segment<P::Buf>, env: &mut Env<'_, P>) {
         if segment.len() > 0 && segment.seq.before(self.window.nxt) {
@@ -447,7 +454,7 @@ impl Connection {
             self.enter_quick_mode(QUICK_ACKS_MAX);
         }
         let end = segment.end().earliest(self.window.nxt);
-        let useful = self.sack_permitted && env.tunables.tcp_dsack && segment.payload_len > 0;
+        let useful = self.tells_duplicates(env.tunables) && segment.payload_len > 0;
         if useful && segment.seq.before(end) {
             count!(env.stats.tcp_dsack_old_sent);
             let duplicate = SeqRange {

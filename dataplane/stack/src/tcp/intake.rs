@@ -102,7 +102,7 @@ impl Connection {
     /// Puts a piece into the list of what waits for its turn, and takes out what has waited for it.
     fn reassemble<P: PacketPool>(&mut self, env: &mut Env<'_, P>, piece: Piece<P::Buf>) -> bool {
         let inserted: Inserted = self.reassembly.insert(env.chunks, piece);
-        if !inserted.duplicate.is_empty() && env.tunables.tcp_dsack {
+        if !inserted.duplicate.is_empty() && self.tells_duplicates(env.tunables) {
             count!(env.stats.tcp_dsack_ofo_sent);
             self.reassembly
                 .note_duplicate(env.chunks, inserted.duplicate);

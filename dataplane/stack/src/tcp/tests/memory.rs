@@ -1,11 +1,13 @@
 //! What waits to be read or for its turn, and what it costs: the two queues, the memory they may take,
 //! and what is done when there is none.
 
+use millrace_wire::TcpFlags;
+
 use crate::tcp::chunk::Chunks;
 use crate::tcp::config::{ConnectionOptions, Special, TcpTunables};
 use crate::tcp::ready::Ready;
 use crate::tcp::recv_buffer::memory_of;
-use crate::tcp::testing::{Bench, data};
+use crate::tcp::testing::{Bench, Seg, ack, data};
 
 /// An established connection whose application has chosen `bytes` of receive memory.
 fn with_memory(bytes: u32) -> Bench {
@@ -196,5 +198,67 @@ fn a_fresh_connection_has_a_threshold_below_its_memory_and_room_for_ten_segments
         "one segment is kept back"
     );
     assert!(info.rcv_wnd >= 14_600);
+    bench.finish();
+}
+
+// 20 ms away, read as it comes: slow start is not held up by the window, whose edge only moves right.
+#[test]
+fn a_bulk_transfer_opens_the_window_that_the_largest_memory_is_worth() {
+    const MSS: i64 = 1_460;
+    let mut bench = Bench::connecting(TcpTunables::default());
+    bench.sent();
+    bench.advance(20);
+    bench.receive(Seg {
+        flags: TcpFlags::SYN | TcpFlags::ACK,
+        mss: Some(MSS as u16),
+        scale: Some(7),
+        sack_permitted: true,
+        ..ack(0).seq(-1)
+    });
+    let (mut at, mut edge, mut congestion) = (0, 0, 10);
+    for _ in 0..12 {
+        let mut told = edge;
+        for seg in bench.sent() {
+            told = told.max(seg.ack + (i64::from(seg.window) << 7));
+        }
+        edge = told;
+        for _ in 0..congestion {
+            if at + MSS > edge {
+                break;
+            }
+            bench.receive(data(at, MSS as usize));
+            bench.read();
+            at += MSS;
+            for seg in bench.sent() {
+                let end = seg.ack + (i64::from(seg.window) << 7);
+                assert!(end >= told, "the edge moved left by {}", told - end);
+                told = end;
+            }
+        }
+        edge = told;
+        congestion *= 2;
+        bench.advance(20);
+    }
+    // Full segments are 162 of 256 parts of what they are charged.
+    let worth = 6_291_456 / 256 * 162;
+    assert!(edge - at >= worth / 10 * 9, "{} of {worth}", edge - at);
+    bench.finish();
+}
+
+// Nothing will ever report it. Linux: tcp_dsack_set asks for SACK first.
+#[test]
+fn without_sack_nothing_is_kept_of_a_duplicate() {
+    let mut bench = Bench::established(false);
+    bench.receive(data(0, 1_000));
+    // Overlaps what was read, then what waits.
+    bench.receive(data(500, 1_000));
+    bench.receive(data(2_000, 1_000));
+    bench.receive(data(2_500, 1_000));
+    bench.receive(data(1_500, 500));
+    assert_eq!(bench.read().len(), 3_500);
+    bench.sent();
+    assert_eq!(bench.world.chunks.disordered(), 0);
+    assert_eq!(bench.world.stats.tcp_dsack_old_sent, 0);
+    assert_eq!(bench.world.stats.tcp_dsack_ofo_sent, 0);
     bench.finish();
 }
