@@ -57,8 +57,19 @@ impl FlowHasher {
     /// The hash of a tuple. Tens of instructions, no loop, no branch but for the family.
     #[inline]
     pub(crate) fn hash(&self, tuple: &FlowTuple) -> FlowHash {
-        let (local, remote) = (halves(&tuple.local.address), halves(&tuple.remote.address));
         let ports = u64::from(tuple.local.port) << 16 | u64::from(tuple.remote.port);
+        self.hash_parts(&tuple.local.address, &tuple.remote.address, ports)
+    }
+
+    /// The hash of a tuple whose ports do not matter.
+    #[inline]
+    pub(crate) fn hash_addresses(&self, tuple: &FlowTuple) -> FlowHash {
+        self.hash_parts(&tuple.local.address, &tuple.remote.address, 0)
+    }
+
+    #[inline(always)] // What is constant stays so.
+    fn hash_parts(&self, local: &Address, remote: &Address, ports: u64) -> FlowHash {
+        let (local, remote) = (halves(local), halves(remote));
         // Both halves of an IPv4 address in one word: its upper half is constant.
         let is_v4 = local.0 == 0 && local.1 >> 32 == 0xffff;
         let first = if is_v4 && remote.0 == 0 && remote.1 >> 32 == 0xffff {

@@ -223,13 +223,13 @@ impl Keys {
 
     /// A connection is a TIME_WAIT record now. When too many have keys, the oldest goes without
     /// from now on: its peer repeats its FIN for a while.
-    pub(crate) fn rest(&mut self, tuple: &FlowTuple, key: Option<SigningKey>) {
+    pub(crate) fn rest(&mut self, tuple: &FlowTuple, key: Option<&SigningKey>) {
         self.forget(tuple);
         let Some(key) = key else { return };
         if self.resting.len() >= TIME_WAIT_KEYS_MAX {
             self.resting.remove(0);
         }
-        self.resting.push((*tuple, key));
+        self.resting.push((*tuple, *key));
     }
 
     /// A TIME_WAIT record is gone.

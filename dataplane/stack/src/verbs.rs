@@ -418,7 +418,7 @@ impl<P: PacketPool> Stack<P> {
             Disposition::Reset(reset) => self.owe_reset(tuple, *reset, signing.as_ref()),
             Disposition::TimeWait(record) => {
                 self.remember_peer(now, key);
-                self.enter_time_wait(now, key, record, signing);
+                self.enter_time_wait(now, key, record, signing.as_ref());
             }
             Disposition::Closed(reason, reset) => {
                 if *reason == CloseReason::Finished {
@@ -445,7 +445,7 @@ impl<P: PacketPool> Stack<P> {
         now: Instant,
         key: Key,
         record: &TimeWaitRecord,
-        signing: Option<SigningKey>,
+        signing: Option<&SigningKey>,
     ) {
         let tuple = record.tuple;
         let opened = self.is_opened(key);
@@ -467,7 +467,7 @@ impl<P: PacketPool> Stack<P> {
             }
         }
         if record.ack_now {
-            self.owe(tuple, record.acknowledgment(now), signing.as_ref());
+            self.owe(tuple, record.acknowledgment(now), signing);
         }
         self.end(key, true);
     }

@@ -73,7 +73,7 @@ fn the_oldest_key_of_a_rest_gives_way_to_one_too_many() {
         remote: Endpoint::new(Address::v4([10, 0, 0, 2]), 179),
     };
     for port in 0..=TIME_WAIT_KEYS_MAX {
-        keys.rest(&tuple(port), key);
+        keys.rest(&tuple(port), key.as_ref());
     }
     assert_eq!(keys.resting.len(), TIME_WAIT_KEYS_MAX);
     assert!(keys.of_resting(&tuple(0)).is_none() && keys.of_resting(&tuple(1)).is_some());

@@ -11,7 +11,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use millrace_base::{Address, Endpoint, FlowTuple, Instant, Micros, Nanos, Stamp};
+use millrace_base::{Address, FlowTuple, Instant, Micros, Nanos, Stamp};
 
 use super::chunk::Chunks;
 use super::config::TcpTunables;
@@ -173,10 +173,7 @@ impl Metrics {
 
     /// The set of a pair of addresses and its tag there, which is never 0.
     fn place_of(&self, tuple: &FlowTuple) -> (usize, u16) {
-        let hash = self.hasher.hash(&FlowTuple {
-            local: Endpoint::new(tuple.local.address, 0),
-            remote: Endpoint::new(tuple.remote.address, 0),
-        });
+        let hash = self.hasher.hash_addresses(tuple);
         let sets = self.sets.len() as u64;
         let set = u64::from(hash.position()).wrapping_mul(sets) >> 32;
         (set as usize, hash.tag())
@@ -310,13 +307,15 @@ impl Connection {
         }
         let measured = self.rtt.srtt().filter(|_| self.rtt.backoff() == 0);
         let (cwnd, ssthresh) = self.congestion.in_segments();
-        let degree = self.reordering(chunks).degree(tunables);
+        // Only losses tell of it.
+        let degree = ssthresh.map(|_| self.reordering(chunks).degree(tunables));
+        let usual = u32::from(tunables.tcp_reordering);
         let experience = Experience {
             rtt: measured.map(|rtt| (rtt, self.rtt.rttvar())),
             cwnd,
             ssthresh,
             is_calm: self.recovery.phase == Phase::Open,
-            reordering: (degree != u32::from(tunables.tcp_reordering)).then_some(degree),
+            reordering: degree.filter(|degree| *degree != usual),
         };
         let saves_ssthresh = !tunables.tcp_no_ssthresh_metrics_save;
         chunks
@@ -350,8 +349,7 @@ impl Connection {
         if known.ssthresh != 0 && !tunables.tcp_no_ssthresh_metrics_save {
             self.congestion.expect_threshold(known.ssthresh);
         }
-        let degree = self.reordering(chunks).degree(tunables);
-        if known.reordering != 0 && known.reordering != degree {
+        if known.reordering != 0 && known.reordering != self.reordering(chunks).degree(tunables) {
             self.expect_reordering(chunks, known.reordering);
         }
         known.rtt

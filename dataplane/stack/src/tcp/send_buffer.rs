@@ -238,24 +238,25 @@ impl SendBuffer {
 impl Cleaned {
     #[inline]
     fn add<B>(&mut self, chunk: &Chunk<B>, bytes: u32, whole: bool) {
-        if chunk.has(SACKED) {
-            self.sacked = self.sacked.saturating_add(bytes);
-        } else {
-            let counts = whole && !chunk.has(CONTINUED);
-            self.segments = self.segments.wrapping_add(u32::from(counts));
-            if chunk.flags & (EVER_RETRANSMITTED | CUT) != 0 {
-                self.add_odd(chunk, whole);
-            } else {
-                self.newest_sent_at = chunk.sent_at;
-                self.sent_at = self.sent_at.or(Some(chunk.sent_at));
-            }
+        // All that is queued is less than the sequence numbers there are.
+        self.bytes = self.bytes.wrapping_add(bytes);
+        let counts = whole && !chunk.has(CONTINUED);
+        if chunk.flags & (SACKED | EVER_RETRANSMITTED | CUT) != 0 {
+            return self.add_odd(chunk, bytes, (whole, counts));
         }
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.segments = self.segments.wrapping_add(u32::from(counts));
+        self.newest_sent_at = chunk.sent_at;
+        self.sent_at = self.sent_at.or(Some(chunk.sent_at));
     }
 
-    /// What was sent again, or acknowledged in part before.
+    /// What the peer has told to have before, was sent again, or acknowledged in part before.
     #[cold]
-    fn add_odd<B>(&mut self, chunk: &Chunk<B>, whole: bool) {
+    fn add_odd<B>(&mut self, chunk: &Chunk<B>, bytes: u32, (whole, counts): (bool, bool)) {
+        if chunk.has(SACKED) {
+            self.sacked = self.sacked.saturating_add(bytes);
+            return;
+        }
+        self.segments = self.segments.wrapping_add(u32::from(counts));
         if chunk.has(EVER_RETRANSMITTED) {
             self.retransmitted = true;
             return;

@@ -35,6 +35,12 @@ const KIND_EXPERIMENT: u8 = 254;
 const FASTOPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 /// `NOP NOP timestamps 10`: what almost every segment of an established connection starts with.
 const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
+/// What the SYN of a Linux host is made of, of twenty bytes: `MSS 4`, before the size,
+const USUAL_MSS: u32 = 0x0204_0000;
+/// `SACK-permitted 2 timestamps 10`, before the timestamps,
+const USUAL_TIMESTAMPS: u32 = 0x0402_080a;
+/// and `NOP window-scale 3`, before the shift.
+const USUAL_SCALE: u32 = 0x0103_0300;
 
 /// The two timestamps of RFC 7323 section 3.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -219,7 +225,15 @@ impl TcpOptions {
         Self::parse_all(bytes, syn)
     }
 
-    fn parse_all(mut bytes: &[u8], syn: bool) -> Self {
+    fn parse_all(bytes: &[u8], syn: bool) -> Self {
+        if syn && let Some(usual) = Self::of_usual_syn(bytes) {
+            return usual;
+        }
+        Self::parse_each(bytes, syn)
+    }
+
+    #[inline]
+    fn parse_each(mut bytes: &[u8], syn: bool) -> Self {
         let mut options = Self::default();
         while let Some((&kind, rest)) = bytes.split_first() {
             match kind {
@@ -240,6 +254,32 @@ impl TcpOptions {
             }
         }
         options
+    }
+
+    /// Reads the options that lie in a SYN as Linux puts them, and nothing else: what almost every
+    /// SYN has.
+    #[inline]
+    fn of_usual_syn(bytes: &[u8]) -> Option<Self> {
+        let words = bytes.as_array::<20>()?.as_chunks::<4>().0;
+        let [mss, head, value, echo, scale] = *words else {
+            return None;
+        };
+        let (mss, scale) = (u32::from_be_bytes(mss), u32::from_be_bytes(scale));
+        // An MSS of 0 says nothing.
+        let is_usual = mss > USUAL_MSS
+            && mss <= USUAL_MSS | 0xffff
+            && u32::from_be_bytes(head) == USUAL_TIMESTAMPS
+            && scale & !0xff == USUAL_SCALE;
+        is_usual.then(|| Self {
+            mss: Some(mss as u16),
+            window_scale: Some((scale as u8).min(WINDOW_SCALE_MAX)),
+            sack_permitted: true,
+            timestamps: Some(Timestamps {
+                value: u32::from_be_bytes(value),
+                echo: u32::from_be_bytes(echo),
+            }),
+            ..Self::default()
+        })
     }
 
     fn take(&mut self, kind: u8, data: &[u8], syn: bool) {
@@ -315,6 +355,20 @@ impl TcpOptions {
         }
     }
 
+    /// The words of a SYN as Linux puts it; `None` when something is missing or comes on top.
+    #[inline]
+    fn usual_syn(&self) -> Option<[u32; 5]> {
+        let more = self.md5 | !self.sack.is_empty() | self.fastopen.is_some();
+        let (mss, shift, stamps) = (self.mss?, self.window_scale?, self.timestamps?);
+        (self.sack_permitted && !more).then_some([
+            USUAL_MSS | u32::from(mss),
+            USUAL_TIMESTAMPS,
+            stamps.value,
+            stamps.echo,
+            USUAL_SCALE | u32::from(shift),
+        ])
+    }
+
     #[inline(never)]
     fn encoded_len_of_all(&self, syn: bool) -> usize {
         let mut len = if self.md5 { SIGNATURE_BYTES + 4 } else { 0 };
@@ -349,6 +403,13 @@ impl TcpOptions {
 
     #[inline(never)]
     fn emit_all(&self, syn: bool, bytes: &mut [u8]) -> Option<()> {
+        if syn && let Some(words) = self.usual_syn() {
+            let (places, _) = bytes.first_chunk_mut::<20>()?.as_chunks_mut::<4>();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = word.to_be_bytes();
+            }
+            return Some(());
+        }
         let mut out = Writer { rest: bytes };
         let sack_permitted = syn && self.sack_permitted;
         if self.md5 {
@@ -539,6 +600,36 @@ mod tests {
             assert_eq!(cookie.is_some(), possible, "{len}");
             assert_eq!(TcpOptions::parse(&bytes, false).fastopen, None);
         }
+    }
+
+    // What is read and written at once is what the long way makes of it: one byte changed, or one
+    // missing at the end, and it is the long way that reads.
+    #[test]
+    fn a_usual_syn_reads_the_same_at_once_and_one_by_one() {
+        let stamps = Timestamps { value: 7, echo: 0 };
+        let usual = TcpOptions {
+            mss: Some(1_460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some(stamps),
+            ..TcpOptions::default()
+        };
+        let bytes = encode(&usual);
+        assert_eq!(bytes.len(), 20);
+        assert!(TcpOptions::of_usual_syn(&bytes).is_some());
+        for at in 0..bytes.len() {
+            for value in 0..=255 {
+                let mut other = bytes.clone();
+                other[at] = value;
+                let one_by_one = TcpOptions::parse_each(&other, true);
+                assert_eq!(TcpOptions::parse(&other, true), one_by_one, "{at} {value}");
+            }
+            let shorter = &bytes[..at];
+            let one_by_one = TcpOptions::parse_each(shorter, true);
+            assert_eq!(TcpOptions::parse(shorter, true), one_by_one, "{at}");
+        }
+        let silent = TcpOptions::parse(&[&[2, 4, 0, 0], &bytes[4..]].concat(), true);
+        assert_eq!((silent.mss, silent.timestamps), (None, Some(stamps)));
     }
 
     // Linux's tcp_parse_options: a zero MSS says nothing, a repeated option replaces the first.

@@ -1,6 +1,7 @@
 //! The memory of peers: what it keeps, for how long, and who makes room.
 
 use super::*;
+use millrace_base::Endpoint;
 use millrace_wire::tcp::FastOpenCookie;
 
 fn tuple(peer: u32) -> FlowTuple {
