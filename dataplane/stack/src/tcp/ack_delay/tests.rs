@@ -221,7 +221,7 @@ fn a_pure_ack_neither_waits_for_the_pace_nor_puts_the_next_burst_off() {
 }
 
 // One timer serves both. RFC 9293 section 3.8.6.3: less than half a second.
-// behaviour: MUST-58
+// behaviour: MUST-40
 #[test]
 fn an_ack_does_not_wait_for_a_burst_that_is_seconds_away() {
     let mut bench = Bench::established(true);
