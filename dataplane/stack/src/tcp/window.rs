@@ -208,7 +208,17 @@ impl ReceiveWindow {
                 return (0, true);
             }
         }
-        let free = free.min(self.threshold());
+        let mut free = free.min(self.threshold());
+        if self.is_pressed() {
+            // Few segments in all, not few more: who does not read gets none, or those who stand
+            // still would take the memory of all.
+            let few = mss.saturating_mul(PRESSED_SEGMENTS);
+            let room = few.saturating_sub(self.worth(used));
+            if room < mss {
+                return (0, true);
+            }
+            free = free.min(room);
+        }
         if self.threshold_and_flags & SCALE != 0 {
             // A small window shall not be scaled away.
             return (self.round_up(free), crowded);

@@ -265,6 +265,21 @@ fn while_memory_is_short_only_a_few_segments_are_promised() {
     assert_eq!(window.threshold(), 4 * MSS + 2 * MSS);
 }
 
+// The pool is everybody's: with four segments unread there is no fifth, however much memory the
+// connection itself may still take.
+#[test]
+fn while_memory_is_short_who_reads_nothing_is_promised_nothing_more() {
+    let mut window = window(7);
+    window.note_memory(true);
+    window.advertise(0, MSS, &TUNABLES);
+    window.nxt = window.edge();
+    let told = window.advertise(4 * 2_304, MSS, &TUNABLES);
+    assert!((told.field, window.size()) == (0, 0) && told.tells(Advertised::CLOSED));
+    let told = window.advertise(2_304, MSS, &TUNABLES);
+    assert!(told.tells(Advertised::OPENED));
+    assert!((2 * MSS..=4 * MSS).contains(&window.size()));
+}
+
 // Linux: ICSK_ACK_NOMEM. behaviour: RCV-38
 #[test]
 fn after_a_refusal_the_promise_is_taken_back_once() {
