@@ -331,17 +331,22 @@ impl<P: PacketPool> Stack<P> {
             connection,
             meta: Meta::new(0, Some(half_open.listener), hop),
         };
-        let key = self
-            .connections
-            .insert(slot)
-            .map_err(|_full| DropReason::ConnectionTableFull)?;
+        let key = match self.connections.insert(slot) {
+            Ok(key) => key,
+            Err(mut slot) => {
+                slot.connection.release(&mut self.chunks);
+                return Err(DropReason::ConnectionTableFull);
+            }
+        };
         let owner = Owner::Connection(key.index());
         let entered = match before {
             Some(request) => self.flows.replace(hash, request, owner),
             None => self.enter(hash, &half_open.tuple, owner).is_ok(),
         };
         if !entered {
-            self.connections.remove(key);
+            if let Some(mut slot) = self.connections.remove(key) {
+                slot.connection.release(&mut self.chunks);
+            }
             return Err(DropReason::ConnectionTableFull);
         }
         count!(self.stats.tcp_passive_opens);
