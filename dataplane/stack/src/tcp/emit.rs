@@ -121,9 +121,12 @@ impl Connection {
         {
             return Some(frame);
         }
-        let mut frame = self
-            .emit_chained(env, path, run, header, options)
-            .or_else(|| self.emit_copied(env, path, run, header, options))?;
+        let mut frame = match self.emit_chained(env, path, run, header, options) {
+            Some(frame) => frame,
+            // Copied is the first chunk only.
+            None if run.count == 1 => self.emit_copied(env, path, run, header, options)?,
+            None => return None,
+        };
         self.sign(&mut frame, path, header, &key)?;
         Some(frame)
     }
