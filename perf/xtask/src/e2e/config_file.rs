@@ -49,6 +49,14 @@ impl Device {
         }
     }
 
+    /// Whether the dataplane hands frames of several mbufs to this device (`RTE_ETH_TX_OFFLOAD_MULTI_SEGS`).
+    pub(crate) fn takes_chains(self) -> bool {
+        match self {
+            Self::AfPacket | Self::Tap => true,
+            Self::AfXdp => false,
+        }
+    }
+
     /// The device as EAL wants it.
     pub(crate) fn specification(self, side: &Side, lcores: usize, mtu: u16) -> String {
         let (index, interface) = (index_of(side), side.interface);
