@@ -397,7 +397,7 @@ fn connection_at(connections: &mut Slab<Slot>, index: u32) -> Option<(Key, &mut 
 }
 
 /// The short way, and where it does not lead, the long one.
-#[inline]
+#[inline(always)] // For each segment; the long way is a call.
 fn take_segment<P: PacketPool>(
     connection: &mut Connection,
     env: &mut Env<'_, P>,
@@ -419,17 +419,31 @@ fn take_segment<P: PacketPool>(
         stripped = header.without_payload();
         header = &stripped;
     }
-    let frame = match connection.try_predicted(env, header, frame, tail) {
-        Ok(outcome) => return Ok(outcome),
-        Err(frame) => frame,
-    };
-    let arrived = Arrived {
-        now,
-        port,
-        header,
-        hash,
-        frame,
-    };
+    match connection.try_predicted(env, header, frame, tail) {
+        // One word is told, not a whole outcome.
+        Ok(Disposition::Continue) => Ok(Disposition::Continue),
+        Ok(ended) => Ok(ended),
+        Err(frame) => {
+            let arrived = Arrived {
+                now,
+                port,
+                header,
+                hash,
+                frame,
+            };
+            take_other_segment(connection, env, arrived, came)
+        }
+    }
+}
+
+/// `came` is the header as it came: what a signature covers.
+#[inline(never)]
+fn take_other_segment<P: PacketPool>(
+    connection: &mut Connection,
+    env: &mut Env<'_, P>,
+    arrived: Arrived<'_, P::Buf>,
+    came: &TcpFrame,
+) -> Result<Disposition, DropReason> {
     let options = arrived.header.options(&arrived.frame);
     // behaviour: A6-16, before anything of it is believed.
     if options.md5 || connection.is_signed() {

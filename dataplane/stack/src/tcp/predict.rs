@@ -102,6 +102,7 @@ impl Connection {
         if !is_whole || is_merged || end.after(self.window.edge()) || !self.expects_data(env) {
             return Err(frame);
         }
+        let threshold = self.window.threshold();
         let outcome = self.take_expected(env, segment, stamps, Some(frame));
         if tail.is_wanted && outcome == Disposition::Continue {
             let room = self.straight_room(env);
@@ -114,7 +115,8 @@ impl Connection {
                 is_stamped: stamps.is_some(),
                 queued_bytes: 0,
                 last_len: 0,
-                is_opening: self.window.is_opening(),
+                // Where the first found no room to grow, those behind it find less.
+                is_opening: self.window.threshold() != threshold,
             };
         }
         Ok(outcome)
