@@ -17,7 +17,7 @@ use millrace_wire::Timestamps;
 use super::ack_delay::{DELAY_TICK_MS, DELAY_TICKS_MIN, QUICK_ACKS_MAX};
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
-use super::congestion::{Acked, Setting};
+use super::congestion::{AckEvent, Acked, Setting};
 use super::connection::Connection;
 use super::ecn::Ecn;
 use super::marks::Marks;
@@ -391,6 +391,7 @@ impl Connection {
         segment: &Segment<P::Buf>,
     ) -> ControlFlow<Disposition> {
         let digest = self.digest(env, segment);
+        self.tell_of_ack(env, &digest);
         let mut timer_is_set = false;
         if digest.is_news() || self.recovery.phase != Phase::Open || !self.send.board.is_clear() {
             timer_is_set = self.recover(env, &digest);
@@ -401,6 +402,17 @@ impl Connection {
             self.restart_deadline(env);
         }
         ControlFlow::Continue(())
+    }
+
+    /// Tells congestion control of an ACK, whatever it means.
+    fn tell_of_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, digest: &Digest) {
+        let event = AckEvent {
+            delivered: self.delivered_segments(env.chunks, env.now, digest),
+            ece: digest.ece,
+            una: self.una,
+            nxt: self.nxt,
+        };
+        self.congestion.in_ack_event(&mut env.setting(), &event);
     }
 
     fn digest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) -> Digest {
@@ -602,7 +614,8 @@ impl Connection {
         }
         if self.congestion.only_learns() {
             if let Some(rtt) = rtt {
-                self.congestion.learn(&mut env.chunks.epochs, rtt, env.now);
+                self.congestion
+                    .learn(&mut env.chunks.congestion, rtt, env.now);
             }
             return;
         }
@@ -616,7 +629,7 @@ impl Connection {
             is_paced: self.is_paced(env.chunks),
         };
         let setting = &mut Setting {
-            epochs: &mut env.chunks.epochs,
+            shelves: &mut env.chunks.congestion,
             cubic: &env.tunables.cubic,
         };
         self.congestion.on_ack(setting, &acked, env.stats);
@@ -633,7 +646,7 @@ impl Connection {
             return;
         }
         let setting = &mut Setting {
-            epochs: &mut chunks.epochs,
+            shelves: &mut chunks.congestion,
             cubic: &tunables.cubic,
         };
         self.congestion.set_control(control, setting, self.nxt);
@@ -641,11 +654,7 @@ impl Connection {
 
     /// Loss or congestion was detected: lowers the threshold.
     pub(super) fn lower_threshold<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
-        let setting = &mut Setting {
-            epochs: &mut env.chunks.epochs,
-            cubic: &env.tunables.cubic,
-        };
-        self.congestion.on_loss(setting);
+        self.congestion.lower_ssthresh(&mut env.setting());
         self.ack.ecn.on_reduction();
     }
 }

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use millrace_base::{Instant, PacketBuf, SeqNumber};
 
-use super::congestion::Epoch;
+use super::congestion::Shelves;
 use super::extra::Extra;
 use super::fastopen::Memory;
 use super::metrics::Metrics;
@@ -90,9 +90,8 @@ pub(crate) struct Chunks<B> {
     pub(crate) reorders: Shelf<Reorder>,
     /// What is known of sent data, while some of it is SACKed or lost. As many as buffers, too.
     pub(crate) ledgers: Shelf<Ledger>,
-    /// Epochs of congestion avoidance. Idle connections may hold some; without one, CUBIC grows as
-    /// Reno does.
-    pub(crate) epochs: Shelf<Epoch>,
+    /// What algorithms of congestion control remember beside a TCB.
+    pub(crate) congestion: Shelves,
     /// What a few connections have beside their TCB.
     pub(crate) extras: Shelf<Extra>,
     /// Keys of connections whose segments are signed.
@@ -216,7 +215,7 @@ impl<B> Chunks<B> {
             capacity: count.saturating_sub(reserve),
             reorders: Shelf::new(buffers),
             ledgers: Shelf::new(buffers),
-            epochs: Shelf::new(buffers),
+            congestion: Shelves::new(buffers),
             extras: Shelf::new(buffers.min(EXTRAS_MAX)),
             keys: Shelf::new(buffers.min(CONNECTION_KEYS_MAX)),
             fastopen: Memory::new(),
@@ -233,7 +232,7 @@ impl<B> Chunks<B> {
     pub(crate) fn disordered(&self) -> usize {
         let waiting = self.reorders.used().saturating_add(self.ledgers.used());
         waiting
-            .saturating_add(self.epochs.used())
+            .saturating_add(self.congestion.used())
             .saturating_add(self.extras.used())
             .saturating_add(self.keys.used())
     }

@@ -31,6 +31,14 @@ impl CongestionControl {
         }
     }
 
+    /// Whether it goes by marks: then a connection asks for ECN, and agrees to it, whatever `tcp_ecn`
+    /// says (Linux: `TCP_CONG_NEEDS_ECN`).
+    pub const fn needs_ecn(self) -> bool {
+        match self {
+            Self::Cubic | Self::Reno => false,
+        }
+    }
+
     /// The algorithm of a name, if there is one.
     pub fn of_name(name: &[u8]) -> Option<Self> {
         let mut all = Self::ALL.into_iter();

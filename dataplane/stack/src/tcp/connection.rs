@@ -402,7 +402,7 @@ impl Connection {
         self.send.clear(chunks);
         self.receive.clear(chunks);
         self.reassembly.clear(chunks);
-        self.congestion.release(&mut chunks.epochs);
+        self.congestion.release(&mut chunks.congestion);
         self.release_extra(chunks);
     }
 

@@ -12,6 +12,7 @@ use millrace_base::PacketPool;
 use millrace_wire::TcpFlags;
 
 use super::config::TcpTunables;
+use super::congestion::CwndEvent;
 use super::connection::Connection;
 use super::segment::{Env, Segment};
 use super::state::State;
@@ -121,7 +122,8 @@ const ASK: u8 = 1;
 pub(crate) fn agrees_with<B>(segment: &Segment<B>, tunables: &TcpTunables) -> bool {
     let asks = segment.flags.contains(TcpFlags::ECE) && segment.flags.contains(TcpFlags::CWR);
     let is_plain = segment.traffic_class & ECN_MASK == NOT_ECT;
-    asks && is_plain && (tunables.tcp_ecn != 0 || tunables.special.ecn)
+    let is_wanted = tunables.tcp_congestion_control.needs_ecn();
+    asks && is_plain && (tunables.tcp_ecn != 0 || tunables.special.ecn || is_wanted)
 }
 
 impl Connection {
@@ -145,7 +147,8 @@ impl Connection {
 
     /// We open: ask for it when the knob or the route says so.
     pub(super) fn ask_for_ecn(&mut self, tunables: &TcpTunables) {
-        if tunables.tcp_ecn == ASK || tunables.special.ecn {
+        let is_wanted = tunables.tcp_congestion_control.needs_ecn();
+        if tunables.tcp_ecn == ASK || tunables.special.ecn || is_wanted {
             self.ack.ecn = Ecn::OK;
         }
     }
@@ -161,7 +164,11 @@ impl Connection {
     /// Data came over a connection with ECN: is it marked, does it say that the peer has reduced its
     /// window? (Linux: `tcp_ecn_accept_cwr`, `tcp_ecn_check_ce`.)
     #[cold]
-    pub(super) fn heed_marks<B>(&mut self, segment: &Segment<B>) {
+    pub(super) fn heed_marks<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &Segment<P::Buf>,
+    ) {
         if segment.flags.contains(TcpFlags::CWR) {
             self.ack.ecn.clear(Ecn::ECE_DUE);
             // Its window may be a single segment.
@@ -170,7 +177,17 @@ impl Connection {
         if segment.payload_len == 0 {
             return;
         }
-        match segment.traffic_class & ECN_MASK {
+        let ecn = segment.traffic_class & ECN_MASK;
+        if ecn != NOT_ECT {
+            let is_marked = ecn == CE;
+            let event = if is_marked {
+                CwndEvent::EcnIsCe
+            } else {
+                CwndEvent::EcnNoCe
+            };
+            self.congestion.cwnd_event(&mut env.setting(), event);
+        }
+        match ecn {
             // Not marked, where others could be: most likely a retransmission.
             NOT_ECT => {
                 if self.ack.ecn.is_seen() {

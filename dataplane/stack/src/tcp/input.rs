@@ -198,7 +198,7 @@ impl Connection {
             return self.ignore_payload(env, &segment);
         }
         if !self.ack.ecn.is_off() {
-            self.heed_marks(&segment);
+            self.heed_marks(env, &segment);
         }
         let seq = segment.seq.plus(u32::from(segment.flags.syn()));
         let end = seq.plus(segment.payload_len);

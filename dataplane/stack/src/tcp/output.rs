@@ -9,6 +9,7 @@ use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::chunk::{Chunks, LOST, NONE, PUSHED, RETRANSMITTED, SACKED, WITH_FIN};
 use super::config::TcpTunables;
+use super::congestion::CwndEvent;
 use super::connection::Connection;
 use super::emit::Run;
 use super::fastopen::Plan;
@@ -309,8 +310,9 @@ impl Connection {
             return;
         }
         let last_sent = self.sent_at.instant();
-        self.congestion
-            .on_transmission_start(&mut env.chunks.epochs, env.now, last_sent);
+        let now = env.now;
+        let start = CwndEvent::TxStart { now, last_sent };
+        self.congestion.cwnd_event(&mut env.setting(), start);
         if !env.tunables.tcp_slow_start_after_idle {
             return;
         }
@@ -322,6 +324,8 @@ impl Connection {
         let rto = self.rtt.base(env.tunables).as_nanos().max(1);
         let timeouts = idle.checked_div(rto).unwrap_or(0);
         if timeouts > 0 {
+            let setting = &mut env.setting();
+            self.congestion.cwnd_event(setting, CwndEvent::CwndRestart);
             self.congestion
                 .on_idle(timeouts, env.tunables.tcp_init_cwnd);
             self.sent_at = Stamp::of(env.now);

@@ -5,6 +5,7 @@ use millrace_wire::{TcpFlags, TcpOptions, Timestamps};
 
 use super::chunk::Chunks;
 use super::config::TcpTunables;
+use super::congestion::Setting;
 use crate::stats::Stats;
 
 /// What every verb of a connection may use.
@@ -20,6 +21,17 @@ pub(crate) struct Env<'a, P: PacketPool> {
     pub(crate) stats: &'a mut Stats,
     /// The knobs of the stack.
     pub(crate) tunables: &'a TcpTunables,
+}
+
+impl<P: PacketPool> Env<'_, P> {
+    /// What congestion control may use.
+    #[inline]
+    pub(super) fn setting(&mut self) -> Setting<'_> {
+        Setting {
+            shelves: &mut self.chunks.congestion,
+            cubic: &self.tunables.cubic,
+        }
+    }
 }
 
 /// A received segment whose checksum is good.

@@ -1,7 +1,9 @@
 //! Windows over time, checked against arithmetic that fits on a page.
 
 use super::*;
-use millrace_base::Nanos;
+use crate::stats::Stats;
+use crate::tcp::recovery::Phase;
+use millrace_base::{Instant, Micros, Nanos};
 
 const MSS: u16 = 1_000;
 const RULES: CubicParameters = CubicParameters::LINUX;
@@ -9,7 +11,7 @@ const RULES: CubicParameters = CubicParameters::LINUX;
 /// A window and everything it needs.
 struct Bench {
     c: Congestion,
-    epochs: Shelf<Epoch>,
+    shelves: Shelves,
     rules: CubicParameters,
     stats: Stats,
     una: SeqNumber,
@@ -20,7 +22,7 @@ impl Bench {
     fn new(control: CongestionControl) -> Self {
         Self {
             c: Congestion::new(control, &RULES, (MSS, 10), SeqNumber::new(0)),
-            epochs: Shelf::new(1),
+            shelves: Shelves::new(1),
             rules: RULES,
             stats: Stats::default(),
             una: SeqNumber::new(0),
@@ -42,7 +44,7 @@ impl Bench {
             is_paced: false,
         };
         let setting = &mut Setting {
-            epochs: &mut self.epochs,
+            shelves: &mut self.shelves,
             cubic: &self.rules,
         };
         self.c.on_ack(setting, &acked, &mut self.stats);
@@ -58,10 +60,10 @@ impl Bench {
 
     fn lose(&mut self) {
         let setting = &mut Setting {
-            epochs: &mut self.epochs,
+            shelves: &mut self.shelves,
             cubic: &self.rules,
         };
-        self.c.on_loss(setting);
+        self.c.lower_ssthresh(setting);
     }
 
     fn segments(&self) -> u32 {
@@ -168,8 +170,13 @@ fn after_a_timeout_cubic_knows_no_maximum() {
     let mut bench = Bench::new(CongestionControl::Cubic);
     bench.rules.tcp_friendliness = false;
     bench.lose();
-    bench.c.on_timeout(&mut bench.epochs, bench.una);
-    assert_eq!((bench.segments(), bench.epochs.used()), (1, 0));
+    bench.c.cwnd = MSS.into();
+    let setting = &mut Setting {
+        shelves: &mut bench.shelves,
+        cubic: &bench.rules,
+    };
+    bench.c.set_state(setting, Phase::Loss, bench.una);
+    assert_eq!((bench.segments(), bench.shelves.used()), (1, 0));
     assert_eq!(bench.c.ssthresh, 7_000);
     for _ in 0..6 {
         bench.ack(1, 100);
@@ -254,7 +261,7 @@ fn a_window_that_is_not_used_does_not_grow() {
             is_paced: false,
         };
         let setting = &mut Setting {
-            epochs: &mut bench.epochs,
+            shelves: &mut bench.shelves,
             cubic: &bench.rules,
         };
         bench.c.on_ack(setting, &acked, &mut bench.stats);
@@ -318,7 +325,7 @@ fn a_window_keeps_its_segments_when_their_size_changes() {
 #[test]
 fn cubic_without_a_place_for_its_epoch_grows_like_reno() {
     let mut bench = Bench::new(CongestionControl::Cubic);
-    bench.epochs = Shelf::new(0);
+    bench.shelves = Shelves::new(0);
     bench.c.ssthresh = 10_000;
     for _ in 0..10 {
         bench.ack(1, 10);
@@ -330,7 +337,7 @@ fn cubic_without_a_place_for_its_epoch_grows_like_reno() {
     );
     bench.lose();
     assert_eq!(bench.c.ssthresh, 7_000);
-    bench.c.release(&mut bench.epochs);
+    bench.c.release(&mut bench.shelves);
 }
 
 // An idle connection that has lost nothing holds no place.
@@ -339,7 +346,7 @@ fn slow_start_gives_its_place_back_when_everything_is_acknowledged() {
     let mut bench = Bench::new(CongestionControl::Cubic);
     bench.ack(10, 100);
     bench.ack(1, 100);
-    assert_eq!(bench.epochs.used(), 1, "20 segments are watched");
+    assert_eq!(bench.shelves.used(), 1, "20 segments are watched");
     let acked = Acked {
         segments: 1,
         rtt: Some(Micros::from_millis(100)),
@@ -350,11 +357,11 @@ fn slow_start_gives_its_place_back_when_everything_is_acknowledged() {
         is_paced: false,
     };
     let setting = &mut Setting {
-        epochs: &mut bench.epochs,
+        shelves: &mut bench.shelves,
         cubic: &bench.rules,
     };
     bench.c.on_ack(setting, &acked, &mut bench.stats);
-    assert_eq!(bench.epochs.used(), 0);
+    assert_eq!(bench.shelves.used(), 0);
     assert_eq!(bench.segments(), 22);
 }
 
@@ -365,14 +372,14 @@ fn another_algorithm_takes_the_window_over() {
     bench.ack(10, 100);
     bench.ack(1, 100);
     let setting = &mut Setting {
-        epochs: &mut bench.epochs,
+        shelves: &mut bench.shelves,
         cubic: &bench.rules,
     };
     bench
         .c
         .set_control(CongestionControl::Reno, setting, bench.una);
     assert_eq!(bench.c.control(), CongestionControl::Reno);
-    assert_eq!((bench.segments(), bench.epochs.used()), (21, 0));
+    assert_eq!((bench.segments(), bench.shelves.used()), (21, 0));
     bench.lose();
     assert_eq!(bench.c.ssthresh, 10_000, "half, not seven tenths");
 }

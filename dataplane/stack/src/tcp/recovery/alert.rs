@@ -5,7 +5,7 @@
 //! only for peers without SACK (RFC 5681, RFC 6582); what shows that there was none, in `undo.rs`
 //! and `frto.rs`.
 
-use millrace_base::{Micros, Nanos, PacketPool, SeqNumber};
+use millrace_base::{Instant, Micros, Nanos, PacketPool, SeqNumber};
 use millrace_wire::Timestamps;
 
 use super::Phase;
@@ -14,7 +14,8 @@ use super::ledger::{Permission, Tally};
 use super::reduction::Progress;
 use crate::stats::count;
 use crate::tcp::ack::Digest;
-use crate::tcp::chunk::{LOST, SACKED};
+use crate::tcp::chunk::{Chunks, LOST, SACKED};
+use crate::tcp::congestion::CwndEvent;
 use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
 use crate::tcp::timers::Purpose;
@@ -113,12 +114,6 @@ impl Connection {
     fn told<P: PacketPool>(&self, env: &Env<'_, P>, digest: &Digest) -> Told {
         let tally = self.send.board.view(env.chunks).tally;
         let counted = !self.send.board.is_clear() && tally.now == env.now;
-        let duplicates = digest.dsack.map_or(0, |it| it.segments);
-        let segments = if counted {
-            tally.delivered_segments
-        } else {
-            digest.cleaned.segments
-        };
         let original_acked =
             counted && tally.original_acked && (self.sack_permitted || !tally.retransmission_acked);
         Told {
@@ -129,11 +124,27 @@ impl Connection {
             dsack: digest.dsack,
             is_more_than_duplicate: digest.advanced || !digest.duplicate,
             original_acked,
-            delivered_segments: segments.saturating_add(duplicates),
+            delivered_segments: self.delivered_segments(env.chunks, env.now, digest),
             rtt: digest.rtt,
             is_old: digest.is_old,
             ece: digest.ece,
         }
+    }
+
+    /// Segments that an ACK reports as received, duplicates among them.
+    pub(in crate::tcp) fn delivered_segments<B>(
+        &self,
+        chunks: &Chunks<B>,
+        now: Instant,
+        digest: &Digest,
+    ) -> u32 {
+        let tally = self.send.board.view(chunks).tally;
+        let segments = if !self.send.board.is_clear() && tally.now == now {
+            tally.delivered_segments
+        } else {
+            digest.cleaned.segments
+        };
+        segments.saturating_add(digest.dsack.map_or(0, |it| it.segments))
     }
 
     /// First transmissions that arrived behind what was sent later.
@@ -175,7 +186,7 @@ impl Connection {
             Phase::Cwr if self.una.after(self.recovery.point) => {
                 // Strictly beyond, so that the peer has seen CWR.
                 self.end_reduction(env);
-                self.recovery.phase = Phase::Open;
+                self.enter_phase(env, Phase::Open);
             }
             Phase::Recovery if self.una.after_or_eq(self.recovery.point) => {
                 self.recovery.dup_acks = 0;
@@ -336,7 +347,7 @@ impl Connection {
         if !reducing {
             self.begin_reduction(env);
         }
-        self.recovery.phase = Phase::Recovery;
+        self.enter_phase(env, Phase::Recovery);
     }
 
     /// Congestion without loss: the window goes down, at most once in a round trip (Linux:
@@ -349,7 +360,7 @@ impl Connection {
             .board
             .edit(env.chunks, |ledger| ledger.undo = None);
         self.begin_reduction(env);
-        self.recovery.phase = Phase::Cwr;
+        self.enter_phase(env, Phase::Cwr);
     }
 
     /// Linux: `tcp_init_cwnd_reduction`.
@@ -370,7 +381,16 @@ impl Connection {
         if counts && self.congestion.ssthresh != u32::MAX {
             self.congestion.cwnd = self.congestion.ssthresh.max(u32::from(self.mss));
         }
+        let setting = &mut env.setting();
+        self.congestion.cwnd_event(setting, CwndEvent::CompleteCwr);
         self.send.board.end_reduction(env.chunks);
+    }
+
+    /// The state changes, and congestion control hears of it first (Linux: `tcp_set_ca_state`).
+    pub(super) fn enter_phase<P: PacketPool>(&mut self, env: &mut Env<'_, P>, phase: Phase) {
+        let setting = &mut env.setting();
+        self.congestion.set_state(setting, phase, self.nxt);
+        self.recovery.phase = phase;
     }
 
     /// The window goes down no further: the state that demanded it was left.
@@ -400,11 +420,14 @@ impl Connection {
         let left = board.sacked(env.chunks) | board.lost(env.chunks);
         let is_disordered =
             left != 0 || self.recovery.dup_acks > 0 || self.has_retransmitted_head(env);
-        self.recovery.phase = if is_disordered {
+        let phase = if is_disordered {
             Phase::Disorder
         } else {
             Phase::Open
         };
+        if self.recovery.phase != phase {
+            self.enter_phase(env, phase);
+        }
     }
 
     /// The window after this ACK: down in CWR and Recovery, else perhaps up.

@@ -12,6 +12,7 @@ use super::tlp::Probe;
 use crate::stats::count;
 use crate::tcp::chunk::{LOST, RETRANSMITTED, SACKED};
 use crate::tcp::config::TcpTunables;
+use crate::tcp::congestion::CwndEvent;
 use crate::tcp::connection::Connection;
 use crate::tcp::marks::Marks;
 use crate::tcp::segment::{CloseReason, Disposition, Env};
@@ -165,12 +166,13 @@ impl Connection {
             let ssthresh = self.current_ssthresh();
             self.remember_for_undo(env, Some(ssthresh));
             self.lower_threshold(env);
+            let setting = &mut env.setting();
+            self.congestion.cwnd_event(setting, CwndEvent::Loss);
         }
-        self.congestion.on_timeout(&mut env.chunks.epochs, self.nxt);
         let flight = self.in_flight(env.chunks);
         self.congestion.cwnd = flight.saturating_add(self.mss.into());
         let frto = env.tunables.tcp_frto > 0 && (was_calm || self.recovery.timeouts > 0);
-        self.recovery.phase = Phase::Loss;
+        self.enter_phase(env, Phase::Loss);
         self.recovery.point = self.nxt;
         self.recovery.dup_acks = 0;
         self.send.board.edit(env.chunks, |ledger| {
@@ -197,7 +199,7 @@ impl Connection {
         if self.recovery.phase != Phase::Loss {
             self.congestion.ssthresh = self.current_ssthresh();
             self.recovery.point = self.nxt;
-            self.recovery.phase = Phase::Loss;
+            self.enter_phase(env, Phase::Loss);
             self.send.board.edit(env.chunks, |ledger| {
                 (ledger.undo, ledger.reduction, ledger.frto) = (None, None, false);
             });

@@ -160,7 +160,7 @@ impl Connection {
             // More than the probe is acknowledged and no duplicate was reported: the probe repaired
             // a loss, which is a sign of congestion.
             self.begin_reduction(env);
-            self.recovery.phase = Phase::Cwr;
+            self.enter_phase(env, Phase::Cwr);
             self.end_reduction(env);
             self.keep_open(env);
             count!(env.stats.tcp_loss_probe_recovery);

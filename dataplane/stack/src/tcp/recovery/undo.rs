@@ -109,7 +109,7 @@ impl Connection {
             return;
         };
         if let Some(ssthresh) = undo.ssthresh {
-            self.congestion.cwnd = self.congestion.cwnd.max(undo.window);
+            self.congestion.undo_cwnd(&mut env.setting(), undo.window);
             if ssthresh > self.congestion.ssthresh {
                 self.congestion.ssthresh = ssthresh;
                 self.ack.ecn.on_undo();
@@ -133,7 +133,7 @@ impl Connection {
         if self.is_reopening_prevented(env) {
             return true;
         }
-        self.recovery.phase = Phase::Open;
+        self.enter_phase(env, Phase::Open);
         self.begin_undo_watch(env);
         false
     }
@@ -227,7 +227,7 @@ impl Connection {
             return true;
         }
         if by_frto || self.sack_permitted {
-            self.recovery.phase = Phase::Open;
+            self.enter_phase(env, Phase::Open);
             self.begin_undo_watch(env);
         }
         true
