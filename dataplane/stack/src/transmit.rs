@@ -59,12 +59,15 @@ impl Laps {
         }
     }
 
-    /// It has used its quota up, and stands behind the others again. What it has handed over by now,
-    /// when a quota is `bytes`.
-    fn on_quota(&mut self, index: u32, bytes: u64) -> u64 {
+    /// Somebody has used his quota up. What he has handed over by now, when a quota is `bytes`.
+    fn on_quota(&mut self, bytes: u64) -> u64 {
         self.is_used = true;
-        self.last = self.last.or(Some(index));
         bytes.saturating_mul(u64::from(self.done).saturating_add(1))
+    }
+
+    /// He stands behind the others again; who stands aside never comes to his turn, and ends no lap.
+    fn on_stood_behind(&mut self, index: u32) {
+        self.last = self.last.or(Some(index));
     }
 }
 
@@ -360,7 +363,7 @@ impl<P: PacketPool> Stack<P> {
     /// or aside when it has handed over as much as may lie below TCP.
     #[cold]
     fn stand_behind(&mut self, index: u32, bytes: u64) {
-        let handed = self.laps.on_quota(index, bytes);
+        let handed = self.laps.on_quota(bytes);
         let limit = self.connections.get_at(index).map_or(0, |slot| {
             let whose = (index, &slot.meta.hop);
             let knobs = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
@@ -369,6 +372,7 @@ impl<P: PacketPool> Stack<P> {
         self.output.remove(index);
         if handed < limit {
             self.output.push(READY, index);
+            self.laps.on_stood_behind(index);
         } else {
             self.laps.has_throttled = true;
             self.output.push(THROTTLED, index);
@@ -463,5 +467,24 @@ pub(crate) fn reset_header(tuple: &FlowTuple, reset: ResetSegment) -> TcpRepr {
             timestamps: reset.timestamps,
             ..TcpOptions::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Who stands aside has no further turn: a lap that waited for it would never end, and the others
+    // would hand over more than may lie below TCP.
+    #[test]
+    fn laps_end_although_the_first_to_use_its_quota_stands_aside() {
+        let mut laps = Laps::default();
+        laps.on_turn(1);
+        assert_eq!(laps.on_quota(10), 10);
+        for lap in 1..4 {
+            laps.on_turn(2);
+            assert_eq!(laps.on_quota(10), 10 * lap);
+            laps.on_stood_behind(2);
+        }
     }
 }
