@@ -30,6 +30,13 @@ pub(crate) fn chunks_max_pressed(bytes: u32) -> u32 {
     (bytes / PRESSED_CHUNK_BYTES).saturating_add(PRESSED_CHUNKS)
 }
 
+/// The chunks that a queue of so many bytes may have: full segments are bounded by the window alone,
+/// which an operator may have made larger than any number of them here.
+#[inline]
+fn chunks_max(bytes: u32) -> u32 {
+    (bytes / PRESSED_CHUNK_BYTES).saturating_add(RECEIVE_CHUNKS_MAX)
+}
+
 /// Memory that `bytes` of payload in `count` buffers are charged for (Linux: `truesize`).
 ///
 /// A buffer that holds a segment costs what an skb of that segment costs in Linux, which is what an
@@ -126,7 +133,7 @@ impl ReceiveBuffer {
             chunks_max_pressed(self.queue.bytes())
                 .min(chunks.last_share().unwrap_or(RECEIVE_CHUNKS_MAX))
         } else {
-            RECEIVE_CHUNKS_MAX
+            chunks_max(self.queue.bytes())
         };
         self.queue.count() < most
     }
@@ -134,7 +141,7 @@ impl ReceiveBuffer {
     /// Chunks that may still be queued while memory is not short.
     #[inline]
     pub(crate) fn straight_room(&self) -> u32 {
-        RECEIVE_CHUNKS_MAX.saturating_sub(self.queue.count())
+        chunks_max(self.queue.bytes()).saturating_sub(self.queue.count())
     }
 
     /// Makes a chunk of a buffer and puts it at the end; gives the buffer back when none is free.

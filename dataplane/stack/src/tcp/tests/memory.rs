@@ -1,12 +1,13 @@
 //! What waits to be read or for its turn, and what it costs: the two queues, the memory they may take,
 //! and what is done when there is none.
 
+use millrace_base::{HeapPool, PacketPool, SeqNumber};
 use millrace_wire::TcpFlags;
 
 use crate::tcp::chunk::Chunks;
 use crate::tcp::config::{ConnectionOptions, Special, TcpTunables};
 use crate::tcp::ready::Ready;
-use crate::tcp::recv_buffer::memory_of;
+use crate::tcp::recv_buffer::{ReceiveBuffer, memory_of};
 use crate::tcp::testing::{Bench, Seg, ack, data};
 
 /// An established connection whose application has chosen `bytes` of receive memory.
@@ -261,4 +262,25 @@ fn without_sack_nothing_is_kept_of_a_duplicate() {
     assert_eq!(bench.world.stats.tcp_dsack_old_sent, 0);
     assert_eq!(bench.world.stats.tcp_dsack_ofo_sent, 0);
     bench.finish();
+}
+
+// `tcp_rmem` may promise more than any fixed number of segments holds.
+#[test]
+fn full_segments_in_the_queue_are_bounded_by_the_window_and_not_by_their_number() {
+    for (bytes, has_room) in [(1_000, true), (40, false)] {
+        let mut pool = HeapPool::new(9_000, 2_176);
+        let mut chunks = Chunks::new(20_000);
+        let mut queue = ReceiveBuffer::EMPTY;
+        let mut seq = SeqNumber::new(0);
+        for _ in 0..8_900 {
+            let buf = pool.alloc().expect("buffers");
+            queue
+                .append(&mut chunks, buf, seq, 128, bytes)
+                .expect("chunks");
+            seq = seq.plus(bytes.into());
+        }
+        assert_eq!(queue.has_room(&chunks), has_room, "{bytes}");
+        assert_eq!(queue.straight_room() > 0, has_room, "{bytes}");
+        queue.clear(&mut chunks);
+    }
 }
