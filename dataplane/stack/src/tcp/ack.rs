@@ -323,7 +323,8 @@ impl Connection {
         //= https://www.rfc-editor.org/rfc/rfc5961#section-5.2
         //# The ACK value is considered acceptable only if it is in the range of ((SND.UNA -
         //# MAX.SND.WND) =< SEG.ACK =< SND.NXT).
-        if segment.ack.before(self.una.minus(self.wnd_max)) {
+        // And no lower than the first byte that we ever sent (Linux: `tcp_ack`, `bytes_acked`).
+        if segment.ack.before(self.una) && segment.ack.before(self.oldest_ack()) {
             self.challenge(env);
             env.stats.drop(DropReason::AckTooOld);
             return ControlFlow::Break(Disposition::Continue);
@@ -347,6 +348,13 @@ impl Connection {
             return self.take_progress(env, segment.ack, segment.options.timestamps);
         }
         self.heed_ack(env, segment)
+    }
+
+    /// The oldest acknowledgment that may still be on its way: our SYN has a number, too.
+    #[cold]
+    fn oldest_ack(&self) -> SeqNumber {
+        let sent = self.bytes_acked.value().saturating_add(1);
+        self.una.minus(sent.min(self.wnd_max.into()) as u32)
     }
 
     /// Whether nothing is missing, doubted or reported, so that the ACK says how far the peer is, or
@@ -398,8 +406,14 @@ impl Connection {
         }
         if digest.advanced {
             self.on_advance(env, timer_is_set)?;
-        } else if digest.rearms && !timer_is_set {
-            self.restart_deadline(env);
+        } else {
+            if digest.rearms && !timer_is_set {
+                self.restart_deadline(env);
+            }
+            if digest.sacked.bytes > 0 {
+                // What has left the network makes room.
+                self.tell_writable(env.chunks, env.tunables);
+            }
         }
         ControlFlow::Continue(())
     }
@@ -470,6 +484,8 @@ impl Connection {
                 segment.ack == self.una && self.una != self.nxt && segment.len() == 0 && !is_update;
             if let Some(sent_at) = digest.sacked.sent_at {
                 self.rtt.sample(env.now.since(sent_at).to_micros());
+                // A round trip as good as any (RFC 6298 section 5.7; Linux: `tcp_ack_update_rtt`).
+                self.rtt.end_backoff();
                 digest.rearms = self.is_head_older(env.chunks, sent_at);
             }
         }
@@ -535,7 +551,7 @@ impl Connection {
         if !timer_is_set {
             self.restart_deadline(env);
         }
-        self.tell_writable(env.tunables);
+        self.tell_writable(env.chunks, env.tunables);
         if self.fin_queued && self.una.after(self.send.end()) {
             return self.on_fin_acked(env);
         }

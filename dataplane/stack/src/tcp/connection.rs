@@ -198,12 +198,12 @@ impl Connection {
         let is_pressed = to.look_at_memory(env.chunks);
         // While there is room in front of the last chunk, there is before each: all move at once.
         let all = self.receive.bytes();
-        if !is_pressed && all <= to.send_room(env.tunables) {
+        if !is_pressed && all <= to.send_room(env.chunks, env.tunables) {
             to.send.push_all(env.chunks, self.receive.take_all());
             spliced.bytes = all;
         }
         while !self.receive.is_empty() {
-            if to.send_room(env.tunables) == 0 {
+            if to.send_room(env.chunks, env.tunables) == 0 {
                 to.marks.set(Marks::SEND_WAS_FULL);
                 spliced.blocked = true;
                 break;
@@ -230,7 +230,7 @@ impl Connection {
     pub(crate) fn send_bytes<P: PacketPool>(&mut self, data: &[u8], env: &mut Env<'_, P>) -> usize {
         let mut queued = 0usize;
         while self.accepts_data() {
-            let room = self.send_room(env.tunables) as usize;
+            let room = self.send_room(env.chunks, env.tunables) as usize;
             let rest = data.get(queued..).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -511,14 +511,27 @@ impl Connection {
     }
 
     /// Bytes the application may still queue.
+    ///
+    /// What was SACKed or lost has left the network and does not count: in recovery the window goes
+    /// down and such data pile up behind a hole, and new data must be there for what the window still
+    /// lets go (Linux: `sk_sndbuf` keeps the size that it had before). `tcp_wmem` bounds all of it.
     #[inline]
-    pub(crate) fn send_room(&self, tunables: &TcpTunables) -> u32 {
-        if self.window.is_pressed()
-            && self.send.queue().count() >= chunks_max_pressed(self.send.bytes())
-        {
-            return 0;
+    pub(crate) fn send_room<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u32 {
+        let (bytes, limit) = (self.send.bytes(), self.send_limit(tunables));
+        if self.window.is_pressed() {
+            let is_full = self.send.queue().count() >= chunks_max_pressed(bytes);
+            return if is_full {
+                0
+            } else {
+                limit.saturating_sub(bytes)
+            };
         }
-        self.send_limit(tunables).saturating_sub(self.send.bytes())
+        if self.send.board.is_clear() {
+            return limit.saturating_sub(bytes);
+        }
+        let [_, max] = tunables.tcp_wmem;
+        let held = bytes.saturating_sub(self.send.board.gone(chunks));
+        limit.saturating_sub(held).min(max.saturating_sub(bytes))
     }
 
     /// Notes whether memory is short, for the window and the send queue; `true` when it is.
@@ -590,9 +603,9 @@ impl Connection {
     /// Tells of room once a third of the send buffer is free again (Linux:
     /// `sk_stream_is_writeable`).
     #[inline]
-    pub(super) fn tell_writable(&mut self, tunables: &TcpTunables) {
+    pub(super) fn tell_writable<B>(&mut self, chunks: &Chunks<B>, tunables: &TcpTunables) {
         if self.marks.has(Marks::SEND_WAS_FULL)
-            && self.send_room(tunables) > self.send_limit(tunables) / 3
+            && self.send_room(chunks, tunables) > self.send_limit(tunables) / 3
         {
             self.marks.clear(Marks::SEND_WAS_FULL);
             self.ready |= Ready::WRITABLE;

@@ -53,6 +53,7 @@ pub(crate) mod reassembly;
 pub(crate) mod recovery;
 pub(crate) mod recv_buffer;
 pub(crate) mod repair;
+mod resend;
 mod reset;
 mod right_size;
 mod rtt;

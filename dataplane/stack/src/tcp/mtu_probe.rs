@@ -196,6 +196,12 @@ impl Connection {
         true
     }
 
+    /// Whether a probe is in flight.
+    pub(super) fn is_path_probed<B>(&self, chunks: &Chunks<B>) -> bool {
+        let extra = self.extra(chunks);
+        extra.is_some_and(|extra| extra.mtu_search.probe != 0)
+    }
+
     /// Something is sent again: what becomes of the probe proves nothing.
     pub(super) fn end_path_probe<B>(&mut self, chunks: &mut Chunks<B>) {
         if let Some(search) = self.search_mut(chunks) {

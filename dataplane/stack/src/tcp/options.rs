@@ -4,7 +4,7 @@ use millrace_base::{Instant, PacketPool};
 use millrace_wire::tcp::OPTIONS_BYTES_MAX;
 use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
 
-use super::chunk::{Chunks, LOST};
+use super::chunk::{CONTINUED, Chunks};
 use super::config::TcpTunables;
 use super::connection::Connection;
 use super::marks::Marks;
@@ -257,14 +257,22 @@ impl Connection {
         let unsent = self.send.unsent();
         let mut index = self.send.queue().head();
         while index != unsent {
-            let Some(chunk) = env.chunks.get(index) else {
-                break;
-            };
-            let (next, is_large) = (chunk.next(), chunk.len > mss && !chunk.has(LOST));
-            if is_large {
-                self.send.board.mark_lost(env.chunks, index);
+            // A segment may be of several chunks, none of which is too large.
+            let (first, mut bytes) = (index, 0u32);
+            while let Some(chunk) = env.chunks.get(index).filter(|_| index != unsent)
+                && (index == first || chunk.has(CONTINUED))
+            {
+                bytes = bytes.saturating_add(chunk.len.into());
+                index = chunk.next();
             }
-            index = next;
+            let (behind, mut lost) = (index, first);
+            while bytes > mss.into() && lost != behind {
+                self.send.board.mark_lost(env.chunks, lost);
+                lost = env.chunks.get(lost).map_or(behind, |chunk| chunk.next());
+            }
+            if first == behind {
+                break;
+            }
         }
         if self.send.board.has_pending(env.chunks) {
             self.recover_without_congestion(env);

@@ -1,21 +1,19 @@
-//! What may be sent now, and the frames that are not new data: SYN, retransmissions, FIN, probes,
-//! and an ACK when nothing else carries it.
+//! What may be sent now, and the frames that are not data: SYN, FIN, probes, and an ACK when nothing
+//! else carries it.
 //!
-//! In which order they leave, and new data, is `turn.rs`'s business; how a frame is made,
-//! `emit.rs`'s.
+//! In which order they leave, and new data, is `turn.rs`'s business; what is sent again, `resend.rs`'s;
+//! how a frame is made, `emit.rs`'s.
 
-use millrace_base::{Instant, PacketBuf, PacketPool, SeqNumber, Stamp};
+use millrace_base::{Instant, PacketPool, SeqNumber, Stamp};
 use millrace_wire::{TcpFlags, TcpRepr};
 
-use super::chunk::{Chunks, LOST, NONE, PUSHED, RETRANSMITTED, SACKED, WITH_FIN};
+use super::chunk::{Chunks, NONE, WITH_FIN};
 use super::config::TcpTunables;
 use super::congestion::CwndEvent;
 use super::connection::Connection;
 use super::emit::Run;
 use super::fastopen::Plan;
 use super::marks::Marks;
-use super::recovery::Phase;
-use super::recovery::ledger::Permission;
 use super::segment::Env;
 use super::state::State;
 use super::timers::Purpose;
@@ -129,7 +127,7 @@ impl Connection {
     /// Room for `bytes` more in flight. Limited transmit (RFC 3042) follows from the count: a
     /// duplicate ACK or a SACK has already taken a segment out of it.
     #[inline]
-    fn fits_cwnd<B>(&self, chunks: &Chunks<B>, bytes: u32) -> bool {
+    pub(super) fn fits_cwnd<B>(&self, chunks: &Chunks<B>, bytes: u32) -> bool {
         let flight = self.in_flight(chunks);
         flight == 0 || flight.saturating_add(bytes) <= self.congestion.cwnd
     }
@@ -163,47 +161,6 @@ impl Connection {
             && !self.marks.has(Marks::UNPROVEN)
     }
 
-    /// Whether what is lost may leave: the last ACK said so, and the window has room.
-    #[inline]
-    fn may_retransmit<B>(&self, chunks: &Chunks<B>) -> bool {
-        // Before the handshake is over nothing but the SYN-ACK is sent again.
-        !self.is_held_back(chunks)
-            && self.send.board.permission(chunks) == Permission::Lost
-            && self.fits_cwnd(chunks, self.mss.into())
-            && !self.marks.has(Marks::UNPROVEN)
-            && (self.sent_bytes() <= self.snd_wnd || self.has_lost_in_window(chunks))
-    }
-
-    /// The peer took its window back below what is in flight: is anything lost before the edge, or the
-    /// oldest, which then is a probe? (Linux: `tcp_retransmit_skb`.) O(chunks), while the window is
-    /// that small.
-    // behaviour: TMR-19
-    #[cold]
-    fn has_lost_in_window<B>(&self, chunks: &Chunks<B>) -> bool {
-        let edge = self.una.plus(self.snd_wnd);
-        let mut index = self.send.queue().head();
-        while let Some(chunk) = chunks.get(index).filter(|_| index != self.send.unsent()) {
-            if chunk.flags & (SACKED | LOST | RETRANSMITTED) == LOST {
-                return chunk.seq.before(edge) || chunk.seq == self.una;
-            }
-            index = chunk.next();
-        }
-        false
-    }
-
-    /// Cuts a chunk that is to be sent again where the peer's window ends, unless it begins there.
-    fn fit_into_window<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, index: u32) -> bool {
-        let edge = self.una.plus(self.snd_wnd);
-        match chunks.get(index) {
-            Some(chunk) if chunk.seq.before(edge) => {
-                let room = edge.bytes_since(chunk.seq);
-                self.send.limit(chunks, index, room)
-            }
-            Some(_) => true,
-            None => false,
-        }
-    }
-
     /// SND.NXT, unless the peer shrank its window below it: then the edge (Linux:
     /// `tcp_acceptable_seq`).
     #[inline]
@@ -214,83 +171,6 @@ impl Connection {
         } else {
             edge
         }
-    }
-
-    pub(super) fn poll_retransmission<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-    ) -> Option<P::Buf> {
-        if !self.send.board.has_pending(env.chunks)
-            || !self.may_retransmit(env.chunks)
-            || !self.state.may_transmit_data()
-        {
-            return None;
-        }
-        let (queue, unsent, board) = self.send.parts();
-        let index = board.next_to_retransmit(env.chunks, (queue, unsent))?;
-        let is_head = index == queue.head();
-        if self.sent_bytes() > self.snd_wnd && !self.fit_into_window(env.chunks, index) {
-            return None;
-        }
-        let (frame, bytes) = self.emit_again(env, path, index, TcpFlags::NONE)?;
-        self.pace(env, bytes, 1);
-        let now_ms = env.now.as_millis() as u32;
-        self.send
-            .board
-            .on_retransmitted(env.chunks, index, (env.now, now_ms));
-        self.send.board.on_sent(env.chunks, 1);
-        if is_head && !self.timers.runs(Purpose::Reorder) {
-            self.timers.retransmit = Stamp::NEVER;
-            let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
-            self.timers.arm(Purpose::Retransmit, env.now, rto);
-        }
-        if self.recovery.phase == Phase::Loss {
-            count!(env.stats.tcp_slow_start_retrans);
-        } else {
-            count!(env.stats.tcp_fast_retrans);
-        }
-        Some(frame)
-    }
-
-    /// A sent chunk once more, with the flags it left with and `more`; its length too.
-    pub(super) fn emit_again<P: PacketPool>(
-        &mut self,
-        env: &mut Env<'_, P>,
-        path: &Path,
-        index: u32,
-        more: TcpFlags,
-    ) -> Option<(P::Buf, u32)> {
-        if !self.send.limit(env.chunks, index, u32::from(self.mss)) {
-            return None;
-        }
-        let (seq, len, sent_as) = env
-            .chunks
-            .get(index)
-            .map(|c| (c.seq, u32::from(c.len), c.flags))?;
-        let run = Run {
-            first: index,
-            count: 1,
-            bytes: len,
-            segment_bytes: 0,
-        };
-        let mut flags = TcpFlags::ACK | more;
-        if sent_as & (PUSHED | WITH_FIN) != 0 {
-            flags |= TcpFlags::PSH;
-        }
-        if sent_as & WITH_FIN != 0 {
-            flags |= TcpFlags::FIN;
-        }
-        let options = self.segment_options(env.now);
-        let header = self.header(env, seq, flags, options);
-        let Some(frame) = self.emit_run(env, path, run, &header) else {
-            count!(env.stats.tcp_retrans_fail);
-            return None;
-        };
-        self.end_path_probe(env.chunks);
-        self.retransmissions = self.retransmissions.saturating_add(1);
-        count!(env.stats.tcp_retrans_segs);
-        Some((frame, len))
     }
 
     /// Remembers whether the congestion window is what holds us back.

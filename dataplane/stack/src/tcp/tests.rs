@@ -11,6 +11,7 @@ mod memory;
 mod predict;
 mod receiving;
 mod recovery;
+mod resending;
 mod resets;
 mod sending;
 mod window;

@@ -7,6 +7,7 @@ use millrace_base::{Micros, Nanos, PacketPool, Stamp};
 
 use super::Phase;
 use super::rack::TIMEOUT_MIN_US;
+use crate::tcp::chunk::{CONTINUED, NONE};
 use crate::tcp::config::TcpTunables;
 use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
@@ -154,16 +155,24 @@ impl Connection {
 
     #[inline]
     fn is_single_segment_out<P: PacketPool>(&self, env: &Env<'_, P>) -> bool {
-        if self.nxt.bytes_since(self.una) > u32::from(self.mss) {
+        // A full segment with our FIN is one segment.
+        if self.nxt.bytes_since(self.una) > u32::from(self.mss).wrapping_add(1) {
             return false;
         }
-        let head = self.send.queue().head();
-        if head == self.send.unsent() {
+        let (head, unsent) = (self.send.queue().head(), self.send.unsent());
+        if head == unsent {
             // Our FIN alone.
             return true;
         }
-        let next = env.chunks.get(head).map(|chunk| chunk.next());
-        next.is_none_or(|next| next == self.send.unsent() && !self.has_separate_fin_out(env))
+        let mut next = env.chunks.get(head).map_or(NONE, |chunk| chunk.next());
+        while next != unsent {
+            // Chunks that left in one segment with the first.
+            match env.chunks.get(next).filter(|chunk| chunk.has(CONTINUED)) {
+                Some(chunk) => next = chunk.next(),
+                None => return false,
+            }
+        }
+        !self.has_separate_fin_out(env)
     }
 
     /// When the oldest segment in flight left last.

@@ -6,7 +6,7 @@
 use millrace_base::{PacketPool, SeqNumber};
 
 use crate::stats::count;
-use crate::tcp::chunk::{EVER_RETRANSMITTED, RETRANSMITTED, SACKED};
+use crate::tcp::chunk::{CONTINUED, EVER_RETRANSMITTED, SACKED};
 use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
 
@@ -84,14 +84,17 @@ impl Connection {
             if known.duplicates > sent_twice {
                 return None;
             }
-            known.dsack_seen |= !is_probe;
+            // A path that has not shown any reordering needs no wider window for it: the retransmission
+            // was a timer's (Linux: `tcp_dsack_seen`).
+            known.dsack_seen |= known.is_seen() && !is_probe;
         } else if sent_twice == 0 {
             return None;
         }
         Some(Duplicate { segments, is_probe })
     }
 
-    /// What is reported is SACKed and still queued: its retransmission was not needed.
+    /// What is reported is SACKed and still queued: its retransmission was not needed. If the SACK came
+    /// before, that is reordering.
     fn take_back_queued<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -115,11 +118,12 @@ impl Connection {
             if inside && chunk.has(EVER_RETRANSMITTED) {
                 if let Some(undo) = &mut ledger.undo
                     && chunk.end().after(undo.marker)
+                    && !chunk.has(CONTINUED)
                 {
                     undo.take_back(1);
                 }
-                if chunk.has(SACKED | RETRANSMITTED) {
-                    chunk.flags &= !RETRANSMITTED;
+                if chunk.has(SACKED) {
+                    ledger.tally.note_late(chunk.seq);
                 }
             }
             index = chunk.next();

@@ -105,7 +105,8 @@ pub(super) struct Trail {
     pub(super) lost_hint: u32,
     pub(super) retransmit_hint: u32,
     pub(super) sack_hint: u32,
-    /// A retransmission was lost: what is retransmitted is no longer in the order of its times.
+    /// What is retransmitted is not in the order of its times: a retransmission was lost, or something
+    /// before it was found lost later.
     pub(super) is_disordered: bool,
     /// The blocks of the last ACK: what they cover is marked already.
     pub(super) seen: [SeqRange; SACK_BLOCKS_MAX],
@@ -285,9 +286,11 @@ impl Ledger {
         chunk.flags = (chunk.flags & !RETRANSMITTED) | LOST;
         self.lost_pending = self.lost_pending.saturating_add(len);
         self.found_lost = self.found_lost.wrapping_add(len);
-        // The walk for retransmissions may be past this one.
+        // The walk for retransmissions may be past this one, which then leaves later than what is
+        // behind it.
         if hint.is_some_and(|hint| chunk.seq.before(hint)) {
             self.trail.retransmit_hint = NONE;
+            self.trail.is_disordered |= self.retransmitted > 0;
         }
         again
     }
@@ -337,6 +340,11 @@ fn lower(lowest: &mut Option<SeqNumber>, seq: SeqNumber) {
 }
 
 impl Tally {
+    /// What begins at `seq` had arrived before it was sent again: the path reorders.
+    pub(super) fn note_late(&mut self, seq: SeqNumber) {
+        lower(&mut self.sacked_late, seq);
+    }
+
     pub(crate) const NONE: Self = Self {
         now: Instant::ZERO,
         min_rtt_us: 0,

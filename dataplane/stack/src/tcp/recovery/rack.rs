@@ -142,13 +142,12 @@ impl Connection {
     /// The doubt about reordering has lasted long enough (Linux: `tcp_rack_reo_timeout`).
     /// behaviour: TMR-32
     pub(in crate::tcp) fn on_reorder_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
-        let lost_before = self.send.board.lost(env.chunks);
         let found_before = self.send.board.view(env.chunks).found_lost;
         self.mark_overdue(env);
         if self.send.board.view(env.chunks).found_lost != found_before {
             if self.recovery.phase != Phase::Recovery {
                 self.enter_recovery(env, false);
-                self.reduce(env, 1, lost_before == self.send.board.lost(env.chunks));
+                self.reduce(env, 1, false);
             }
             self.permit(env, super::ledger::Permission::Lost);
         }

@@ -97,7 +97,10 @@ impl Connection {
         }
         let head = self.send.queue().head();
         let head = env.chunks.get(head).filter(|_| head != self.send.unsent());
-        head.is_some_and(|head| head.flags & (SACKED | LOST | RETRANSMITTED) == LOST)
+        let waits = head.is_some_and(|it| it.flags & (SACKED | LOST | RETRANSMITTED) == LOST);
+        // What our own window holds back is let go by another timeout, which makes it smaller than what
+        // is in flight no more; a burst of the pace passes by itself.
+        waits && (self.is_held_back(env.chunks) || self.may_retransmit(env.chunks))
     }
 
     /// What a timeout says of the state it came in, when it is the first in a row.
@@ -169,9 +172,12 @@ impl Connection {
             let setting = &mut env.setting();
             self.congestion.cwnd_event(setting, CwndEvent::Loss);
         }
+        self.ack.ecn.on_reduction();
         let flight = self.in_flight(env.chunks);
         self.congestion.cwnd = flight.saturating_add(self.mss.into());
-        let frto = env.tunables.tcp_frto > 0 && (was_calm || self.recovery.timeouts > 0);
+        let frto = env.tunables.tcp_frto > 0
+            && (was_calm || self.recovery.timeouts > 0)
+            && !self.is_path_probed(env.chunks);
         self.enter_phase(env, Phase::Loss);
         self.recovery.point = self.nxt;
         self.recovery.dup_acks = 0;

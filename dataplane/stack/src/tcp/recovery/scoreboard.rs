@@ -80,6 +80,12 @@ impl Scoreboard {
         self.view(chunks).lost
     }
 
+    /// Bytes of what was sent that have left the network: SACKed, or lost.
+    pub(crate) fn gone<B>(&self, chunks: &Chunks<B>) -> u32 {
+        let ledger = self.view(chunks);
+        ledger.sacked.saturating_add(ledger.lost)
+    }
+
     /// Segments lost, and segments retransmitted and again in flight. O(chunks in flight) while there
     /// is a ledger.
     pub(crate) fn lost_and_retransmitted_segments<B>(
@@ -321,9 +327,11 @@ impl Scoreboard {
             }
             index = next;
         }
-        // Everything is walked over again, from the start.
+        // Everything is walked over again, from the start. What is still in flight lies behind what
+        // leaves again now, and is older.
         ledger.trail = Trail {
             seen: ledger.trail.seen,
+            is_disordered: ledger.retransmitted > 0,
             ..Trail::START
         };
         self.keep(chunks, ledger);
@@ -373,11 +381,12 @@ impl Scoreboard {
         None
     }
 
-    /// A chunk left again, at this time, which is so many milliseconds of our clock.
+    /// A chunk left again, at this time, which is so many milliseconds of our clock; `continues` when
+    /// in one segment with the chunk before it.
     pub(crate) fn on_retransmitted<B>(
         &mut self,
         chunks: &mut Chunks<B>,
-        index: u32,
+        (index, continues): (u32, bool),
         (now, now_ms): (Instant, u32),
     ) {
         let Some(chunk) = chunks.get_mut(index) else {
@@ -386,7 +395,9 @@ impl Scoreboard {
         let (len, was_lost) = (u32::from(chunk.len), chunk.has(LOST));
         let is_first = !chunk.has(RETRANSMITTED);
         chunk.flags |= RETRANSMITTED | EVER_RETRANSMITTED;
-        chunk.flags &= !CONTINUED;
+        if !continues {
+            chunk.flags &= !CONTINUED;
+        }
         chunk.retransmissions = chunk.retransmissions.saturating_add(1);
         chunk.sent_at = now;
         let Some(ledger) = chunks.ledgers.get_mut(self.place) else {
@@ -399,7 +410,9 @@ impl Scoreboard {
             }
         }
         ledger.first_retransmission_ms.get_or_insert(now_ms);
-        if let Some(undo) = &mut ledger.undo {
+        if let Some(undo) = &mut ledger.undo
+            && !continues
+        {
             undo.on_retransmitted();
         }
     }

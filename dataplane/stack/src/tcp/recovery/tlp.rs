@@ -11,7 +11,7 @@ use super::Phase;
 use super::alert::Told;
 use crate::path::Path;
 use crate::stats::count;
-use crate::tcp::chunk::{Chunks, EVER_RETRANSMITTED, NONE};
+use crate::tcp::chunk::{Chunks, NONE};
 use crate::tcp::connection::Connection;
 use crate::tcp::emit::Run;
 use crate::tcp::marks::Marks;
@@ -136,12 +136,9 @@ impl Connection {
             Some(chunk) => chunk.prev(),
             None => self.send.queue().tail(),
         };
-        let (frame, _) = self.emit_again(env, path, last, TcpFlags::PSH)?;
-        if let Some(chunk) = env.chunks.get_mut(last) {
-            chunk.flags |= EVER_RETRANSMITTED;
-            chunk.sent_at = env.now;
-            chunk.retransmissions = chunk.retransmissions.saturating_add(1);
-        }
+        let run = self.last_segment(env, path, last)?;
+        let frame = self.emit_again(env, path, run, TcpFlags::PSH)?;
+        self.note_probed(env, run);
         Some(frame)
     }
 
