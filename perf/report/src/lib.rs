@@ -22,9 +22,16 @@ use anyhow::{Context, Result};
 
 pub use page::page;
 pub use plot::plot;
-pub use results::{Circumstances, Part, Results, Row, Skip};
+pub use results::{Addition, Circumstances, Part, Results, Row, Skip};
 pub use scenario::{Scenario, Shortfall, Target, Work, read_scenarios};
 pub use verdict::{Verdict, verdicts};
+
+/// The results that are in `folder`.
+pub fn read(folder: &Path) -> Result<Results> {
+    let path = folder.join("results.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
 
 /// Writes `results.json`, `RESULTS.md` and `plots/*.svg` into `folder`, replacing those of an
 /// earlier run.

@@ -21,6 +21,18 @@ pub fn page(scenarios: &[Scenario], results: &Results) -> String {
          do not move.\n",
         about.command, about.commit, about.machine, about.seconds
     );
+    for addition in &results.added {
+        let own = &addition.circumstances;
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            page,
+            "\nMeasured by itself, later: {}, by `{}`, commit `{}`, in {} s.",
+            addition.scenarios.join(", "),
+            own.command,
+            own.commit,
+            own.seconds
+        );
+    }
     let judged = verdicts(scenarios, results);
     if !judged.is_empty() {
         page.push_str(&targets(&judged));

@@ -11,6 +11,18 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// What was not measured.
     pub skipped: Vec<Skip>,
+    /// Scenarios whose figures come from runs of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Addition>,
+}
+
+/// A run of some scenarios, after the one that measured the others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Addition {
+    /// Names of the scenarios.
+    pub scenarios: Vec<String>,
+    /// When, where, of what.
+    pub circumstances: Circumstances,
 }
 
 /// What a figure means nothing without.
@@ -77,6 +89,33 @@ pub struct Skip {
 }
 
 impl Results {
+    /// These results with the figures of some scenarios replaced by those of a later run.
+    #[must_use]
+    pub fn with(mut self, later: Self, scenarios: &[String]) -> Self {
+        let is_replaced = |name: &str| scenarios.iter().any(|scenario| scenario == name);
+        let Self {
+            circumstances,
+            rows,
+            skipped,
+            added: _,
+        } = later;
+        self.rows.retain(|row| !is_replaced(&row.scenario));
+        self.rows.extend(rows);
+        // What was skipped begins with the name of its scenario.
+        let of = |skip: &Skip| skip.what.split(',').next().unwrap_or_default().to_owned();
+        self.skipped.retain(|skip| !is_replaced(&of(skip)));
+        self.skipped.extend(skipped);
+        for addition in &mut self.added {
+            addition.scenarios.retain(|name| !is_replaced(name));
+        }
+        self.added.retain(|addition| !addition.scenarios.is_empty());
+        self.added.push(Addition {
+            scenarios: scenarios.to_vec(),
+            circumstances,
+        });
+        self
+    }
+
     /// The figure of a subject.
     pub fn row(&self, scenario: &str, subject: &str, quantity: &str) -> Option<&Row> {
         self.rows.iter().find(|row| {
@@ -119,6 +158,39 @@ pub(crate) fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_run_replaces_its_own_scenarios_and_says_so_once() {
+        let row = |scenario: &str, value: f64| Row {
+            scenario: scenario.into(),
+            value,
+            ..Row::default()
+        };
+        let skip = |what: &str| Skip {
+            what: what.into(),
+            why: "no card".into(),
+        };
+        let whole = Results {
+            rows: vec![row("a", 1.0), row("b", 2.0)],
+            skipped: vec![skip("b, one of two"), skip("c")],
+            ..Results::default()
+        };
+        let later = |value: f64| Results {
+            circumstances: Circumstances {
+                seconds: value as u64,
+                ..Circumstances::default()
+            },
+            rows: vec![row("b", value)],
+            ..Results::default()
+        };
+        let only = ["b".to_owned()];
+        let results = whole.with(later(3.0), &only).with(later(4.0), &only);
+        let rows: Vec<_> = results.rows.iter().map(|row| row.value).collect();
+        assert_eq!(rows, [1.0, 4.0]);
+        assert_eq!(results.skipped, [skip("c")]);
+        assert_eq!(results.added.len(), 1);
+        assert_eq!(results.added[0].circumstances.seconds, 4);
+    }
 
     #[test]
     fn large_figures_lose_their_fractions_and_errors_are_said() {

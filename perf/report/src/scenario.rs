@@ -55,6 +55,23 @@ pub enum Work {
         /// Seconds of each run.
         seconds: f64,
     },
+    /// Millrace and the Linux kernel send to the same receiver over the same emulated paths.
+    VersusLinux {
+        /// Congestion control of both: `reno`, `cubic`, `bbr`.
+        algorithms: Vec<String>,
+        /// Milliseconds of the shortest round trip.
+        rtt_ms: Vec<f64>,
+        /// Per cent of the data segments that are lost.
+        loss_percent: Vec<f64>,
+        /// Mebibytes of each transfer.
+        mebibytes: u64,
+        /// Runs of each cell for each sender.
+        runs: u32,
+        /// Megabits a second of every flow's link.
+        link_mbit: u64,
+        /// Megabits a second that all flows may be expected to take together.
+        budget_mbit: u64,
+    },
     /// Instruction counts of the hot paths.
     Micro,
     /// A program of this workspace that prints its figures as JSON lines: `{"subject", "quantity",

@@ -23,6 +23,7 @@ mod script;
 mod setup;
 mod sim;
 mod test;
+mod versus;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum Task {
     E2e(e2e::E2eArguments),
     /// Millrace, `HAProxy` and testpmd's bare forward on the same wires, in one run.
     Bench(bench::BenchArguments),
+    /// Millrace and the Linux kernel as senders, over the same emulated paths: quick looks.
+    VersusLinux(versus::VersusArguments),
     /// Every mode of millrace-forward on every virtual device, a moment each.
     ForwardCheck(forward_check::ForwardCheckArguments),
     /// Instructions of the hot paths, counted under callgrind, against the baseline in the tree.
@@ -99,6 +102,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments).map(|()| true),
+        Task::VersusLinux(arguments) => versus::run(&arguments).map(|()| true),
         Task::ForwardCheck(arguments) => forward_check::run(&arguments),
         Task::Micro(arguments) => micro::run(&arguments),
         Task::Qnic(arguments) => qnic::run(&arguments),

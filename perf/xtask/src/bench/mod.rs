@@ -5,10 +5,12 @@
 //! | `wires` | Millrace, `HAProxy`, nginx, a bare wire and testpmd between the same kernel peers |
 //! | `forward`, `telemetry` | millrace-forward and dpdk-testpmd in turn on the same device |
 //! | `program` | programs of this workspace that measure by themselves and print JSON |
+//! | [`crate::versus`] | Millrace and the Linux kernel as senders over the same emulated paths |
 //! | [`crate::micro`] | instruction counts |
 //!
 //! A scenario that cannot run here is skipped, loudly and on the page; a run always ends with
-//! results. Only a whole run replaces those in the tree.
+//! results. Only a whole run replaces those in the tree; `--add` puts a part into them, and the page
+//! says which part was measured by itself, when and of what.
 
 mod forward;
 mod program;
@@ -18,7 +20,7 @@ mod wires;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use millrace_report::{
     Circumstances, Part, Results, Row, Scenario, Skip, Verdict, Work, read_scenarios, verdicts,
@@ -27,7 +29,7 @@ use millrace_report::{
 pub(crate) use forward::write_frames;
 
 use crate::e2e::topology;
-use crate::{interrupt, machine, micro, paths, setup};
+use crate::{binaries, interrupt, machine, micro, paths, setup, versus};
 
 /// The paths whose functions are shown: the others are parts of these, or one function.
 const PROFILED: [&str; 5] = ["data_in", "segment", "request", "session", "syn_in"];
@@ -47,6 +49,9 @@ pub(crate) struct BenchArguments {
     /// Divide every duration and number of repetitions by this: a trial of the machinery.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     hurry: u32,
+    /// Replace the figures of these scenarios in the results of the tree, and keep all others.
+    #[arg(long, requires = "only", conflicts_with_all = ["hurry", "page"])]
+    add: bool,
     /// Measure nothing: make the page and the plots again from results.json.
     #[arg(long, conflicts_with_all = ["only", "hurry"])]
     page: bool,
@@ -103,12 +108,11 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     let is_whole = arguments.only.is_empty() && arguments.hurry == 1;
     let folder = match &arguments.into {
         Some(folder) => folder.clone(),
-        None if is_whole => perf,
+        None if is_whole || arguments.add => perf,
         None => paths::below_target("bench")?,
     };
     if arguments.page {
-        let text = std::fs::read_to_string(folder.join("results.json")).context("results.json")?;
-        let results = serde_json::from_str(&text).context("results.json")?;
+        let results = millrace_report::read(&folder)?;
         judge(&all, &results);
         return millrace_report::write(&folder, &all, &results);
     }
@@ -135,6 +139,9 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     }
     let Bench { mut results, .. } = bench;
     results.circumstances.seconds = start.elapsed().as_secs();
+    if arguments.add {
+        results = millrace_report::read(&folder)?.with(results, &arguments.only);
+    }
     millrace_report::write(&folder, &all, &results)?;
     judge(&all, &results);
     println!(
@@ -187,6 +194,9 @@ fn circumstances(arguments: &BenchArguments) -> Circumstances {
     if !arguments.only.is_empty() {
         command += &format!(" --only {}", arguments.only.join(","));
     }
+    if arguments.add {
+        command += " --add";
+    }
     if arguments.hurry > 1 {
         command += &format!(" --hurry {}", arguments.hurry);
     }
@@ -203,8 +213,24 @@ fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
         Work::Wires { .. } => wires::measure(bench, scenario),
         Work::Forward { .. } => forward::measure(bench, scenario),
         Work::Program { .. } => program::measure(bench, scenario),
+        Work::VersusLinux { .. } => compare_senders(bench, scenario),
         Work::Micro => count_instructions(bench, scenario),
     }
+}
+
+fn compare_senders(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
+    let mut plan = versus::Plan::new(&scenario.work, &[])?.with(binaries::build()?);
+    if bench.hurry > 1 {
+        plan = plan.hurried(bench.hurry);
+    }
+    for row in versus::measure(&plan)? {
+        bench.record(Row {
+            scenario: scenario.name.clone(),
+            command: "cargo xtask versus-linux".to_owned(),
+            ..row
+        });
+    }
+    Ok(())
 }
 
 fn count_instructions(bench: &mut Bench, scenario: &Scenario) -> Result<()> {

@@ -106,6 +106,10 @@ pub(crate) struct Settings {
     pub(crate) mtu: [u16; 2],
     /// The VLANs of both wires.
     pub(crate) vlan: [Option<u16>; 2],
+    /// Packet buffers, when the frames are small.
+    pub(crate) mbufs: u32,
+    /// Whole tables, as they shall stand at the end of the file.
+    pub(crate) more: String,
 }
 
 impl Settings {
@@ -121,6 +125,8 @@ impl Settings {
             lcores: 1,
             mtu: [1_500; 2],
             vlan: [None; 2],
+            mbufs: 32_768,
+            more: String::new(),
         }
     }
 
@@ -150,8 +156,9 @@ impl Settings {
         }
         let metrics = self.metrics;
         text.push_str(&format!(
-            "[metrics]\nlisten = \"{metrics}\"\n\n[log]\nlevel = \"info\"\n"
+            "[metrics]\nlisten = \"{metrics}\"\n\n[log]\nlevel = \"info\"\n\n"
         ));
+        text.push_str(&self.more);
         text
     }
 
@@ -161,7 +168,7 @@ impl Settings {
         let (mbufs, mbuf_bytes, memory_mb) = if jumbo {
             (12_288, 9_216 + 128, 256)
         } else {
-            (32_768, 2_176, 256)
+            (self.mbufs, 2_176, 256)
         };
         let lines = [
             format!("runtime_dir = \"{}\"\n", self.runtime.display()),

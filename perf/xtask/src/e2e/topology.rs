@@ -23,6 +23,8 @@ pub(crate) enum Wire {
     Relay(Faults),
     /// The same without faults, a trunk: frames of this VLAN carry its tag on the lb end and none on the peer's.
     Trunk(u16),
+    /// Two taps that somebody else has made and joins.
+    Taps { near: String, far: String },
     /// Nothing yet: the device makes a tap, [`Topology::adopt_tap`] hands it to the peer.
     DeviceTap,
 }
@@ -82,22 +84,29 @@ impl Topology {
                 let (faults, vlan) = match wire {
                     Wire::Relay(faults) => (faults, None),
                     Wire::Trunk(vlan) => (&Faults::NONE, Some(*vlan)),
-                    Wire::Veth | Wire::DeviceTap => return Ok(()),
+                    Wire::Veth | Wire::Taps { .. } | Wire::DeviceTap => return Ok(()),
                 };
                 let relay = Relay::start(side.port, faults, vlan, folder)?;
-                for (tap, namespace, name) in [
-                    (relay.near(), &lb, side.interface),
-                    (relay.far(), &peer, side.peer_interface),
-                ] {
-                    ip(&format!("link set {tap} netns {namespace}"))?;
-                    ip(&format!("-n {namespace} link set {tap} name {name}"))?;
-                }
+                self.move_taps(side, relay.near(), relay.far())?;
                 self.relays.push(relay);
             }
+            Wire::Taps { near, far } => self.move_taps(side, near, far)?,
             Wire::DeviceTap => return Ok(()),
         }
         ip(&format!("-n {lb} link set {} up", side.interface))?;
         self.dress_peer(side)
+    }
+
+    /// Moves both taps from the namespace of the caller to where they belong.
+    fn move_taps(&self, side: &Side, near: &str, far: &str) -> Result<()> {
+        for (tap, namespace, name) in [
+            (near, self.lb.as_str(), side.interface),
+            (far, self.peer_of(side), side.peer_interface),
+        ] {
+            ip(&format!("link set {tap} netns {namespace}"))?;
+            ip(&format!("-n {namespace} link set {tap} name {name}"))?;
+        }
+        Ok(())
     }
 
     /// Moves the tap that the device made in the lb namespace to the peer, and dresses it.
