@@ -229,7 +229,7 @@ impl Connection {
             count!(env.stats.tcp_sack_reneging);
             board.forget_sacks(env.chunks, (queue, unsent));
         }
-        board.mark_all_lost(env.chunks, (queue, unsent), |ledger, sent_at| {
+        let again = board.mark_all_lost(env.chunks, (queue, unsent), |ledger, sent_at| {
             let rtt_us = match ledger.rack.rtt_us {
                 0 => srtt,
                 known => known,
@@ -237,6 +237,7 @@ impl Connection {
             let age_us = now.since(sent_at).to_micros().as_micros();
             !reneged && has_sack && age_us < rtt_us
         });
+        count!(env.stats.tcp_lost_retransmit, u64::from(again));
     }
 
     /// Whether it is time to give up: R2 of RFC 9293 section 3.8.3 (MUST-20), counted in the time

@@ -304,26 +304,32 @@ impl Scoreboard {
     }
 
     /// Marks everything sent and not SACKed as lost, except what is too recent to be missed: a
-    /// timeout (RFC 6298 section 5; RFC 8985 section 6.3). O(chunks).
+    /// timeout (RFC 6298 section 5; RFC 8985 section 6.3). Tells how many segments were retransmissions.
+    /// O(chunks).
     pub(super) fn mark_all_lost<B>(
         &mut self,
         chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
         is_recent: impl Fn(&Ledger, Instant) -> bool,
-    ) {
+    ) -> u32 {
         let mut index = queue.head();
+        let mut again = 0u32;
         if index == unsent {
-            return;
+            return again;
         }
         let Some(mut ledger) = self.open(chunks) else {
-            return;
+            return again;
         };
         while index != unsent {
-            let Some((next, sent_at)) = chunks.get(index).map(|it| (it.next(), it.sent_at)) else {
+            let Some(chunk) = chunks.get(index) else {
                 break;
             };
-            if index == queue.head() || !is_recent(&ledger, sent_at) {
-                ledger.mark_lost(chunks, index);
+            let (next, sent_at) = (chunk.next(), chunk.sent_at);
+            let counts = u32::from(!chunk.has(CONTINUED));
+            if (index == queue.head() || !is_recent(&ledger, sent_at))
+                && ledger.mark_lost(chunks, index)
+            {
+                again = again.saturating_add(counts);
             }
             index = next;
         }
@@ -335,6 +341,7 @@ impl Scoreboard {
             ..Trail::START
         };
         self.keep(chunks, ledger);
+        again
     }
 
     /// The peer took back what it had SACKed (RFC 2018 section 8): forgets all reports. O(chunks).

@@ -114,10 +114,8 @@ fn retransmissions_are_counted_for_the_host_and_the_connection() {
     let kinds = (stats.tcp_fast_retrans, stats.tcp_slow_start_retrans);
     assert_eq!((stats.tcp_retrans_segs, kinds), (2, (1, 1)));
     assert_eq!(bench.info().retransmissions, 2);
-    assert_eq!(
-        bench.world.stats.tcp_lost_retransmit, 0,
-        "a timeout tells nothing of it"
-    );
+    // Linux: tcp_mark_skb_lost, whoever finds it.
+    assert_eq!(bench.world.stats.tcp_lost_retransmit, 1);
     bench.finish();
 }
 
