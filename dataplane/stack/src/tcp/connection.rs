@@ -198,7 +198,7 @@ impl Connection {
         let is_pressed = to.look_at_memory(env.chunks);
         // While there is room in front of the last chunk, there is before each: all move at once.
         let all = self.receive.bytes();
-        if !is_pressed && all <= to.send_room(env.chunks, env.tunables) {
+        if !is_pressed && all <= to.send_room_least(env.tunables) {
             to.send.push_all(env.chunks, self.receive.take_all());
             spliced.bytes = all;
         }
@@ -517,21 +517,25 @@ impl Connection {
     /// lets go (Linux: `sk_sndbuf` keeps the size that it had before). `tcp_wmem` bounds all of it.
     #[inline]
     pub(crate) fn send_room<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u32 {
-        let (bytes, limit) = (self.send.bytes(), self.send_limit(tunables));
-        if self.window.is_pressed() {
-            let is_full = self.send.queue().count() >= chunks_max_pressed(bytes);
-            return if is_full {
-                0
-            } else {
-                limit.saturating_sub(bytes)
-            };
-        }
-        if self.send.board.is_clear() {
-            return limit.saturating_sub(bytes);
+        if self.send.board.is_clear() || self.window.is_pressed() {
+            return self.send_room_least(tunables);
         }
         let [_, max] = tunables.tcp_wmem;
+        let bytes = self.send.bytes();
         let held = bytes.saturating_sub(self.send.board.gone(chunks));
-        limit.saturating_sub(held).min(max.saturating_sub(bytes))
+        let room = self.send_limit(tunables).saturating_sub(held);
+        room.min(max.saturating_sub(bytes))
+    }
+
+    /// The same when all that is queued counts.
+    #[inline]
+    fn send_room_least(&self, tunables: &TcpTunables) -> u32 {
+        if self.window.is_pressed()
+            && self.send.queue().count() >= chunks_max_pressed(self.send.bytes())
+        {
+            return 0;
+        }
+        self.send_limit(tunables).saturating_sub(self.send.bytes())
     }
 
     /// Notes whether memory is short, for the window and the send queue; `true` when it is.
@@ -621,12 +625,20 @@ impl Connection {
         let used = self.receive_memory(env.chunks);
         let tell = self.window.on_taken(bytes, used, mss, env.tunables);
         let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
-        let memory_max = env.tunables.receive_memory_max();
-        self.window.adjust(env.now, rtt, mss, memory_max);
+        if self.window.is_measured(env.now, rtt) {
+            self.right_size(env);
+        }
         if tell && self.state.may_receive_data() && !self.has_only_its_syn(env.chunks) {
             self.ack.send_now();
         }
         self.tell_over();
+    }
+
+    /// The application has read for a round trip: its memory follows.
+    fn right_size<P: PacketPool>(&mut self, env: &Env<'_, P>) {
+        let waits = (self.receive.bytes(), self.early_span(env.chunks));
+        let memory_max = env.tunables.receive_memory_max();
+        self.window.adjust(env.now, waits, memory_max);
     }
 
     fn discard_received<B>(&mut self, chunks: &mut Chunks<B>) {

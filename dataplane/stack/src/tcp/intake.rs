@@ -96,7 +96,24 @@ impl Connection {
             }
             count!(env.stats.tcp_ofo_queue);
         }
-        self.reassemble(env, piece)
+        let is_taken = self.reassemble(env, piece);
+        if is_taken && !in_turn && !pressed {
+            let (early, memory_max) = (
+                self.early_span(env.chunks),
+                env.tunables.receive_memory_max(),
+            );
+            self.window.provide_for_early(early, memory_max);
+        }
+        is_taken
+    }
+
+    /// How far what came before its turn reaches beyond what is missing, in bytes.
+    pub(super) fn early_span<B>(&self, chunks: &Chunks<B>) -> u32 {
+        if self.reassembly.is_empty() {
+            return 0;
+        }
+        let end = self.reassembly.highest(chunks);
+        end.map_or(0, |end| end.bytes_since(self.window.nxt))
     }
 
     /// Puts a piece into the list of what waits for its turn, and takes out what has waited for it.

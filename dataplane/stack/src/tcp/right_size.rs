@@ -161,30 +161,49 @@ impl ReceiveWindow {
         }
     }
 
-    /// Grows the memory when the application kept up for one round trip (Linux:
-    /// `tcp_rcv_space_adjust`), to `memory_max` at most.
+    /// Whether a round trip was measured, so that `adjust` has something to say.
     #[inline]
-    pub(crate) fn adjust(&mut self, now: Instant, rtt_micros: u32, mss: u32, memory_max: u32) {
+    pub(crate) fn is_measured(&self, now: Instant, rtt_micros: u32) -> bool {
         let elapsed = micros(now).wrapping_sub(self.measured_at);
-        if elapsed < rtt_micros || (rtt_micros == 0 && !self.has_taken_a_window()) {
+        elapsed >= rtt_micros && (rtt_micros != 0 || self.has_taken_a_window())
+    }
+
+    /// Grows the memory when the application kept up for one round trip, which has passed (Linux:
+    /// `tcp_rcv_space_adjust`), to `memory_max` at most.
+    ///
+    /// `unread` bytes wait for it, which it did not keep up with; `early` is how far what came out of
+    /// turn reaches.
+    pub(crate) fn adjust(&mut self, now: Instant, (unread, early): (u32, u32), memory_max: u32) {
+        let taken = core::mem::take(&mut self.taken).saturating_sub(unread);
+        self.measured_at = micros(now);
+        let space = self.space();
+        if taken <= space {
             return;
         }
-        let space = self.space();
-        if self.taken > space {
-            let slack = mss.saturating_mul(16);
-            let wanted = self.taken.saturating_mul(2).saturating_add(slack);
-            // Slow start doubles each round trip: leave room for the next one as well.
-            let grown = self.taken.saturating_sub(space);
-            let wanted = wanted.saturating_add(grown.saturating_mul(2));
-            let memory = self.cost_of(wanted).min(memory_max);
-            if memory > self.memory {
-                self.memory = memory;
-                self.threshold_and_flags |= OPENING;
-            }
-            self.set_space(self.taken);
+        self.set_space(taken);
+        // This is known a round trip late, and in slow start the peer has doubled its rate since, and
+        // will once more (Linux: `tcp_rcvbuf_grow`).
+        let twice = u64::from(taken).saturating_mul(2);
+        let grown = u64::from(taken.saturating_sub(space)).saturating_mul(twice);
+        let more = grown.checked_div(space.into()).unwrap_or(0);
+        let window = twice.saturating_add(more.saturating_mul(2));
+        let window = window.saturating_add(early.into());
+        self.provide(window.min(u32::MAX.into()) as u32, memory_max);
+    }
+
+    /// Data out of turn reach `early` bytes beyond what is missing, and stay until it comes: they do not
+    /// narrow the window of what follows them (Linux: `tcp_rcvbuf_grow` in `tcp_data_queue_ofo`).
+    pub(super) fn provide_for_early(&mut self, early: u32, memory_max: u32) {
+        let window = self.space().saturating_mul(2).saturating_add(early);
+        self.provide(window, memory_max);
+    }
+
+    fn provide(&mut self, window: u32, memory_max: u32) {
+        let memory = self.cost_of(window).min(memory_max);
+        if memory > self.memory {
+            self.memory = memory;
+            self.threshold_and_flags |= OPENING;
         }
-        self.taken = 0;
-        self.measured_at = micros(now);
     }
 
     /// Whether so much was taken as was promised last: no less than a round trip went by, where

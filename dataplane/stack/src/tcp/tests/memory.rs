@@ -284,3 +284,23 @@ fn full_segments_in_the_queue_are_bounded_by_the_window_and_not_by_their_number(
         queue.clear(&mut chunks);
     }
 }
+
+// Linux: tcp_data_queue_ofo. What waits for a hole to be filled takes memory that the window of what
+// follows it is made of.
+#[test]
+fn memory_that_nobody_chose_grows_with_what_comes_out_of_turn() {
+    for (mut bench, grows) in [
+        (Bench::established(true), true),
+        (with_memory(131_072), false),
+    ] {
+        bench.receive(data(0, 1_000));
+        let before = bench.connection.window.memory();
+        for at in 2..60 {
+            bench.receive(data(at * 1_000, 1_000));
+        }
+        let after = bench.connection.window.memory();
+        assert_eq!(after > before, grows, "{before} {after}");
+        bench.sent();
+        bench.finish();
+    }
+}

@@ -186,43 +186,82 @@ fn a_window_beyond_half_of_its_limit_is_not_looked_at() {
     assert!(!window.on_taken(1_000, memory / 2, MSS, &TUNABLES));
 }
 
+const MAX: u32 = 6_291_456;
+
+/// The application has read; nothing waits, nothing is missing.
+fn right_size(window: &mut ReceiveWindow, now: Instant, rtt_micros: u32) {
+    if window.is_measured(now, rtt_micros) {
+        window.adjust(now, (0, 0), MAX);
+    }
+}
+
+// Linux: tcp_rcvbuf_grow. Slow start has doubled twice when what was read in a round trip is known.
+#[test]
+fn the_memory_leaves_room_for_a_peer_that_doubles_its_rate() {
+    let mut window = window(7);
+    window.begin(1_460, Instant::ZERO, &TUNABLES);
+    let space = window.space();
+    let at = Instant::from_millis;
+    window.on_taken(2 * space, 0, MSS, &TUNABLES);
+    right_size(&mut window, at(10), 10_000);
+    let worth = window.worth(window.memory());
+    let most = 12 * space;
+    assert!(worth <= most && worth > most - 2 * MSS, "{worth} of {most}");
+    // What waits for the reader it did not take in time.
+    let before = window.memory();
+    window.on_taken(5 * space, 0, MSS, &TUNABLES);
+    window.adjust(at(20), (3 * space, 0), MAX);
+    assert_eq!(window.memory(), before);
+}
+
+// Linux: tcp_rcvbuf_grow in tcp_data_queue_ofo.
+#[test]
+fn what_came_early_does_not_narrow_the_window_behind_it() {
+    let mut window = window(7);
+    window.begin(1_460, Instant::ZERO, &TUNABLES);
+    let (space, early) = (window.space(), 1_000_000);
+    window.provide_for_early(early, MAX);
+    let most = 2 * space + early;
+    let worth = window.worth(window.memory());
+    assert!(worth <= most && worth > most - 2 * MSS, "{worth} of {most}");
+    window.provide_for_early(early, window.memory() - 1);
+    assert!(
+        window.worth(window.memory()) > most - 2 * MSS,
+        "it never shrinks"
+    );
+}
+
 // Linux: tcp_rcv_space_adjust.
 // behaviour: A11-19, RDV-17, X8-8
 #[test]
 fn the_memory_follows_what_the_application_takes_per_round_trip() {
-    const MAX: u32 = 6_291_456;
     let mut window = window(7);
     let mut now = Instant::ZERO;
     for round in 1u64..20 {
         let taken = window.worth(window.memory());
         window.on_taken(taken, 0, MSS, &TUNABLES);
         now = Instant::from_millis(round * 10);
-        window.adjust(now, 10_000, MSS, MAX);
+        right_size(&mut window, now, 10_000);
     }
     assert_eq!(window.memory(), MAX);
     assert!(window.is_opening(), "the threshold follows with data");
     window.on_taken(10, 0, MSS, &TUNABLES);
-    window.adjust(
-        now.after(millrace_base::Nanos::from_millis(10)),
-        10_000,
-        MSS,
-        MAX,
-    );
+    let later = now.after(millrace_base::Nanos::from_millis(10));
+    right_size(&mut window, later, 10_000);
     assert_eq!(window.memory(), MAX, "it never shrinks");
 }
 
 // A repeated SYN-ACK or a cookie, no timestamps, and nothing to send. Linux: tcp_rcv_rtt_measure.
 #[test]
 fn while_no_round_trip_is_known_the_memory_follows_windows_that_were_taken() {
-    const MAX: u32 = 6_291_456;
     let mut window = window(7);
     let before = window.memory();
     let promised = window.size();
     window.on_taken(promised - 1, 0, MSS, &TUNABLES);
-    window.adjust(Instant::ZERO, 0, MSS, MAX);
+    right_size(&mut window, Instant::ZERO, 0);
     assert_eq!(window.memory(), before, "not yet a whole one");
     window.on_taken(1, 0, MSS, &TUNABLES);
-    window.adjust(Instant::ZERO, 0, MSS, MAX);
+    right_size(&mut window, Instant::ZERO, 0);
     assert!(window.memory() > before);
 }
 
