@@ -1,6 +1,7 @@
 //! The words every other crate uses.
 //!
-//! Time, sequence numbers, addresses, identifiers, the packet-buffer contract, a bounded slab and lists over its slots. Nothing here
+//! Time, sequence numbers, addresses, identifiers, the names of congestion control, the packet-buffer contract, a
+//! bounded slab and lists over its slots. Nothing here
 //! knows a protocol, reads a clock, starts a thread or touches a device; every other crate may name this one and
 //! this one names nobody.
 #![cfg_attr(not(test), no_std)]
@@ -22,6 +23,7 @@ extern crate alloc;
 
 mod address;
 mod buf;
+mod congestion;
 mod heap_buf;
 mod id;
 mod invariant;
@@ -34,6 +36,7 @@ mod time;
 
 pub use address::{Address, Endpoint, FlowTuple, MacAddress, Prefix};
 pub use buf::{ChecksumStatus, HEADROOM_BYTES_DEFAULT, PacketBuf, PacketPool, RxMeta, TxOffload};
+pub use congestion::CongestionControl;
 pub use heap_buf::{HeapBuf, HeapPool};
 pub use id::{BackendId, LcoreIndex, ListenerId, PoolId, PortId, VlanId};
 pub use lists::Lists;

@@ -161,8 +161,9 @@ impl<P: PacketPool> Stack<P> {
         };
         let key = self.connections.key_at(index)?;
         let slot = self.connections.get_mut(key)?;
-        let whose = (Some(listener.id), &slot.meta.hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (listener.id, &slot.meta.hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         slot.connection
             .begin_as_child(&mut self.chunks, child, cookie, tunables);
         let now = begin.now;

@@ -113,8 +113,8 @@ pub use table::{ConnectError, Event};
 pub use tcp::{
     Agreement, CloseReason, CongestionControl, ConnectionOptions, CubicParameters,
     FASTOPEN_KEY_BYTES, FastOpenFailure, FastOpenInfo, FastOpenKeys, FastOpenRequest, FlowInfo,
-    PeerMetrics, Phase, Ready, Received, RepairWindow, Special, Spliced, State, TcpTunables,
-    TimerKind,
+    PeerMetrics, Phase, Profile, Ready, Received, RepairWindow, Special, Spliced, State,
+    TcpTunables, TimerKind,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

@@ -19,7 +19,7 @@ use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::flow_table::FlowTable;
 use crate::limits::{BACKLOG_DEFAULT, LISTENERS_MAX};
-use crate::tcp::FastOpenKeys;
+use crate::tcp::{FastOpenKeys, Profile};
 
 /// How a listener treats those who come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,8 @@ pub struct ListenOptions {
     pub port: Option<PortId>,
     /// Whether data in a SYN is taken.
     pub fastopen: FastOpenListen,
+    /// What its connections begin with, from their SYN on.
+    pub profile: Profile,
 }
 
 /// What a listener does with SYNs of Fast Open, if `tcp_fastopen` lets it.
@@ -59,6 +61,7 @@ impl Default for ListenOptions {
             syn_retries: 0,
             port: None,
             fastopen: FastOpenListen::default(),
+            profile: Profile::default(),
         }
     }
 }

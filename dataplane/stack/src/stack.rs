@@ -218,9 +218,11 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Replaces the listener table. Established connections are unaffected; requests of a listener
-    /// that is gone are dropped when they are next looked at.
+    /// that is gone are dropped when they are next looked at, those of one that has another profile now
+    /// become connections of the new.
     pub fn set_listeners(&mut self, listeners: &[Listener]) {
         self.listeners.set(listeners);
+        self.group_knobs.set_profiles(listeners);
         let Self {
             listeners, chunks, ..
         } = self;

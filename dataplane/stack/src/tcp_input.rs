@@ -203,8 +203,9 @@ impl<P: PacketPool> Stack<P> {
         let request = self.requests.get(index).ok_or(DropReason::Bug)?;
         let retries = self.tunables.tcp_synack_retries;
         let patience = self.listeners.patience(listener, retries);
-        let whose = (Some(listener), &request.hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (listener, &request.hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         match self
             .requests
             .on_segment(index, now, &segment, tunables, patience)
@@ -307,8 +308,9 @@ impl<P: PacketPool> Stack<P> {
         let remote = half_open.tuple.remote.address;
         let hop = self.network.route_again(remote, hop);
         let hop = hop.ok_or(DropReason::NoRouteBack)?;
-        let whose = (Some(half_open.listener), &hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (half_open.listener, &hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let handshake = half_open.handshake(hop.mtu(), sent_at, tunables);
         let mut connection = Connection::accept(&handshake, tunables, now);
         if !self.keys.is_empty()
@@ -483,8 +485,9 @@ impl<P: PacketPool> Stack<P> {
             listener: listener.id,
             mtu: hop.mtu(),
         };
-        let whose = (Some(listener.id), &hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (listener.id, &hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let mut half_open = HalfOpen::from_syn(&arrival, segment, reuse, &self.secrets, tunables);
         if wants_cookie {
             // behaviour: LSN-11
@@ -515,8 +518,9 @@ impl<P: PacketPool> Stack<P> {
                 FastOpenAnswer::Cookie(given) => cookie = given,
             }
         }
-        let whose = (Some(listener.id), &hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (listener.id, &hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let index = self.requests.insert(now, half_open, hop, tunables);
         let index = index.ok_or(DropReason::SynQueueFull)?;
         let entered = self.enter(arrived.hash, &tuple, Owner::Request(index));
@@ -591,8 +595,9 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
         };
         let segment = arrived.bare_segment();
-        let whose = (Some(listener.id), &hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (listener.id, &hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let half_open = HalfOpen::from_cookie(&arrival, &segment, &self.secrets, tunables);
         let Some(half_open) = half_open else {
             count!(self.stats.syncookies_failed);
@@ -685,8 +690,9 @@ impl<P: PacketPool> Stack<P> {
         };
         request.retransmissions = request.retransmissions.saturating_add(1);
         let (half_open, hop) = (request.half_open, request.hop);
-        let whose = (Some(half_open.listener), &hop);
-        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose);
+        let whose = (half_open.listener, &hop);
+        let mut room = None;
+        let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let header: TcpRepr = half_open.syn_ack(now, tunables);
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);

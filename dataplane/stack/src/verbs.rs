@@ -7,7 +7,7 @@ use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
 use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
-use crate::knobs::{group_knobs_of, knobs_of};
+use crate::knobs::{Wish, knobs_of, knobs_of_wish};
 use crate::limits::BUFFER_RETRY_MS;
 use crate::signature::SigningKey;
 use crate::stack::Stack;
@@ -16,7 +16,7 @@ use crate::table::{ConnectError, Event, Meta, Slot};
 use crate::tcp::timewait::Gone;
 use crate::tcp::{
     CloseReason, CongestionControl, Connection, ConnectionOptions, Disposition, Env, FlowInfo,
-    Open, Ready, Received, Spliced, TcpTunables, TimeWaitRecord,
+    Open, Profile, Ready, Received, Spliced, TcpTunables, TimeWaitRecord,
 };
 use crate::tuples::TupleChange;
 
@@ -87,7 +87,18 @@ impl<P: PacketPool> Stack<P> {
         tuple: FlowTuple,
         user: u64,
     ) -> Result<FlowId, ConnectError> {
-        self.connect_with(now, tuple, user, None)
+        self.connect_as(now, tuple, user, Profile::default())
+    }
+
+    /// The same for a connection that begins as `profile` says.
+    pub fn connect_as(
+        &mut self,
+        now: Instant,
+        tuple: FlowTuple,
+        user: u64,
+        profile: Profile,
+    ) -> Result<FlowId, ConnectError> {
+        self.open(now, tuple, user, Wish::Profile(profile))
     }
 
     /// The same with knobs of its own for as long as it lives; see `set_own_tunables`.
@@ -97,6 +108,21 @@ impl<P: PacketPool> Stack<P> {
         tuple: FlowTuple,
         user: u64,
         own: Option<&TcpTunables>,
+    ) -> Result<FlowId, ConnectError> {
+        let Some(own) = own else {
+            return self.connect(now, tuple, user);
+        };
+        let flow = self.open(now, tuple, user, Wish::Own(own))?;
+        self.own_tunables.insert(flow.index(), *own);
+        Ok(flow)
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        tuple: FlowTuple,
+        user: u64,
+        wish: Wish<'_>,
     ) -> Result<FlowId, ConnectError> {
         // Nobody has asked for this bucket before: it comes while the rest is looked at.
         let hash = self.flows.hash(&tuple);
@@ -127,8 +153,9 @@ impl<P: PacketPool> Stack<P> {
             mtu: hop.mtu(),
             options: ConnectionOptions::default(),
         };
-        let route = group_knobs_of(&self.group_knobs, &self.tunables, (None, &hop));
-        let tunables = own.unwrap_or(route);
+        let mut room = None;
+        let groups = &self.group_knobs;
+        let tunables = knobs_of_wish(groups, &self.tunables, (wish, &hop), &mut room);
         let slot = Slot {
             connection: Connection::connect(&open, None, tunables, now),
             meta: Meta::new(user, None, hop),
@@ -137,7 +164,7 @@ impl<P: PacketPool> Stack<P> {
             .connections
             .insert(slot)
             .map_err(|_full| ConnectError::TableFull)?;
-        let record = match self.give_way(now, key, hash, &open, own) {
+        let record = match self.give_way(now, key, hash, &open, wish) {
             Ok(record) => record,
             Err(taken) => {
                 self.connections.discard(key);
@@ -159,9 +186,6 @@ impl<P: PacketPool> Stack<P> {
             self.connections.remove(key);
             return Err(ConnectError::TableFull);
         }
-        if let Some(own) = own {
-            self.own_tunables.insert(key.index(), *own);
-        }
         self.settle(now, key, Disposition::Continue);
         Ok(FlowId::new(key))
     }
@@ -174,7 +198,7 @@ impl<P: PacketPool> Stack<P> {
         key: Key,
         hash: FlowHash,
         open: &Open,
-        own: Option<&TcpTunables>,
+        wish: Wish<'_>,
     ) -> Result<Option<u32>, ConnectError> {
         let index = match self.find_owner(hash, &open.tuple) {
             None => return Ok(None),
@@ -185,9 +209,11 @@ impl<P: PacketPool> Stack<P> {
         };
         let inherited = self.time_waits.inherit(index, now, &self.tunables);
         let inherited = inherited.ok_or(ConnectError::AddressInUse)?;
-        let tunables = own.unwrap_or(&self.tunables);
-        if let Some(slot) = self.connections.get_mut(key) {
-            slot.connection = Connection::connect(open, Some(inherited), tunables, now);
+        if let Some(Slot { connection, meta }) = self.connections.get_mut(key) {
+            let mut room = None;
+            let groups = &self.group_knobs;
+            let tunables = knobs_of_wish(groups, &self.tunables, (wish, &meta.hop), &mut room);
+            *connection = Connection::connect(open, Some(inherited), tunables, now);
         }
         Ok(Some(index))
     }

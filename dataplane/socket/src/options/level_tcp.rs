@@ -244,11 +244,11 @@ impl Sockets {
             TCP_THIN_DUPACK | TCP_IS_MPTCP => of_int(0),
             TCP_ULP => Vec::new(),
             TCP_CONGESTION => {
-                let name = match info {
+                let control = match info {
                     Some(info) => info.congestion_control,
-                    None => tunables.tcp_congestion_control.name(),
+                    None => tunables.tcp_congestion_control,
                 };
-                let mut bytes = name.as_bytes().to_vec();
+                let mut bytes = control.name().as_bytes().to_vec();
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }

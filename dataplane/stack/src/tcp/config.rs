@@ -2,49 +2,15 @@
 //!
 //! A value that a sysctl gives in seconds is in seconds here; where Linux has a compile-time
 //! constant instead of a sysctl, the field carries the constant's name in lower case.
-//! Per-connection options are in `ConnectionOptions`.
+//! Per-connection options are in `ConnectionOptions`; what a listener, or whoever connects, chooses
+//! from among the knobs is a `Profile`.
 
 use millrace_base::Nanos;
 
+pub use millrace_base::CongestionControl;
+
 use super::congestion::CubicParameters;
 use super::fastopen::cookie::FastOpenKeys;
-
-/// Which algorithm decides how much may be in flight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum CongestionControl {
-    /// RFC 9438.
-    #[default]
-    Cubic,
-    /// RFC 5681.
-    Reno,
-}
-
-impl CongestionControl {
-    /// Every algorithm, the reference first (Linux: `tcp_available_congestion_control`).
-    pub const ALL: [Self; 2] = [Self::Reno, Self::Cubic];
-
-    /// The name an operator knows; fewer than 16 bytes (Linux: `TCP_CA_NAME_MAX`).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cubic => "cubic",
-            Self::Reno => "reno",
-        }
-    }
-
-    /// Whether it goes by marks: then a connection asks for ECN, and agrees to it, whatever `tcp_ecn`
-    /// says (Linux: `TCP_CONG_NEEDS_ECN`).
-    pub const fn needs_ecn(self) -> bool {
-        match self {
-            Self::Cubic | Self::Reno => false,
-        }
-    }
-
-    /// The algorithm of a name, if there is one.
-    pub fn of_name(name: &[u8]) -> Option<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|control| control.name().as_bytes() == name)
-    }
-}
 
 /// Values that hold for every connection of a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -296,6 +262,34 @@ pub struct ConnectionOptions {
     pub thin_linear_timeouts: bool,
 }
 
+/// What a listener, or whoever connects, wants its connections to begin with. What it leaves open is
+/// as the stack's knobs say, and so is everything that a connection asks for later in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Profile {
+    /// The congestion control, which stays with the connection.
+    pub congestion_control: Option<CongestionControl>,
+}
+
+impl Profile {
+    /// The knobs of connections with this profile.
+    #[must_use]
+    #[inline(never)] // Beside the common case, in which nobody wants anything.
+    pub(crate) fn applied_to(&self, common: &TcpTunables) -> TcpTunables {
+        let Self { congestion_control } = *self;
+        TcpTunables {
+            tcp_congestion_control: congestion_control.unwrap_or(common.tcp_congestion_control),
+            ..*common
+        }
+    }
+
+    /// Whether the knobs are already as it wants them.
+    #[inline]
+    pub(crate) fn is_met_by(&self, knobs: &TcpTunables) -> bool {
+        let Self { congestion_control } = *self;
+        congestion_control.is_none_or(|wanted| wanted == knobs.tcp_congestion_control)
+    }
+}
+
 impl Default for TcpTunables {
     fn default() -> Self {
         Self {
@@ -306,7 +300,7 @@ impl Default for TcpTunables {
             tcp_fastopen: super::fastopen::CLIENT_ENABLE,
             tcp_fastopen_blackhole_timeout_sec: 0,
             tcp_fastopen_key: None,
-            tcp_congestion_control: CongestionControl::Cubic,
+            tcp_congestion_control: CongestionControl::default(),
             cubic: CubicParameters::LINUX,
             fq: false,
             tcp_pacing_ss_ratio: 200,

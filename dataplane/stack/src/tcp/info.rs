@@ -5,7 +5,7 @@ use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 
 use super::ack_delay::DELAY_TICK_MS;
 use super::chunk::Chunks;
-use super::config::TcpTunables;
+use super::config::{CongestionControl, TcpTunables};
 use super::connection::Connection;
 use super::fastopen::FastOpenInfo;
 use super::recovery::Phase;
@@ -127,7 +127,7 @@ pub struct FlowInfo {
     /// shorter.
     pub ack_delay_ms: u32,
     /// The congestion control.
-    pub congestion_control: &'static str,
+    pub congestion_control: CongestionControl,
     /// The timers that run, and when each expires.
     pub timers: [Option<(TimerKind, Instant)>; 3],
     /// What became of Fast Open.
@@ -216,7 +216,7 @@ impl Connection {
             retransmissions: self.retransmissions,
             timeouts: self.recovery.timeouts,
             probes: self.probes,
-            congestion_control: self.congestion.control().name(),
+            congestion_control: self.congestion.control(),
             ping_pong: self.ack.is_ping_pong(),
             ack_delay_ms: u32::from(self.ack.delay_ticks()).saturating_mul(DELAY_TICK_MS),
             timers: self.armed_timers(chunks),

@@ -78,7 +78,7 @@ mod testing;
 mod tests;
 
 pub(crate) use chunk::Chunks;
-pub use config::{CongestionControl, ConnectionOptions, Special, TcpTunables};
+pub use config::{CongestionControl, ConnectionOptions, Profile, Special, TcpTunables};
 pub use congestion::CubicParameters;
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};

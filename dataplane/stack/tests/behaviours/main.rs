@@ -7,6 +7,7 @@ mod fragments;
 mod icmp;
 mod listen;
 mod peer;
+mod profile;
 mod routes;
 mod segments;
 mod signatures;
