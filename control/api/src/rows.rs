@@ -139,6 +139,8 @@ pub struct ListenerRow {
     pub ports: String,
     /// Its pool.
     pub pool: String,
+    /// Congestion control of clients that connect from now on.
+    pub congestion_control: String,
     /// Sessions open now.
     pub sessions_active: u64,
     /// Sessions accepted.
@@ -168,6 +170,8 @@ pub struct BackendRow {
     pub weight: u16,
     /// up, down or draining.
     pub state: String,
+    /// Congestion control of connections that are opened to it from now on.
+    pub congestion_control: String,
     /// What the last probe said; empty before the first and without probes.
     pub last_check: String,
     /// The last successful probe's round trip in microseconds.
@@ -273,6 +277,10 @@ pub struct ConnectionRow {
     pub client_state: String,
     /// TCP state towards the backend.
     pub backend_state: String,
+    /// Congestion control towards the client; empty without a connection.
+    pub client_congestion: String,
+    /// Congestion control towards the backend; empty without a connection.
+    pub backend_congestion: String,
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.

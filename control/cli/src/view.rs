@@ -175,7 +175,8 @@ fn ports(rows: &[PortRow]) -> Table {
 fn listeners(rows: &[ListenerRow]) -> Table {
     table!(rows, row: ListenerRow;
         "ID" => row.id, "NAME" => row.name, "ADDRESS" => row.address, "PORTS" => row.ports,
-        "POOL" => row.pool, "ACTIVE" => row.sessions_active, "TOTAL" => row.sessions_total,
+        "POOL" => row.pool, "CONGESTION" => row.congestion_control,
+        "ACTIVE" => row.sessions_active, "TOTAL" => row.sessions_total,
         "BYTES-IN" => row.bytes_in, "BYTES-OUT" => row.bytes_out,
         "REFUSED" => row.refused, "RESETS" => row.resets)
 }
@@ -183,7 +184,8 @@ fn listeners(rows: &[ListenerRow]) -> Table {
 fn backends(rows: &[BackendRow]) -> Table {
     table!(rows, row: BackendRow;
         "ID" => row.id, "POOL" => row.pool, "NAME" => row.name, "ADDRESS" => row.address,
-        "WEIGHT" => row.weight, "STATE" => row.state, "CHECK" => dash(&row.last_check),
+        "WEIGHT" => row.weight, "STATE" => row.state, "CONGESTION" => row.congestion_control,
+        "CHECK" => dash(&row.last_check),
         "CHECK-US" => row.check_rtt_us, "ACTIVE" => row.sessions_active,
         "TOTAL" => row.sessions_total, "BYTES-IN" => row.bytes_in, "BYTES-OUT" => row.bytes_out,
         "FAILED" => row.connect_failures, "RESETS" => row.resets,
@@ -193,7 +195,8 @@ fn backends(rows: &[BackendRow]) -> Table {
 fn connections(rows: &[ConnectionRow]) -> Table {
     table!(rows, row: ConnectionRow;
         "LCORE" => row.lcore, "CLIENT" => row.client, "VIP" => row.vip, "STATE" => row.client_state,
-        "SNAT" => row.snat, "BACKEND" => row.backend, "STATE" => row.backend_state,
+        "CONGESTION" => dash(&row.client_congestion), "SNAT" => row.snat, "BACKEND" => row.backend,
+        "STATE" => row.backend_state, "CONGESTION" => dash(&row.backend_congestion),
         "LISTENER" => row.listener, "BYTES-IN" => row.bytes_in, "BYTES-OUT" => row.bytes_out,
         "AGE-MS" => row.age_ms, "RETRANS" => row.retransmissions)
 }

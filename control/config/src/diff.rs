@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::keys::{self, Takes};
-use crate::valid::Config;
+use crate::valid::{Config, Leg};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,11 @@ fn list<T: fmt::Display>(values: impl IntoIterator<Item = T>) -> Option<String> 
     Some(values.join(", "))
 }
 
+fn congestion(leg: Leg) -> Option<String> {
+    leg.congestion_control
+        .and_then(|control| text(control.name()))
+}
+
 fn things(config: &Config) -> BTreeMap<String, Thing> {
     let mut things = BTreeMap::new();
     add_plain(config, &mut things);
@@ -167,6 +172,14 @@ fn add_plain(config: &Config, things: &mut BTreeMap<String, Thing>) {
                 ("ucast_solicit", text(neighbor.ucast_solicit)),
                 ("mcast_solicit", text(neighbor.mcast_solicit)),
             ],
+        ),
+    );
+    let tcp = &config.tcp;
+    things.insert(
+        "tcp".to_owned(),
+        thing(
+            "tcp",
+            [("congestion_control", text(tcp.congestion_control.name()))],
         ),
     );
     let listen = match config.metrics {
@@ -251,6 +264,7 @@ fn add_services(config: &Config, things: &mut BTreeMap<String, Thing>) {
                     ("address", text(listener.address)),
                     ("ports", text(listener.ports)),
                     ("pool", pool.and_then(|pool| text(&pool.name))),
+                    ("congestion_control", congestion(listener.leg)),
                 ],
             ),
         );
@@ -259,7 +273,13 @@ fn add_services(config: &Config, things: &mut BTreeMap<String, Thing>) {
         let name = format!("pool {}", pool.name);
         things.insert(
             name.clone(),
-            thing("pool[]", [("balance", text(pool.balance.word()))]),
+            thing(
+                "pool[]",
+                [
+                    ("balance", text(pool.balance.word())),
+                    ("congestion_control", congestion(pool.leg)),
+                ],
+            ),
         );
         let health = pool.health.as_ref();
         things.insert(

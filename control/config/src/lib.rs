@@ -32,7 +32,7 @@ pub use keys::{KEYS, Key, Kind, SECTIONS, Section, Takes};
 pub use layer::VARIABLE_PREFIX;
 pub use load::{load, load_with, parse};
 pub use valid::{
-    Backend, Balance, Config, Dataplane, Health, Idle, InitialHealth, InterfaceAddress, Listener,
-    Log, LogFormat, LogLevel, Memory, Name, Neighbor, Pool, Port, PortRange, Route, RssMode, Snat,
-    SnatAddress,
+    Backend, Balance, Config, Dataplane, Health, Idle, InitialHealth, InterfaceAddress, Leg,
+    Listener, Log, LogFormat, LogLevel, Memory, Name, Neighbor, Pool, Port, PortRange, Route,
+    RssMode, Snat, SnatAddress, Tcp,
 };

@@ -4,7 +4,8 @@
 //! Strings are still strings here. An `Option` is a key without a default; when the key is
 //! required, its absence has already been reported. `check` turns this into `valid`.
 
-use serde::Deserialize;
+use millrace_base::CongestionControl;
+use serde::{Deserialize, Deserializer};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +17,7 @@ pub(crate) struct Raw {
     #[serde(default)]
     pub(crate) route: Vec<Route>,
     pub(crate) snat: Snat,
+    pub(crate) tcp: Tcp,
     #[serde(default)]
     pub(crate) listener: Vec<Listener>,
     #[serde(default)]
@@ -73,11 +75,18 @@ pub(crate) struct Snat {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Tcp {
+    pub(crate) congestion_control: Congestion,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Listener {
     pub(crate) name: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) ports: Option<String>,
     pub(crate) pool: Option<String>,
+    pub(crate) congestion_control: Option<Congestion>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +94,7 @@ pub(crate) struct Listener {
 pub(crate) struct Pool {
     pub(crate) name: Option<String>,
     pub(crate) balance: crate::Balance,
+    pub(crate) congestion_control: Option<Congestion>,
     pub(crate) health: Health,
     #[serde(default)]
     pub(crate) backend: Vec<Backend>,
@@ -131,4 +141,17 @@ pub(crate) struct Metrics {
 pub(crate) struct Log {
     pub(crate) level: crate::LogLevel,
     pub(crate) format: crate::LogFormat,
+}
+
+/// The name of an algorithm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Congestion(pub(crate) CongestionControl);
+
+impl<'de> Deserialize<'de> for Congestion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let control = CongestionControl::of_name(name.as_bytes());
+        let unknown = || serde::de::Error::unknown_variant(&name, &CongestionControl::NAMES);
+        control.map(Self).ok_or_else(unknown)
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use millrace_base::{Address, Endpoint, MacAddress, PortId, Prefix, VlanId};
+use millrace_base::{Address, CongestionControl, Endpoint, MacAddress, PortId, Prefix, VlanId};
 use serde::Deserialize;
 
 /// A whole configuration.
@@ -25,6 +25,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Source addresses towards backends.
     pub snat: Snat,
+    /// What connections begin with where no listener or pool says otherwise.
+    pub tcp: Tcp,
     /// What clients connect to; no two overlap.
     pub listeners: Vec<Listener>,
     /// Sets of backends; names are unique.
@@ -127,6 +129,30 @@ pub struct SnatAddress {
     pub port: PortId,
 }
 
+/// `[tcp]`: what connections begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Which algorithm decides how much may be in flight.
+    pub congestion_control: CongestionControl,
+}
+
+/// What the connections of one leg begin with, a listener's or a pool's; `None` is what `[tcp]` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leg {
+    /// Which algorithm decides how much may be in flight.
+    pub congestion_control: Option<CongestionControl>,
+}
+
+impl Leg {
+    /// What counts for its connections.
+    pub fn over(&self, tcp: Tcp) -> Tcp {
+        let Self { congestion_control } = *self;
+        Tcp {
+            congestion_control: congestion_control.unwrap_or(tcp.congestion_control),
+        }
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -141,6 +167,8 @@ pub struct Listener {
     /// The port whose network the address is in and which answers for it; `None`: a router sends it
     /// to us, or it is no single address.
     pub on_link: Option<PortId>,
+    /// The connections of its clients.
+    pub leg: Leg,
 }
 
 impl Listener {
@@ -158,6 +186,8 @@ pub struct Pool {
     pub name: Name,
     /// How a backend is picked.
     pub balance: Balance,
+    /// The connections to its backends.
+    pub leg: Leg,
     /// How backends are probed; `None`: not at all, they are always up.
     pub health: Option<Health>,
     /// Its servers; at least one.

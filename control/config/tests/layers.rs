@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use millrace_config::{Config, Problems, Takes, dataplane_args, diff, load_with, parse};
+use millrace_base::CongestionControl;
+use millrace_config::{Config, Leg, Problems, Takes, dataplane_args, diff, load_with, parse};
 
 const MAIN: &str = r#"
 [dataplane]
@@ -208,4 +209,66 @@ fn changes_are_named_and_say_what_they_take() {
     );
     let restart = |change: &&millrace_config::Change| change.takes == Takes::DataplaneRestart;
     assert_eq!(changes.iter().filter(restart).count(), 1);
+}
+
+/// `MAIN` with lines about congestion control: of `[tcp]`, the listener and the pool.
+fn with_congestion(tcp: &str, listener: &str, pool: &str) -> Config {
+    let line = |name: &str| match name {
+        "" => String::new(),
+        name => format!("congestion_control = \"{name}\"\n"),
+    };
+    let mut text = MAIN
+        .replace(
+            "pool = \"web\"\n",
+            &format!("pool = \"web\"\n{}", line(listener)),
+        )
+        .replace("[[pool]]\n", &format!("[[pool]]\n{}", line(pool)));
+    if !tcp.is_empty() {
+        text += &format!("[tcp]\n{}", line(tcp));
+    }
+    parse("f", &text).expect("valid")
+}
+
+/// What counts for the clients and for the backends.
+fn both_legs(config: &Config) -> [&'static str; 2] {
+    [config.listeners[0].leg, config.pools[0].leg]
+        .map(|leg| leg.over(config.tcp).congestion_control.name())
+}
+
+// The default is the dataplane's: whoever says nothing gets what it would do by itself.
+#[test]
+fn a_listener_and_a_pool_choose_their_congestion_control_or_take_the_common_one() {
+    let plain = with_congestion("", "", "");
+    assert_eq!(plain.tcp.congestion_control, CongestionControl::default());
+    assert_eq!(plain.listeners[0].leg, Leg::default());
+    assert_eq!(both_legs(&plain), ["cubic", "cubic"]);
+    assert_eq!(
+        both_legs(&with_congestion("reno", "", "")),
+        ["reno", "reno"]
+    );
+    for name in CongestionControl::NAMES {
+        assert_eq!(both_legs(&with_congestion("", name, "")), [name, "cubic"]);
+        assert_eq!(both_legs(&with_congestion("", "", name)), ["cubic", name]);
+        assert_eq!(
+            both_legs(&with_congestion("reno", name, "")),
+            [name, "reno"]
+        );
+    }
+}
+
+#[test]
+fn a_change_of_congestion_control_is_named_where_it_was_made_and_is_live() {
+    let old = with_congestion("", "reno", "");
+    let new = with_congestion("reno", "cubic", "reno");
+    let changes = diff(&old, &new);
+    let shown: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "listener web: congestion_control reno -> cubic",
+            "pool web: congestion_control (unset) -> reno",
+            "tcp: congestion_control cubic -> reno",
+        ]
+    );
+    assert!(changes.iter().all(|change| change.takes == Takes::Reload));
 }

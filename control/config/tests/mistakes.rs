@@ -1,5 +1,6 @@
 //! Every mistake an operator can make, with the line it is reported at, its message and its hint.
 
+use millrace_base::CongestionControl;
 use millrace_config::{Problem, parse};
 
 /// A valid file; each case changes it. Lines are counted from here, the first is empty.
@@ -185,6 +186,45 @@ fn shape_is_checked_against_the_key_table() {
         "",
         "f:11: [[port]] has no \"device\"\n  \
          hint: add a line like: device = \"net_af_packet0,iface=d0,qdisc_bypass=1\"",
+    );
+}
+
+// The words are those of `CongestionControl::ALL`, wherever the key stands.
+#[test]
+fn an_unknown_congestion_control_is_answered_with_those_there_are() {
+    let words = CongestionControl::NAMES.map(|name| format!("\"{name}\""));
+    let words = words.join(", ");
+    for (line, key, from, to) in [
+        (
+            27,
+            "listener.congestion_control",
+            "ports = \"80\"\npool = \"web\"",
+            "ports = \"80\"\npool = \"web\"\ncongestion_control = \"vegas\"",
+        ),
+        (
+            35,
+            "pool.congestion_control",
+            "balance = \"round-robin\"",
+            "balance = \"round-robin\"\ncongestion_control = \"vegas\"",
+        ),
+        (
+            44,
+            "tcp.congestion_control",
+            "[metrics]",
+            "[tcp]\ncongestion_control = \"vegas\"\n[metrics]",
+        ),
+    ] {
+        expect(
+            from,
+            to,
+            &format!("f:{line}: \"{key}\" cannot be \"vegas\"\n  hint: use one of {words}"),
+        );
+    }
+    expect(
+        "balance = \"round-robin\"",
+        "balance = \"round-robin\"\ncongestion_control = 2",
+        "f:35: \"pool.congestion_control\" must be a string, not a whole number\n  \
+         hint: write strings in double quotes",
     );
 }
 

@@ -7,12 +7,12 @@
 use std::collections::HashSet;
 
 use millrace_abi::{
-    AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, InterfaceRecord,
+    AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, InterfaceRecord, LegRecord,
     ListenerRecord, Name, PORT_NONE, PoolRecord, PortInfo, RouteRecord, SnatRecord, TableFull,
     Tables,
 };
 use millrace_base::{Address, PortId};
-use millrace_config::{Balance, Config, Pool};
+use millrace_config::{Balance, Config, Pool, Tcp};
 
 use crate::health::{BackendKey, Health};
 use crate::memo::Memo;
@@ -227,6 +227,7 @@ fn services(
             backend_first,
             backend_count: u16::try_from(pool.backends.len()).unwrap_or(u16::MAX),
             algorithm: algorithm(pool) as u8,
+            leg: leg(pool.leg.over(config.tcp)),
             ..PoolRecord::default()
         })?;
     }
@@ -239,10 +240,19 @@ fn services(
             port_first: listener.ports.first(),
             port_last: listener.ports.last(),
             pool: u16::try_from(listener.pool).unwrap_or(u16::MAX),
+            leg: leg(listener.leg.over(config.tcp)),
             ..ListenerRecord::default()
         })?;
     }
     Ok(())
+}
+
+fn leg(tcp: Tcp) -> LegRecord {
+    let Tcp { congestion_control } = tcp;
+    LegRecord {
+        congestion_control: congestion_control.number(),
+        ..LegRecord::default()
+    }
 }
 
 fn algorithm(pool: &Pool) -> Algorithm {

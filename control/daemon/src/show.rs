@@ -4,7 +4,8 @@
 use millrace_abi::{BackendState, ConnectionRow, CounterKind, RssProof, TcpState};
 use millrace_api as api;
 use millrace_api::{Answer, Failure, FailureKind, Outcome, Status, Topic};
-use millrace_base::{BackendId, Instant, ListenerId, PortId, VlanId};
+use millrace_base::{BackendId, CongestionControl, Instant, ListenerId, PortId, VlanId};
+use millrace_config::Leg;
 
 use crate::attach::Attachment;
 use crate::control::Control;
@@ -91,6 +92,8 @@ impl Control {
             listener: listener.map_or_else(|| format!("#{id}"), |it| it.name.to_string()),
             client_state: tcp_word(row.client_state).to_owned(),
             backend_state: tcp_word(row.backend_state).to_owned(),
+            client_congestion: congestion_word(row.client_congestion),
+            backend_congestion: congestion_word(row.backend_congestion),
             bytes_in: row.bytes_in,
             bytes_out: row.bytes_out,
             age_ms: row.age_ms,
@@ -146,6 +149,7 @@ impl Control {
                 address: listener.address.to_string(),
                 ports: listener.ports.to_string(),
                 pool: pool.name.to_string(),
+                congestion_control: self.congestion_word_of(listener.leg),
                 sessions_active: totals.sessions_active,
                 sessions_total: totals.sessions_total,
                 bytes_in: totals.bytes_in,
@@ -179,6 +183,7 @@ impl Control {
                     address: backend.endpoint.to_string(),
                     weight: backend.weight,
                     state: state_word(state).to_owned(),
+                    congestion_control: self.congestion_word_of(pool.leg),
                     last_check: last.map_or("", health::word).to_owned(),
                     check_rtt_us,
                     sessions_active: totals.sessions_active,
@@ -237,6 +242,11 @@ impl Control {
             }
         });
         implied.chain(configured).collect()
+    }
+
+    fn congestion_word_of(&self, leg: Leg) -> String {
+        let tcp = leg.over(self.config.tcp);
+        tcp.congestion_control.name().to_owned()
     }
 
     fn port_name(&self, port: PortId) -> String {
@@ -314,6 +324,10 @@ fn tcp_word(state: TcpState) -> &'static str {
         TcpState::Listen => "LISTEN",
         TcpState::Closing => "CLOSING",
     }
+}
+
+fn congestion_word(control: Option<CongestionControl>) -> String {
+    control.map_or("", CongestionControl::name).to_owned()
 }
 
 fn proof_word(proof: RssProof) -> &'static str {

@@ -12,7 +12,9 @@ use millrace_abi::{
     BackendState, Command, ConnectionRow, Event, NeighborState, PortState, TcpState,
 };
 use millrace_api::{Answer, FailureKind, Outcome, Request, Topic};
-use millrace_base::{Address, BackendId, Endpoint, ListenerId, MacAddress, PortId};
+use millrace_base::{
+    Address, BackendId, CongestionControl, Endpoint, ListenerId, MacAddress, PortId,
+};
 
 const PORT: PortId = PortId::new(0);
 const PEER: [u8; 6] = [2, 0, 0, 0, 0xbb, 2];
@@ -341,6 +343,49 @@ fn a_reload_changes_what_is_right_and_nothing_when_it_is_wrong() {
 }
 
 #[test]
+fn each_leg_is_told_its_congestion_control_and_a_reload_changes_it() {
+    let (place, mut dataplane, control) = running("congestion", 1);
+    let told = |dataplane: &Dataplane| {
+        let tables = dataplane.tables();
+        [tables.listeners()[0].leg, tables.pools()[0].leg].map(|leg| leg.congestion_control())
+    };
+    let (reno, cubic) = (CongestionControl::Reno, CongestionControl::Cubic);
+    assert_eq!(told(&dataplane), [Some(CongestionControl::default()); 2]);
+    place.configure(|text| {
+        let pool = "pool = \"web\"\n";
+        text.replace(pool, &format!("{pool}congestion_control = \"reno\"\n"))
+    });
+    control.answer(Request::Reload);
+    dataplane.until("reno for clients", |it| {
+        told(it) == [Some(reno), Some(cubic)]
+    });
+    let Answer::Listeners(listeners) = control.answer(Request::Show(Topic::Listeners)) else {
+        panic!()
+    };
+    assert_eq!(listeners[0].congestion_control, "reno");
+    let Answer::Backends(backends) = control.answer(Request::Show(Topic::Backends)) else {
+        panic!()
+    };
+    assert!(backends.iter().all(|row| row.congestion_control == "cubic"));
+    place.configure(|text| {
+        let text = text.replace("[[pool]]\n", "[[pool]]\ncongestion_control = \"cubic\"\n");
+        text + "[tcp]\ncongestion_control = \"reno\"\n"
+    });
+    control.signal("HUP");
+    dataplane.until("reno for all but the pool", |it| {
+        it.tables().pools()[0].leg.congestion_control() == Some(cubic) && told(it)[0] == Some(reno)
+    });
+    place.configure(|text| text.replace("[[pool]]\n", "[[pool]]\ncongestion_control = \"bic\"\n"));
+    let Outcome::Error(failure) = control.ask(Request::Reload) else {
+        panic!("accepted")
+    };
+    assert_eq!(failure.kind, FailureKind::Config);
+    let names = CongestionControl::NAMES.map(|name| format!("\"{name}\""));
+    let hint = format!("use one of {}", names.join(", "));
+    assert!(failure.message.contains(&hint), "{}", failure.message);
+}
+
+#[test]
 fn a_killed_control_leaves_everything_and_its_successor_takes_over() {
     let (place, mut dataplane, control) = running("kill", 1);
     dataplane.broken.push(backend(20));
@@ -595,6 +640,8 @@ fn connections_are_listed_over_all_lcores_page_by_page() {
                         backend: backend(20),
                         client_state: TcpState::Established,
                         backend_state: TcpState::SynSent,
+                        client_congestion: Some(CongestionControl::Reno),
+                        backend_congestion: None,
                         bytes_in: 1,
                         bytes_out: 2,
                         age_ms: 3,
@@ -631,6 +678,13 @@ fn connections_are_listed_over_all_lcores_page_by_page() {
     assert_eq!(
         (row.client_state.as_str(), row.backend_state.as_str()),
         ("ESTABLISHED", "SYN-SENT")
+    );
+    assert_eq!(
+        (
+            row.client_congestion.as_str(),
+            row.backend_congestion.as_str()
+        ),
+        ("reno", "")
     );
     assert!(connections.rows.iter().any(|row| row.lcore == 1));
 }

@@ -1,7 +1,7 @@
 //! What an lcore may tell control. A slot that says nothing we know decodes to `None` and is
 //! counted by the receiver.
 
-use millrace_base::{Address, BackendId, Endpoint, ListenerId, PortId};
+use millrace_base::{Address, BackendId, CongestionControl, Endpoint, ListenerId, PortId};
 
 use crate::limits::{MESSAGE_BYTES, MESSAGE_WORDS};
 use crate::message::{Decoder, Encoder};
@@ -114,6 +114,10 @@ pub struct ConnectionRow {
     pub client_state: TcpState,
     /// The backend's connection.
     pub backend_state: TcpState,
+    /// The client's connection; `None` while there is none.
+    pub client_congestion: Option<CongestionControl>,
+    /// The backend's connection; `None` while there is none.
+    pub backend_congestion: Option<CongestionControl>,
     /// Bytes moved from client to backend.
     pub bytes_in: u64,
     /// Bytes moved from backend to client.
@@ -135,9 +139,9 @@ const TAG_CONNECTION_ROW: u8 = 4;
 const TAG_CONNECTIONS_END: u8 = 5;
 const TAG_BACKEND_FAILED: u8 = 6;
 
-/// The longest message: tag, two states, four endpoints, four words, one half word, two
-/// identifiers.
-const CONNECTION_ROW_BYTES: usize = 1 + 2 + 4 * 18 + 4 * 8 + 4 + 2 * 2;
+/// The longest message: tag, two states, two algorithms, four endpoints, four words, one half word,
+/// two identifiers.
+const CONNECTION_ROW_BYTES: usize = 1 + 2 + 2 + 4 * 18 + 4 * 8 + 4 + 2 * 2;
 const _: () = assert!(CONNECTION_ROW_BYTES <= MESSAGE_BYTES);
 
 impl Event {
@@ -238,6 +242,8 @@ impl ConnectionRow {
             backend,
             client_state,
             backend_state,
+            client_congestion,
+            backend_congestion,
             bytes_in,
             bytes_out,
             age_ms,
@@ -248,6 +254,8 @@ impl ConnectionRow {
         let mut slot = Encoder::new(TAG_CONNECTION_ROW);
         slot.u8(client_state as u8)
             .u8(backend_state as u8)
+            .u8(client_congestion.map_or(0, CongestionControl::number))
+            .u8(backend_congestion.map_or(0, CongestionControl::number))
             .u64(token);
         slot.endpoint(client)
             .endpoint(vip)
@@ -266,6 +274,8 @@ impl ConnectionRow {
         Some(Self {
             client_state: TcpState::from_number(slot.u8())?,
             backend_state: TcpState::from_number(slot.u8())?,
+            client_congestion: CongestionControl::of_number(slot.u8()),
+            backend_congestion: CongestionControl::of_number(slot.u8()),
             token: slot.u64(),
             client: slot.endpoint(),
             vip: slot.endpoint(),
@@ -363,14 +373,21 @@ mod tests {
 
     fn rows() -> impl Strategy<Value = Event> {
         let ends = (endpoints(), endpoints(), endpoints(), endpoints());
+        let all = || prop::sample::select(CongestionControl::ALL.to_vec());
+        let congestion = || prop::option::of(all());
         (
             any::<(u64, u64, u64, u64, u32, u16, u16)>(),
             ends,
-            1u8..=11,
-            1u8..=11,
+            (1u8..=11, 1u8..=11),
+            (congestion(), congestion()),
         )
             .prop_map(
-                |(numbers, (client, vip, snat, backend), client_state, backend_state)| {
+                |(
+                    numbers,
+                    (client, vip, snat, backend),
+                    (client_state, backend_state),
+                    congestion,
+                )| {
                     let (token, bytes_in, bytes_out, age_ms, retransmissions, listener, id) =
                         numbers;
                     Event::ConnectionRow(ConnectionRow {
@@ -381,6 +398,8 @@ mod tests {
                         backend,
                         client_state: TcpState::from_number(client_state).expect("in range"),
                         backend_state: TcpState::from_number(backend_state).expect("in range"),
+                        client_congestion: congestion.0,
+                        backend_congestion: congestion.1,
                         bytes_in,
                         bytes_out,
                         age_ms,

@@ -18,8 +18,8 @@ use crate::plain::Plain;
 use crate::publication::TablesSnapshot;
 use crate::sync::{AtomicU64, Padded};
 use crate::tables::{
-    AddressRecord, BackendRecord, InterfaceRecord, ListenerRecord, PoolRecord, RouteRecord,
-    SnatRecord, Tables,
+    AddressRecord, BackendRecord, InterfaceRecord, LegRecord, ListenerRecord, PoolRecord,
+    RouteRecord, SnatRecord, Tables,
 };
 use crate::words::Record;
 
@@ -145,8 +145,9 @@ layouts! {
     InterfaceRecord { port, mtu, mac, reserved }
     AddressRecord { address, port, prefix_len, kind, reserved }
     RouteRecord { prefix, via, port, mtu, prefix_len, has_via, reserved }
-    ListenerRecord { name, address, id, port_first, port_last, pool, backlog, reserved }
-    PoolRecord { name, id, backend_first, backend_count, algorithm, reserved }
+    ListenerRecord { name, address, id, port_first, port_last, pool, backlog, leg }
+    LegRecord { congestion_control, reserved }
+    PoolRecord { name, id, backend_first, backend_count, algorithm, reserved, leg }
     BackendRecord { name, address, id, pool, port, weight, state, reserved }
     SnatRecord { address, port_first, port_last, reserved }
     PortInfo { name, driver, rx_mode, tx_mode, capabilities, mac, mtu, queues, rss_proof, reserved }

@@ -107,7 +107,7 @@ pub use plain::Plain;
 pub use ring::Full;
 pub use snapshot::Busy;
 pub use tables::{
-    AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, InterfaceRecord,
+    AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, InterfaceRecord, LegRecord,
     ListenerRecord, PORT_NONE, PoolRecord, RouteRecord, SnatRecord, TableFull, Tables,
 };
 pub use words::Words;
@@ -130,4 +130,4 @@ pub use region::{CreateError, OpenError, Region, RegionConfig};
 
 /// The version of everything in this crate that both processes must understand alike. Raised when a
 /// meaning changes.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -7,7 +7,9 @@
 //! backends is cut. This file does not know how tables travel (`snapshot.rs`) nor what the lcores
 //! do with them (`lb`).
 
-use millrace_base::{Address, BackendId, Endpoint, ListenerId, MacAddress, PoolId, PortId, Prefix};
+use millrace_base::{
+    Address, BackendId, CongestionControl, Endpoint, ListenerId, MacAddress, PoolId, PortId, Prefix,
+};
 
 use crate::limits::{
     ADDRESSES_MAX, BACKENDS_MAX, LISTENERS_MAX, POOLS_MAX, PORTS_MAX, ROUTES_MAX, SNAT_MAX,
@@ -100,8 +102,19 @@ pub struct ListenerRecord {
     pub pool: u16,
     /// Connections that may wait in SYN-RECEIVED or for acceptance; 0 means the stack's default.
     pub backlog: u32,
+    /// How the clients' connections begin.
+    pub leg: LegRecord,
+}
+
+/// What the connections of one leg begin with: those of a listener's clients, or those to a pool's
+/// backends. All zeros leave everything to the dataplane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LegRecord {
+    /// `CongestionControl::number`; 0 means the dataplane's default.
+    pub congestion_control: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 /// One pool: a run of backend records and the rule that picks among them.
@@ -119,7 +132,9 @@ pub struct PoolRecord {
     /// An `Algorithm`.
     pub algorithm: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 5],
+    /// How the connections to its backends begin.
+    pub leg: LegRecord,
 }
 
 /// How a pool picks a backend.
@@ -231,8 +246,9 @@ unsafe impl Plain for Tables {}
 const _: () = assert!(size_of::<InterfaceRecord>() == 2 + 2 + 6 + 6);
 const _: () = assert!(size_of::<AddressRecord>() == 16 + 2 + 1 + 1 + 4);
 const _: () = assert!(size_of::<RouteRecord>() == 16 + 16 + 2 + 2 + 1 + 1 + 2);
-const _: () = assert!(size_of::<ListenerRecord>() == 32 + 16 + 4 * 2 + 4 + 4);
-const _: () = assert!(size_of::<PoolRecord>() == 32 + 3 * 2 + 1 + 1);
+const _: () = assert!(size_of::<LegRecord>() == 1 + 3);
+const _: () = assert!(size_of::<ListenerRecord>() == 32 + 16 + 4 * 2 + 4 + size_of::<LegRecord>());
+const _: () = assert!(size_of::<PoolRecord>() == 32 + 3 * 2 + 1 + 5 + size_of::<LegRecord>());
 const _: () = assert!(size_of::<BackendRecord>() == 32 + 16 + 4 * 2 + 1 + 7);
 const _: () = assert!(size_of::<SnatRecord>() == 16 + 2 + 2 + 4);
 const _: () = assert!(
@@ -242,7 +258,7 @@ const _: () = assert!(
             + 24 * ADDRESSES_MAX
             + 40 * ROUTES_MAX
             + 64 * LISTENERS_MAX
-            + 40 * POOLS_MAX
+            + 48 * POOLS_MAX
             + 64 * BACKENDS_MAX
             + 24 * SNAT_MAX
 );
@@ -432,6 +448,19 @@ impl ListenerRecord {
     }
 }
 
+impl LegRecord {
+    /// The congestion control; `None` leaves it to the dataplane, and so does a number that this
+    /// version does not know (`is_known`).
+    pub fn congestion_control(&self) -> Option<CongestionControl> {
+        CongestionControl::of_number(self.congestion_control)
+    }
+
+    /// Whether every number in it is one that this version knows.
+    pub fn is_known(&self) -> bool {
+        self.congestion_control == 0 || self.congestion_control().is_some()
+    }
+}
+
 impl PoolRecord {
     /// The pool's identifier; `None` when it is not below `POOLS_MAX`.
     pub fn id(&self) -> Option<PoolId> {
@@ -552,6 +581,19 @@ mod tests {
             .algorithm(),
             None
         );
+        let leg = |number| LegRecord {
+            congestion_control: number,
+            ..Default::default()
+        };
+        assert_eq!(leg(u8::MAX).congestion_control(), None);
+        assert!(!leg(u8::MAX).is_known());
+        assert_eq!(leg(0).congestion_control(), None);
+        assert!(leg(0).is_known(), "the dataplane chooses");
+        for control in CongestionControl::ALL {
+            let leg = leg(control.number());
+            assert_eq!(leg.congestion_control(), Some(control));
+            assert!(leg.is_known());
+        }
         assert_eq!(
             BackendRecord {
                 state: 3,

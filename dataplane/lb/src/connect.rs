@@ -17,8 +17,8 @@ use crate::counters::count;
 use crate::deadlines::Wait;
 use crate::limits::{ATTEMPTS_MAX, CONNECT_TIMEOUT};
 use crate::session::{Cause, ConnectFailure, Leg, Phase};
-use crate::snat::NoPort;
-use crate::tables::NoPick;
+use crate::snat::{Begin, NoPort};
+use crate::tables::{NoPick, Picked};
 use crate::user::Owner;
 
 impl Balancer {
@@ -38,8 +38,8 @@ impl Balancer {
             if usize::from(tried.count()) >= ATTEMPTS_MAX {
                 break;
             }
-            let backend = match self.tables.pick(session.listener, &tried) {
-                Ok(backend) => backend,
+            let picked = match self.tables.pick(session.listener, &tried) {
+                Ok(picked) => picked,
                 Err(reason) => {
                     self.count_no_pick(reason, tried.count());
                     break;
@@ -48,13 +48,13 @@ impl Balancer {
             if tried.count() > 0 {
                 count!(self.counters.retries);
             }
-            match self.attempt(now, key, backend, stack) {
+            match self.attempt(now, key, picked, stack) {
                 Ok(()) => return,
                 Err(ConnectFailure::NoConnection) => {
                     count!(self.counters.connects_no_resources);
                     break;
                 }
-                Err(failure) => self.blame(key, backend, failure),
+                Err(failure) => self.blame(key, picked.backend, failure),
             }
         }
         self.abort(now, key, Cause::Unserved, stack);
@@ -114,20 +114,23 @@ impl Balancer {
         &mut self,
         now: Instant,
         key: Key,
-        backend: BackendId,
+        picked: Picked,
         stack: &mut Stack<P>,
     ) -> Result<(), ConnectFailure> {
         count!(self.counters.connects);
+        let Picked { backend, profile } = picked;
         let row = self
             .tables
             .backends
             .get_mut(backend)
             .ok_or(ConnectFailure::Unreachable)?;
-        let user = Owner::Server(key).to_bits();
-        let server =
-            self.tables
-                .snat
-                .connect(now, row.endpoint, &mut row.address_cursor, user, stack)?;
+        let begin = Begin {
+            remote: row.endpoint,
+            user: Owner::Server(key).to_bits(),
+            profile,
+        };
+        let cursor = &mut row.address_cursor;
+        let server = self.tables.snat.connect(now, begin, cursor, stack)?;
         row.active = row.active.saturating_add(1);
         if let Some(session) = self.sessions.get_mut(key) {
             session.server = server;

@@ -13,11 +13,11 @@ use std::collections::VecDeque;
 
 use millrace_abi::ProbeOutcome;
 use millrace_base::{Endpoint, Instant, Key, Nanos, PacketPool, Slab};
-use millrace_stack::{FlowId, Ready, Stack};
+use millrace_stack::{FlowId, Profile, Ready, Stack};
 
 use crate::counters::{Counters, count};
 use crate::limits::{PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX};
-use crate::snat::Snat;
+use crate::snat::{Begin, Snat};
 use crate::user::Owner;
 
 /// How one probe ended.
@@ -87,8 +87,13 @@ impl Probes {
             return false;
         };
         count!(counters.probes_started);
-        let user = Owner::Probe(key).to_bits();
-        match snat.connect(now, order.target, &mut self.address_cursor, user, stack) {
+        let begin = Begin {
+            remote: order.target,
+            user: Owner::Probe(key).to_bits(),
+            // It carries no data that could be congested.
+            profile: Profile::default(),
+        };
+        match snat.connect(now, begin, &mut self.address_cursor, stack) {
             Ok(flow) => {
                 if let Some(probe) = self.running.get_mut(key) {
                     probe.flow = flow;

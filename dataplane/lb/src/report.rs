@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use millrace_abi::limits::BACKENDS_MAX;
 use millrace_abi::{ConnectionRow, Event, ProbeOutcome, TcpState};
-use millrace_base::{BackendId, Endpoint, Instant, PacketPool};
+use millrace_base::{BackendId, CongestionControl, Endpoint, Instant, PacketPool};
 use millrace_stack::{FlowId, Stack, State};
 
 use crate::backend::{Backend, Backends};
@@ -181,6 +181,8 @@ fn row<P: PacketPool>(
         backend: server.remote,
         client_state: client.state,
         backend_state: server.state,
+        client_congestion: client.congestion,
+        backend_congestion: server.congestion,
         bytes_in: session.bytes_in,
         bytes_out: session.bytes_out,
         age_ms: now.since(session.started.instant()).as_millis(),
@@ -197,6 +199,7 @@ struct LegRow {
     local: Endpoint,
     remote: Endpoint,
     state: TcpState,
+    congestion: Option<CongestionControl>,
     retransmissions: u32,
 }
 
@@ -206,12 +209,14 @@ fn leg<P: PacketPool>(flow: FlowId, stack: &Stack<P>) -> LegRow {
             local: info.tuple.local,
             remote: info.tuple.remote,
             state: state_number(info.state),
+            congestion: Some(info.congestion_control),
             retransmissions: info.retransmissions,
         },
         None => LegRow {
             local: Endpoint::default(),
             remote: Endpoint::default(),
             state: TcpState::Closed,
+            congestion: None,
             retransmissions: 0,
         },
     }

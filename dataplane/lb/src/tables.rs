@@ -11,11 +11,11 @@ use arrayvec::ArrayVec;
 use millrace_abi::limits::{
     ADDRESSES_MAX, BACKENDS_MAX, LISTENERS_MAX, POOLS_MAX, PORTS_MAX, ROUTES_MAX,
 };
-use millrace_abi::{AddressKind, ListenerCounters, PoolRecord, Tables as Snapshot};
+use millrace_abi::{AddressKind, LegRecord, ListenerCounters, PoolRecord, Tables as Snapshot};
 use millrace_base::{Address, BackendId, Instant, ListenerId, PacketPool, Rng};
 use millrace_stack::limits::MTU_MIN_V4;
 use millrace_stack::{
-    Interface, ListenOptions, Listener, Offloads, Prefixed, Route, RouteAttributes, Stack,
+    Interface, ListenOptions, Listener, Offloads, Prefixed, Profile, Route, RouteAttributes, Stack,
 };
 
 use crate::backend::Backends;
@@ -29,6 +29,16 @@ struct Pool {
     picker: Picker,
     first: usize,
     count: usize,
+    /// What connections to its backends begin with.
+    profile: Profile,
+}
+
+/// Where a session goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Picked {
+    pub(crate) backend: BackendId,
+    /// What the connection to it begins with.
+    pub(crate) profile: Profile,
 }
 
 /// A listener's pool and account. Rows are indexed by the stable id, so that accounts survive
@@ -131,11 +141,7 @@ impl Tables {
     }
 
     /// The backend that the policy of a listener's pool prefers, without those tried.
-    pub(crate) fn pick(
-        &mut self,
-        listener: ListenerId,
-        tried: &Tried,
-    ) -> Result<BackendId, NoPick> {
+    pub(crate) fn pick(&mut self, listener: ListenerId, tried: &Tried) -> Result<Picked, NoPick> {
         let row = self.listeners.get(listener.index()).ok_or(NoPick::Pool)?;
         let index = row.pool.ok_or(NoPick::Pool)?;
         let pool = self
@@ -145,9 +151,11 @@ impl Tables {
             .ok_or(NoPick::Pool)?;
         let end = pool.first.saturating_add(pool.count);
         let members = self.members.get(pool.first..end).ok_or(NoPick::Pool)?;
-        pool.picker
-            .pick(members, &mut self.backends, tried)
-            .ok_or(NoPick::Backend)
+        let backend = pool.picker.pick(members, &mut self.backends, tried);
+        Ok(Picked {
+            backend: backend.ok_or(NoPick::Backend)?,
+            profile: pool.profile,
+        })
     }
 
     pub(crate) fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerRow> {
@@ -202,10 +210,12 @@ impl Tables {
                 Some(pool) if pool.picker.algorithm() == algorithm => pool.picker,
                 _ => Picker::new(algorithm, rng.below(u32::MAX)),
             });
+            let profile = profile(&record.leg, invalid);
             let pool = picker.map(|picker| Pool {
                 picker,
                 first,
                 count,
+                profile,
             });
             match self.pools.get_mut(index) {
                 Some(slot) => *slot = pool,
@@ -279,13 +289,13 @@ impl Tables {
                 continue;
             }
             row.pool = Some(record.pool);
-            let options = match record.backlog {
-                0 => ListenOptions::default(),
-                backlog => ListenOptions {
-                    backlog,
-                    ..ListenOptions::default()
-                },
+            let mut options = ListenOptions {
+                profile: profile(&record.leg, invalid),
+                ..ListenOptions::default()
             };
+            if record.backlog != 0 {
+                options.backlog = record.backlog;
+            }
             let (port_first, port_last) = (record.port_first, record.port_last);
             let listener = Listener {
                 id,
@@ -406,6 +416,15 @@ struct Invalid(u64);
 impl Invalid {
     fn unless(&mut self, valid: bool) {
         self.0 = self.0.saturating_add(u64::from(!valid));
+    }
+}
+
+/// What the connections of a leg begin with. What is not understood is counted and left to the
+/// stack: clients are better served by another algorithm than not at all.
+fn profile(leg: &LegRecord, invalid: &mut Invalid) -> Profile {
+    invalid.unless(leg.is_known());
+    Profile {
+        congestion_control: leg.congestion_control(),
     }
 }
 

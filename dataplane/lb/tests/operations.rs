@@ -3,7 +3,7 @@
 mod world;
 
 use millrace_abi::{BackendState, Command, ConnectionRow, Event, ProbeOutcome};
-use millrace_base::{BackendId, ListenerId, Nanos};
+use millrace_base::{BackendId, CongestionControl, ListenerId, Nanos};
 use world::{Outcome, Reply, Request, SNAT, VIP, World, WorldOptions, address};
 
 fn secs(count: u64) -> Nanos {
@@ -262,6 +262,69 @@ fn a_listing_in_pages_shows_every_session_once() {
     assert_eq!(row.client_state.name(), "ESTABLISHED");
     assert_eq!(row.backend_state.name(), "ESTABLISHED");
     assert!((900..5_000).contains(&row.age_ms), "{} ms", row.age_ms);
+}
+
+/// What the legs of the session of a client's port run.
+fn legs(world: &mut World, port: u16) -> [Option<CongestionControl>; 2] {
+    let rows = list(world, 100);
+    let mut rows = rows.iter().filter(|row| row.client.port == port);
+    let row = rows.next().expect("listed");
+    [row.client_congestion, row.backend_congestion]
+}
+
+// The client leg has what its listener says, the backend leg what its pool says, both from the first
+// segment on; a reload is for those that come later.
+#[test]
+fn each_leg_runs_the_congestion_control_that_was_chosen_when_it_began() {
+    let (reno, cubic) = (CongestionControl::Reno, CongestionControl::Cubic);
+    let mut world = World::new(&WorldOptions::default());
+    let mut expected = Vec::new();
+    for (clients, backends, runs) in [
+        (None, None, [CongestionControl::default(); 2]),
+        (Some(reno), Some(cubic), [reno, cubic]),
+        (Some(cubic), Some(reno), [cubic, reno]),
+        (Some(reno), None, [reno, CongestionControl::default()]),
+        (None, Some(reno), [CongestionControl::default(), reno]),
+    ] {
+        world.choose(clients, backends);
+        world.request(Request {
+            reply: Reply::Nothing,
+            ..Request::default()
+        });
+        world.run_for(secs(1));
+        expected.push(runs.map(Some));
+        for (port, expected) in (10_000..).zip(&expected) {
+            assert_eq!(legs(&mut world, port), *expected, "client {port}");
+        }
+    }
+    for control in CongestionControl::ALL {
+        world.choose(Some(control), Some(control));
+        let done = world.request(transfer(300_000));
+        assert!(world.run_until(secs(20), |world| world.client.outcome(done).is_some()));
+        assert_eq!(world.client.outcome(done), Some(Outcome::Complete));
+    }
+}
+
+// While a backend refuses, the client waits: the leg to the next one is a new connection, of the pool
+// as it is then.
+#[test]
+fn a_second_attempt_begins_as_the_pool_says_too() {
+    let mut world = World::new(&WorldOptions::default());
+    let reno = CongestionControl::Reno;
+    world.choose(None, Some(reno));
+    world.servers[0].stop_listening();
+    for _ in 0..2 {
+        world.request(Request {
+            reply: Reply::Nothing,
+            ..Request::default()
+        });
+    }
+    world.run_for(secs(1));
+    assert!(world.balancer.counters().retries > 0);
+    for port in [10_000, 10_001] {
+        let default = CongestionControl::default();
+        assert_eq!(legs(&mut world, port), [Some(default), Some(reno)]);
+    }
 }
 
 #[test]

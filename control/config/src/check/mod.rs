@@ -17,7 +17,7 @@ use millrace_base::{Address, Endpoint, MacAddress, PortId, Prefix};
 use crate::fault::{Fault, Place, Problem};
 use crate::load::Layers;
 use crate::raw::{self, Raw};
-use crate::valid::{Config, Dataplane, Log, Name, Neighbor, Port, PortRange, Route};
+use crate::valid::{Config, Dataplane, Leg, Log, Name, Neighbor, Port, PortRange, Route, Tcp};
 
 /// Lcores the shared region has room for.
 const LCORES_MAX: usize = 64;
@@ -80,6 +80,9 @@ pub(crate) fn check(raw: &Raw, layers: &Layers, problems: &mut Vec<Problem>) -> 
         ports: ports.into_iter().collect::<Option<Vec<_>>>()?,
         routes: routes.into_iter().collect::<Option<Vec<Route>>>()?,
         snat,
+        tcp: Tcp {
+            congestion_control: raw.tcp.congestion_control.0,
+        },
         listeners: listeners.into_iter().collect::<Option<Vec<_>>>()?,
         pools: pools.into_iter().collect::<Option<Vec<_>>>()?,
         neighbor: Neighbor {
@@ -315,6 +318,13 @@ fn unusable(address: Address) -> Option<&'static str> {
 
 fn family(address: Address) -> &'static str {
     if address.is_v4() { "IPv4" } else { "IPv6" }
+}
+
+/// What a listener or a pool says of its connections.
+fn leg(congestion_control: Option<raw::Congestion>) -> Leg {
+    Leg {
+        congestion_control: congestion_control.map(|raw::Congestion(control)| control),
+    }
 }
 
 fn port_id(index: usize) -> PortId {

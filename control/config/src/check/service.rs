@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use millrace_base::Address;
 
-use super::{BACKENDS_MAX, Check, LISTENERS_MAX, POOLS_MAX, family};
+use super::{BACKENDS_MAX, Check, LISTENERS_MAX, POOLS_MAX, family, leg};
 use crate::fault::Fault;
 use crate::raw;
 use crate::valid::{Backend, Health, Listener, Pool, Port, Route, Snat, on_link_port};
@@ -30,6 +30,7 @@ impl Check<'_> {
             pools.push(name.zip(backends).map(|(name, backends)| Pool {
                 name,
                 balance: pool.balance,
+                leg: leg(pool.congestion_control),
                 health,
                 backends,
             }));
@@ -207,6 +208,7 @@ impl Check<'_> {
                     on_link: (!address.is_unspecified())
                         .then(|| on_link_port(ports, address))
                         .flatten(),
+                    leg: leg(listener.congestion_control),
                 })
             })();
             if let Some(listener) = &listener {

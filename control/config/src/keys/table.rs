@@ -2,6 +2,8 @@
 //!
 //! Data only; what a row means is in the parent.
 
+use millrace_base::CongestionControl;
+
 use super::{Key, Kind, Section, key};
 
 /// Every table, in the order of `conf/full.toml`.
@@ -23,6 +25,11 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "snat",
         doc: "Where connections to backends come from.",
+    },
+    Section {
+        path: "tcp",
+        doc: "TCP towards clients and backends, unless a listener or a pool says otherwise; names and defaults are \
+              those of Linux's sysctl net.ipv4.tcp_*. A change holds for connections that begin after it.",
     },
     Section {
         path: "listener[]",
@@ -54,6 +61,9 @@ pub const SECTIONS: &[Section] = &[
         doc: "What control and the dataplane write to standard error.",
     },
 ];
+
+/// The names of congestion control.
+const CONGESTION: Kind = Kind::Choice(&CongestionControl::NAMES);
 
 const NAME: &str = "1 to 31 letters, digits, '-', '_' or '.'.";
 
@@ -307,6 +317,14 @@ pub const KEYS: &[Key] = &[
     .default("[]")
     .example("[\"10.8.0.11\"]"),
     key("snat", "ports", Kind::Ports, "Source ports.").default("\"1024-65535\""),
+    // [tcp]
+    key(
+        "tcp",
+        "congestion_control",
+        CONGESTION,
+        "Which algorithm decides how much may be in flight; dataplane/docs/congestion.md says what each is for.",
+    )
+    .default("\"cubic\""),
     // [[listener]]
     key("listener[]", "name", Kind::Text, NAME).required("\"web\""),
     key(
@@ -327,6 +345,13 @@ pub const KEYS: &[Key] = &[
         "Name of the pool that serves it.",
     )
     .required("\"web\""),
+    key(
+        "listener[]",
+        "congestion_control",
+        CONGESTION,
+        "Congestion control towards its clients; that of [tcp] when left out.",
+    )
+    .example("\"cubic\""),
     // [[pool]]
     key("pool[]", "name", Kind::Text, NAME).required("\"web\""),
     key(
@@ -337,6 +362,13 @@ pub const KEYS: &[Key] = &[
         weights.",
     )
     .default("\"round-robin\""),
+    key(
+        "pool[]",
+        "congestion_control",
+        CONGESTION,
+        "Congestion control towards its backends; that of [tcp] when left out.",
+    )
+    .example("\"cubic\""),
     key(
         "pool[].health",
         "enabled",

@@ -33,7 +33,7 @@ use arrayvec::ArrayVec;
 use millrace_abi::limits::SNAT_MAX;
 use millrace_base::rss::RssMap;
 use millrace_base::{Address, Endpoint, FlowTuple, Instant, LcoreIndex, PacketPool, Rng};
-use millrace_stack::{ConnectError, FlowId, Stack, TupleChange};
+use millrace_stack::{ConnectError, FlowId, Profile, Stack, TupleChange};
 
 use crate::limits::{BUSY_TUPLES_MAX, SNAT_PAIRS_MAX, SNAT_TRIES_MAX};
 use crate::session::ConnectFailure;
@@ -62,6 +62,15 @@ pub(crate) struct Snat {
     rng: Rng,
     /// Connections whose pair found no account.
     untracked: u64,
+}
+
+/// A connection to open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    pub(crate) remote: Endpoint,
+    /// What its events carry.
+    pub(crate) user: u64,
+    pub(crate) profile: Profile,
 }
 
 /// Why there is no source port.
@@ -119,21 +128,25 @@ impl Snat {
         ranges.try_push(Range { address, mask }).is_ok()
     }
 
-    /// Opens a connection to `remote` from a port of this lcore. Moves `cursor`, which makes the
-    /// addresses take turns.
+    /// Opens a connection from a port of this lcore. Moves `cursor`, which makes the addresses take
+    /// turns.
     pub(crate) fn connect<P: PacketPool>(
         &mut self,
         now: Instant,
-        remote: Endpoint,
+        begin: Begin,
         cursor: &mut u32,
-        user: u64,
         stack: &mut Stack<P>,
     ) -> Result<FlowId, ConnectFailure> {
+        let Begin {
+            remote,
+            user,
+            profile,
+        } = begin;
         for _ in 0..BUSY_TUPLES_MAX {
             let is_free = |tuple: &FlowTuple| stack.tuple_is_free(now, tuple);
             let local = self.choose(remote, cursor, is_free)?;
             let tuple = FlowTuple { local, remote };
-            match stack.connect(now, tuple, user) {
+            match stack.connect_as(now, tuple, user, profile) {
                 Ok(flow) => return Ok(flow),
                 // Somebody else has it, and our account says so now: a connection that was opened
                 // before the pair had an account, or one that the backend opened to this port.

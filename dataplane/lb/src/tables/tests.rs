@@ -2,10 +2,11 @@
 
 use super::*;
 use millrace_abi::{
-    AddressRecord, BackendRecord, InterfaceRecord, ListenerRecord, RouteRecord, SnatRecord,
+    AddressRecord, BackendRecord, InterfaceRecord, LegRecord, ListenerRecord, RouteRecord,
+    SnatRecord,
 };
 use millrace_base::rss::RssMap;
-use millrace_base::{LcoreIndex, MacAddress, PortId};
+use millrace_base::{CongestionControl, LcoreIndex, MacAddress, PortId};
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use std::sync::Arc;
 
@@ -45,6 +46,13 @@ fn listener(id: u16, pool: u16) -> ListenerRecord {
         port_first: 80,
         port_last: 80,
         pool,
+        ..Default::default()
+    }
+}
+
+fn leg(number: u8) -> LegRecord {
+    LegRecord {
+        congestion_control: number,
         ..Default::default()
     }
 }
@@ -104,7 +112,7 @@ fn picks(tables: &mut Tables, listener: u16) -> Vec<u16> {
     let id = ListenerId::new(listener);
     let mut picks: Vec<_> = (0..4)
         .filter_map(|_| tables.pick(id, &Tried::NONE).ok())
-        .map(BackendId::number)
+        .map(|picked| picked.backend.number())
         .collect();
     picks.sort_unstable();
     picks
@@ -178,6 +186,40 @@ fn every_record_that_makes_no_sense_is_skipped_and_counted() {
     assert_eq!(picks(&mut tables, 0), [0, 0, 1, 1]);
     assert_eq!(tables.staging.interfaces.len(), 1);
     assert_eq!(tables.staging.listeners.len(), 2);
+}
+
+// Control may know an algorithm that this dataplane does not have.
+#[test]
+fn a_leg_that_is_not_understood_is_counted_and_served_all_the_same() {
+    let mut snapshot = sound();
+    let known = CongestionControl::Reno;
+    for (id, number) in [(5, known.number()), (6, u8::MAX)] {
+        let pool = PoolRecord {
+            id,
+            backend_count: 2,
+            leg: leg(number),
+            ..Default::default()
+        };
+        let pool = snapshot.push_pool(pool).expect("room");
+        let record = ListenerRecord {
+            leg: leg(number),
+            ..listener(id, pool)
+        };
+        snapshot.push_listener(record).expect("room");
+    }
+    // Both have the backends of pool 0: which of them they own does not matter here.
+    let mut tables = tables();
+    let invalid_backends = 4;
+    let invalid = tables.adopt(&snapshot, &mut Rng::new(1));
+    assert_eq!(invalid, invalid_backends + 2);
+    let staged = |tables: &Tables, id: u16| {
+        let mut listeners = tables.staging.listeners.iter();
+        let found = listeners.find(|listener| listener.id == ListenerId::new(id));
+        found.map(|listener| listener.options.profile.congestion_control)
+    };
+    assert_eq!(staged(&tables, 0), Some(None));
+    assert_eq!(staged(&tables, 5), Some(Some(known)));
+    assert_eq!(staged(&tables, 6), Some(None));
 }
 
 #[test]
@@ -277,10 +319,12 @@ proptest! {
                 has_via: kind, ..Default::default()
             });
             let _ = snapshot.push_listener(ListenerRecord {
-                address, id: a, port_first: b, port_last: c, pool: d, ..Default::default()
+                address, id: a, port_first: b, port_last: c, pool: d, leg: leg(kind),
+                ..Default::default()
             });
             let _ = snapshot.push_pool(PoolRecord {
-                id: a, backend_first: b, backend_count: c, algorithm: kind, ..Default::default()
+                id: a, backend_first: b, backend_count: c, algorithm: kind, leg: leg(length),
+                ..Default::default()
             });
             let _ = snapshot.push_backend(BackendRecord {
                 address, id: a, pool: b, port: c, weight: d, state: kind, ..Default::default()
@@ -294,8 +338,8 @@ proptest! {
         tables.adopt(&snapshot, &mut rng);
         tables.adopt(&snapshot, &mut rng);
         for id in 0..LISTENERS_MAX as u16 {
-            if let Ok(backend) = tables.pick(ListenerId::new(id), &Tried::NONE) {
-                prop_assert!(tables.backends.eligible(backend).is_some());
+            if let Ok(picked) = tables.pick(ListenerId::new(id), &Tried::NONE) {
+                prop_assert!(tables.backends.eligible(picked.backend).is_some());
             }
         }
     }

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use millrace_abi::{
     AddressKind, AddressRecord, Algorithm, BackendRecord, BackendState, Command, Event,
-    InterfaceRecord, ListenerRecord, PoolRecord, SnatRecord, Tables,
+    InterfaceRecord, LegRecord, ListenerRecord, PoolRecord, SnatRecord, Tables,
 };
 use millrace_base::rss::RssMap;
-use millrace_base::{Address, Endpoint, Instant, LcoreIndex, Nanos, Rng};
+use millrace_base::{Address, CongestionControl, Endpoint, Instant, LcoreIndex, Nanos, Rng};
 use millrace_lb::{Balancer, BalancerConfig};
 use millrace_stack::{NeighborUpdate, Offloads};
 
@@ -157,6 +157,38 @@ impl World {
             let mut record = *record;
             change(index as u16, &mut record);
             fresh.push_backend(record).expect("room");
+        }
+        self.tables = fresh;
+        self.adopt();
+    }
+
+    /// Changes the congestion control of all listeners' clients and of all pools' backends; `None`
+    /// leaves it to the dataplane.
+    pub(crate) fn choose(
+        &mut self,
+        clients: Option<CongestionControl>,
+        backends: Option<CongestionControl>,
+    ) {
+        let leg = |control: Option<CongestionControl>| LegRecord {
+            congestion_control: control.map_or(0, CongestionControl::number),
+            ..Default::default()
+        };
+        let mut fresh = self.network_tables();
+        for record in self.tables.pools() {
+            let leg = leg(backends);
+            fresh
+                .push_pool(PoolRecord { leg, ..*record })
+                .expect("room");
+        }
+        for record in self.tables.backends() {
+            fresh.push_backend(*record).expect("room");
+        }
+        for record in self.tables.listeners() {
+            let record = ListenerRecord {
+                leg: leg(clients),
+                ..*record
+            };
+            fresh.push_listener(record).expect("room");
         }
         self.tables = fresh;
         self.adopt();

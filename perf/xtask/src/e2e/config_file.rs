@@ -100,6 +100,8 @@ pub(crate) struct Settings {
     pub(crate) capture: bool,
     /// `round-robin` or `least-connections`, for all pools.
     pub(crate) balance: &'static str,
+    /// Congestion control of all listeners and of all pools, where it is not the default.
+    pub(crate) congestion: [Option<&'static str>; 2],
     /// Lcores, on the last CPUs of the machine.
     pub(crate) lcores: usize,
     /// MTU of the client's wire and of the servers'.
@@ -122,6 +124,7 @@ impl Settings {
             metrics: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9464),
             capture: false,
             balance: "round-robin",
+            congestion: [None; 2],
             lcores: 1,
             mtu: [1_500; 2],
             vlan: [None; 2],
@@ -221,14 +224,21 @@ impl Settings {
             }
             None => "enabled = false".to_owned(),
         };
+        let [clients, backends] = self.congestion.map(|control| {
+            control.map_or(String::new(), |name| {
+                format!("congestion_control = \"{name}\"")
+            })
+        });
         let lines = [
             "[[listener]]".to_owned(),
             format!("name = \"{name}\""),
             format!("address = \"{vip}\""),
             format!("ports = \"{port}\""),
+            clients,
             format!("pool = \"{name}\"\n"),
             "[[pool]]".to_owned(),
             format!("name = \"{name}\""),
+            backends,
             format!("balance = \"{}\"", self.balance),
             format!("health = {{ {health} }}\n\n"),
         ];

@@ -3,6 +3,7 @@
 mod bad_configuration_changes_nothing;
 mod capture_shows_no_error_of_ours;
 mod dead_backend_is_skipped;
+mod each_leg_runs_its_congestion_control;
 mod half_closed_sessions_deliver_all;
 mod iperf_never_stalls;
 mod killing_control_changes_nothing;
@@ -52,6 +53,7 @@ pub(crate) const ALL: &[&Case] = &[
     &malformed_frames_are_dropped_and_counted::CASE,
     &dead_backend_is_skipped::CASE,
     &reload_adds_a_backend::CASE,
+    &each_leg_runs_its_congestion_control::CASE,
     &bad_configuration_changes_nothing::CASE,
     &killing_control_changes_nothing::CASE,
     &stock_telemetry_client_is_answered::CASE,
