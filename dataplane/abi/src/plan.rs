@@ -8,8 +8,10 @@
 
 use crate::layout::region_bytes;
 
-/// Bytes of a connection's slot: the TCB with what the stack keeps beside it.
-pub const CONNECTION_BYTES: u64 = 348;
+/// Bytes of a connection while it is at rest.
+pub const CONNECTION_BYTES: u64 = 212;
+/// Bytes that a connection has beside while it is at work: the TCB, and what the stack keeps with it.
+pub const DESK_BYTES: u64 = 348;
 /// Bytes of a half-open request's slot.
 pub const REQUEST_BYTES: u64 = 136;
 /// Bytes of a TIME_WAIT record's slot.
@@ -31,6 +33,10 @@ pub const SNAT_PAIR_BYTES: u64 = 8_192;
 /// backends, replies.
 pub const FIXED_BYTES: u64 = 2 << 20;
 
+/// Connections up to which each can be at work at any time.
+const DESKS_FOR_ALL: u64 = 1 << 16;
+/// Of the connections beyond, one of so many can be at work at a time.
+const DESKS_SHARE: u64 = 8;
 /// Connections up to which every one has its TIME_WAIT record, and every fourth its half-open
 /// request: Linux's `tcp_max_tw_buckets` for a whole machine. A house with more of them has mostly
 /// long sessions, which need neither.
@@ -86,6 +92,8 @@ const IMBALANCE_PERMILLE: u64 = 20;
 pub struct LcoreSizes {
     /// TCP connections, both legs counted.
     pub connections: u64,
+    /// Connections of those that can be at work at a time.
+    pub desks: u64,
     /// Connections of those that only we may open.
     pub connections_reserved: u64,
     /// Half-open requests.
@@ -143,6 +151,7 @@ impl LcoreSizes {
         let time_waits = short + beyond / TIME_WAITS_SHARE_BEYOND;
         Self {
             connections,
+            desks: desks_for(connections),
             connections_reserved: (connections / CONNECTIONS_RESERVED_SHARE)
                 .min(CONNECTIONS_RESERVED_MAX),
             requests: requests.min(REQUESTS_MAX),
@@ -153,9 +162,10 @@ impl LcoreSizes {
     }
 
     /// Bytes of these tables by what they are for, without what is fixed.
-    pub fn bytes(&self) -> [(&'static str, u64); 7] {
+    pub fn bytes(&self) -> [(&'static str, u64); 8] {
         let Self {
             connections,
+            desks,
             connections_reserved: _,
             requests,
             time_waits,
@@ -165,6 +175,7 @@ impl LcoreSizes {
         let tuples = connections + requests + time_waits;
         [
             ("connections", connections * CONNECTION_BYTES),
+            ("connections at work", desks * DESK_BYTES),
             ("half-open requests", requests * REQUEST_BYTES),
             ("TIME_WAIT records", time_waits * TIME_WAIT_BYTES),
             ("flow table", tuples * TUPLE_BYTES),
@@ -216,6 +227,15 @@ impl Plan {
             snat_addresses: sessions.div_ceil(backends).div_ceil(PORTS_PER_ADDRESS),
         }
     }
+}
+
+/// Connections of one lcore that can be at work at a time. Who has nothing queued, in flight or unread
+/// needs no TCB.
+pub const fn desks_for(connections: u64) -> u64 {
+    if connections <= DESKS_FOR_ALL {
+        return connections;
+    }
+    DESKS_FOR_ALL + (connections - DESKS_FOR_ALL) / DESKS_SHARE
 }
 
 /// `connections_max` for so many sessions: two connections each, what is kept for our own, and what

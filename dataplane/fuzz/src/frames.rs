@@ -12,11 +12,13 @@ use millrace_stack::{
 
 const PORT: PortId = PortId::new(0);
 const BUFFERS: usize = 512;
+/// Fewer than connections, so that some have to rest.
+const DESKS: usize = 4;
 /// Frames of one input.
 const FRAMES_MAX: usize = 64;
 
 fn host() -> (Stack<HeapPool>, HeapPool) {
-    let mut stack = Stack::new(StackConfig {
+    let config = StackConfig {
         connections_max: 64,
         syn_queue_max: 16,
         time_wait_max: 16,
@@ -24,7 +26,8 @@ fn host() -> (Stack<HeapPool>, HeapPool) {
         neighbors_max: 16,
         secret: [7; 32],
         tcp: TcpTunables::default(),
-    });
+    };
+    let mut stack = Stack::with_desks(config, DESKS);
     let now = Instant::from_millis(1);
     let addresses = [
         (Address::v4([10, 0, 0, 1]), 24),

@@ -33,6 +33,8 @@ pub struct Host {
     finished: Vec<(socket::CallId, Result<socket::Reply, Errno>)>,
     /// Counters at the last mark.
     marks: BTreeMap<&'static str, u64>,
+    /// Connections at rest lose their desks after everything that happens; so many did, each time.
+    rested: Option<usize>,
 }
 
 /// When a host's time begins. Not zero, which many clocks take for "never".
@@ -61,6 +63,28 @@ impl Host {
             next_ticket: 0,
             finished: Vec::new(),
             marks: BTreeMap::new(),
+            rested: None,
+        }
+    }
+
+    /// The same where every connection is put to rest as soon as it can be. No script can tell.
+    #[must_use]
+    pub fn resting(network: &Network) -> Self {
+        Self {
+            rested: Some(0),
+            ..Self::new(network)
+        }
+    }
+
+    /// Connections that were at rest, counted after each thing that happened.
+    #[must_use]
+    pub fn rested(&self) -> usize {
+        self.rested.unwrap_or(0)
+    }
+
+    fn rest(&mut self) {
+        if let Some(rested) = &mut self.rested {
+            *rested += self.sockets.rest_all();
         }
     }
 
@@ -382,6 +406,7 @@ impl Kernel for Host {
     fn deliver(&mut self, packet: &[u8], segment_bytes: u16) {
         self.sockets
             .merged_packet_in(self.now, packet, segment_bytes);
+        self.rest();
     }
 
     fn take_packet(&mut self) -> Option<Departure> {
@@ -400,6 +425,7 @@ impl Kernel for Host {
     fn advance(&mut self, to: Duration) {
         self.now = Instant::from_nanos(u64::try_from(to.as_nanos()).unwrap_or(u64::MAX));
         self.sockets.advance(self.now);
+        self.rest();
     }
 
     fn apply(&mut self, setting: &Setting) -> Applied {

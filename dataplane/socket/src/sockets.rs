@@ -295,6 +295,11 @@ impl Sockets {
         self.stack.occupancy()
     }
 
+    /// Clears the desks of all connections at rest; tells how many there are (`Stack::rest_all`).
+    pub fn rest_all(&mut self) -> usize {
+        self.stack.rest_all()
+    }
+
     /// Makes a descriptor for a socket. `flags` are `SOCK_NONBLOCK` and `SOCK_CLOEXEC`.
     pub(crate) fn open_socket(&mut self, socket: SocketId, flags: i32) -> Result<i32, Errno> {
         let status = if flags & SOCK_NONBLOCK != 0 {

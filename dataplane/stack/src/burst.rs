@@ -15,7 +15,7 @@
 //! wake-up, without merging anything.
 
 use arrayvec::ArrayVec;
-use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId, Slab};
+use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId};
 
 use crate::dispatch::{self, Parsed, Punt, TcpFrame};
 use crate::flow::Owner;
@@ -27,7 +27,6 @@ use crate::plain::{parse_following, parse_plain};
 use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
-use crate::table::Slot;
 use crate::tcp::{Connection, Disposition, Env, Tail};
 use crate::tcp_input::Arrived;
 use crate::verdict::DropReason;
@@ -169,12 +168,15 @@ impl<P: PacketPool> Stack<P> {
         if headers.len() < 2 {
             return;
         }
+        let mut guesses = ArrayVec::<u32, BURST_FRAMES_MAX>::new();
         for located in headers.iter().filter(|located| !located.follows) {
-            if let Some(Owner::Connection(index)) = self.flows.guess(located.hash)
-                && let Some(place) = self.connections.place(index)
-            {
-                P::prefetch(place);
+            if let Some(Owner::Connection(index)) = self.flows.guess(located.hash) {
+                self.connections.prefetch_berth::<P>(index);
+                guesses.push(index);
             }
+        }
+        for index in guesses {
+            self.connections.prefetch::<P>(index);
         }
     }
 
@@ -227,9 +229,9 @@ impl<P: PacketPool> Stack<P> {
         pool: &mut P,
     ) -> usize {
         let sheds_payload = self.sheds_payload();
-        let Some((key, slot)) = connection_at(&mut self.connections, index) else {
+        let Some((key, slot)) = self.connections.at_mut(index) else {
             drop(frames.next());
-            self.stats.drop(DropReason::Bug);
+            self.stats.drop(self.why_not_at_work(index));
             return 1;
         };
         let whose = (index, &slot.meta.hop);
@@ -283,8 +285,9 @@ impl<P: PacketPool> Stack<P> {
     ) -> Result<(), DropReason> {
         let now = arrived.now;
         let sheds_payload = self.sheds_payload();
-        let slot = connection_at(&mut self.connections, index);
-        let (key, slot) = slot.ok_or(DropReason::Bug)?;
+        let Some((key, slot)) = self.connections.at_mut(index) else {
+            return Err(self.why_not_at_work(index));
+        };
         let whose = (index, &slot.meta.hop);
         let tunables = knobs_of(&self.own_tunables, &self.group_knobs, &self.tunables, whose);
         let connection = &mut slot.connection;
@@ -389,11 +392,6 @@ impl<P: PacketPool> Stack<P> {
             }
         }
     }
-}
-
-fn connection_at(connections: &mut Slab<Slot>, index: u32) -> Option<(Key, &mut Slot)> {
-    let key = connections.key_at(index)?;
-    Some((key, connections.get_mut(key)?))
 }
 
 /// The short way, and where it does not lead, the long one.

@@ -61,6 +61,10 @@ struct Bucket {
 }
 const _: () = assert!(size_of::<Bucket>() == 64);
 
+/// Bytes of the table for each tuple that it can hold.
+#[cfg(test)]
+pub(crate) const TUPLE_BYTES: usize = size_of::<Bucket>() * 100 / (PLACES * FLOW_LOAD_PERCENT_MAX);
+
 impl FlowTable {
     /// A table for `len_max` tuples, hashed under `secret`.
     pub(crate) fn new(len_max: usize, secret: [u8; 16]) -> Self {

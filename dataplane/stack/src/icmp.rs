@@ -166,8 +166,9 @@ impl<P: PacketPool> Stack<P> {
             Some(Owner::Request(index)) => return self.on_request_error(index, error, quoted),
             Some(Owner::TimeWait(_)) | None => return Err(DropReason::IcmpErrorUnmatched),
         };
-        let key = self.connections.key_at(index).ok_or(DropReason::Bug)?;
-        let slot = self.connections.get_mut(key).ok_or(DropReason::Bug)?;
+        let Some((key, slot)) = self.connections.at_mut(index) else {
+            return Err(self.why_not_at_work(index));
+        };
         if !slot.connection.is_in_flight(quoted.seq) {
             count!(self.stats.out_of_window_icmps);
             return Err(DropReason::IcmpErrorUnmatched);

@@ -28,9 +28,9 @@
 //!
 //! # Reading order
 //!
-//! `stack` (the tables), `dispatch` (what is this frame?), `tcp_input` (whose segment is it?),
-//! `tcp` (what does it mean?), `transmit` (whose turn is it, and which way?), `verbs` (what does
-//! the application want?).
+//! `stack` (the tables), `connections` (one of them), `dispatch` (what is this frame?), `tcp_input`
+//! (whose segment is it?), `tcp` (what does it mean?), `transmit` (whose turn is it, and which
+//! way?), `verbs` (what does the application want?).
 //!
 //! # What it does not do
 //!
@@ -60,6 +60,8 @@ extern crate alloc;
 pub mod bench;
 mod budget;
 mod burst;
+mod connections;
+mod desks;
 mod dispatch;
 mod face;
 mod fast_open;

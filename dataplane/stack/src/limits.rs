@@ -7,9 +7,41 @@
 /// Connections one stack (one lcore) can hold.
 ///
 /// The flow table packs a kind and an index into 32 bits, two of them for the kind. Ten million
-/// sessions on one lcore are twenty million connections, 9 GB; 33 million are 15.
+/// sessions on one lcore are twenty million connections, 6 GB; 33 million are 10.
 pub const CONNECTIONS_MAX: usize = 1 << 25;
 const _: () = assert!(CONNECTIONS_MAX < 1 << 30);
+
+/// Connections up to which each has a desk: a TCB of its own, whatever the others do.
+///
+/// They are 22 MiB. Stacks of this size are of hosts, probes and small balancers, and most of their
+/// connections may be busy at once.
+pub const DESKS_FOR_ALL: usize = 1 << 16;
+/// Of the connections beyond, one of so many has a desk.
+///
+/// Who is at work has something queued, in flight or unread, or is in the middle of a handshake or of
+/// closing. Queues hold a few ten thousand buffers in all, so that not many more can have any; the rest
+/// is for those that begin and end. A desk costs half as much again as all that an idle connection has:
+/// one for every eighth is 44 bytes for each.
+pub const DESKS_SHARE: usize = 8;
+/// Desks that are looked at to find one that can be cleared for a segment or a new connection.
+///
+/// With half of the desks busy, one search in four billion finds none; with nine of ten, three in a
+/// hundred, and what came is dropped as the network might have. 32 looks are a microsecond or two.
+pub const DESKS_PER_SEARCH_MAX: usize = 32;
+/// The same for what an application wants of a connection, for which there is no second time: 0.2 ms at
+/// most, and only when nearly everybody is busy.
+pub const DESKS_PER_VERB_MAX: usize = 4_096;
+const _: () = assert!(DESKS_PER_VERB_MAX > DESKS_PER_SEARCH_MAX);
+
+/// Desks of a stack for so many connections.
+pub const fn desks_for(connections: usize) -> usize {
+    if connections <= DESKS_FOR_ALL {
+        return connections;
+    }
+    let beyond = connections.saturating_sub(DESKS_FOR_ALL);
+    DESKS_FOR_ALL.saturating_add(beyond / DESKS_SHARE)
+}
+const _: () = assert!(desks_for(CONNECTIONS_MAX) < u32::MAX as usize);
 
 /// Half-open connections one stack can hold.
 ///

@@ -65,6 +65,18 @@ impl HopCache {
         attributes: 0,
     };
 
+    /// A hop that was known once: it is looked up before it is used, and until then only the route's
+    /// MTU and attributes are remembered.
+    pub(crate) const fn outdated(mtu: u16, attributes: u8) -> Self {
+        Self {
+            neighbor: Key::NONE,
+            // Tables do not change so often.
+            generation: u32::MAX,
+            mtu,
+            attributes,
+        }
+    }
+
     /// The neighbour last used; may be stale.
     pub(crate) const fn neighbor(&self) -> Key {
         self.neighbor

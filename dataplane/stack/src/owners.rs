@@ -28,10 +28,7 @@ impl<P: PacketPool> Stack<P> {
     #[inline]
     pub(crate) fn owns(&self, owner: Owner, tuple: &FlowTuple) -> bool {
         match owner {
-            Owner::Connection(index) => self
-                .connections
-                .get_at(index)
-                .is_some_and(|slot| slot.connection.tuple() == tuple && !slot.meta.over),
+            Owner::Connection(index) => self.connections.has_tuple(index, tuple),
             Owner::Request(index) => self
                 .requests
                 .get(index)

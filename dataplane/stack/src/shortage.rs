@@ -78,13 +78,14 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// Whether no further client can have a connection.
-    pub(crate) fn is_full_for_clients(&self) -> bool {
+    pub(crate) fn is_full_for_clients(&mut self) -> bool {
         let taken = self.connections.len();
         taken.saturating_add(self.connections_reserved) >= self.connections.capacity()
+            || !self.has_desk_for_client()
     }
 
     /// Why a SYN is turned away without an answer; `None` lets it in.
-    pub(crate) fn sheds_new_work(&self) -> Option<DropReason> {
+    pub(crate) fn sheds_new_work(&mut self) -> Option<DropReason> {
         if self.connections_reserved > 0 && self.is_full_for_clients() {
             return Some(DropReason::SynShedConnections);
         }
@@ -100,7 +101,7 @@ impl<P: PacketPool> Stack<P> {
         let max = match self.tunables.tcp_max_orphans {
             Some(max) => u64::from(max),
             // behaviour: A1-12
-            None => self.connections.capacity() as u64 / 2,
+            None => self.connections.desks() as u64 / 2,
         };
         let orphans = self.orphans as u64;
         let has_no_memory = self.chunks.is_nearly_full(SHORT_OF_PAYLOAD_SHARE);

@@ -25,6 +25,7 @@ use crate::flow::FlowId;
 use crate::limits::{LISTENER_KEYS_MAX, TIME_WAIT_KEYS_MAX};
 use crate::stack::Stack;
 use crate::stats::{Stats, count};
+use crate::table::Slot;
 use crate::tcp::{Disposition, Env};
 use crate::tcp_input::Arrived;
 use crate::verdict::DropReason;
@@ -293,8 +294,8 @@ impl<P: PacketPool> Stack<P> {
 
     /// The key of a connection.
     pub fn signing_key(&self, flow: FlowId) -> Option<SigningKey> {
-        let slot = self.connections.get(flow.key())?;
-        slot.connection.signing_key(&self.chunks).copied()
+        let look = |slot: &Slot| slot.connection.signing_key(&self.chunks).copied();
+        self.connections.view(flow.key(), look)?
     }
 
     /// The key that a reset is signed with; an error when there must not be one. A listener or

@@ -6,17 +6,18 @@
 
 use alloc::collections::BTreeMap;
 
-use millrace_base::{Address, Instant, Key, Lists, PacketPool, PortId, Slab};
+use millrace_base::{Address, Instant, Key, Lists, Nanos, PacketPool, PortId};
 
 use crate::budget::Budget;
+use crate::connections::Connections;
 use crate::flow_table::FlowTable;
 use crate::fragment::{FragmentTunables, Reassembler};
 use crate::interface::Interface;
 use crate::knobs::{GroupKnobs, knobs_of};
 use crate::limits::{
-    CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND, EXPIRIES_PER_ADVANCE_MAX,
-    NEIGHBORS_MAX, REPLIES_MAX, RESETS_BURST, RESETS_PER_SECOND, SYN_QUEUE_MAX, TIME_WAIT_MAX,
-    WHEEL_STEPS_PER_ADVANCE_MAX,
+    BLOCKED_RETRY_MS, CONNECTIONS_MAX, ECHO_REPLIES_BURST, ECHO_REPLIES_PER_SECOND,
+    EXPIRIES_PER_ADVANCE_MAX, NEIGHBORS_MAX, REPLIES_MAX, RESETS_BURST, RESETS_PER_SECOND,
+    SYN_QUEUE_MAX, TIME_WAIT_MAX, WHEEL_STEPS_PER_ADVANCE_MAX,
 };
 use crate::listener::{Listener, Listeners};
 use crate::neighbor::{NeighborRequest, NeighborUpdate, Resolution};
@@ -27,7 +28,7 @@ use crate::route::Route;
 use crate::shortage::Shortage;
 use crate::signature::Keys;
 use crate::stats::{Stats, count};
-use crate::table::{NoPool, Slot};
+use crate::table::NoPool;
 use crate::tcp::isn::{Secrets, table_secret};
 use crate::tcp::metrics::Metrics;
 use crate::tcp::syn_queue::{RequestTimeout, SynQueue};
@@ -94,7 +95,7 @@ pub struct Stack<P: PacketPool> {
     pub(crate) network: Network,
     pub(crate) listeners: Listeners,
     pub(crate) flows: FlowTable,
-    pub(crate) connections: Slab<Slot>,
+    pub(crate) connections: Connections,
     pub(crate) chunks: Chunks<P::Buf>,
     pub(crate) requests: SynQueue,
     pub(crate) time_waits: TimeWaits,
@@ -140,6 +141,12 @@ pub struct Stack<P: PacketPool> {
 impl<P: PacketPool> Stack<P> {
     /// A stack without interfaces, routes or listeners. Takes all memory it will ever use.
     pub fn new(config: StackConfig) -> Self {
+        Self::with_desks(config, 0)
+    }
+
+    /// The same where so many connections can be at work at a time; 0 is as many as
+    /// `limits::desks_for` says.
+    pub fn with_desks(config: StackConfig, desks: usize) -> Self {
         let connections_max = config.connections_max.clamp(1, CONNECTIONS_MAX);
         let syn_queue_max = config.syn_queue_max.clamp(1, SYN_QUEUE_MAX);
         let time_wait_max = config.time_wait_max.min(TIME_WAIT_MAX);
@@ -154,7 +161,7 @@ impl<P: PacketPool> Stack<P> {
             network: Network::new(neighbors_max, table_secret(&config.secret, 11)),
             listeners: Listeners::new(table_secret(&config.secret, 12)),
             flows: FlowTable::new(tuples_max, table_secret(&config.secret, 13)),
-            connections: Slab::new(connections_max),
+            connections: Connections::new(connections_max, desks),
             chunks,
             requests: SynQueue::new(syn_queue_max),
             time_waits: TimeWaits::new(time_wait_max),
@@ -360,7 +367,13 @@ impl<P: PacketPool> Stack<P> {
         let Some(key) = self.connections.key_at(index) else {
             return;
         };
+        if self.is_resting_undisturbed(now, key) {
+            return;
+        }
         let Some(slot) = self.connections.get_mut(key) else {
+            // Whoever is at rest can wait for a desk.
+            let later = now.after(Nanos::from_millis(BLOCKED_RETRY_MS));
+            self.timers.arm(index, later);
             return;
         };
         if slot.meta.over {

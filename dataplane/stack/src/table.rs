@@ -16,6 +16,26 @@ pub(crate) struct Slot {
     pub(crate) meta: Meta,
 }
 
+/// What of `Meta` stays while a connection is at rest, and whether it has ended meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    const END_TOLD: u8 = 1;
+    const ESTABLISHED: u8 = 1 << 1;
+    const OVER: u8 = 1 << 2;
+
+    /// The connection ended although it could not be put to work: its last event waits.
+    pub(crate) const fn is_over(self) -> bool {
+        self.0 & Self::OVER != 0
+    }
+
+    /// It ended.
+    pub(crate) const fn end(&mut self) {
+        self.0 |= Self::OVER;
+    }
+}
+
 /// What the stack knows of a connection that the TCB does not.
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(4))]
@@ -68,9 +88,72 @@ impl Meta {
         }
     }
 
+    /// The same for a connection that has rested.
+    pub(crate) const fn after_rest(
+        user: u64,
+        listener: ListenerNumber,
+        hop: HopCache,
+        flags: Flags,
+    ) -> Self {
+        Self {
+            user,
+            listener: listener.0,
+            hop,
+            news: Ready::NONE,
+            in_backlog: false,
+            orphan: false,
+            over: flags.is_over(),
+            end_told: flags.0 & Flags::END_TOLD != 0,
+            in_order: false,
+            established: flags.0 & Flags::ESTABLISHED != 0,
+            blocked_since: Stamp::NEVER,
+        }
+    }
+
+    /// What has to stay of a connection at rest beside `user`, the listener and the route; `None` when
+    /// it is not.
+    pub(crate) fn at_rest(&self) -> Option<Flags> {
+        let Self {
+            user: _,
+            listener: _,
+            hop,
+            news,
+            in_backlog,
+            orphan,
+            over,
+            end_told,
+            in_order,
+            established,
+            blocked_since,
+        } = *self;
+        let is_busy = in_backlog || orphan || over || in_order || hop.is_empty();
+        if is_busy || !news.is_empty() || !blocked_since.is_never() {
+            return None;
+        }
+        let told = if end_told { Flags::END_TOLD } else { 0 };
+        let counted = if established { Flags::ESTABLISHED } else { 0 };
+        Some(Flags(told | counted))
+    }
+
     /// Who accepted it; `None` for connections of our own.
     pub(crate) fn listener(&self) -> Option<ListenerId> {
-        (self.listener != NO_LISTENER).then_some(ListenerId::new(self.listener))
+        self.listener_number().id()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn listener_number(&self) -> ListenerNumber {
+        ListenerNumber(self.listener)
+    }
+}
+
+/// The number of a listener in two bytes, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ListenerNumber(u16);
+
+impl ListenerNumber {
+    /// The listener, if there is one.
+    pub(crate) fn id(self) -> Option<ListenerId> {
+        (self.0 != NO_LISTENER).then_some(ListenerId::new(self.0))
     }
 }
 

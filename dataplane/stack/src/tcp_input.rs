@@ -14,6 +14,7 @@ use crate::fast_open::FastOpenAnswer;
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
 use crate::knobs::group_knobs_of;
+use crate::limits::DESKS_PER_SEARCH_MAX;
 use crate::listener::Chosen;
 use crate::network::HopCache;
 use crate::signature;
@@ -333,7 +334,7 @@ impl<P: PacketPool> Stack<P> {
             connection,
             meta: Meta::new(0, Some(half_open.listener), hop),
         };
-        let key = match self.connections.insert(slot) {
+        let key = match self.connections.insert(slot, DESKS_PER_SEARCH_MAX) {
             Ok(key) => key,
             Err(mut slot) => {
                 slot.connection.release(&mut self.chunks);

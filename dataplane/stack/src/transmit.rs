@@ -382,7 +382,10 @@ impl<P: PacketPool> Stack<P> {
     /// The way to a connection's peer when the one it remembers does not hold; `None` when there is
     /// none now, and the connection has left the line. Tells also whether it is wider than before.
     fn path_of(&mut self, now: Instant, key: Key) -> Option<(Path, bool)> {
-        let slot = self.connections.get_mut(key)?;
+        let Some(slot) = self.connections.get_mut(key) else {
+            self.output.remove(key.index());
+            return None;
+        };
         let remote = slot.connection.tuple().remote.address;
         let before = slot.meta.hop.mtu();
         let hop = self.network.hop(now, remote, &mut slot.meta.hop);

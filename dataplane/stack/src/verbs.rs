@@ -5,10 +5,11 @@
 
 use millrace_base::{FlowTuple, Instant, Key, PacketPool};
 
+use crate::connections::Connections;
 use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
 use crate::knobs::{Wish, knobs_of, knobs_of_wish};
-use crate::limits::BUFFER_RETRY_MS;
+use crate::limits::{BUFFER_RETRY_MS, DESKS_PER_VERB_MAX};
 use crate::signature::SigningKey;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -24,7 +25,7 @@ use crate::tuples::TupleChange;
 const SHORT_FIN_WAIT2_SECS: u8 = 4;
 
 /// The only list of `Stack::news`.
-const NEWS: u32 = 0;
+pub(crate) const NEWS: u32 = 0;
 
 /// The world of a verb: a connection and everything it may use, borrowed from different fields of
 /// the stack.
@@ -59,6 +60,9 @@ impl<P: PacketPool> Stack<P> {
                 continue;
             };
             let Some(slot) = self.connections.get_mut(key) else {
+                if let Some(last) = self.take_expelled(key) {
+                    return Some(last);
+                }
                 continue;
             };
             let ready = core::mem::take(&mut slot.meta.news);
@@ -162,7 +166,7 @@ impl<P: PacketPool> Stack<P> {
         };
         let key = self
             .connections
-            .insert(slot)
+            .insert(slot, DESKS_PER_VERB_MAX)
             .map_err(|_full| ConnectError::TableFull)?;
         let record = match self.give_way(now, key, hash, &open, wish) {
             Ok(record) => record,
@@ -220,13 +224,12 @@ impl<P: PacketPool> Stack<P> {
 
     /// Sets the number that events of this connection carry.
     pub fn set_user(&mut self, flow: FlowId, user: u64) {
-        if let Some(slot) = self.slot_mut(flow) {
-            slot.meta.user = user;
-        }
+        self.connections.set_user(flow.key(), user);
     }
 
     /// Sets options of this connection.
     pub fn set_options(&mut self, now: Instant, flow: FlowId, options: ConnectionOptions) {
+        self.rouse(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
         };
@@ -254,6 +257,10 @@ impl<P: PacketPool> Stack<P> {
     /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves
     /// nothing when either is dead or both are one. O(segments moved).
     pub fn splice(&mut self, now: Instant, from: FlowId, to: FlowId) -> Spliced {
+        // Who is at rest has received nothing, but may have been closed by its peer.
+        if !self.rouse_both(now, from, to) {
+            return Spliced::default();
+        }
         let Self { connections, .. } = self;
         let Some((source, sink)) = connections.get_two_mut(from.key(), to.key()) else {
             return Spliced::default();
@@ -273,6 +280,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// Closes our side after everything queued: a FIN.
     pub fn shutdown(&mut self, now: Instant, flow: FlowId) {
+        self.rouse(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
         };
@@ -284,6 +292,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// Resets the connection and forgets it: no event follows.
     pub fn abort(&mut self, now: Instant, flow: FlowId) {
+        self.rouse_last(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
         };
@@ -296,6 +305,7 @@ impl<P: PacketPool> Stack<P> {
     /// Lets go of the connection: no event follows and the id is dead. Unread data makes it a
     /// reset, otherwise our side closes after everything queued and the rest happens by itself.
     pub fn close(&mut self, now: Instant, flow: FlowId) {
+        self.rouse_last(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return;
         };
@@ -310,6 +320,7 @@ impl<P: PacketPool> Stack<P> {
     /// Queues a copy of as much of `data` as there is room for, and says how much. For probes,
     /// tests and generated headers; the bytes count as copied.
     pub fn send(&mut self, now: Instant, flow: FlowId, data: &[u8], pool: &mut P) -> usize {
+        self.rouse(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return 0;
         };
@@ -320,6 +331,7 @@ impl<P: PacketPool> Stack<P> {
 
     /// Copies received data out. For probes and tests; the bytes count as copied.
     pub fn receive(&mut self, now: Instant, flow: FlowId, out: &mut [u8]) -> Received {
+        self.rouse(now, flow);
         let Some(slot) = slot_mut(&mut self.connections, flow) else {
             return Received::default();
         };
@@ -341,16 +353,10 @@ impl<P: PacketPool> Stack<P> {
 
     /// What there is to know of a connection; `None` once its id is dead.
     pub fn info(&self, flow: FlowId) -> Option<FlowInfo> {
-        let slot = self
-            .connections
-            .get(flow.key())
-            .filter(|slot| !slot.meta.orphan)?;
-        let rto = slot.connection.rto(&self.tunables);
-        let pacing_rate = slot.connection.pacing_rate(&self.chunks, &self.tunables);
-        Some(FlowInfo {
-            rto,
-            pacing_rate,
-            ..slot.connection.info(&self.chunks)
+        self.look_at(flow, |connection| FlowInfo {
+            rto: connection.rto(&self.tunables),
+            pacing_rate: connection.pacing_rate(&self.chunks, &self.tunables),
+            ..connection.info(&self.chunks)
         })
     }
 
@@ -592,14 +598,10 @@ impl<P: PacketPool> Stack<P> {
         };
         Some(verb(&mut slot.connection, &mut env))
     }
-
-    fn slot_mut(&mut self, flow: FlowId) -> Option<&mut Slot> {
-        slot_mut(&mut self.connections, flow)
-    }
 }
 
 /// The slot of an id that is alive for the application.
-fn slot_mut(connections: &mut millrace_base::Slab<Slot>, flow: FlowId) -> Option<&mut Slot> {
+fn slot_mut(connections: &mut Connections, flow: FlowId) -> Option<&mut Slot> {
     connections
         .get_mut(flow.key())
         .filter(|slot| !slot.meta.orphan)

@@ -157,6 +157,9 @@ drop_reasons! {
         CookieInvalid = "cookie_invalid",
         /// The connection table is full.
         ConnectionTableFull = "connection_table_full",
+        /// A segment of a connection at rest found no desk to put it to work at: nearly all of those at
+        /// work are busy.
+        NoDesk = "no_desk",
         /// The frame of a received segment is shared or chained in a way that cannot be queued.
         FrameUnusable = "frame_unusable",
         /// An invariant of the stack did not hold for this frame.

@@ -66,6 +66,10 @@ struct Node {
 }
 const _: () = assert!(size_of::<Node>() == 16);
 
+/// Bytes of a timer.
+#[cfg(test)]
+pub(crate) const TIMER_BYTES: usize = size_of::<Node>();
+
 /// How far ahead a timer can be told apart from the past.
 const TICKS_AHEAD_MAX: u64 = u32::MAX as u64;
 

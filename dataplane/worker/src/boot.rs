@@ -304,6 +304,8 @@ fn create_tables(
 }
 
 // What is planned must not be cut down by the stack.
+const _: () = assert!(has_as_many_desks(1) && has_as_many_desks(70_000));
+const _: () = assert!(has_as_many_desks(1 << 22));
 const _: () = assert!(plan::REQUESTS_MAX as usize <= millrace_stack::limits::SYN_QUEUE_MAX);
 const _: () = assert!(plan::TIME_WAITS_MAX as usize <= millrace_stack::limits::TIME_WAIT_MAX);
 
@@ -316,6 +318,12 @@ fn sizes(args: &Args) -> LcoreSizes {
         ports,
         lcores,
     )
+}
+
+/// Whether the plan counts the desks of so many connections as the stack does.
+const fn has_as_many_desks(connections: usize) -> bool {
+    let planned = plan::desks_for(connections as u64);
+    planned == millrace_stack::limits::desks_for(connections) as u64
 }
 
 fn stack_config(args: &Args) -> Result<StackConfig> {

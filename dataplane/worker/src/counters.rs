@@ -78,6 +78,8 @@ worker_counters! {
     mbufs_reserve_available = "millrace_mbufs_reserve_available",
     /// How short packet buffers are: 0 not, 1 no new connections are let in, 2 no payload is queued either.
     memory_pressure = "millrace_memory_pressure",
+    /// Connections at rest that made room for one that had to work.
+    desks_cleared = "millrace_desks_cleared_total",
     /// Bytes of the tables that were taken at start, told by lcore 0 for all.
     table_bytes = "millrace_table_bytes",
     /// Bytes of those tables that lay on huge pages at start, told by lcore 0 for all.

@@ -306,6 +306,7 @@ impl Lcore {
         self.state.rx_packets = self.counters.rx_frames;
         self.state.tx_packets = self.counters.tx_frames;
         self.counters.memory_pressure = self.stack.shortage() as u64;
+        self.counters.desks_cleared = self.stack.desks_cleared();
         self.state.sleeps = self.idler.sleeps();
         self.state.tx_bursts = TxPort::bursts_of(&self.tx);
         let (busy, idle) = (self.state.busy_cycles, self.state.idle_cycles);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use millrace_abi::Region;
 use millrace_abi::heap::{SealableHeap, large_bytes_held};
 use millrace_abi::plan::{
-    CHUNK_BYTES, CONNECTION_BYTES, LINK_BYTES, LcoreSizes, REQUEST_BYTES, SESSION_BYTES,
-    SNAT_PAIR_BYTES, TIME_WAIT_BYTES, TIMER_BYTES, TUPLE_BYTES,
+    CHUNK_BYTES, CONNECTION_BYTES, DESK_BYTES, LINK_BYTES, LcoreSizes, REQUEST_BYTES,
+    SESSION_BYTES, SNAT_PAIR_BYTES, TIME_WAIT_BYTES, TIMER_BYTES, TUPLE_BYTES, desks_for,
 };
 use millrace_base::LcoreIndex;
 use millrace_base::rss::RssMap;
@@ -108,7 +108,12 @@ fn each_record_costs_what_the_plan_says() {
         snat_pairs: 8_192,
         ..base
     };
-    let connection = CONNECTION_BYTES + TUPLE_BYTES + TIMER_BYTES + 2 * LINK_BYTES;
+    let desks = desks_for(2 * MANY as u64) - desks_for(MANY as u64);
+    let connection = CONNECTION_BYTES
+        + TUPLE_BYTES
+        + TIMER_BYTES
+        + 2 * LINK_BYTES
+        + desks * DESK_BYTES / MANY as u64;
     let request = REQUEST_BYTES + TUPLE_BYTES + TIMER_BYTES;
     let time_wait = TIME_WAIT_BYTES + TUPLE_BYTES + LINK_BYTES;
     let wrong: Vec<String> = [

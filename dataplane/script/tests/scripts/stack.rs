@@ -12,10 +12,29 @@ pub(crate) fn play(
     variant: Variant,
     leftovers: Leftovers,
 ) -> Result<Report, RunError> {
-    let text = fs::read_to_string(path).expect("a script");
-    let script = Script::parse(&path.display().to_string(), &text, variant)?;
+    let script = read(path, variant)?;
     let mut host = Host::new(script.network());
     run(&script, &mut host, leftovers)
+}
+
+fn read(path: &Path, variant: Variant) -> Result<Script, RunError> {
+    let text = fs::read_to_string(path).expect("a script");
+    Ok(Script::parse(&path.display().to_string(), &text, variant)?)
+}
+
+// What a connection loses at rest is nothing that anybody could tell.
+#[test]
+fn every_own_script_passes_when_connections_rest_whenever_they_can() {
+    let (mut failures, mut resting) = (Vec::new(), 0);
+    for path in scripts(&below_manifest("../stack/tests/scripts")) {
+        let script = read(&path, Variant::Ipv4).expect("it is read elsewhere");
+        let mut host = Host::resting(script.network());
+        let outcome = run(&script, &mut host, Leftovers::Fail);
+        failures.extend(outcome.err().map(|error| error.to_string()));
+        resting += usize::from(host.rested() > 0);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(resting > 100, "only {resting} scripts have one at rest");
 }
 
 #[test]

@@ -124,7 +124,8 @@ pub struct TcpTunables {
     /// Seconds an orphaned connection may stay in FIN-WAIT-2. Default 60.
     pub tcp_fin_timeout: u32,
     /// Connections that may go on without their application. Beyond it those that are closed, and
-    /// those that have to retransmit, are reset. Default: half of the connections there may be.
+    /// those that have to retransmit, are reset. Default: half of the connections that may be at work
+    /// at a time, which in a small stack are all.
     pub tcp_max_orphans: Option<u32>,
     /// Records in TIME_WAIT and FIN_WAIT2 that there may be; beyond it connections end without one.
     /// Default: as many as the table holds.

@@ -114,8 +114,8 @@ pub struct Received {
     pub end_of_stream: bool,
 }
 
-/// What one connection costs while it lives. The aim is to get an idle one below 256 (DESIGN.md,
-/// decision 5).
+/// What one connection costs while it is at work; what it does at rest, `dormant.rs` and
+/// `tests/layout.rs` say.
 pub(crate) const CONNECTION_BYTES_MAX: usize = 304;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 

@@ -5,7 +5,8 @@
 //! application can ask) → `handshake` → `input` (the checks, in the RFC's order) → `ack`, `ack_delay`,
 //! `ack_compression` → `recovery` → `congestion` → `output` → `emit` → `timeout`. Below them:
 //! `chunk` (the queue element), `send_buffer`, `run`, `recv_buffer`, `reassembly`, `shelf`, `signing`,
-//! `window`, `timestamps`, `rtt`, `timers`, `options`, `reset`, `keepalive`.
+//! `window`, `timestamps`, `rtt`, `timers`, `options`, `reset`, `keepalive`. What stays of an idle
+//! connection: `dormant`.
 //!
 //! The reference behaviour is Linux 6.x: same defaults, same names. Where Linux and an RFC differ,
 //! the branch says so; `docs/deviations.md` lists where we differ from Linux.
@@ -28,6 +29,7 @@ pub(crate) mod chunk;
 mod config;
 pub(crate) mod congestion;
 pub(crate) mod connection;
+pub(crate) mod dormant;
 pub(crate) mod ecn;
 mod emit;
 pub(crate) mod extra;

@@ -129,6 +129,11 @@ impl Reassembly {
         duplicate: false,
     };
 
+    /// Whether there is nothing on the shelf.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.place.is_none()
+    }
+
     /// Whether everything received is in order.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

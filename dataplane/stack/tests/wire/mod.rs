@@ -48,6 +48,8 @@ pub(crate) struct World {
     /// A node whose devices merge segments (LRO), and the bytes of the buffers that they fill: what
     /// they deliver is a chain whose checksums they have verified.
     pub(crate) merges: Option<(usize, usize)>,
+    /// Connections at rest lose their desks after everything that happens.
+    pub(crate) rests: bool,
 }
 
 pub(crate) fn config(seed: u8) -> StackConfig {
@@ -136,15 +138,23 @@ impl World {
             sequence: 0,
             recorded: None,
             merges: None,
+            rests: false,
         }
     }
 
     /// Nodes in a row: node `n` has port 0 to its left neighbour and port 1 to its right one, on
     /// links numbered by their left node. Every node has both families and knows its neighbours.
     pub(crate) fn chain(seed: u64, count: usize) -> Self {
+        Self::chain_with_desks(seed, count, 0)
+    }
+
+    /// The same where the stack of each node can have so many connections at work at a time; 0 is any
+    /// number.
+    pub(crate) fn chain_with_desks(seed: u64, count: usize, desks: usize) -> Self {
         let mut world = Self::new(seed);
         for index in 0..count {
             let mut node = node(config(index as u8 + 1));
+            node.stack = Stack::with_desks(config(index as u8 + 1), desks);
             let mut interfaces = Vec::new();
             if index > 0 {
                 let link = index as u8 - 1;
@@ -241,11 +251,21 @@ impl World {
             let (node, port, bytes) = self.in_flight.remove(&key).expect("first key");
             self.deliver(node, port, &bytes);
         }
+        self.rest();
         for node in &mut self.nodes {
             node.stack.advance(self.now, &mut node.pool);
         }
         self.transmit();
+        self.rest();
         true
+    }
+
+    fn rest(&mut self) {
+        if self.rests {
+            for node in &mut self.nodes {
+                node.stack.rest_all();
+            }
+        }
     }
 
     /// Runs until `done`, and panics when it is not reached within `ms` of virtual time.

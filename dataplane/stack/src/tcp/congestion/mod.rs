@@ -17,6 +17,7 @@
 //! reno          RFC 5681
 //! cubic         RFC 9438: the curve; cubic_events: what CUBIC does when
 //! hystart       the end of slow start before something is lost
+//! resting       what of all that an idle connection keeps
 //! ```
 
 mod contract;
@@ -25,6 +26,7 @@ mod cubic_events;
 mod hystart;
 mod parameters;
 mod reno;
+mod resting;
 mod window;
 
 use millrace_base::SeqNumber;
@@ -35,6 +37,7 @@ pub(crate) use contract::{AckEvent, Acked, CwndEvent, Setting, Shelves};
 use cubic::Young;
 pub use parameters::CubicParameters;
 use reno::Reno;
+pub(crate) use resting::Resting;
 
 /// The congestion window and who moves it.
 #[derive(Clone, Copy, Debug)]

@@ -2,15 +2,20 @@
 
 use core::mem::offset_of;
 
-use millrace_base::HEADROOM_BYTES_DEFAULT;
+use millrace_base::{HEADROOM_BYTES_DEFAULT, Lists};
 use millrace_wire::ethernet;
 
+use crate::connections::{BERTH_BYTES, DESK_BYTES};
+use crate::flow_table::TUPLE_BYTES;
 use crate::limits::HEADER_BYTES_MAX;
 use crate::table::Slot;
 use crate::tcp::connection::Connection;
+use crate::tcp::dormant::Dormant;
 use crate::tcp::run::FRAME_CHUNKS_MAX;
+use crate::wheel::TIMER_BYTES;
 
-// DESIGN decision 5: fixed layout, what every segment touches in the first cache lines.
+// DESIGN decision 5: fixed layout, what every segment touches in the first cache lines. This is a
+// connection at work.
 #[test]
 fn the_layout_of_a_connection_is_known() {
     macro_rules! offsets {
@@ -57,7 +62,36 @@ fn the_layout_of_a_connection_is_known() {
     assert_eq!(layout, expected);
     assert_eq!(size_of::<Connection>(), 304);
     assert_eq!(size_of::<Slot>(), 344);
-    assert_eq!(millrace_base::Slab::<Slot>::SLOT_BYTES, 348);
+    assert_eq!(DESK_BYTES, 348);
+}
+
+// What has to stay of a connection between two requests.
+#[test]
+fn the_layout_of_a_connection_at_rest_is_known() {
+    macro_rules! offsets {
+        ($($field:ident),*) => { vec![$((stringify!($field), offset_of!(Dormant, $field))),*] };
+    }
+    let layout = offsets!(state, tuple, una, rtt, congestion, extra);
+    let expected = [
+        ("state", 0),
+        ("tuple", 6),
+        ("una", 42),
+        ("rtt", 134),
+        ("congestion", 148),
+        ("extra", 190),
+    ];
+    assert_eq!(layout, expected);
+    assert_eq!(size_of::<Dormant>(), 194);
+}
+
+// The aim of DESIGN decision 5, and everything counted: its berth with the generation, its place in the
+// flow table, its timer, and its places in the lists of those that may send and of those with news.
+#[test]
+fn an_idle_established_connection_has_256_bytes_at_most() {
+    let lists = 2 * Lists::<()>::LINK_BYTES;
+    let parts = [BERTH_BYTES, TUPLE_BYTES, TIMER_BYTES, lists];
+    assert_eq!(parts, [212, 8, 16, 16]);
+    assert!(parts.into_iter().sum::<usize>() <= 256);
 }
 
 // The page that answers how header and data lie in memory says what is so. behaviour: SKB-18
