@@ -622,7 +622,7 @@ impl Connection {
             return;
         }
         let mss = u32::from(self.ack.receive_mss());
-        let used = self.receive_memory(env.chunks);
+        let used = self.memory_held_back(env.chunks);
         let tell = self.window.on_taken(bytes, used, mss, env.tunables);
         let rtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
         if self.window.is_measured(env.now, rtt) {

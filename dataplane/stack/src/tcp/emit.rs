@@ -268,7 +268,7 @@ impl Connection {
     #[inline(never)] // In each of its callers it would be most of them.
     fn tell_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> u16 {
         let mss = u32::from(self.ack.receive_mss());
-        let used = self.receive_memory(env.chunks);
+        let used = self.memory_held_back(env.chunks);
         let told = self.window.advertise(used, mss, env.tunables);
         if told.news != 0 {
             self.note_window(told, env.stats);

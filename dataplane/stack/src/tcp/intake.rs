@@ -234,6 +234,26 @@ impl Connection {
         memory_of(bytes, count)
     }
 
+    /// The memory that counts against what is promised next: all that is held.
+    #[inline]
+    pub(super) fn memory_held_back<B>(&mut self, chunks: &Chunks<B>) -> u32 {
+        if self.window.is_narrow() {
+            return self.unread_memory(chunks);
+        }
+        self.receive_memory(chunks)
+    }
+
+    /// While memory is short, or the window closed with nothing left to read: what the application has
+    /// not read. What waits behind a hole is not the reader's fault then, and only a promise lets the
+    /// missing segment in, for which the rest gives way.
+    #[cold]
+    fn unread_memory<B>(&mut self, chunks: &Chunks<B>) -> u32 {
+        if self.look_at_memory(chunks) || self.receive.is_empty() {
+            return memory_of(self.receive.bytes(), self.receive.count());
+        }
+        self.receive_memory(chunks)
+    }
+
     /// A segment with `len` bytes of data came while the window can open; tells whether it did.
     #[cold]
     pub(super) fn open_window<P: PacketPool>(&mut self, env: &mut Env<'_, P>, len: u32) -> bool {

@@ -162,6 +162,12 @@ impl ReceiveWindow {
         self.threshold_and_flags & PRESSED != 0
     }
 
+    /// Whether memory was short when we looked last, or the window is closed.
+    #[inline]
+    pub(super) fn is_narrow(&self) -> bool {
+        self.threshold_and_flags & (PRESSED | ZERO) != 0
+    }
+
     /// RCV.WND: bytes from RCV.NXT to the promised edge.
     #[inline]
     pub(crate) fn size(&self) -> u32 {

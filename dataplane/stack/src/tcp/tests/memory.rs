@@ -304,3 +304,89 @@ fn memory_that_nobody_chose_grows_with_what_comes_out_of_turn() {
         bench.finish();
     }
 }
+
+// Early data that wait behind a hole are no reason to keep the window closed: the reader cannot take
+// them, and only the missing segment helps. A session stood still for minutes when memory had been
+// short while that was refused.
+// behaviour: RCV-38
+#[test]
+fn a_refused_segment_is_let_in_once_the_reader_has_made_room_whatever_waits_behind_it() {
+    const FULL: i64 = 1_448;
+    let mut bench = read_by(false);
+    bench.world.chunks = Chunks::new(64);
+    bench.predicts = false;
+    for place in [0, 1, 3, 4, 5, 6, 7] {
+        bench.receive(data(place * FULL, FULL as usize));
+    }
+    bench.sent();
+    // Other connections take three quarters of the pool.
+    let others = (0..44).map(|_| {
+        let buf = bench.world.pool.alloc().expect("a buffer");
+        let taken = bench.world.chunks.take(buf, SeqNumber::new(0), 0, 1);
+        taken.expect("a chunk")
+    });
+    let others: Vec<u32> = others.collect();
+    bench.receive(data(2 * FULL, FULL as usize));
+    assert_eq!(bench.world.stats.tcp_rcvq_drop, 1);
+    assert_eq!(bench.sent().last().map(|ack| ack.window), Some(0));
+    assert_eq!(bench.read().len() as i64, 2 * FULL);
+    let told = bench.sent();
+    assert!(told.last().is_some_and(|ack| ack.window > 0), "{told:?}");
+    bench.receive(data(2 * FULL, FULL as usize));
+    assert_eq!(i64::from(bench.info().unread_bytes), 6 * FULL);
+    for index in others {
+        bench.world.chunks.free(index);
+    }
+    bench.sent();
+    bench.read();
+    bench.finish();
+}
+
+// What was said of memory when the window closed does not hold for ever: a peer that asks is told
+// what there is now.
+// behaviour: RCV-38
+#[test]
+fn a_closed_window_is_judged_by_the_memory_of_now() {
+    const FULL: i64 = 1_448;
+    let mut bench = read_by(false);
+    bench.world.chunks = Chunks::new(64);
+    bench.predicts = false;
+    for place in 0..8 {
+        bench.receive(data(place * FULL, FULL as usize));
+    }
+    bench.connection.window.refuse();
+    bench.connection.window.note_memory(true);
+    bench.connection.ack.send_now();
+    assert_eq!(bench.sent().last().map(|ack| ack.window), Some(0));
+    assert!(!bench.world.chunks.is_pressed());
+    bench.receive(data(8 * FULL, FULL as usize));
+    let told = bench.sent();
+    assert!(told.last().is_some_and(|ack| ack.window > 0), "{told:?}");
+    bench.read();
+    bench.finish();
+}
+
+// A window that closed opens as soon as nothing is left to read, though early data take the memory:
+// they give way to what they wait for.
+// behaviour: X8-8
+#[test]
+fn early_data_alone_keep_no_window_closed() {
+    let mut bench = with_memory(16_000);
+    bench.predicts = false;
+    bench.receive(data(0, 620));
+    let mut at = 1_240;
+    while memory_of(at as u32 - 620, at as u32 / 620 - 1) <= 16_000 {
+        bench.receive(data(at, 620));
+        at += 620;
+    }
+    bench.connection.window.refuse();
+    bench.connection.ack.send_now();
+    assert_eq!(bench.sent().last().map(|ack| ack.window), Some(0));
+    bench.read();
+    let told = bench.sent();
+    assert!(told.last().is_some_and(|ack| ack.window >= 620), "{told:?}");
+    bench.receive(data(620, 620));
+    assert!(bench.info().unread_bytes >= 620);
+    bench.read();
+    bench.finish();
+}
