@@ -174,14 +174,6 @@ fn add_plain(config: &Config, things: &mut BTreeMap<String, Thing>) {
             ],
         ),
     );
-    let tcp = &config.tcp;
-    things.insert(
-        "tcp".to_owned(),
-        thing(
-            "tcp",
-            [("congestion_control", text(tcp.congestion_control.name()))],
-        ),
-    );
     let listen = match config.metrics {
         Some(address) => address.to_string(),
         None => "off".to_owned(),
@@ -254,6 +246,14 @@ fn add_network(config: &Config, things: &mut BTreeMap<String, Thing>) {
 }
 
 fn add_services(config: &Config, things: &mut BTreeMap<String, Thing>) {
+    let tcp = &config.tcp;
+    things.insert(
+        "tcp".to_owned(),
+        thing(
+            "tcp",
+            [("congestion_control", text(tcp.congestion_control.name()))],
+        ),
+    );
     for listener in &config.listeners {
         let pool = config.pools.get(listener.pool);
         things.insert(
