@@ -102,13 +102,18 @@ fn counter(pair: &Pair, host: usize, name: &str) -> u64 {
 fn connecting(pair: &mut Pair, family: Family, keys: [&[u8]; 2]) -> (i32, i32) {
     let listener = pair.listener(family, 179, 8);
     set(pair, 1, listener, TCP_MD5SIG, &Wish::of(family, 1, keys[1])).expect("a key");
+    (client(pair, family, keys[0]), listener)
+}
+
+/// A socket of host 0 with a key for host 1, to which it has begun to connect.
+fn client(pair: &mut Pair, family: Family, key: &[u8]) -> i32 {
     let client = pair.socket(0, family, SOCK_NONBLOCK);
-    set(pair, 0, client, TCP_MD5SIG, &Wish::of(family, 2, keys[0])).expect("a key");
+    set(pair, 0, client, TCP_MD5SIG, &Wish::of(family, 2, key)).expect("a key");
     assert_eq!(
         pair.connect(0, client, to(family, 2, 179)),
         Err(Errno::EINPROGRESS)
     );
-    (client, listener)
+    client
 }
 
 fn number(bytes: &[u8]) -> i32 {
@@ -276,19 +281,7 @@ fn keys_of_prefixes_are_found_by_the_longest() {
             };
             set(&mut pair, 1, listener, TCP_MD5SIG_EXT, &wish).expect("a key");
         }
-        let client = pair.socket(0, family, SOCK_NONBLOCK);
-        set(
-            &mut pair,
-            0,
-            client,
-            TCP_MD5SIG,
-            &Wish::of(family, 2, b"near"),
-        )
-        .expect("a key");
-        assert_eq!(
-            pair.connect(0, client, to(family, 2, 179)),
-            Err(Errno::EINPROGRESS)
-        );
+        client(&mut pair, family, b"near");
         pair.run(50);
         assert!(pair.accept(1, listener).is_ok(), "{family:?}");
         // Without its rule the peer has the key of all.
@@ -303,19 +296,7 @@ fn keys_of_prefixes_are_found_by_the_longest() {
             set(&mut pair, 1, listener, TCP_MD5SIG_EXT, &wish),
             Err(Errno::ENOENT)
         );
-        let client = pair.socket(0, family, SOCK_NONBLOCK);
-        set(
-            &mut pair,
-            0,
-            client,
-            TCP_MD5SIG,
-            &Wish::of(family, 2, b"all"),
-        )
-        .expect("a key");
-        assert_eq!(
-            pair.connect(0, client, to(family, 2, 179)),
-            Err(Errno::EINPROGRESS)
-        );
+        client(&mut pair, family, b"all");
         pair.run(50);
         assert!(pair.accept(1, listener).is_ok(), "{family:?}");
     }

@@ -3,9 +3,12 @@
 use millrace_base::{Address, Nanos, PortId};
 use millrace_stack::FlowId;
 use millrace_wire::icmpv4::Icmpv4Message;
-use millrace_wire::{EtherType, IpRepr, ethernet, protocol};
 
+use crate::peer::icmp_frame;
 use crate::wire::{World, address, listener, mac, tuple};
+
+/// Who complains.
+const ROUTER: Address = Address::v4([10, 0, 0, 77]);
 
 /// A client with a segment in flight that nobody answers, and that segment.
 fn in_flight() -> (World, FlowId, Vec<u8>) {
@@ -29,20 +32,8 @@ fn in_flight() -> (World, FlowId, Vec<u8>) {
 
 /// A message of a router to the client.
 fn deliver(world: &mut World, icmp: &[u8]) {
-    let ip = IpRepr {
-        source: Address::v4([10, 0, 0, 77]),
-        destination: address(false, 0, 1),
-        protocol: protocol::ICMPV4,
-        hop_limit: 64,
-        traffic_class: 0,
-        dont_fragment: false,
-        identification: 9,
-        payload_len: icmp.len() as u16,
-    };
-    let mut frame = vec![0; 34];
-    ethernet::emit(&mut frame, mac(0, 1), mac(1, 0), EtherType::IPV4).expect("fits");
-    ip.emit(&mut frame[14..], false).expect("fits");
-    frame.extend_from_slice(icmp);
+    let ends = (ROUTER, address(false, 0, 1));
+    let frame = icmp_frame(ends, (mac(1, 0), mac(0, 1)), icmp);
     world.deliver(0, PortId::new(1), &frame);
 }
 
@@ -223,21 +214,7 @@ fn a_request_ends_when_its_answer_cannot_have_come_and_not_when_it_was_refused()
         let mut sum = millrace_wire::Checksum::new();
         sum.add_bytes(&icmp);
         icmp[2..4].copy_from_slice(&sum.finish().to_be_bytes());
-        let ip = IpRepr {
-            source: Address::v4([10, 0, 0, 77]),
-            destination: address(false, 0, 2),
-            protocol: protocol::ICMPV4,
-            hop_limit: 64,
-            traffic_class: 0,
-            dont_fragment: false,
-            identification: 9,
-            payload_len: icmp.len() as u16,
-        };
-        let mut frame = vec![0; 34];
-        ethernet::emit(&mut frame, mac(1, 0), mac(0, 1), EtherType::IPV4).expect("fits");
-        ip.emit(&mut frame[14..], false).expect("fits");
-        frame.extend_from_slice(&icmp);
-        peer.world.deliver(1, crate::peer::PORT, &frame);
+        peer.deliver_icmp(ROUTER, address(false, 0, 2), &icmp);
         let left = peer.world.nodes[1].stack.occupancy().half_open;
         assert_eq!(left, usize::from(!ends), "type {kind} code {code}");
         assert_eq!(peer.stats().listen_drops, u64::from(ends));

@@ -1,12 +1,17 @@
 //! A peer played frame by frame against a server: node 1 of a chain of two.
 
-use millrace_base::{ChecksumStatus, FlowTuple, HeapBuf, HeapPool, PortId, SeqNumber};
+use millrace_base::{
+    Address, ChecksumStatus, FlowTuple, HeapBuf, HeapPool, MacAddress, PortId, SeqNumber,
+};
 use millrace_stack::{
     FastOpenListen, FlowId, FrameOptions, ListenOptions, Listener, Path, StackConfig, Stats,
     write_headers,
 };
 use millrace_wire::tcp::FastOpenCookie;
-use millrace_wire::{EthernetView, IpView, TcpFlags, TcpOptions, TcpRepr, TcpView, Timestamps};
+use millrace_wire::{
+    EtherType, EthernetView, IpRepr, IpView, TcpFlags, TcpOptions, TcpRepr, TcpView, Timestamps,
+};
+use millrace_wire::{ethernet, protocol};
 
 use crate::wire::{World, address, config, interface, listener, mac, node, tuple};
 
@@ -212,6 +217,12 @@ impl Peer {
         events.filter(is_new).count()
     }
 
+    /// An ICMP message from a host of the peer's link comes to an address of the server's.
+    pub(crate) fn deliver_icmp(&mut self, source: Address, destination: Address, message: &[u8]) {
+        let frame = icmp_frame((source, destination), (mac(0, 1), mac(1, 0)), message);
+        self.world.deliver(1, PORT, &frame);
+    }
+
     /// The server's time passes; returns what it sends meanwhile, with the milliseconds gone.
     pub(crate) fn wait(&mut self, ms: u64) -> Vec<(u64, TcpRepr)> {
         let start = self.world.now;
@@ -225,4 +236,27 @@ impl Peer {
         }
         sent
     }
+}
+
+/// A frame with an ICMP message, from one address and card to another.
+pub(crate) fn icmp_frame(
+    (source, destination): (Address, Address),
+    (from, to): (MacAddress, MacAddress),
+    message: &[u8],
+) -> Vec<u8> {
+    let ip = IpRepr {
+        source,
+        destination,
+        protocol: protocol::ICMPV4,
+        hop_limit: 64,
+        traffic_class: 0,
+        dont_fragment: false,
+        identification: 9,
+        payload_len: message.len() as u16,
+    };
+    let mut frame = vec![0; 34];
+    ethernet::emit(&mut frame, to, from, EtherType::IPV4).expect("fits");
+    ip.emit(&mut frame[14..], false).expect("fits");
+    frame.extend_from_slice(message);
+    frame
 }

@@ -4,10 +4,10 @@
 use millrace_base::{Address, MacAddress, Nanos, PortId};
 use millrace_stack::{ConnectError, FlowId, NeighborUpdate, Offloads};
 use millrace_wire::icmpv4::Icmpv4Message;
-use millrace_wire::{EtherType, EthernetView, IpRepr, IpView, TcpFlags, TcpView, ethernet};
+use millrace_wire::{EtherType, EthernetView, IpView, TcpFlags, TcpView};
 use millrace_wire::{protocol, tcp::checksum};
 
-use crate::peer::{PORT, Peer};
+use crate::peer::Peer;
 use crate::wire::{World, address, config, default_route, interface, listener, mac, node, tuple};
 
 /// A client (node 0) with a connection to a server, both idle.
@@ -147,21 +147,7 @@ fn a_ping_to_an_address_of_ours_is_answered_here_whatever_the_routes_say() {
         let mut icmp = vec![0; 64];
         let len = echo.emit(&mut icmp).expect("fits");
         icmp.truncate(len);
-        let ip = IpRepr {
-            source: address(false, 0, 1),
-            destination,
-            protocol: protocol::ICMPV4,
-            hop_limit: 64,
-            traffic_class: 0,
-            dont_fragment: false,
-            identification: 9,
-            payload_len: icmp.len() as u16,
-        };
-        let mut frame = vec![0; 34];
-        ethernet::emit(&mut frame, mac(1, 0), mac(0, 1), EtherType::IPV4).expect("fits");
-        ip.emit(&mut frame[14..], false).expect("fits");
-        frame.extend_from_slice(&icmp);
-        peer.world.deliver(1, PORT, &frame);
+        peer.deliver_icmp(address(false, 0, 1), destination, &icmp);
         peer.frames()
     };
     for ours in [address(false, 0, 2), virtual_address] {
