@@ -156,7 +156,7 @@ impl Connection {
             self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
         }
         let scale = self.agreed_scale(&segment, env.tunables);
-        let offered = self.first_offer(env.tunables);
+        let offered = self.window.offer(self.first_offer(env.tunables));
         self.window.open(segment.seq, offered, scale);
         self.set_send_window(&segment, u32::from(segment.window));
         if flags.ack() {

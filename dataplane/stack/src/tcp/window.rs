@@ -94,6 +94,14 @@ impl ReceiveWindow {
         }
     }
 
+    /// Our SYN offers so many bytes from the peer's, or what one before it has offered: that stays
+    /// when segments become smaller (Linux: `rcv_wnd` of a SYN that is sent again).
+    pub(crate) fn offer(&mut self, bytes: u32) -> u32 {
+        let offered = bytes.max(self.size());
+        self.edge = self.nxt.plus(offered);
+        offered
+    }
+
     /// The peer's SYN had this sequence number and we have offered `offered` bytes from there.
     pub(crate) fn open(&mut self, irs: SeqNumber, offered: u32, scale: u8) {
         self.nxt = irs.plus(1);
@@ -204,7 +212,9 @@ impl ReceiveWindow {
     fn select(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
         let allowed = self.worth(self.memory);
         let full = allowed.min(most);
-        let mss = mss.min(full);
+        // Nor is a segment more than may be promised: Linux, which does not look, may say 0 for ever
+        // over memory that is free.
+        let mss = mss.min(full).min(self.threshold());
         let mut free = self.worth(self.memory.saturating_sub(used));
         let crowded = free < full / 2;
         if crowded {
@@ -230,7 +240,7 @@ impl ReceiveWindow {
             return (self.round_up(free), crowded);
         }
         let offered = self.edge.bytes_since(self.acked);
-        let window = if offered <= free.saturating_sub(mss) || offered > free {
+        let window = if offered.saturating_add(mss) <= free || offered > free {
             let Some(rest) = free.checked_rem(mss) else {
                 // There is no memory at all.
                 return (0, true);

@@ -333,6 +333,31 @@ fn after_a_refusal_the_promise_is_taken_back_once() {
 
 // RFC 7323 section 2.2.
 // behaviour: A5-4
+// Seed 2252 of the simulator: a segment that nearly filled the memory took the window away for ever.
+// Linux compares with a sign (`window <= free_space - mss`).
+#[test]
+fn a_threshold_below_a_segment_is_a_window_all_the_same() {
+    let tunables = with_memory(4_096);
+    let mut window = ReceiveWindow::new(&tunables, Instant::ZERO);
+    window.open(SeqNumber::new(0), 1_824, 0);
+    window.pass(1_824);
+    // Where the memory is worth a segment, and where it is not.
+    for memory in [8_192, 4_400] {
+        window.set_memory(memory);
+        let mut window = window;
+        let told = window.advertise(0, 2_300, &tunables);
+        assert_eq!(told.field, 1_824, "{memory} bytes");
+    }
+}
+
+// Seed 1999 of the simulator: a hop with a smaller MTU on the way of a SYN.
+#[test]
+fn a_syn_that_is_sent_again_offers_what_the_first_one_did() {
+    let mut window = ReceiveWindow::new(&TcpTunables::default(), Instant::ZERO);
+    assert_eq!(window.offer(8_192), 8_192);
+    assert_eq!(window.offer(7_600), 8_192);
+}
+
 #[test]
 fn without_scaling_the_window_stays_below_64_kib() {
     let mut window = window(0);
