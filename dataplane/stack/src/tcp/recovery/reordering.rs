@@ -17,6 +17,16 @@ use crate::tcp::segment::Env;
 /// `TCP_RACK_RECOVERY_THRESH`).
 const PERSISTENCE: u8 = 16;
 
+/// Reductions in a row that a peer may have undone, and how many have to stand for each one more.
+///
+/// What undoes a reduction is the peer's word alone. One that always gives it would never give way
+/// to others: it would hold twice its share of a narrow place. Linux believes all. A path that
+/// reorders asks for one undo for each step of RACK's window, and grows out of it; timeouts that
+/// were spurious do not come so often.
+const UNDOS_MAX: u8 = 2;
+const STANDING_PER_UNDO: u8 = 8;
+const _: () = assert!(UNDOS_MAX <= u8::MAX / STANDING_PER_UNDO);
+
 /// `tcp_recovery`: the window stays one step wide.
 const RACK_STATIC_REO_WND: u8 = 2;
 
@@ -37,6 +47,8 @@ pub(crate) struct Reordering {
     persistence: u8,
     /// A D-SACK waits to widen the window.
     pub(super) dsack_seen: bool,
+    /// Undos that no standing reductions have paid for yet, times `STANDING_PER_UNDO`.
+    undone: u8,
 }
 
 /// `Reordering` of a connection without any.
@@ -48,6 +60,7 @@ const UNKNOWN: Reordering = Reordering {
     more_steps: 0,
     persistence: 0,
     dsack_seen: false,
+    undone: 0,
 };
 
 impl Reordering {
@@ -81,6 +94,18 @@ impl Reordering {
     /// The window in quarters of the smallest round trip.
     pub(super) fn steps(&self) -> u32 {
         u32::from(self.more_steps).saturating_add(1)
+    }
+
+    /// Whether another reduction may be undone; takes note of it, or of one more that stands.
+    fn may_undo(&mut self) -> bool {
+        let after = self.undone.saturating_add(STANDING_PER_UNDO);
+        let may = after <= UNDOS_MAX.saturating_mul(STANDING_PER_UNDO);
+        self.undone = if may {
+            after
+        } else {
+            self.undone.saturating_sub(1)
+        };
+        may
     }
 
     fn widen(&mut self, nxt: SeqNumber) {
@@ -213,11 +238,21 @@ impl Connection {
             return;
         }
         if let Some(known) = self.reordering_mut(env.chunks) {
+            if !was_spurious {
+                known.undone = known.undone.saturating_sub(1);
+            }
             known.persistence = if was_spurious {
                 known.persistence.saturating_add(1).min(PERSISTENCE)
             } else {
                 known.persistence.saturating_sub(1)
             };
         }
+    }
+
+    /// Whether the peer is believed that a reduction was for nothing (`UNDOS_MAX`). Where there is
+    /// no room to take note of it, it is not.
+    pub(super) fn believes_undo<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
+        self.reordering_mut(chunks)
+            .is_some_and(Reordering::may_undo)
     }
 }

@@ -109,11 +109,24 @@ impl Connection {
             return;
         };
         if let Some(ssthresh) = undo.ssthresh {
+            if !self.believes_undo(env.chunks) {
+                self.stand_by_reduction();
+                return;
+            }
             self.congestion.undo_cwnd(&mut env.setting(), undo.window);
             if ssthresh > self.congestion.ssthresh {
                 self.congestion.ssthresh = ssthresh;
                 self.ack.ecn.on_undo();
             }
+        }
+    }
+
+    /// The episode ends as if something had been lost.
+    #[cold]
+    fn stand_by_reduction(&mut self) {
+        if matches!(self.recovery.phase, Phase::Cwr | Phase::Recovery) {
+            let window = self.congestion.cwnd.min(self.congestion.ssthresh);
+            self.congestion.cwnd = window;
         }
     }
 
