@@ -8,6 +8,7 @@ use millrace_stack::{
     Interface, NeighborUpdate, Offloads, Prefixed, Route, RouteAttributes, Transmit,
 };
 
+use crate::header::Header;
 use crate::sockets::Sockets;
 use crate::sysctl::LinkRoute;
 
@@ -42,7 +43,9 @@ impl Sockets {
     /// when it has merged nothing, or does not say.
     pub fn merged_packet_in(&mut self, now: Instant, packet: &[u8], segment_bytes: u16) {
         self.step_to(now);
-        let undressed = self.undress(packet);
+        // The stack drops and counts what is damaged; nothing of it may be believed here.
+        let is_sound = Header::of(packet).is_none_or(|header| header.is_sound(packet));
+        let undressed = is_sound.then(|| self.undress(packet)).flatten();
         let packet = undressed.as_deref().unwrap_or(packet);
         let ether_type = match packet.first().map(|byte| byte >> 4) {
             Some(4) => ETHER_TYPE_V4,
@@ -55,11 +58,13 @@ impl Sockets {
         frame.extend_from_slice(&ether_type);
         frame.extend_from_slice(packet);
         let (_, inside) = frame.split_at(HEADER_BYTES);
-        if !self.admit(inside) {
+        if is_sound && !self.admit(inside) {
             self.count_refused(inside);
             return;
         }
-        self.note_segment(inside);
+        if is_sound {
+            self.note_segment(inside);
+        }
         let mut frame = HeapBuf::from_frame(&frame);
         frame.meta.segment_bytes = segment_bytes;
         // What the stack hands back is not TCP: nobody here wants it.
