@@ -1,5 +1,6 @@
 //! What a simulated host is: packets and time on one side, a program's calls on the other.
 
+pub(crate) mod balancer;
 pub(crate) mod liar;
 pub(crate) mod model;
 pub(crate) mod stack;
@@ -23,6 +24,23 @@ pub(crate) enum Io {
     Broken(String),
 }
 
+/// A connection that was accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) conn: Conn,
+    /// The port it was accepted at.
+    pub(crate) port: u16,
+    pub(crate) peer: Endpoint,
+}
+
+/// What a balancer joins: a client, and both ends of the connection that was opened for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Joint {
+    pub(crate) client: Endpoint,
+    pub(crate) source: Endpoint,
+    pub(crate) server: Endpoint,
+}
+
 /// Raw IP packets and time in, raw IP packets out, and programs that never block.
 pub(crate) trait Host: core::fmt::Debug {
     /// A packet arrives.
@@ -38,10 +56,11 @@ pub(crate) trait Host: core::fmt::Debug {
     fn listen(&mut self, now: Instant, port: u16);
     /// Stops listening.
     fn stop_listening(&mut self, now: Instant);
-    /// Opens a connection; its own port comes with it.
-    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16);
-    /// The next connection that was accepted, and its peer.
-    fn accept(&mut self, now: Instant) -> Option<(Conn, Endpoint)>;
+    /// Opens a connection; its own port comes with it. With its first data, where it may be `fast`
+    /// (RFC 7413). `None` while no port is free.
+    fn connect(&mut self, now: Instant, to: Endpoint, fast: bool) -> Option<(Conn, u16)>;
+    /// The next connection that was accepted.
+    fn accept(&mut self, now: Instant) -> Option<Accepted>;
     /// Writes some of these bytes.
     fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io;
     /// Reads at most so many bytes, behind those that are in `into`.
@@ -55,6 +74,10 @@ pub(crate) trait Host: core::fmt::Debug {
     fn left_over(&self) -> Option<String>;
     /// Whether what it sends is checked.
     fn is_honest(&self) -> bool;
+    /// What it joins now; nothing, where it is no balancer.
+    fn joints(&mut self, _now: Instant) -> Vec<Joint> {
+        Vec::new()
+    }
 }
 
 /// The address of a node in either family.

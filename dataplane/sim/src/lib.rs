@@ -14,17 +14,20 @@
 //! - in the end no connection, timer, buffer or record of any kind is left;
 //! - every assertion of the stack, where they are compiled in.
 //!
+//! Hosts are the stack behind its BSD face, a model of TCP that shares no code with it, the model
+//! lying (`host::liar`), and the balancer with a leg to either side. An impostor may send segments in
+//! the name of others (`inject`).
+//!
 //! # Reading order
 //!
 //! `scenario` (what a seed means), `world` (the loop), `link` (a wire and its faults), `host` (who
 //! may sit at its end), `program` (what runs there), `check` (what must hold). `fairness` has no
-//! seeds: it asks who gets how much of one narrow place.
+//! seeds: it asks who gets how much of one narrow place, and what a liar gains.
 //!
 //! # What it is not
 //!
-//! It measures nothing in real time, knows no device and no lcore, and has no balancer between its
-//! hosts. The hosts have the BSD face of the stack: what a balancer does with connections (splicing)
-//! is not played here.
+//! It measures nothing in real time, and knows no device and one lcore. The balancer here has no
+//! backend that fails: that is played by the tests of `lb`.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -32,6 +35,7 @@ mod dice;
 #[cfg(test)]
 mod fairness;
 mod host;
+mod inject;
 mod link;
 mod packet;
 mod pattern;

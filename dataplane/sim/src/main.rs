@@ -59,7 +59,7 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
     }
     let seeds = chosen(arguments)?;
     let began = Instant::now();
-    let (next, jobs) = (AtomicU64::new(0), jobs(arguments));
+    let (next, busy, jobs) = (AtomicU64::new(0), AtomicU64::new(0), jobs(arguments));
     let results = Mutex::new((Tally::default(), Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -67,7 +67,11 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed) as usize;
                     let Some(seed) = seeds.get(number) else { break };
-                    if !settle(*seed, play(*seed), &results) {
+                    let since = Instant::now();
+                    let outcome = play(*seed);
+                    let micros = since.elapsed().as_micros() as u64;
+                    busy.fetch_add(micros, Ordering::Relaxed);
+                    if !settle(*seed, outcome, &results) {
                         break;
                     }
                 }
@@ -81,13 +85,16 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
         report(*seed, failure, &arguments.captures)?;
     }
     println!(
-        "{} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s",
+        "{} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s, {:.0} seeds \
+         a second and thread",
         seeds.len(),
         failed.len(),
         total.segments,
         total.bytes,
         total.lost,
         began.elapsed().as_secs_f64(),
+        (next.into_inner().min(seeds.len() as u64) * 1_000_000) as f64
+            / busy.into_inner().max(1) as f64,
     );
     Ok(failed.is_empty())
 }

@@ -46,6 +46,19 @@ impl Stream {
             self.piece(here, chunk.len()) == chunk
         })
     }
+
+    /// Where these are not the bytes at `place`, and which they are there.
+    pub(crate) fn differs(self, place: u64, bytes: &[u8]) -> String {
+        let is_other = |(at, byte): &(usize, &u8)| self.piece(place + *at as u64, 1) != [**byte];
+        let first = bytes.iter().enumerate().find(is_other);
+        let at = first.map_or(bytes.len(), |(at, _)| at);
+        let others = bytes.get(at..bytes.len().min(at + 16)).unwrap_or_default();
+        format!(
+            "wrong bytes read of {self:?} from {} on, {at} behind the first of {}: {others:02x?}",
+            place + at as u64,
+            bytes.len(),
+        )
+    }
 }
 
 #[cfg(test)]

@@ -180,8 +180,7 @@ impl Program {
             match host.read(now, conn, self.text.pace.bytes, &mut bytes) {
                 Io::Moved(_) => {
                     if !self.believes_anything && !self.reads.holds(self.read, &bytes) {
-                        let (stream, place) = (self.reads, self.read);
-                        return Err(format!("wrong bytes read of {stream:?} from {place} on"));
+                        return Err(self.reads.differs(self.read, &bytes));
                     }
                     self.read += bytes.len() as u64;
                     self.next_read = now.after(self.text.pace.every);

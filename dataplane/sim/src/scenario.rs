@@ -3,22 +3,29 @@
 mod flows;
 mod wires;
 
-use millrace_base::{Instant, Nanos};
+use millrace_base::{Endpoint, Instant, Nanos};
 use millrace_stack::{CongestionControl, TcpTunables};
 
 use crate::dice::Dice;
-use crate::host::Host;
+use crate::host::balancer::BalancerHost;
 use crate::host::liar::{ALWAYS, Liar, LiarPlan, Lie};
 use crate::host::model::{Model, ModelPlan};
 use crate::host::stack::{StackHost, StackPlan};
-use crate::link::{LinkPlan, MtuPlan};
+use crate::host::{Host, address_of};
+use crate::link::{LinkPlan, LossPlan, MtuPlan};
 use crate::program::Text;
+use crate::world::{PORT, SERVER};
+use flows::Kind;
 
 /// When time begins: not at 0, which many clocks take for "never".
 pub(crate) const BEGINNING: Instant = Instant::from_millis(1_000);
 /// How long connections may take to finish once the wires are well, beside the time that their
 /// bytes take: the longest timeout of Linux (120 s), a few times.
 const PATIENCE: Nanos = Nanos::from_secs(600);
+
+/// Where a balancer is, the longest outage and the highest loss, in a million.
+const OUTAGE_MAX: Nanos = Nanos::from_secs(2);
+const BALANCED_LOSS_PPM: u32 = 30_000;
 
 /// How long a liar may go on.
 const LIARS_TIME: Nanos = Nanos::from_secs(40);
@@ -27,8 +34,14 @@ const LIARS_TIME: Nanos = Nanos::from_secs(40);
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) v6: bool,
+    /// The servers' first; the balancer's last, if there is one.
     pub(crate) nodes: Vec<NodePlan>,
+    pub(crate) is_balanced: bool,
     pub(crate) flows: Vec<FlowPlan>,
+    /// Between two connections that the servers accept; zero is at once.
+    pub(crate) accept_every: Nanos,
+    /// Arrivals behind which an impostor sends something, in a million.
+    pub(crate) forged_ppm: u32,
     pub(crate) starts_at: Instant,
     /// When it must be over.
     pub(crate) limit: Instant,
@@ -55,6 +68,8 @@ pub(crate) enum PeerPlan {
     Model(ModelPlan),
     /// The oracle, lying.
     Liar(LiarPlan),
+    /// The balancer between the others.
+    Balancer(StackPlan),
 }
 
 /// One connection and its two programs.
@@ -70,6 +85,11 @@ pub(crate) struct FlowPlan {
     /// What its server receives is made up: then neither what the server reads nor how it answers
     /// can be judged.
     pub(crate) is_confused: bool,
+    /// The client's SYN may carry data (RFC 7413).
+    pub(crate) fast: bool,
+    /// The servers may have no room for it: a SYN that is not answered, or a cookie that comes back
+    /// behind something else and is not known again.
+    pub(crate) may_be_refused: bool,
 }
 
 impl PeerPlan {
@@ -79,13 +99,17 @@ impl PeerPlan {
             Self::Stack(plan) => Box::new(StackHost::new(node, v6, plan, secret)),
             Self::Model(plan) => Box::new(Model::new(node, v6, plan, secret)),
             Self::Liar(plan) => Box::new(Liar::new(node, v6, plan, secret)),
+            Self::Balancer(plan) => {
+                let servers = Endpoint::new(address_of(SERVER, v6), PORT);
+                Box::new(BalancerHost::new(node, v6, plan, secret, servers))
+            }
         }
     }
 
     /// The largest packet that it sends, in bytes.
     pub(crate) const fn mtu(&self) -> u16 {
         match self {
-            Self::Stack(plan) => plan.mtu,
+            Self::Stack(plan) | Self::Balancer(plan) => plan.mtu,
             Self::Model(plan) => plan.mtu,
             Self::Liar(plan) => plan.model.mtu,
         }
@@ -102,7 +126,7 @@ impl Scenario {
         let (near, far) = wires::draw(&mut dice, heals_at);
         // One of four talks to the oracle, one of eight to a liar.
         let cast = dice.between(0, 7);
-        let mut server = stack(&mut dice);
+        let mut server = PeerPlan::Stack(stack(&mut dice));
         if cast == 0 {
             server = PeerPlan::Model(model(&mut dice));
         }
@@ -115,7 +139,7 @@ impl Scenario {
             let peer = match cast {
                 1 => PeerPlan::Model(model(&mut dice)),
                 2 => PeerPlan::Liar(liar(&mut dice)),
-                _ => stack(&mut dice),
+                _ => PeerPlan::Stack(stack(&mut dice)),
             };
             nodes.push(NodePlan {
                 peer,
@@ -127,21 +151,116 @@ impl Scenario {
         if dice.one_in(6) && nodes.iter().all(heeds) {
             small_hop(&mut dice, &mut nodes, heals_at, v6);
         }
-        let mut flows = flows::draw(&mut dice, clients, BEGINNING);
+        let (kind, mut flows) = flows::draw(&mut dice, clients, BEGINNING);
         for flow in &mut flows {
             if let PeerPlan::Liar(liar) = &nodes[flow.node].peer {
                 flow.is_confused = liar.lie.confuses();
                 flow.broken_off_at = Some(flow.starts_at.after(LIARS_TIME));
             }
         }
-        let limit = limit(&nodes, &flows, heals_at);
-        Self {
+        let forged_ppm = dice.pick(&[0, 0, 0, 0, 1_000, 50_000]);
+        let mut scenario = Self {
             v6,
             nodes,
+            is_balanced: false,
+            limit: heals_at,
             flows,
+            accept_every: Nanos::ZERO,
+            forged_ppm: if cast == 2 { 0 } else { forged_ppm },
             starts_at: BEGINNING,
-            limit,
             secret: dice.word(),
+        };
+        scenario.prepare(&mut dice, kind);
+        scenario.limit = limit(&scenario.nodes, &scenario.flows, heals_at);
+        scenario
+    }
+
+    /// Makes the hosts such that flows of this kind are what they are meant to be.
+    fn prepare(&mut self, dice: &mut Dice, kind: Kind) {
+        let is_stack = |node: &NodePlan| matches!(node.peer, PeerPlan::Stack(_));
+        match kind {
+            Kind::Plain => {}
+            Kind::Crowded => {
+                self.accept_every = Nanos::from_millis(dice.spread(1, 300).into());
+                let backlog = dice.pick(&[1, 2, 4, 8]);
+                for flow in &mut self.flows {
+                    flow.may_be_refused = true;
+                }
+                let (cookies, half_open) = (dice.between(0, 2) as u8, dice.pick(&[4, 4_096]));
+                if let PeerPlan::Stack(plan) = &mut self.nodes[SERVER].peer {
+                    plan.backlog = backlog;
+                    plan.tcp.tcp_syncookies = cookies;
+                    plan.tcp.tcp_max_syn_backlog = half_open;
+                }
+            }
+            // Who rests is known by its stamps alone.
+            Kind::Reusing if self.nodes.iter().all(is_stack) => {
+                let first = dice.between(1_100, 60_000) as u16;
+                let ports = (first, first + dice.between(1, 6) as u16);
+                for plan in self.nodes.iter_mut().filter_map(NodePlan::stack_mut) {
+                    plan.tcp.tcp_timestamps = true;
+                    plan.ports = Some(ports);
+                }
+            }
+            Kind::Reusing => {}
+            Kind::Fast => {
+                let no_cookies = dice.one_in(4);
+                for plan in self.nodes.iter_mut().filter_map(NodePlan::stack_mut) {
+                    plan.tcp.tcp_fastopen = if no_cookies { 0x607 } else { 0x403 };
+                }
+                for flow in &mut self.flows {
+                    flow.fast = true;
+                }
+            }
+            Kind::Balanced if self.nodes.iter().all(is_stack) => self.balance(dice),
+            Kind::Balanced => {}
+        }
+    }
+
+    /// Puts a balancer between the clients and the servers. Its legs meet the faults of the servers'
+    /// wire and of its own; not so many that its four attempts, of four seconds each, may all fail.
+    fn balance(&mut self, dice: &mut Dice) {
+        let (up, down) = match dice.one_in(2) {
+            true => (LinkPlan::default(), LinkPlan::default()),
+            false => (
+                self.nodes[SERVER].up.clone(),
+                self.nodes[SERVER].down.clone(),
+            ),
+        };
+        let mut plan = stack(dice);
+        if let Some(server) = self.nodes[SERVER].stack_mut() {
+            // Who goes through a black hole has to look for it.
+            plan.tcp.tcp_mtu_probing = server.tcp.tcp_mtu_probing;
+        }
+        let peer = PeerPlan::Balancer(plan);
+        self.nodes.push(NodePlan { peer, up, down });
+        self.is_balanced = true;
+        for node in &mut self.nodes {
+            for link in [&mut node.up, &mut node.down] {
+                link.outages.truncate(1);
+                for outage in &mut link.outages {
+                    outage.until = outage.until.min(outage.from.after(OUTAGE_MAX));
+                }
+                link.loss = match link.loss {
+                    LossPlan::None => LossPlan::None,
+                    LossPlan::Bernoulli { ppm } => LossPlan::Bernoulli {
+                        ppm: ppm.min(BALANCED_LOSS_PPM),
+                    },
+                    LossPlan::Gilbert { .. } => LossPlan::Bernoulli {
+                        ppm: BALANCED_LOSS_PPM,
+                    },
+                };
+            }
+        }
+    }
+}
+
+impl NodePlan {
+    /// What is chosen of the stack, where it is one.
+    const fn stack_mut(&mut self) -> Option<&mut StackPlan> {
+        match &mut self.peer {
+            PeerPlan::Stack(plan) | PeerPlan::Balancer(plan) => Some(plan),
+            PeerPlan::Model(_) | PeerPlan::Liar(_) => None,
         }
     }
 }
@@ -193,7 +312,7 @@ fn small_hop(dice: &mut Dice, nodes: &mut [NodePlan], heals_at: Instant, v6: boo
 }
 
 /// A host of the stack with some of its knobs turned.
-fn stack(dice: &mut Dice) -> PeerPlan {
+fn stack(dice: &mut Dice) -> StackPlan {
     let mut tcp = TcpTunables {
         tcp_congestion_control: dice.pick(&CongestionControl::ALL),
         tcp_ecn: dice.pick(&[0, 1, 2]),
@@ -229,13 +348,14 @@ fn stack(dice: &mut Dice) -> PeerPlan {
     tcp.fq = dice.one_in(6);
     tcp.software_tso = dice.one_in(3);
     tcp.tcp_slow_start_after_idle = !dice.one_in(4);
-    PeerPlan::Stack(StackPlan {
+    StackPlan {
         tcp,
         mtu: dice.pick(&[1_500, 1_500, 1_500, 1_280, 9_000, 1_492]),
         buffers: dice.pick(&[8_192, 8_192, 1_024]),
         nodelay: dice.one_in(2),
         backlog: 128,
-    })
+        ports: None,
+    }
 }
 
 /// An oracle.

@@ -1,7 +1,10 @@
 //! The world of one seed: hosts, wires, programs, and one thread that lets time pass.
 //!
-//! Every host hangs on two links, to a router in the middle and from it; node 0 has the servers.
-//! Whatever is due first happens next, in the order of the nodes where instants are equal.
+//! Every host hangs on two links, to a router in the middle and from it; node 0 has the servers,
+//! and the last one may be a balancer. Whatever is due first happens next, in the order of the
+//! nodes where instants are equal.
+
+mod flow;
 
 use std::collections::BTreeMap;
 
@@ -9,24 +12,29 @@ use millrace_base::{Address, Endpoint, Instant, Nanos};
 
 use crate::check::{Half, Watch};
 use crate::dice::Dice;
+use crate::host::balancer::{BACKEND_PORTS, is_of_balancer, vip};
 use crate::host::{Host, address_of};
+use crate::inject::Impostor;
 use crate::link::Link;
-use crate::packet::destination;
+use crate::packet::{Parsed, destination, parse};
 use crate::pattern::Stream;
 use crate::pcap::Capture;
 use crate::program::Program;
-use crate::scenario::{FlowPlan, Scenario};
+use crate::scenario::Scenario;
+use flow::Flow;
 
 /// The port that servers listen at.
-const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 /// The node with the servers.
-const SERVER: usize = 0;
+pub(crate) const SERVER: usize = 0;
 /// Longer than any timer.
 const FOR_EVER: Nanos = Nanos::from_secs(100_000);
 /// Steps of one seed: far more than its packets and timers can need.
 const STEPS_MAX: u64 = 20_000_000;
 /// After timers of its host have fired, a program is asked again, but not more often than this.
 const ASKED_EVERY: Nanos = Nanos::from_millis(50);
+/// Who finds no port to connect from tries again.
+const PORT_AGAIN: Nanos = Nanos::from_millis(200);
 
 /// A host and its two links.
 #[derive(Debug)]
@@ -41,14 +49,6 @@ struct Node {
     is_off: bool,
 }
 
-/// A flow that waits, runs or is over.
-#[derive(Debug)]
-struct Flow {
-    plan: FlowPlan,
-    client: Option<Program>,
-    server: Option<Program>,
-}
-
 /// The world.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -56,9 +56,15 @@ pub(crate) struct World {
     v6: bool,
     nodes: Vec<Node>,
     flows: Vec<Flow>,
-    /// Flows by the node and the port of their client.
-    by_port: BTreeMap<(usize, u16), usize>,
+    /// The node of the balancer.
+    balancer: Option<usize>,
+    /// Flows by the peer that their server sees, and the port it came to.
+    by_peer: BTreeMap<((u128, u16), u16), usize>,
     unaccepted: usize,
+    /// Between two connections that the servers accept, and when the next one may be.
+    accept_every: Nanos,
+    accept_at: Instant,
+    impostor: Impostor,
     watch: Watch,
     limit: Instant,
     steps: u64,
@@ -90,7 +96,7 @@ impl World {
                 is_off: false,
             }
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
         let flows = scenario.flows.iter().map(|plan| Flow {
             plan: plan.clone(),
             client: None,
@@ -99,10 +105,14 @@ impl World {
         Self {
             now: scenario.starts_at,
             v6: scenario.v6,
+            balancer: scenario.is_balanced.then(|| nodes.len() - 1),
             nodes,
             unaccepted: scenario.flows.len(),
+            accept_every: scenario.accept_every,
+            accept_at: Instant::ZERO,
+            impostor: Impostor::new(scenario.forged_ppm, dice.fork()),
             flows: flows.collect(),
-            by_port: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
             watch: Watch::default(),
             limit: scenario.limit,
             steps: 0,
@@ -112,7 +122,14 @@ impl World {
 
     /// Plays everything; fails with what does not hold.
     pub(crate) fn play(&mut self) -> Result<Tally, String> {
-        self.nodes[SERVER].host.listen(self.now, PORT);
+        let ports = if self.balancer.is_some() {
+            BACKEND_PORTS
+        } else {
+            1
+        };
+        for port in PORT..PORT + ports {
+            self.nodes[SERVER].host.listen(self.now, port);
+        }
         while !self.is_over() {
             let next = self.next_deadline();
             if next > self.limit {
@@ -140,6 +157,15 @@ impl World {
         nodes.map(|node| node.down.tally.bytes_taken).collect()
     }
 
+    /// Bytes that the program of each client has read.
+    #[cfg(test)]
+    pub(crate) fn read_by_clients(&self) -> Vec<u64> {
+        let clients = self.flows.iter().map(|flow| flow.client.as_ref());
+        clients
+            .map(|program| program.map_or(0, |program| program.read))
+            .collect()
+    }
+
     /// Whether every program that must finish has.
     fn is_over(&self) -> bool {
         self.flows.iter().all(|flow| flow.is_over(self.now))
@@ -156,7 +182,11 @@ impl World {
             end.filter(|at| *at > self.now)
         });
         let next = nodes.chain(flows).chain(ends).min();
-        next.unwrap_or(Instant::NEVER)
+        let next = next.unwrap_or(Instant::NEVER);
+        if self.unaccepted > 0 && self.accept_at > self.now {
+            return next.min(self.accept_at);
+        }
+        next
     }
 
     fn step(&mut self, next: Instant) -> Result<(), String> {
@@ -179,6 +209,10 @@ impl World {
                 self.ask_all(node)?;
             }
         }
+        if self.accept_at == self.now {
+            self.accept();
+            self.ask_all(SERVER)?;
+        }
         for flow in 0..self.flows.len() {
             if self.flows[flow].next_deadline() <= self.now {
                 self.run(flow, true)?;
@@ -200,7 +234,14 @@ impl World {
                 continue;
             }
             self.nodes[node].host.packet_in(self.now, &packet);
-            if node == SERVER && self.unaccepted > 0 {
+            if let Some(flow) = flow
+                && let Some(forged) = self.forge(node, flow, &packet)
+            {
+                // Wherever it is: nothing else tells of it.
+                self.note(SERVER, &forged);
+                self.nodes[node].host.packet_in(self.now, &forged);
+            }
+            if node == SERVER {
                 self.accept();
             }
             self.collect(node)?;
@@ -209,6 +250,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What an impostor sends behind a packet that has come to a node.
+    fn forge(&mut self, node: usize, flow: usize, packet: &[u8]) -> Option<Vec<u8>> {
+        let state = &self.flows[flow];
+        // A half that is open with a SYN's data alone believes more.
+        let is_open = state.is_open() && !state.plan.fast && self.balancer.is_none();
+        self.impostor.follow(node, flow, packet, is_open)
     }
 
     /// Gives a packet to the link down to whom it is for, and that link's answer to whom that is
@@ -228,6 +277,9 @@ impl World {
     fn collect(&mut self, node: usize) -> Result<(), String> {
         while let Some(packet) = self.nodes[node].host.packet_out() {
             self.note(node, &packet);
+            if self.balancer == Some(node) {
+                self.learn_joint(&packet);
+            }
             if self.nodes[node].host.is_honest() {
                 self.watch.sent(node, &packet)?;
             }
@@ -239,17 +291,55 @@ impl World {
     }
 
     fn accept(&mut self) {
-        while let Some((conn, peer)) = self.nodes[SERVER].host.accept(self.now) {
-            let node = self.node_of(peer.address);
-            let flow = node.and_then(|node| self.by_port.get(&(node, peer.port)));
-            let Some(flow) = flow.copied() else {
-                unreachable!("only clients here connect, not {peer}");
+        while self.unaccepted > 0 && self.accept_at <= self.now {
+            let Some(accepted) = self.nodes[SERVER].host.accept(self.now) else {
+                break;
             };
+            if self.accept_every > Nanos::ZERO {
+                self.accept_at = self.now.after(self.accept_every);
+            }
+            let key = (number_of(accepted.peer), accepted.port);
+            let flow = self.by_peer.get(&key).copied();
+            let flow = flow.filter(|flow| self.flows[*flow].server.is_none());
+            let Some(flow) = flow else {
+                // A SYN that came twice, with data that nobody may take twice (RFC 7413 section 6),
+                // or an attempt that its balancer has given up.
+                let host = &mut self.nodes[SERVER].host;
+                host.close(self.now, accepted.conn, true);
+                continue;
+            };
+            self.unaccepted -= 1;
             let state = &mut self.flows[flow];
-            self.unaccepted -= usize::from(state.server.is_none());
-            let mut program = Program::new(&state.plan.server, conn, flow, false);
+            let mut program = Program::new(&state.plan.server, accepted.conn, flow, false);
             program.believes_anything = state.plan.is_confused;
             state.server = Some(program);
+        }
+    }
+
+    /// The balancer opens a connection: the flow that it is for.
+    fn learn_joint(&mut self, packet: &[u8]) {
+        let Parsed::Tcp(segment) = parse(packet) else {
+            return;
+        };
+        let flags = segment.header.flags;
+        let key = (number_of(segment.from), segment.to.port);
+        let Some(node) = self.balancer.filter(|_| flags.syn() && !flags.ack()) else {
+            return;
+        };
+        let joints = self.nodes[node].host.joints(self.now);
+        let joint = joints
+            .iter()
+            .find(|joint| joint.source == segment.from && joint.server == segment.to);
+        let (from, to) = (segment.from, segment.to);
+        let flow = joint.and_then(|joint| {
+            let client = self.node_of(joint.client.address)?;
+            self.watch.flow_of(client, [joint.client, self.service()])
+        });
+        if let Some(flow) = flow
+            && self.by_peer.insert(key, flow) != Some(flow)
+        {
+            self.expect(node, [from, to], flow, true);
+            self.expect(SERVER, [to, from], flow, false);
         }
     }
 
@@ -259,7 +349,9 @@ impl World {
             if self.flows[flow].plan.starts_at > self.now {
                 return Ok(());
             }
-            self.begin(flow);
+            if !self.begin(flow) {
+                return Ok(());
+            }
         }
         let state = &mut self.flows[flow];
         let (program, node) = match is_client {
@@ -274,29 +366,48 @@ impl World {
         self.collect(node)
     }
 
-    fn begin(&mut self, flow: usize) {
-        let node = self.flows[flow].plan.node;
-        let server = Endpoint::new(address_of(SERVER, self.v6), PORT);
-        let (conn, port) = self.nodes[node].host.connect(self.now, server);
+    /// Opens the connection of a flow; whether there was a port for it.
+    fn begin(&mut self, flow: usize) -> bool {
+        let (node, fast) = (self.flows[flow].plan.node, self.flows[flow].plan.fast);
+        let server = self.service();
+        let opened = self.nodes[node].host.connect(self.now, server, fast);
+        let Some((conn, port)) = opened else {
+            self.flows[flow].plan.starts_at = self.now.after(PORT_AGAIN);
+            return false;
+        };
         let client = Endpoint::new(address_of(node, self.v6), port);
-        self.by_port.insert((node, port), flow);
-        for (at, by_client) in [(node, true), (SERVER, false)] {
-            let stream = Stream::new(flow, by_client);
-            let half = Half::new(
-                stream,
-                self.nodes[at].mtu,
-                self.flows[flow].plan.is_confused,
-            );
-            let checked = self.nodes[at].host.is_honest().then_some(half);
-            let ends = if by_client {
-                [client, server]
-            } else {
-                [server, client]
-            };
-            self.watch.expect(at, ends, flow, checked);
+        self.expect(node, [client, server], flow, true);
+        self.expect(
+            self.balancer.unwrap_or(SERVER),
+            [server, client],
+            flow,
+            false,
+        );
+        if self.balancer.is_none() {
+            self.by_peer.insert((number_of(client), PORT), flow);
         }
         let state = &mut self.flows[flow];
-        state.client = Some(Program::new(&state.plan.client, conn, flow, true));
+        let mut program = Program::new(&state.plan.client, conn, flow, true);
+        program.believes_anything = state.plan.is_confused;
+        state.client = Some(program);
+        true
+    }
+
+    /// Where clients connect to.
+    fn service(&self) -> Endpoint {
+        match self.balancer {
+            Some(_) => Endpoint::new(vip(self.v6), PORT),
+            None => Endpoint::new(address_of(SERVER, self.v6), PORT),
+        }
+    }
+
+    /// From now on a node sends a stream of this flow between these ends.
+    fn expect(&mut self, node: usize, ends: [Endpoint; 2], flow: usize, by_client: bool) {
+        let (mtu, plan) = (self.nodes[node].mtu, &self.flows[flow].plan);
+        let stream = Stream::new(flow, by_client);
+        let half = Half::new(stream, mtu, plan.is_confused, plan.fast);
+        let checked = self.nodes[node].host.is_honest().then_some(half);
+        self.watch.expect(node, ends, flow, checked);
     }
 
     /// Lets every program of a node go on.
@@ -334,6 +445,7 @@ impl World {
             }
         }
         self.nodes[SERVER].host.stop_listening(self.now);
+        self.unaccepted = 0;
         for node in 0..self.nodes.len() {
             self.collect(node)?;
             // A liar might go on for ever, and a record of TIME_WAIT with it.
@@ -384,15 +496,22 @@ impl World {
     }
 
     fn node_of(&self, address: Address) -> Option<usize> {
-        (0..self.nodes.len()).find(|node| address_of(*node, self.v6) == address)
+        let node = (0..self.nodes.len()).find(|node| address_of(*node, self.v6) == address);
+        node.or_else(|| self.balancer.filter(|_| is_of_balancer(address, self.v6)))
     }
 
-    /// Captures what passes the servers' network card.
+    /// Captures what passes the network card of the servers, and of the balancer.
     fn note(&mut self, node: usize, packet: &[u8]) {
-        if let Some(capture) = self.capture.as_mut().filter(|_| node == SERVER) {
+        let is_watched = node == SERVER || self.balancer == Some(node);
+        if let Some(capture) = self.capture.as_mut().filter(|_| is_watched) {
             capture.add(self.now, packet);
         }
     }
+}
+
+/// An endpoint as a key.
+const fn number_of(end: Endpoint) -> (u128, u16) {
+    (u128::from_be_bytes(*end.address.octets()), end.port)
 }
 
 impl Node {
@@ -402,63 +521,5 @@ impl Node {
             return Instant::NEVER;
         }
         self.host.next_deadline()
-    }
-}
-
-impl Flow {
-    /// Whether both ends do what the other waits for.
-    fn ends_well(&self) -> bool {
-        self.plan.broken_off_at.is_none()
-            && self.plan.client.ends_well()
-            && self.plan.server.ends_well()
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        if self.plan.broken_off_at.is_some_and(|at| at <= now) {
-            return true;
-        }
-        let done = |program: &Option<Program>| {
-            let program = program.as_ref();
-            program.is_some_and(|program| program.finished_at.is_some())
-        };
-        if self.ends_well() {
-            return done(&self.client) && done(&self.server);
-        }
-        // Nobody tells the other end of an abort that got lost.
-        done(&self.client) || done(&self.server)
-    }
-
-    fn next_deadline(&self) -> Instant {
-        let client = match &self.client {
-            None => self.plan.starts_at,
-            Some(program) => program.next_deadline(),
-        };
-        let server = self.server.as_ref().map(Program::next_deadline);
-        client.min(server.unwrap_or(Instant::NEVER))
-    }
-
-    fn judge(&self) -> Result<(), String> {
-        let (Some(client), Some(server)) = (&self.client, &self.server) else {
-            return Ok(());
-        };
-        for (name, from, to) in [
-            ("the client's", client, server),
-            ("the server's", server, client),
-        ] {
-            if to.read > from.written && !self.plan.is_confused {
-                return Err(format!("more was read of {name} stream than written"));
-            }
-            if !self.ends_well() {
-                continue;
-            }
-            if let Some(why) = &from.broken {
-                return Err(format!("{name} connection broke: {why}"));
-            }
-            if to.read < from.written {
-                let (read, written) = (to.read, from.written);
-                return Err(format!("{name} stream: {read} of {written} bytes arrived"));
-            }
-        }
-        Ok(())
     }
 }

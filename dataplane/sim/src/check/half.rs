@@ -17,11 +17,15 @@ const HEADER_BYTES: usize = 20;
 const MSS_DEFAULT: [usize; 2] = [536, 1_220];
 
 /// The half.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Half {
     stream: Stream,
     mtu: u16,
     is_confused: bool,
+    /// A SYN may carry data (RFC 7413).
+    is_fast: bool,
+    /// We have answered the peer's SYN for good: it is the one of this connection.
+    has_answered: bool,
     /// The numbers of our SYN; more than one only before it is known which one the peer took.
     greetings: Vec<SeqNumber>,
     /// The end of what was sent.
@@ -58,12 +62,14 @@ fn demand(holds: bool, what: &str) -> Result<(), String> {
 
 impl Half {
     /// The half of a host that writes `stream` in packets of at most `mtu` bytes. Of one whose peer
-    /// makes numbers up, answers are not judged.
-    pub(crate) const fn new(stream: Stream, mtu: u16, is_confused: bool) -> Self {
+    /// makes numbers up, answers are not judged. Only of one that `is_fast` a SYN may carry data.
+    pub(crate) const fn new(stream: Stream, mtu: u16, is_confused: bool, is_fast: bool) -> Self {
         Self {
             stream,
             mtu,
             is_confused,
+            is_fast,
+            has_answered: false,
             greetings: Vec::new(),
             sent_max: 0,
             fin_at: None,
@@ -96,7 +102,8 @@ impl Half {
             return;
         };
         let start = place(header.seq, irs);
-        self.arrived.insert(start, start + space(segment));
+        // What lies before the SYN is of another connection between the same ends.
+        self.arrived.insert(start.max(0), start + space(segment));
         if let Some(stamps) = header.options.timestamps {
             let newest = self.newest_echo.get_or_insert(stamps.value);
             if stamps.value.wrapping_sub(*newest).cast_signed() > 0 {
@@ -104,6 +111,9 @@ impl Half {
             }
         }
         if !header.flags.ack() {
+            if header.flags.syn() {
+                self.edge = self.edge.max(1 + i64::from(header.window));
+            }
             return;
         }
         self.choose_greeting(header.ack.minus(1));
@@ -115,6 +125,11 @@ impl Half {
             let edge = place(header.ack, *iss) + (i64::from(header.window) << scale);
             self.edge = self.edge.max(edge);
         }
+    }
+
+    /// Whether this was the number of the peer's SYN.
+    pub(super) fn was_greeted_with(&self, number: SeqNumber) -> bool {
+        self.irs == Some(number)
     }
 
     /// The host sends a segment.
@@ -129,6 +144,7 @@ impl Half {
             return self.greet(segment);
         }
         self.choose_greeting(header.seq.minus(1));
+        self.has_answered |= self.irs.is_some();
         let Some(iss) = self.greetings.first() else {
             return Err("a segment before any SYN".to_owned());
         };
@@ -147,7 +163,8 @@ impl Half {
     /// The peer's SYN, or a copy of it.
     fn learn_greeting(&mut self, segment: &Segment<'_>) {
         let header = &segment.header;
-        let is_settled = self.irs.is_some() && (self.sent_max > 1 || self.is_confused);
+        let is_settled =
+            self.irs.is_some() && (self.sent_max > 1 || self.has_answered || self.is_confused);
         if self.irs == Some(header.seq) || is_settled {
             return;
         }
@@ -164,21 +181,31 @@ impl Half {
     /// Our SYN.
     fn greet(&mut self, segment: &Segment<'_>) -> Result<(), String> {
         let header = &segment.header;
-        demand(self.sent_max <= 1, "a SYN behind data")?;
-        demand(segment.payload.is_empty(), "data in a SYN")?;
+        if self.answers_an_old_syn(segment) {
+            return Ok(());
+        }
+        demand(self.sent_max <= 1 || self.is_fast, "a SYN behind data")?;
+        demand(segment.payload.is_empty() || self.is_fast, "data in a SYN")?;
+        let holds = self.stream.holds(0, segment.payload);
+        demand(holds, "other bytes than the program wrote")?;
         // RFC 3168 section 6.1.1.
         demand(segment.ecn == 0, "a SYN that says it knows of ECN in IP")?;
         if !self.greetings.contains(&header.seq) {
             demand(self.greetings.len() < GREETINGS_MAX, "one SYN too many")?;
             self.greetings.insert(0, header.seq);
         }
-        self.sent_max = 1;
+        self.sent_max = self.sent_max.max(1 + segment.payload.len() as i64);
         self.own_scale = header.options.window_scale;
         self.own_stamps = header.options.timestamps.is_some();
         self.given_edge = self.given_edge.max(1 + i64::from(header.window));
         if header.flags.ack() {
             let irs = self.irs.ok_or("an answer to no SYN")?;
-            demand(header.ack == irs.plus(1), "a SYN acknowledges wrongly")?;
+            let acked = place(header.ack, irs);
+            let with_data = self.is_fast && acked <= self.arrived.contiguous();
+            demand(
+                acked == 1 || (acked > 1 && with_data),
+                "a SYN acknowledges wrongly",
+            )?;
             demand(
                 self.own_scale.is_none() || self.peer_scale.is_some(),
                 "a window scale that was not offered",
@@ -191,9 +218,17 @@ impl Half {
                 !header.options.sack_permitted || self.peer_sacks,
                 "SACK that was not offered",
             )?;
-            self.acked = self.acked.max(1);
+            self.acked = self.acked.max(acked);
         }
         Ok(())
+    }
+
+    /// A copy of the peer's SYN that comes when all is over meets a listener like any other.
+    fn answers_an_old_syn(&self, segment: &Segment<'_>) -> bool {
+        let header = &segment.header;
+        let is_over = self.fin_at.is_some() && !self.greetings.contains(&header.seq);
+        let is_answer = self.irs.is_some_and(|irs| header.ack == irs.plus(1));
+        is_over && is_answer && header.flags.ack() && segment.payload.is_empty()
     }
 
     /// Of several SYNs the one whose number this is; the others are forgotten.

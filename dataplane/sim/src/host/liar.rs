@@ -1,15 +1,16 @@
 //! A peer that lies: the model, whose every segment a liar may change on its way out.
 //!
 //! What it wants is more than its share, or a sender that breaks. Nothing is demanded of it; of the
-//! host that it talks to everything is, but that the conversation comes to its end.
+//! host that it talks to everything is, but that the conversation comes to its end. What each lie is
+//! worth: `fairness.rs`, and `dataplane/docs/lying-peers.md`.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use millrace_base::{Endpoint, Instant, SeqNumber};
-use millrace_wire::{TcpFlags, TcpRepr};
+use millrace_wire::{SackBlocks, TcpFlags, TcpRepr};
 
 use super::model::{Model, ModelPlan};
-use super::{Conn, Host, Io};
+use super::{Accepted, Conn, Host, Io};
 use crate::dice::{Dice, MILLION};
 use crate::packet::{Parsed, Segment, emit, parse};
 
@@ -23,10 +24,17 @@ pub(crate) enum Lie {
     AckDivision { parts: u32 },
     /// Acknowledges what is only on its way, so many bytes ahead.
     OptimisticAck { ahead: u32 },
+    /// Acknowledges so many bytes behind the newest that has come, and hides what was lost before:
+    /// whoever lies so does not want the bytes, or can ask for them again.
+    HiddenLoss { ahead: u32 },
     /// Every acknowledgment so many times.
     DuplicateAcks { times: u32 },
     /// SACK blocks of anything: received, sent, neither.
     SackLies,
+    /// Whatever is sent again had come before (RFC 2883): there was no loss.
+    DsackLies,
+    /// Whatever is sent again, the first copy had come: the echo is the first one's (RFC 3522).
+    OldEchoes,
     /// A window that opens and shuts at will.
     WindowGames,
     /// Forgets what it has reported.
@@ -39,11 +47,14 @@ pub(crate) enum Lie {
 
 impl Lie {
     /// Every kind.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::AckDivision { parts: 20 },
         Self::OptimisticAck { ahead: 20_000 },
+        Self::HiddenLoss { ahead: 5_000 },
         Self::DuplicateAcks { times: 10 },
         Self::SackLies,
+        Self::DsackLies,
+        Self::OldEchoes,
         Self::WindowGames,
         Self::Reneging,
         Self::StampLies,
@@ -76,6 +87,19 @@ pub(crate) struct Liar {
     /// Behind the newest byte that came, by our port; and what was acknowledged last.
     seen: BTreeMap<u16, SeqNumber>,
     told: BTreeMap<u16, SeqNumber>,
+    /// What came that had been sent before, it seems, and the stamp of the newest before it.
+    again: BTreeMap<u16, Again>,
+}
+
+/// What a liar remembers of one stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Again {
+    /// Data have come: before that, a lie would only end the connection.
+    has_begun: bool,
+    /// Sent again, from here to there.
+    bytes: Option<(SeqNumber, SeqNumber)>,
+    /// The stamp of what came last in its order.
+    stamp: u32,
 }
 
 impl Liar {
@@ -91,6 +115,25 @@ impl Liar {
             out: VecDeque::new(),
             seen: BTreeMap::new(),
             told: BTreeMap::new(),
+            again: BTreeMap::new(),
+        }
+    }
+
+    fn note(&mut self, segment: &Segment<'_>) {
+        let start = segment.header.seq;
+        let end = start.plus(segment.payload.len() as u32);
+        let port = segment.to.port;
+        let seen = self.seen.entry(port).or_insert(end);
+        let again = self.again.entry(port).or_default();
+        again.has_begun |= start != end;
+        if end.after(*seen) || segment.header.flags.syn() {
+            *seen = end;
+            again.bytes = None;
+            if let Some(stamps) = segment.header.options.timestamps {
+                again.stamp = stamps.value;
+            }
+        } else if start != end {
+            again.bytes = Some((start, end));
         }
     }
 
@@ -101,8 +144,9 @@ impl Liar {
                 self.out.push_back(packet);
                 continue;
             };
-            let greets = segment.header.flags.intersects(TcpFlags::SYN);
-            if greets || !self.dice.happens(self.plan.lies_ppm) {
+            let again = self.again.get(&segment.from.port);
+            let has_begun = again.is_some_and(|again| again.has_begun);
+            if !has_begun || !self.dice.happens(self.plan.lies_ppm) {
                 self.remember(&segment);
                 self.out.push_back(packet);
                 continue;
@@ -120,6 +164,7 @@ impl Liar {
         let port = segment.from.port;
         let ack = segment.header.ack;
         let seen = self.seen.get(&port).copied().unwrap_or(ack);
+        let again = self.again.get(&port).copied().unwrap_or_default();
         let mut header = segment.header;
         match self.plan.lie {
             Lie::AckDivision { parts } => {
@@ -134,6 +179,27 @@ impl Liar {
                 }
             }
             Lie::OptimisticAck { ahead } => header.ack = ack.plus(self.dice.between(1, ahead)),
+            Lie::HiddenLoss { ahead } => {
+                header.ack = seen.plus(self.dice.between(0, ahead));
+                header.options.sack = SackBlocks::default();
+            }
+            Lie::DsackLies => {
+                if let Some((start, end)) = again.bytes.filter(|(_, end)| ack.after_or_eq(*end)) {
+                    let mut blocks = SackBlocks::default();
+                    blocks.push(start, end);
+                    for (start, end) in header.options.sack.as_slice().iter().take(2) {
+                        blocks.push(*start, *end);
+                    }
+                    header.options.sack = blocks;
+                }
+            }
+            Lie::OldEchoes => {
+                if let Some(stamps) = header.options.timestamps.as_mut()
+                    && again.bytes.is_some()
+                {
+                    stamps.echo = again.stamp;
+                }
+            }
             Lie::DuplicateAcks { times } => {
                 for _ in 1..times {
                     self.say(&header, segment, &[]);
@@ -141,7 +207,7 @@ impl Liar {
             }
             Lie::SackLies => {
                 let from = self.dice.pick(&[ack, seen, ack.minus(50_000)]);
-                header.options.sack = millrace_wire::SackBlocks::default();
+                header.options.sack = SackBlocks::default();
                 for _ in 0..self.dice.between(1, 3) {
                     let start = from.plus(self.dice.spread(1, JUMP_MAX));
                     let end = start.plus(self.dice.spread(1, JUMP_MAX));
@@ -201,9 +267,7 @@ impl Liar {
 impl Host for Liar {
     fn packet_in(&mut self, now: Instant, packet: &[u8]) {
         if let Parsed::Tcp(segment) = parse(packet) {
-            let end = segment.header.seq.plus(segment.payload.len() as u32);
-            let seen = self.seen.entry(segment.to.port).or_insert(end);
-            *seen = seen.latest(end);
+            self.note(&segment);
         }
         self.model.packet_in(now, packet);
         self.lie();
@@ -230,11 +294,11 @@ impl Host for Liar {
         self.model.stop_listening(now);
     }
 
-    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16) {
-        self.model.connect(now, to)
+    fn connect(&mut self, now: Instant, to: Endpoint, fast: bool) -> Option<(Conn, u16)> {
+        self.model.connect(now, to, fast)
     }
 
-    fn accept(&mut self, now: Instant) -> Option<(Conn, Endpoint)> {
+    fn accept(&mut self, now: Instant) -> Option<Accepted> {
         self.model.accept(now)
     }
 

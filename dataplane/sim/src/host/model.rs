@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use millrace_base::{Address, Endpoint, Instant};
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr};
 
-use super::{Conn, Host, Io, address_of};
+use super::{Accepted, Conn, Host, Io, address_of};
 use crate::dice::Dice;
 use crate::packet::{Parsed, Segment, emit, parse};
 use connection::{Connection, Stage};
@@ -185,20 +185,24 @@ impl Host for Model {
         }
     }
 
-    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16) {
+    fn connect(&mut self, now: Instant, to: Endpoint, _fast: bool) -> Option<(Conn, u16)> {
         self.next_port += 1;
         let local = Endpoint::new(self.address, self.next_port);
         let connection = self.add(local, to, Stage::SynSent);
         let opened = (connection.conn, local.port);
         self.settle(now);
-        opened
+        Some(opened)
     }
 
-    fn accept(&mut self, _now: Instant) -> Option<(Conn, Endpoint)> {
+    fn accept(&mut self, _now: Instant) -> Option<Accepted> {
         let mut all = self.connections.iter_mut();
         let ready = all.find(|connection| connection.is_acceptable())?;
         ready.accepted = true;
-        Some((ready.conn, ready.remote))
+        Some(Accepted {
+            conn: ready.conn,
+            port: ready.local.port,
+            peer: ready.remote,
+        })
     }
 
     fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io {

@@ -2,12 +2,13 @@
 
 use millrace_base::{Address, Endpoint, Instant};
 use millrace_socket::linux::{
-    AF_INET, AF_INET6, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP, TCP_NODELAY,
+    AF_INET, AF_INET6, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
+    TCP_FASTOPEN_CONNECT, TCP_NODELAY,
 };
 use millrace_socket::{Call, Errno, HostConfig, Progress, Reply, SocketAddress, Sockets};
 use millrace_stack::{Occupancy, TcpTunables};
 
-use super::{Conn, Host, Io, address_of};
+use super::{Accepted, Conn, Host, Io, address_of};
 
 /// What is chosen of a host.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct StackPlan {
     pub(crate) nodelay: bool,
     /// Length of the accept queue.
     pub(crate) backlog: i32,
+    /// The ports that connections go out from, where they are few.
+    pub(crate) ports: Option<(u16, u16)>,
 }
 
 impl Default for StackPlan {
@@ -30,6 +33,7 @@ impl Default for StackPlan {
             buffers: 8_192,
             nodelay: false,
             backlog: 128,
+            ports: None,
         }
     }
 }
@@ -41,7 +45,8 @@ pub(crate) struct StackHost {
     v6: bool,
     nodelay: bool,
     backlog: i32,
-    listener: Option<i32>,
+    /// Descriptors and ports.
+    listeners: Vec<(i32, u16)>,
     /// Every second host: what its connections forget at rest, nobody may notice.
     rests: bool,
 }
@@ -54,7 +59,7 @@ impl StackHost {
             chunk.copy_from_slice(&secret.to_le_bytes());
         }
         let prefix_bits = if v6 { 64 } else { 24 };
-        let sockets = Sockets::new(HostConfig {
+        let mut sockets = Sockets::new(HostConfig {
             addresses: vec![(address_of(node, v6), prefix_bits)],
             mtu: plan.mtu,
             connections_max: 256,
@@ -63,12 +68,17 @@ impl StackHost {
             tcp: plan.tcp,
             ..HostConfig::default()
         });
+        if let Some((first, last)) = plan.ports {
+            let range = format!("{first} {last}");
+            let set = sockets.set_sysctl("net.ipv4.ip_local_port_range", &range);
+            set.expect("a range of ports");
+        }
         Self {
             sockets,
             v6,
             nodelay: plan.nodelay,
             backlog: plan.backlog,
-            listener: None,
+            listeners: Vec::new(),
             rests: secret & 1 != 0,
         }
     }
@@ -95,10 +105,14 @@ impl StackHost {
 
     fn set_nodelay(&mut self, now: Instant, fd: i32) {
         if self.nodelay {
-            let on = 1_i32.to_ne_bytes();
-            let set = self.sockets.setsockopt(now, fd, SOL_TCP, TCP_NODELAY, &on);
-            set.expect("an option of every TCP socket");
+            self.turn_on(now, fd, TCP_NODELAY);
         }
+    }
+
+    fn turn_on(&mut self, now: Instant, fd: i32, option: i32) {
+        let on = 1_i32.to_ne_bytes();
+        let set = self.sockets.setsockopt(now, fd, SOL_TCP, option, &on);
+        set.expect("an option of every TCP socket");
     }
 }
 
@@ -128,44 +142,56 @@ impl Host for StackHost {
         bound.expect("a port that nobody has");
         let listens = self.sockets.listen(now, fd, self.backlog);
         listens.expect("a bound socket");
-        self.listener = Some(fd);
+        self.listeners.push((fd, port));
     }
 
     fn stop_listening(&mut self, now: Instant) {
-        if let Some(fd) = self.listener.take() {
+        for (fd, _) in core::mem::take(&mut self.listeners) {
             let closed = self.call(now, Call::Close { fd });
             closed.expect("a descriptor of ours");
         }
     }
 
-    fn connect(&mut self, now: Instant, to: Endpoint) -> (Conn, u16) {
+    fn connect(&mut self, now: Instant, to: Endpoint, fast: bool) -> Option<(Conn, u16)> {
         let fd = self.socket();
         self.set_nodelay(now, fd);
+        if fast {
+            self.turn_on(now, fd, TCP_FASTOPEN_CONNECT);
+        }
         let address = socket_address(to);
-        let begun = self.call(now, Call::Connect { fd, address });
-        assert_eq!(begun, Err(Errno::EINPROGRESS), "a first connect");
+        match self.call(now, Call::Connect { fd, address }) {
+            // Who has a cookie leaves the SYN to the first data.
+            Ok(_) if fast => {}
+            Err(Errno::EINPROGRESS) => {}
+            Err(Errno::EADDRNOTAVAIL) => {
+                self.close(now, Conn(fd), false);
+                return None;
+            }
+            other => unreachable!("a first connect that says {other:?}"),
+        }
         let local = self.sockets.getsockname(fd);
         let port = endpoint(local.expect("a descriptor of ours")).port;
-        (Conn(fd), port)
+        Some((Conn(fd), port))
     }
 
-    fn accept(&mut self, now: Instant) -> Option<(Conn, Endpoint)> {
-        let fd = self.listener?;
+    fn accept(&mut self, now: Instant) -> Option<Accepted> {
         let flags = SOCK_NONBLOCK;
-        match self.call(now, Call::Accept { fd, flags }) {
-            Ok(Reply::Accepted { fd, peer }) => {
+        for (fd, port) in self.listeners.clone() {
+            if let Ok(Reply::Accepted { fd, peer }) = self.call(now, Call::Accept { fd, flags }) {
                 self.set_nodelay(now, fd);
-                Some((Conn(fd), endpoint(peer)))
+                let (conn, peer) = (Conn(fd), endpoint(peer));
+                return Some(Accepted { conn, port, peer });
             }
-            _ => None,
         }
+        None
     }
 
     fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io {
         let (fd, data) = (conn.0, bytes.to_vec());
         match self.call(now, Call::Write { fd, data }) {
             Ok(reply) => Io::Moved(reply.value() as usize),
-            Err(Errno::EAGAIN) => Io::Later,
+            // A SYN that took no data with it is on its way.
+            Err(Errno::EAGAIN | Errno::EINPROGRESS | Errno::EALREADY) => Io::Later,
             Err(error) => Io::Broken(error.name().to_owned()),
         }
     }

@@ -9,14 +9,40 @@ use crate::program::{Pace, Step, Text};
 /// Bytes that all flows of a seed write together, at most about so many.
 const BYTES_MAX: u32 = 1_500_000;
 
+/// What the hosts have to be for the flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Anything.
+    Plain,
+    /// Clients come faster than the servers accept them, and more than wait.
+    Crowded,
+    /// Few ports, which connections have one after the other.
+    Reusing,
+    /// Data in the SYN.
+    Fast,
+    /// Through a balancer.
+    Balanced,
+}
+
 /// The flows from so many clients, the first at `beginning`.
-pub(super) fn draw(dice: &mut Dice, clients: usize, beginning: Instant) -> Vec<FlowPlan> {
-    let kind = dice.between(0, 7);
+pub(super) fn draw(dice: &mut Dice, clients: usize, beginning: Instant) -> (Kind, Vec<FlowPlan>) {
+    let (kind, needs) = match dice.between(0, 15) {
+        // Anything may pass a balancer.
+        8 | 9 => (dice.between(0, 7), Kind::Balanced),
+        10 => (6, Kind::Crowded),
+        11 => (7, Kind::Crowded),
+        12 => (8, Kind::Reusing),
+        13 => (7, Kind::Fast),
+        // Nothing that ends before it has been answered: Linux takes back such a `connect`.
+        14 => (dice.pick(&[3, 6]), Kind::Fast),
+        15 => (7, Kind::Plain),
+        kind => (kind, Kind::Plain),
+    };
     let count = match kind {
         // Many at once.
         6 => dice.between(4, 24),
         // One after the other.
-        7 => dice.between(4, 40),
+        7 | 8 => dice.between(4, 40),
         _ => dice.between(1, 3).max(clients as u32),
     };
     let share = BYTES_MAX / count;
@@ -30,7 +56,11 @@ pub(super) fn draw(dice: &mut Dice, clients: usize, beginning: Instant) -> Vec<F
             4 => slow_reader(dice, share.min(100_000)),
             5 => rude(dice, share),
             6 => incast(dice, share),
-            _ => brief(dice, share.min(20_000)),
+            7 => brief(dice, share.min(20_000)),
+            _ => {
+                let client_first = dice.one_in(2);
+                waiting_for_the_end(brief(dice, share.min(20_000)), client_first)
+            }
         };
         let plan = FlowPlan {
             node: 1 + number as usize % clients,
@@ -39,13 +69,15 @@ pub(super) fn draw(dice: &mut Dice, clients: usize, beginning: Instant) -> Vec<F
             server,
             broken_off_at: None,
             is_confused: false,
+            fast: false,
+            may_be_refused: false,
         };
         if kind != 6 {
             starts_at = starts_at.after(dice.below(Nanos::from_millis(300)));
         }
         plan
     };
-    (0..count).map(flow).collect()
+    (needs, (0..count).map(flow).collect())
 }
 
 fn text(steps: Vec<Step>) -> Text {
@@ -162,4 +194,16 @@ fn brief(dice: &mut Dice, share: u32) -> (Text, Text) {
         Step::ShutDown,
     ];
     (text(client), text(server))
+}
+
+/// One of the two ends first and has to rest.
+fn waiting_for_the_end((mut client, mut server): (Text, Text), client_first: bool) -> (Text, Text) {
+    let second = if client_first {
+        &mut server
+    } else {
+        &mut client
+    };
+    let last = second.steps.len() - 1;
+    second.steps.insert(last, Step::AwaitEnd);
+    (client, server)
 }

@@ -73,7 +73,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "sim",
-        about: "seeds of the simulator: the first ones, and those that failed once",
+        about: "seeds of the simulator: fresh ones, and those that failed once",
         run: simulate,
     },
     Step {
