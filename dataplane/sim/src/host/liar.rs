@@ -184,13 +184,8 @@ impl Liar {
                 header.options.sack = SackBlocks::default();
             }
             Lie::DsackLies => {
-                if let Some((start, end)) = again.bytes.filter(|(_, end)| ack.after_or_eq(*end)) {
-                    let mut blocks = SackBlocks::default();
-                    blocks.push(start, end);
-                    for (start, end) in header.options.sack.as_slice().iter().take(2) {
-                        blocks.push(*start, *end);
-                    }
-                    header.options.sack = blocks;
+                if let Some(bytes) = again.bytes.filter(|(_, end)| ack.after_or_eq(*end)) {
+                    report_duplicate(&mut header, bytes);
                 }
             }
             Lie::OldEchoes => {
@@ -262,6 +257,16 @@ impl Liar {
         let (from, to) = (segment.from.address, segment.to.address);
         self.out.push_back(emit(header, payload, from, to));
     }
+}
+
+/// Reports in the first block that these bytes came twice (RFC 2883).
+fn report_duplicate(header: &mut TcpRepr, (start, end): (SeqNumber, SeqNumber)) {
+    let mut blocks = SackBlocks::default();
+    blocks.push(start, end);
+    for (start, end) in header.options.sack.as_slice().iter().take(2) {
+        blocks.push(*start, *end);
+    }
+    header.options.sack = blocks;
 }
 
 impl Host for Liar {

@@ -71,6 +71,15 @@ impl Connection {
         tunables.receive_window_offer(self.advertised_mss(tunables))
     }
 
+    /// The window field of a SYN (`answer` = false) or SYN-ACK.
+    pub(super) fn offer_of_syn(&mut self, tunables: &TcpTunables, answer: bool) -> u16 {
+        let mut offered = self.first_offer(tunables);
+        if !answer {
+            offered = self.window.offer(offered);
+        }
+        offered.min(0xffff) as u16
+    }
+
     /// The options of a SYN (`answer` = false) or SYN-ACK.
     pub(super) fn syn_options(
         &self,

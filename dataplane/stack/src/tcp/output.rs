@@ -238,10 +238,6 @@ impl Connection {
         } else {
             TcpFlags::SYN
         } | self.ecn_of_syn(env);
-        let mut offered = self.first_offer(env.tunables);
-        if !answer {
-            offered = self.window.offer(offered);
-        }
         let header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,
@@ -258,7 +254,7 @@ impl Connection {
             },
             flags,
             // Never scaled (RFC 7323 section 2.2).
-            window: offered.min(0xffff) as u16,
+            window: self.offer_of_syn(env.tunables, answer),
             urgent: 0,
             options,
         };
