@@ -570,3 +570,42 @@ fn without_checksums_in_the_device_a_frame_is_one_segment() {
         assert_eq!(longest > 1_514, tcp_checksum, "{longest} bytes");
     }
 }
+
+/// Milliseconds that a transfer takes over a link that loses, and the sender's timeouts.
+fn lossy_transfer(seed: u64, loss_percent: u32, send_queue: Option<u32>) -> (u64, u64) {
+    let (mut world, client, server) = connected(seed, false, Faults::default());
+    world.delay = millrace_base::Nanos::from_millis(10);
+    if let Some(bytes) = send_queue {
+        let mut tunables = *world.nodes[0].stack.tunables();
+        tunables.tcp_wmem = [bytes, bytes];
+        world.nodes[0].stack.set_tunables(tunables);
+    }
+    world.faults.loss_percent = loss_percent;
+    let begin = world.now;
+    transfer(&mut world, (0, client), (1, server), &pattern(2_000_000));
+    let took = world.now.since(begin).as_millis();
+    let stats = world.nodes[0].stack.stats();
+    eprintln!(
+        "seed {seed}, {loss_percent} %, {send_queue:?}: {took} ms, {} again, {} timeouts, {} lost again",
+        stats.tcp_retrans_segs, stats.tcp_timeouts, stats.tcp_lost_retransmit
+    );
+    (took, stats.tcp_timeouts)
+}
+
+// Linux: `sk_sndbuf` is never in the way of recovery. What lies behind a hole fills the send queue, and
+// the window goes down: were the queue held to it, there would be nothing to send for a part of each
+// recovery, and nothing that would show that a retransmission was lost as well.
+#[test]
+fn a_send_queue_that_follows_the_window_costs_nothing_where_segments_are_lost() {
+    for loss_percent in [1, 3] {
+        let mut sums = [(0, 0); 2];
+        for seed in 1..9 {
+            for (sum, queue) in sums.iter_mut().zip([None, Some(1 << 30)]) {
+                let (took, timeouts) = lossy_transfer(seed, loss_percent, queue);
+                *sum = (sum.0 + took, sum.1 + timeouts);
+            }
+        }
+        let [(held, _), (free, _)] = sums;
+        assert!(held * 100 <= free * 102, "{loss_percent} %: {sums:?}");
+    }
+}
