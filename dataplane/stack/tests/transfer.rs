@@ -514,7 +514,7 @@ fn one_call_hands_over_no_more_of_a_connection_than_may_lie_below_tcp() {
     let rate = u64::from(info.cwnd_bytes) * 2 * 1_000_000 / srtt_us;
     let limit = rate >> 10;
     assert!(limit > 2 * QUOTA_BYTES, "{limit} is too little to tell");
-    let data = pattern(1_000_000);
+    let data = pattern(2_000_000);
     let mut sent = 0;
     world.send(0, busy, &data, &mut sent);
     assert!(u64::from(info.cwnd_bytes) > 2 * limit + 2 * QUOTA_BYTES);

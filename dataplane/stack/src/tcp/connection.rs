@@ -636,9 +636,9 @@ impl Connection {
 
     /// The application has read for a round trip: its memory follows.
     fn right_size<P: PacketPool>(&mut self, env: &Env<'_, P>) {
-        let waits = (self.receive.bytes(), self.early_span(env.chunks));
+        let early = self.early_span(env.chunks);
         let memory_max = env.tunables.receive_memory_max();
-        self.window.adjust(env.now, waits, memory_max);
+        self.window.adjust(env.now, early, memory_max);
     }
 
     fn discard_received<B>(&mut self, chunks: &mut Chunks<B>) {

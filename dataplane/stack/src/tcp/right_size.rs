@@ -171,10 +171,11 @@ impl ReceiveWindow {
     /// Grows the memory when the application kept up for one round trip, which has passed (Linux:
     /// `tcp_rcv_space_adjust`), to `memory_max` at most.
     ///
-    /// `unread` bytes wait for it, which it did not keep up with; `early` is how far what came out of
-    /// turn reaches.
-    pub(crate) fn adjust(&mut self, now: Instant, (unread, early): (u32, u32), memory_max: u32) {
-        let taken = core::mem::take(&mut self.taken).saturating_sub(unread);
+    /// `early` is how far what came out of turn reaches. Since 6.16 Linux takes off what waits unread;
+    /// a program that reads a burst in small pieces would be measured at the first of them, and seem
+    /// slow.
+    pub(crate) fn adjust(&mut self, now: Instant, early: u32, memory_max: u32) {
+        let taken = core::mem::take(&mut self.taken);
         self.measured_at = micros(now);
         let space = self.space();
         if taken <= space {
