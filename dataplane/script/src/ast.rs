@@ -139,11 +139,22 @@ pub(crate) enum TcpOption {
     WindowScale(u8),
     SackPermitted,
     Sack(Vec<(u32, u32)>),
-    Timestamps { value: u32, echo: u32 },
+    Timestamps {
+        value: u32,
+        echo: u32,
+    },
     FastOpen(Vec<u8>),
     FastOpenExperimental(Vec<u8>),
     Md5(Vec<u8>),
-    Other { kind: u8, data: Vec<u8> },
+    /// Counters, those of ECT(1) first or those of ECT(0).
+    AccurateEcn {
+        order_1: bool,
+        counters: Vec<u32>,
+    },
+    Other {
+        kind: u8,
+        data: Vec<u8>,
+    },
 }
 
 /// An ICMP message.

@@ -67,6 +67,13 @@ const FIELDS: &[(&str, usize, usize)] = &[
     ("tcpi_total_rto", 240, 2),
     ("tcpi_total_rto_recoveries", 242, 2),
     ("tcpi_total_rto_time", 244, 4),
+    ("tcpi_received_ce", 248, 4),
+    ("tcpi_delivered_e1_bytes", 252, 4),
+    ("tcpi_delivered_e0_bytes", 256, 4),
+    ("tcpi_delivered_ce_bytes", 260, 4),
+    ("tcpi_received_e1_bytes", 264, 4),
+    ("tcpi_received_e0_bytes", 268, 4),
+    ("tcpi_received_ce_bytes", 272, 4),
 ];
 
 /// Bit fields: name, offset of their byte, first bit, bits.
@@ -75,6 +82,9 @@ const BITS: &[(&str, usize, u32, u32)] = &[
     ("tcpi_rcv_wscale", 6, 4, 4),
     ("tcpi_delivery_rate_app_limited", 7, 0, 1),
     ("tcpi_fastopen_client_fail", 7, 1, 2),
+    ("tcpi_ecn_mode", 276, 0, 2),
+    ("tcpi_accecn_opt_seen", 276, 2, 2),
+    ("tcpi_accecn_fail_mode", 276, 4, 4),
 ];
 
 /// The field's value in the bytes of a `struct tcp_info`.

@@ -161,7 +161,7 @@ structure! {
     total_rto_recoveries: u16,
     /// Milliseconds in timeouts.
     total_rto_time: u32,
-    /// Accurate ECN, which the stack does not speak: always 0, as without it.
+    /// Packets that came marked. This and what follows: Accurate ECN, 0 without it.
     received_ce: u32,
     /// Bytes delivered with ECT(1).
     delivered_e1_bytes: u32,
@@ -175,7 +175,7 @@ structure! {
     received_e0_bytes: u32,
     /// Bytes received with CE.
     received_ce_bytes: u32,
-    /// Bit fields of the mode of ECN, and of what became of its option.
+    /// Two bits of the mode of ECN, two of what became of its option, four of what failed.
     ecn: u32,
 }
 
@@ -272,6 +272,7 @@ impl Sockets {
         told.delivered = acked.saturating_add(told.sacked).saturating_add(1);
         told.total_retrans = info.retransmissions;
         told.delivered_ce = info.delivered_ce;
+        tell_ecn(told, info);
         told.pacing_rate = info.pacing_rate;
         told.max_pacing_rate = info.pacing_rate_max;
         told.bytes_acked = info.bytes_acked;
@@ -300,6 +301,32 @@ impl Sockets {
         let nanos = self.now.since(at).as_nanos();
         u32::try_from(nanos / 1_000_000).unwrap_or(u32::MAX)
     }
+}
+
+/// What Accurate ECN counts, and the modes with Linux's numbers (`TCPI_ECN_MODE_*`,
+/// `TCP_ACCECN_*_FAIL_RECV`).
+fn tell_ecn(told: &mut TcpInfo, info: &FlowInfo) {
+    let counted = &info.accurate_ecn;
+    let mode = match (info.ecn, counted.accurate) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) if info.state == State::SynSent => 3,
+        (true, true) => 2,
+    };
+    let option_failed = counted.option_seen == 3;
+    let failed = u32::from(counted.ace_failed) << 1 | u32::from(option_failed) << 3;
+    told.ecn = mode | u32::from(counted.option_seen) << 2 | failed << 4;
+    told.received_ce = counted.received_ce;
+    [
+        told.delivered_e1_bytes,
+        told.delivered_e0_bytes,
+        told.delivered_ce_bytes,
+    ] = counted.delivered_bytes;
+    [
+        told.received_e1_bytes,
+        told.received_e0_bytes,
+        told.received_ce_bytes,
+    ] = counted.received_bytes;
 }
 
 /// Linux's numbers of the states (`enum` in `tcp_states.h`).

@@ -691,10 +691,17 @@ impl<P: PacketPool> Stack<P> {
         };
         request.retransmissions = request.retransmissions.saturating_add(1);
         let (half_open, hop) = (request.half_open, request.hop);
+        let request_timeouts = request.timeouts;
         let whose = (half_open.listener, &hop);
         let mut room = None;
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
-        let header: TcpRepr = half_open.syn_ack(now, tunables);
+        let mut header: TcpRepr = half_open.syn_ack(now, tunables);
+        if request_timeouts > 0 {
+            //= https://www.rfc-editor.org/rfc/rfc9768#section-3.2.3.2.2
+            //# If this retransmission times out, to further expedite connection setup, the TCP
+            //# Server SHOULD retry the SYN/ACK without any AccECN Option
+            header.options.accecn = None;
+        }
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);
         count!(self.stats.tcp_syn_retrans);

@@ -47,7 +47,7 @@ pub use checksum::Checksum;
 pub use ethernet::{EtherType, EthernetView};
 pub use ip::{Fragment, IpRepr, IpView};
 pub use malformed::Malformed;
-pub use tcp::{SackBlocks, TcpFlags, TcpOptions, TcpRepr, TcpView, Timestamps};
+pub use tcp::{AccEcn, SackBlocks, TcpFlags, TcpOptions, TcpRepr, TcpView, Timestamps};
 
 /// IP protocol numbers (IANA) that the stack knows by name.
 pub mod protocol {

@@ -179,6 +179,13 @@ fn tcp_options(f: &mut fmt::Formatter<'_>, options: &TcpOptions) -> fmt::Result 
             }
         }
     }
+    if let Some(accecn) = &options.accecn {
+        next(f)?;
+        write!(f, "accecn {}", u8::from(accecn.is_order_1()))?;
+        for counter in (0..accecn.len()).filter_map(|place| accecn.counter(place)) {
+            write!(f, " {counter}")?;
+        }
+    }
     if options.md5 {
         next(f)?;
         f.write_str("md5")?;

@@ -18,6 +18,7 @@ impl TcpOption {
             Self::FastOpen(cookie) => 2 + cookie.len(),
             Self::FastOpenExperimental(cookie) => 4 + cookie.len(),
             Self::Md5(digest) => 2 + digest.len(),
+            Self::AccurateEcn { counters, .. } => 2 + 3 * counters.len(),
             Self::Other { data, .. } => 2 + data.len(),
         }
     }
@@ -57,6 +58,13 @@ impl TcpOption {
             Self::Md5(digest) => {
                 bytes.extend([19, length]);
                 bytes.extend(digest);
+            }
+            Self::AccurateEcn { order_1, counters } => {
+                bytes.extend([if *order_1 { 174 } else { 172 }, length]);
+                for counter in counters {
+                    let [_, low @ ..] = counter.to_be_bytes();
+                    bytes.extend(low);
+                }
             }
             Self::Other { kind, data } => {
                 bytes.extend([*kind, length]);
@@ -119,6 +127,16 @@ fn one(kind: u8, data: &[u8]) -> TcpOption {
         },
         (34, cookie) => TcpOption::FastOpen(cookie.to_vec()),
         (254, [0xf9, 0x89, cookie @ ..]) => TcpOption::FastOpenExperimental(cookie.to_vec()),
+        (172 | 174, counters) if counters.len() <= 9 && counters.len().is_multiple_of(3) => {
+            let counters = counters.chunks_exact(3).map(|counter| {
+                let bytes = counter.iter().map(|byte| u32::from(*byte));
+                bytes.fold(0, |value, byte| value << 8 | byte)
+            });
+            TcpOption::AccurateEcn {
+                order_1: kind == 174,
+                counters: counters.collect(),
+            }
+        }
         (19, digest) if digest.len() == 16 => TcpOption::Md5(digest.to_vec()),
         _ => TcpOption::Other {
             kind,

@@ -35,6 +35,15 @@ pub(crate) fn service(service: Service) -> String {
     }
 }
 
+/// What the counters of Accurate ECN are called, in their order.
+pub(crate) const fn accurate_names(order_1: bool) -> [&'static str; 3] {
+    if order_1 {
+        ["e1b", "ceb", "e0b"]
+    } else {
+        ["e0b", "ceb", "e1b"]
+    }
+}
+
 /// The name of the two ECN bits.
 pub(crate) fn ecn(bits: u8) -> &'static str {
     match bits & 3 {
@@ -118,6 +127,12 @@ impl fmt::Display for TcpOption {
             Self::FastOpen(cookie) => f.write_str(&named("FO", cookie)),
             Self::FastOpenExperimental(cookie) => f.write_str(&named("FOEXP", cookie)),
             Self::Md5(digest) => f.write_str(&named("md5", digest)),
+            Self::AccurateEcn { order_1, counters } => {
+                f.write_str("ECN")?;
+                let names = accurate_names(*order_1);
+                let mut pairs = names.iter().zip(counters);
+                pairs.try_for_each(|(name, counter)| write!(f, " {name} {counter}"))
+            }
             Self::Other { kind, data } => f.write_str(&named(&format!("option {kind}"), data)),
         }
     }

@@ -4,6 +4,7 @@ use super::Parser;
 use crate::ast::{Body, Direction, IcmpLine, IpFields, Packet, Service, TcpLine, TcpOption, flag};
 use crate::fault::Fault;
 use crate::lexer::Kind;
+use crate::packet::show;
 
 /// What a TCP header has room for.
 const OPTION_BYTES_MAX: usize = 40;
@@ -146,8 +147,16 @@ impl Parser {
                 };
                 flags |= bit;
             }
-        } else if !self.is_sign('.') {
+        } else if !self.is_sign('.') && self.peek().kind != Kind::Decimal {
             return Err(fault);
+        }
+        // `.5` is ACK with an ACE field of 5.
+        if self.peek().kind == Kind::Decimal {
+            let ace = match self.take().text.as_bytes() {
+                [b'.', digit @ b'0'..=b'7'] => u16::from(digit - b'0'),
+                _ => return Err(fault),
+            };
+            return Ok(flags | flag::ACK | ace << 6);
         }
         if self.take_if_sign('.') {
             flags |= flag::ACK;
@@ -203,8 +212,9 @@ impl Parser {
     }
 
     fn tcp_option(&mut self) -> Result<TcpOption, Fault> {
-        let fault = self
-            .expected("a TCP option: nop, eol, mss, wscale, sackOK, sack, TS, FO, FOEXP or md5");
+        let fault = self.expected(
+            "a TCP option: nop, eol, mss, wscale, sackOK, sack, TS, FO, FOEXP, ECN or md5",
+        );
         Ok(match self.word("a TCP option")?.as_str() {
             "nop" => TcpOption::Nop,
             "eol" => TcpOption::End,
@@ -213,6 +223,7 @@ impl Parser {
             "sackOK" => TcpOption::SackPermitted,
             "sack" => self.sack()?,
             "TS" => self.timestamps()?,
+            "ECN" => self.accurate_ecn()?,
             "FO" => TcpOption::FastOpen(self.hex_blob()?),
             "FOEXP" => TcpOption::FastOpenExperimental(self.hex_blob()?),
             "md5" => {
@@ -239,6 +250,19 @@ impl Parser {
                 return Ok(TcpOption::Sack(blocks));
             }
         }
+    }
+
+    /// `e1b 1 ceb 0 e0b 1`, `e0b 1 ceb 0 e1b 1`, or fewer of them; none is an empty option.
+    fn accurate_ecn(&mut self) -> Result<TcpOption, Fault> {
+        let order_1 = !self.is_word("e0b");
+        let mut counters = Vec::new();
+        for name in show::accurate_names(order_1) {
+            if !self.take_if_word(name) {
+                break;
+            }
+            counters.push(self.number("a counter of 24 bits", 0xff_ffff)?);
+        }
+        Ok(TcpOption::AccurateEcn { order_1, counters })
     }
 
     fn timestamps(&mut self) -> Result<TcpOption, Fault> {

@@ -331,6 +331,7 @@ impl Connection {
         }
         // Only a segment whose ACK means something moves TS.Recent (Linux: `tcp_replace_ts_recent`
         // in `tcp_ack`).
+        let recent_before = self.timestamps.recent;
         if let Some(stamps) = segment.options.timestamps
             && self.timestamps.agreed()
             && segment.ack.after_or_eq(self.una)
@@ -347,7 +348,8 @@ impl Connection {
             }
             return self.take_progress(env, segment.ack, segment.options.timestamps);
         }
-        self.heed_ack(env, segment)
+        let is_stamp_newer = self.timestamps.recent != recent_before;
+        self.heed_ack(env, segment, is_stamp_newer)
     }
 
     /// The oldest acknowledgment that may still be on its way: our SYN has a number, too.
@@ -397,8 +399,12 @@ impl Connection {
         &mut self,
         env: &mut Env<'_, P>,
         segment: &Segment<P::Buf>,
+        is_stamp_newer: bool,
     ) -> ControlFlow<Disposition> {
-        let digest = self.digest(env, segment);
+        let mut digest = self.digest(env, segment);
+        if self.ack.ecn.is_accurate() {
+            self.digest_counters(env, segment, &mut digest, is_stamp_newer);
+        }
         self.tell_of_ack(env, &digest);
         let mut timer_is_set = false;
         if digest.is_news() || self.recovery.phase != Phase::Open || !self.send.board.is_clear() {

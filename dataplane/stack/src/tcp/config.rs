@@ -42,9 +42,15 @@ pub struct TcpTunables {
     pub tcp_pacing_ss_ratio: u16,
     /// The same in congestion avoidance. 0..=1,000, default 120.
     pub tcp_pacing_ca_ratio: u16,
-    /// Explicit congestion notification (RFC 3168): 0 never, 1 always, 2 when the peer asks. Default
-    /// 2.
+    /// Explicit congestion notification. With 0 never; 1 ECN of RFC 3168, asked for and agreed to; 2
+    /// agreed to when the peer asks. 3 to 5 agree to Accurate ECN (RFC 9768) as well; 3 asks for it, 4
+    /// asks for that of RFC 3168, 5 does not ask. Default 2.
     pub tcp_ecn: u8,
+    /// The option of Accurate ECN: 0 is never sent, 1 when something has changed and some times in a
+    /// round trip, 2 in every segment. Default 2.
+    pub tcp_ecn_option: u8,
+    /// With `tcp_ecn_option` 1, how often in a round trip it leaves at least. 0..=63, default 3.
+    pub tcp_ecn_option_beacon: u8,
     /// Ask without ECN when a SYN that asks for it is not answered. Default on.
     pub tcp_ecn_fallback: bool,
     /// Collapse the window after an idle retransmission timeout (RFC 2861). Default on.
@@ -307,6 +313,8 @@ impl Default for TcpTunables {
             tcp_pacing_ss_ratio: 200,
             tcp_pacing_ca_ratio: 120,
             tcp_ecn: 2,
+            tcp_ecn_option: 2,
+            tcp_ecn_option_beacon: 3,
             tcp_ecn_fallback: true,
             tcp_slow_start_after_idle: true,
             tcp_syn_retries: 6,

@@ -225,13 +225,11 @@ impl Connection {
         header: &TcpRepr,
     ) -> Option<P::Buf> {
         let mut frame = env.pool.alloc()?;
-        if !write_headers(
-            &mut frame,
-            path,
-            &self.tuple,
-            header,
-            FrameOptions::default(),
-        ) {
+        let options = FrameOptions {
+            segment_bytes: 0,
+            traffic_class: self.ack.ecn.mark(false),
+        };
+        if !write_headers(&mut frame, path, &self.tuple, header, options) {
             env.stats.drop(DropReason::HeadroomMissing);
             return None;
         }

@@ -6,6 +6,7 @@
 
 use super::chunk::Chunks;
 use super::connection::Connection;
+use super::ecn::counters::AccurateEcn;
 use super::fastopen::FastOpen;
 use super::fin_wait2::Linger2;
 use super::mtu_probe::MtuSearch;
@@ -19,8 +20,11 @@ use super::shelf::Place;
 pub(crate) struct Extra {
     /// The clock of departures.
     pub(super) pacing: Pacing,
-    /// Segments delivered by ACKs that reported congestion (ECN).
+    /// Segments that arrived marked: those of ACKs that reported congestion, or as many as Accurate ECN
+    /// says.
     pub(super) delivered_ce: u32,
+    /// What Accurate ECN counts beside them.
+    pub(super) accurate: AccurateEcn,
     /// `TCP_LINGER2`.
     pub(super) linger2: Linger2,
     /// How much the path reorders.

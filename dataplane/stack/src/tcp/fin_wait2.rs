@@ -151,7 +151,7 @@ impl Connection {
         if !due || !self.state.may_transmit_data() {
             return None;
         }
-        let options = self.segment_options(env.now);
+        let options = self.segment_options(env);
         let flags = TcpFlags::FIN | TcpFlags::ACK;
         let header = self.header(env, self.nxt, flags, options);
         self.nxt = self.nxt.plus(1);

@@ -51,8 +51,8 @@ pub(crate) struct Handshake {
     pub(crate) scales: Option<(u8, u8)>,
     /// Both offered SACK.
     pub(crate) sack_permitted: bool,
-    /// Both speak ECN.
-    pub(crate) ecn: bool,
+    /// Which ECN both speak.
+    pub(crate) ecn: Ecn,
     /// TS.Recent, when both offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     /// The window our SYN-ACK offered, bytes.
@@ -96,9 +96,7 @@ impl Connection {
         connection.timestamps.offset = open.ts_offset;
         connection.peer_mss = handshake.peer_mss;
         connection.sack_permitted = handshake.sack_permitted;
-        if handshake.ecn {
-            connection.ack.ecn = Ecn::OK;
-        }
+        connection.ack.ecn = handshake.ecn;
         if let Some(recent) = handshake.ts_recent {
             connection.timestamps.agree();
             connection.timestamps.remember(recent, now);
@@ -151,7 +149,9 @@ impl Connection {
             return Disposition::Continue;
         }
         self.agree(&segment.options, env.now, env.tunables);
-        self.settle_ecn(flags);
+        if !self.ack.ecn.is_off() {
+            self.settle_ecn(env, &segment);
+        }
         if !self.extra.is_none() {
             self.peer_mss = self.clamped_mss(self.peer_mss, env.chunks);
         }
@@ -280,6 +280,9 @@ impl Connection {
         }
         // SND.UNA was ISS; data of a SYN are acknowledged like others.
         self.una = self.una.plus(1);
+        if self.ack.ecn.is_accurate() && self.marks.has(Marks::PASSIVE) {
+            self.begin_accurate_server(env, segment);
+        }
         if segment.flags.syn() {
             // The SYN that was taken before is told of as the duplicate that it is.
             self.note_repeated_syn(env, segment.seq);

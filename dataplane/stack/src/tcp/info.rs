@@ -7,6 +7,7 @@ use super::ack_delay::DELAY_TICK_MS;
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
 use super::connection::Connection;
+use super::ecn::accurate::EcnInfo;
 use super::fastopen::FastOpenInfo;
 use super::recovery::Phase;
 use super::segment::CloseReason;
@@ -99,6 +100,8 @@ pub struct FlowInfo {
     pub ecn: bool,
     /// The peer has sent what could be marked.
     pub ecn_seen: bool,
+    /// What Accurate ECN has counted.
+    pub accurate_ecn: EcnInfo,
     /// Our side is closed: a FIN is queued or was sent.
     pub fin_queued: bool,
     /// Where loss recovery stands.
@@ -205,6 +208,7 @@ impl Connection {
             delivered_ce: self.extra(chunks).map_or(0, |extra| extra.delivered_ce),
             ecn: !self.ack.ecn.is_off(),
             ecn_seen: self.ack.ecn.is_seen(),
+            accurate_ecn: self.ecn_info(chunks),
             fin_queued: self.fin_queued,
             phase: self.recovery.phase,
             rto: Nanos::ZERO,

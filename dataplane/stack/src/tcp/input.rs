@@ -90,6 +90,9 @@ impl Connection {
             self.check_ack_of_syn_ack(env, segment)?;
         }
         self.received_at = Stamp::of(env.now);
+        if self.ack.ecn.is_accurate() {
+            self.count_codepoint(env, segment);
+        }
         self.process_ack(env, segment)
     }
 

@@ -13,7 +13,7 @@
 //!
 //! Not implemented, and what stands in for it:
 //! - HyStart++ (RFC 9406): HyStart as Linux has it ends slow start at once.
-//! - Accurate ECN and DCTCP: ECN is that of RFC 3168.
+//! - ECT(1), the codepoint of low-latency senders (RFC 9331): nothing leaves as that.
 //! - Urgent data: taken in line, not forwarded as urgent.
 //! - AO (RFC 5925): never offered, ignored when offered.
 //! - Collapsing of tiny received segments: they are bounded by number instead
@@ -84,6 +84,7 @@ pub use config::{CongestionControl, ConnectionOptions, Profile, Special, TcpTuna
 pub use congestion::CubicParameters;
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
+pub use ecn::accurate::EcnInfo;
 pub use fastopen::cookie::{FASTOPEN_KEY_BYTES, FastOpenKeys};
 pub use fastopen::{FastOpenFailure, FastOpenInfo, FastOpenRequest};
 pub(crate) use handshake::Open;

@@ -7,6 +7,7 @@ use millrace_wire::{SackBlocks, TcpOptions, Timestamps};
 use super::chunk::{CONTINUED, Chunks};
 use super::config::TcpTunables;
 use super::connection::Connection;
+use super::ecn::accurate::OPTION_BYTES as ACCURATE_ECN_BYTES;
 use super::marks::Marks;
 use super::segment::Env;
 use super::signing::SIGNATURE_OPTION_BYTES;
@@ -123,7 +124,17 @@ impl Connection {
     /// Unlike Linux, data never carries SACK blocks: `output.rs` sends an ACK with them first. So a
     /// full segment has one size, whatever is missing in the other direction.
     #[inline]
-    pub(super) fn segment_options(&self, now: Instant) -> TcpOptions {
+    pub(super) fn segment_options<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> TcpOptions {
+        let mut options = self.plain_options(env.now);
+        if self.ack.ecn.is_accurate() {
+            self.tell_counters(env.chunks, (env.now, env.tunables), &mut options, false);
+        }
+        options
+    }
+
+    /// The same without what changes from segment to segment.
+    #[inline]
+    pub(super) fn plain_options(&self, now: Instant) -> TcpOptions {
         TcpOptions {
             timestamps: self.timestamps.agreed().then(|| self.timestamp(now)),
             md5: self.is_signed(),
@@ -133,10 +144,13 @@ impl Connection {
 
     /// The options of a segment without data: SACK blocks as well, while something is missing.
     #[inline]
-    pub(super) fn ack_options<B>(&mut self, chunks: &mut Chunks<B>, now: Instant) -> TcpOptions {
-        let mut options = self.segment_options(now);
+    pub(super) fn ack_options<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> TcpOptions {
+        let mut options = self.plain_options(env.now);
         if self.has_sack_news() {
-            options.sack = self.sack_blocks(chunks);
+            options.sack = self.sack_blocks(env.chunks);
+        }
+        if self.ack.ecn.is_accurate() {
+            self.tell_counters(env.chunks, (env.now, env.tunables), &mut options, true);
         }
         options
     }
@@ -151,7 +165,7 @@ impl Connection {
     /// order.
     fn sack_blocks<B>(&mut self, chunks: &mut Chunks<B>) -> SackBlocks {
         let room = OPTIONS_BYTES_MAX
-            .saturating_sub(self.options_len().into())
+            .saturating_sub(self.plain_options_len().into())
             .saturating_sub(SACK_HEADER_BYTES)
             / SACK_BLOCK_BYTES;
         let mut blocks = SackBlocks::NONE;
@@ -247,6 +261,16 @@ impl Connection {
 
     /// Bytes of the options that every segment carries.
     fn options_len(&self) -> u16 {
+        let accurate = if self.ack.ecn.carries_option() {
+            ACCURATE_ECN_BYTES
+        } else {
+            0
+        };
+        self.plain_options_len().saturating_add(accurate)
+    }
+
+    /// The same without the option of Accurate ECN, which makes room for SACK blocks.
+    fn plain_options_len(&self) -> u16 {
         let stamps = if self.timestamps.agreed() {
             TIMESTAMPS_BYTES
         } else {

@@ -288,7 +288,7 @@ impl Connection {
         path: &Path,
     ) -> Option<P::Buf> {
         let again = self.fin_sent();
-        let options = self.segment_options(env.now);
+        let options = self.segment_options(env);
         let seq = self.send.end();
         let header = self.header(env, seq, TcpFlags::FIN | TcpFlags::ACK, options);
         let frame = self.emit_empty(env, path, &header)?;
@@ -351,7 +351,7 @@ impl Connection {
         path: &Path,
         seq: SeqNumber,
     ) -> Option<P::Buf> {
-        let options = self.ack_options(env.chunks, env.now);
+        let options = self.ack_options(env);
         let has_blocks = !options.sack.is_empty();
         let header = self.header(env, seq, TcpFlags::ACK, options);
         let Some(frame) = self.emit_empty(env, path, &header) else {
@@ -360,6 +360,9 @@ impl Connection {
         };
         count!(env.stats.tcp_out_segs);
         self.on_ack_sent();
+        if self.ack.ecn.is_accurate() {
+            self.end_reflection(env.chunks);
+        }
         if has_blocks {
             self.end_compression(env);
         }

@@ -9,7 +9,7 @@ use millrace_wire::TcpRepr;
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
-use super::ecn;
+use super::ecn::{self, Ecn};
 use super::handshake::{Handshake, Open};
 use super::isn::Secrets;
 use super::options::{MSS_DEFAULT, MSS_DEFAULT_V6};
@@ -77,14 +77,14 @@ impl HalfOpen {
         if self.ts_recent.is_none() {
             self.peer_window_scale = None;
             self.sack = false;
-            self.ecn = false;
+            self.ecn = Ecn::OFF;
         }
         let (iss, _) = syn_cookie::encode(secrets, &self.tuple, self.irs, self.peer_mss, now);
         self.iss = iss;
         let options = CookieOptions {
             window_scale: self.peer_window_scale,
             sack: self.sack,
-            ecn: self.ecn,
+            ecn: !self.ecn.is_off(),
         };
         let clock = syn_cookie::encode_timestamp(now.as_millis() as u32, options);
         self.syn_ack_with_clock(clock, tunables)
@@ -123,7 +123,11 @@ impl HalfOpen {
             own_mss: tunables.special.announced(announced_mss(&tuple, mtu)),
             peer_window_scale: options.window_scale,
             sack: options.sack,
-            ecn: options.ecn && tunables.tcp_ecn != 0,
+            ecn: if options.ecn && tunables.tcp_ecn != 0 {
+                Ecn::of_cookie_ack(segment.flags, tunables)
+            } else {
+                Ecn::OFF
+            },
             ts_recent: segment.options.timestamps.map(|stamps| stamps.value),
             ts_offset,
         })

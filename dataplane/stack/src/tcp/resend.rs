@@ -229,7 +229,7 @@ impl Connection {
         if sent_as & WITH_FIN != 0 {
             flags |= TcpFlags::FIN;
         }
-        let options = self.segment_options(env.now);
+        let options = self.segment_options(env);
         let header = self.header(env, seq, flags, options);
         let Some(frame) = self.emit_run(env, path, run, &header) else {
             count!(env.stats.tcp_retrans_fail);

@@ -91,6 +91,9 @@ impl Connection {
             return ControlFlow::Break(Disposition::Continue);
         }
         count!(env.stats.tcp_syn_challenge);
+        if self.ack.ecn.is_accurate() {
+            self.reflect_again(env, segment);
+        }
         self.challenge(env);
         env.stats.drop(DropReason::SynInWindow);
         ControlFlow::Break(Disposition::Continue)
@@ -126,7 +129,7 @@ impl Connection {
             seq: self.acceptable_seq(),
             ack: Some(self.window.nxt),
             window: self.window.promised_field(),
-            timestamps: self.segment_options(now).timestamps,
+            timestamps: self.plain_options(now).timestamps,
         })
     }
 }

@@ -12,6 +12,8 @@ use millrace_base::{FlowTuple, Instant, Key, ListenerId, Nanos, SeqNumber, Slab}
 use millrace_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 use super::config::TcpTunables;
+use super::ecn::Ecn;
+use super::ecn::accurate::put_first_option;
 use super::segment::Segment;
 use crate::listener::Patience;
 use crate::network::HopCache;
@@ -35,8 +37,8 @@ pub(crate) struct HalfOpen {
     pub(crate) peer_window_scale: Option<u8>,
     /// Both sides speak SACK.
     pub(crate) sack: bool,
-    /// Both sides speak ECN.
-    pub(crate) ecn: bool,
+    /// Which ECN both sides speak.
+    pub(crate) ecn: Ecn,
     /// The peer's last timestamp; `None` when timestamps are off.
     pub(crate) ts_recent: Option<u32>,
     /// Added to our clock in timestamps.
@@ -258,12 +260,12 @@ impl HalfOpen {
             value: clock_ms.wrapping_add(self.ts_offset),
             echo: recent,
         });
-        TcpRepr {
+        let mut header = TcpRepr {
             source_port: self.tuple.local.port,
             destination_port: self.tuple.remote.port,
             seq: self.iss,
             ack: self.irs.plus(1),
-            flags: TcpFlags::SYN | TcpFlags::ACK | self.ecn_flag(),
+            flags: TcpFlags::SYN | TcpFlags::ACK,
             window: self.window(tunables),
             urgent: 0,
             options: TcpOptions {
@@ -273,7 +275,11 @@ impl HalfOpen {
                 timestamps,
                 ..TcpOptions::default()
             },
+        };
+        if !self.ecn.is_off() {
+            self.agree_on_ecn(&mut header, tunables);
         }
+        header
     }
 
     /// A SYN-ACK with a signature has no room for timestamps beside SACK: what is given up is the
@@ -284,12 +290,15 @@ impl HalfOpen {
         }
     }
 
-    /// ECE agrees (RFC 3168 section 6.1.1). behaviour: A19-9
-    fn ecn_flag(&self) -> TcpFlags {
-        if self.ecn {
-            TcpFlags::ECE
+    /// ECE agrees (RFC 3168 section 6.1.1); or the ACE field says how the SYN came, with the option
+    /// beside it (RFC 9768 section 3.1.1). behaviour: A19-9
+    #[cold]
+    fn agree_on_ecn(&self, header: &mut TcpRepr, tunables: &TcpTunables) {
+        if self.ecn.is_accurate() {
+            header.flags |= self.ecn.echo();
+            put_first_option(&mut header.options, tunables);
         } else {
-            TcpFlags::NONE
+            header.flags |= TcpFlags::ECE;
         }
     }
 
@@ -467,7 +476,7 @@ mod tests {
             own_mss: 1_460,
             peer_window_scale: Some(7),
             sack: true,
-            ecn: false,
+            ecn: Ecn::OFF,
             ts_recent: Some(500),
             ts_offset: 10,
         }

@@ -340,7 +340,7 @@ impl Bench {
             peer_mss: if ts_recent.is_some() { 1_012 } else { 1_000 },
             scales: None,
             sack_permitted: sack,
-            ecn: false,
+            ecn: super::ecn::Ecn::OFF,
             ts_recent,
             rcv_wnd: 65_535,
             sent_at: Some(Instant::from_millis(900)),

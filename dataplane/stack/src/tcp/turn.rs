@@ -239,7 +239,7 @@ impl Connection {
         sent: &mut Sent,
         take: &mut impl FnMut(P::Buf) -> bool,
     ) -> ControlFlow<Turn> {
-        let options = self.segment_options(env.now);
+        let options = self.segment_options(env);
         let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
         let mut run = first;
         loop {
@@ -341,7 +341,7 @@ impl Connection {
         path: &Path,
         run: Run,
     ) -> Option<P::Buf> {
-        let options = self.segment_options(env.now);
+        let options = self.segment_options(env);
         let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
         let mut sent = Sent::default();
         let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;

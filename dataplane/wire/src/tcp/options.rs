@@ -5,10 +5,13 @@
 //! (`tcp_options_write`), because middleboxes and fingerprints know it: MSS; SACK-permitted and
 //! timestamps packed into twelve bytes; window scale behind a NOP; SACK blocks behind two NOPs;
 //! Fast Open last, in the form of RFC 7413 or in the experimental one before it (kind 254 with a magic
-//! number, RFC 6994). A signature comes first, before all of them; TCP-AO is not written.
+//! number, RFC 6994). A signature comes first, before all of them; TCP-AO is not written. Accurate
+//! ECN comes behind the timestamps; what does not fill a word of it stands where the next option has
+//! its NOPs.
 
 use millrace_base::SeqNumber;
 
+use super::accecn::{AccEcn, KIND_ORDER_0, KIND_ORDER_1};
 use super::signature::{OPTION_BYTES, SIGNATURE_BYTES};
 use crate::u32_at;
 
@@ -23,6 +26,8 @@ pub const FASTOPEN_COOKIE_BYTES_MAX: usize = 16;
 
 pub(super) const KIND_END: u8 = 0;
 pub(super) const KIND_NOP: u8 = 1;
+/// What stands before SACK and SACK-permitted, unless a part of Accurate ECN does.
+const NO_LEAD: [u8; 2] = [KIND_NOP, KIND_NOP];
 const KIND_MSS: u8 = 2;
 const KIND_WINDOW_SCALE: u8 = 3;
 const KIND_SACK_PERMITTED: u8 = 4;
@@ -83,6 +88,8 @@ pub struct TcpOptions {
     pub sack: SackBlocks,
     /// Fast Open cookie; only in a SYN.
     pub fastopen: Option<FastOpenCookie>,
+    /// Counters of Accurate ECN (RFC 9768).
+    pub accecn: Option<AccEcn>,
     /// A signature (RFC 2385): one was there, or may have been behind a length that cannot be, which
     /// `Signature::find` tells apart; or room for one is to be written, zeros until somebody with
     /// the key fills it in.
@@ -320,6 +327,7 @@ impl TcpOptions {
                 self.fastopen = FastOpenCookie::read(cookie, true);
             }
             (KIND_MD5, _) => self.md5 = true,
+            (KIND_ORDER_0 | KIND_ORDER_1, _) => self.accecn = Some(AccEcn::read(kind, data)),
             _ => {}
         }
     }
@@ -328,7 +336,7 @@ impl TcpOptions {
     /// connection in which nothing is missing.
     #[inline]
     fn is_plain(&self, syn: bool) -> bool {
-        let any = self.md5 | !self.sack.is_empty();
+        let any = self.md5 | !self.sack.is_empty() | self.accecn.is_some();
         !(any || syn && self.has_any_of_syn())
     }
 
@@ -359,6 +367,7 @@ impl TcpOptions {
     #[inline]
     fn usual_syn(&self) -> Option<[u32; 5]> {
         let more = self.md5 | !self.sack.is_empty() | self.fastopen.is_some();
+        let more = more | self.accecn.is_some();
         let (mss, shift, stamps) = (self.mss?, self.window_scale?, self.timestamps?);
         (self.sack_permitted && !more).then_some([
             USUAL_MSS | u32::from(mss),
@@ -372,6 +381,7 @@ impl TcpOptions {
     #[inline(never)]
     fn encoded_len_of_all(&self, syn: bool) -> usize {
         let mut len = if self.md5 { SIGNATURE_BYTES + 4 } else { 0 };
+        len = len.saturating_add(self.accecn_len(syn));
         if !syn {
             if !self.sack.is_empty() {
                 let blocks = self.sack.len().saturating_mul(8);
@@ -399,6 +409,22 @@ impl TcpOptions {
             len = len.saturating_add(cookie.encoded_len());
         }
         len
+    }
+
+    /// Bytes that Accurate ECN adds beside the options of this segment.
+    fn accecn_len(&self, syn: bool) -> usize {
+        let Some(option) = &self.accecn else {
+            return 0;
+        };
+        let (words, rest) = option.lengths();
+        let sack_alone = syn && self.sack_permitted && self.timestamps.is_none();
+        let scale = syn && self.window_scale.is_some();
+        let is_taken_in = sack_alone || !self.sack.is_empty() || rest == 1 && scale;
+        if rest == 0 || is_taken_in {
+            words
+        } else {
+            words.saturating_add(4)
+        }
     }
 
     #[inline(never)]
@@ -431,19 +457,31 @@ impl TcpOptions {
             }
             out.word(timestamps.value.to_be_bytes())?;
             out.word(timestamps.echo.to_be_bytes())?;
-        } else if sack_permitted {
-            out.word([KIND_NOP, KIND_NOP, KIND_SACK_PERMITTED, 2])?;
+        }
+        let mut lead = out.accecn(self.accecn.as_ref())?;
+        if sack_permitted && self.timestamps.is_none() {
+            let [a, b] = core::mem::replace(&mut lead, NO_LEAD);
+            out.word([a, b, KIND_SACK_PERMITTED, 2])?;
         }
         if let Some(shift) = self.window_scale.filter(|_| syn) {
-            out.word([KIND_NOP, KIND_WINDOW_SCALE, 3, shift])?;
+            let mut first = KIND_NOP;
+            // Two bytes stay together.
+            if lead[1] == KIND_NOP {
+                first = core::mem::replace(&mut lead, NO_LEAD)[0];
+            }
+            out.word([first, KIND_WINDOW_SCALE, 3, shift])?;
         }
         if !self.sack.is_empty() {
             let len = self.sack.len().saturating_mul(8).saturating_add(2) as u8;
-            out.word([KIND_NOP, KIND_NOP, KIND_SACK, len])?;
+            let [a, b] = core::mem::replace(&mut lead, NO_LEAD);
+            out.word([a, b, KIND_SACK, len])?;
             for (start, end) in self.sack.as_slice() {
                 out.word(start.value().to_be_bytes())?;
                 out.word(end.value().to_be_bytes())?;
             }
+        }
+        if lead != NO_LEAD {
+            out.word([lead[0], lead[1], KIND_NOP, KIND_NOP])?;
         }
         if let Some(cookie) = self.fastopen.as_ref().filter(|_| syn) {
             out.cookie(cookie)?;
@@ -498,6 +536,23 @@ impl Writer<'_> {
         *place = word;
         self.rest = rest;
         Some(())
+    }
+
+    /// The whole words of the option; what is left of it, for the place of the next two NOPs.
+    fn accecn(&mut self, option: Option<&AccEcn>) -> Option<[u8; 2]> {
+        let Some(option) = option else {
+            return Some(NO_LEAD);
+        };
+        let (words, rest) = option.lengths();
+        let bytes = option.to_bytes();
+        let (whole, behind) = bytes.split_at_checked(words)?;
+        for word in whole.as_chunks::<4>().0 {
+            self.word(*word)?;
+        }
+        if rest == 0 {
+            return Some(NO_LEAD);
+        }
+        behind.first_chunk::<2>().copied()
     }
 
     fn cookie(&mut self, cookie: &FastOpenCookie) -> Option<()> {
@@ -660,6 +715,61 @@ mod tests {
         let bytes = encode(&options);
         assert_eq!(bytes.len(), OPTIONS_BYTES_MAX);
         assert_eq!(TcpOptions::parse(&bytes, false), options);
+    }
+
+    // Linux's tcp_options_write: what does not fill a word stands in the place of NOPs.
+    #[test]
+    fn accurate_ecn_shares_words_with_its_neighbours() {
+        let counted = |count: usize| AccEcn::new(true, &[0x01_0203, 0x04_0506, 0x07_0809][..count]);
+        let later = |options: &TcpOptions| {
+            let layout = options.layout(false);
+            let mut bytes = vec![0xee; layout.encoded_len()];
+            layout.emit(&mut bytes).expect("fits");
+            assert_eq!(TcpOptions::parse(&bytes, false), *options);
+            bytes
+        };
+        let alone = |count| {
+            later(&TcpOptions {
+                accecn: Some(counted(count)),
+                ..TcpOptions::default()
+            })
+        };
+        assert_eq!(alone(3), [174, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1]);
+        assert_eq!(alone(2), [174, 8, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(alone(1), [174, 5, 1, 2, 3, 1, 1, 1]);
+        assert_eq!(alone(0), [174, 2, 1, 1]);
+        for (count, len) in [(3, 24), (2, 20), (1, 16), (0, 12)] {
+            let mut options = TcpOptions {
+                accecn: Some(counted(count)),
+                ..TcpOptions::default()
+            };
+            options.sack.push(SeqNumber::new(1), SeqNumber::new(2));
+            assert_eq!(later(&options).len(), len, "{count}");
+        }
+        let syn = TcpOptions {
+            mss: Some(1_000),
+            sack_permitted: true,
+            window_scale: Some(8),
+            accecn: Some(counted(1)),
+            ..TcpOptions::default()
+        };
+        let bytes = [2, 4, 3, 232, 174, 5, 1, 2, 3, 1, 4, 2, 1, 3, 3, 8];
+        assert_eq!(encode(&syn), bytes);
+        assert_eq!(TcpOptions::parse(&bytes, true), syn);
+        let stamped = TcpOptions {
+            timestamps: Some(Timestamps::default()),
+            ..syn
+        };
+        let bytes = encode(&stamped);
+        assert_eq!(bytes[16..], [174, 5, 1, 2, 3, 3, 3, 8]);
+        assert_eq!(TcpOptions::parse(&bytes, true), stamped);
+        let other = AccEcn::new(false, &[1, 2]);
+        let order_0 = TcpOptions::parse(&[172, 8, 0, 0, 1, 0, 0, 2], false).accecn;
+        assert_eq!(order_0, Some(other));
+        assert_eq!((other.counter(1), other.counter(2)), (Some(2), None));
+        // Not a whole number of counters.
+        let odd = TcpOptions::parse(&[174, 4, 9, 9], false).accecn;
+        assert_eq!(odd, Some(AccEcn::new(true, &[])));
     }
 
     #[test]

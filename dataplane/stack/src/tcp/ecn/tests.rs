@@ -94,12 +94,31 @@ fn without_agreement_marks_and_echoes_mean_nothing() {
     bench.finish();
 }
 
+/// A segment that says nothing.
+fn silent_segment() -> Segment<millrace_base::HeapBuf> {
+    Segment {
+        seq: millrace_base::SeqNumber::new(0),
+        ack: millrace_base::SeqNumber::new(0),
+        flags: TcpFlags::NONE,
+        window: 0,
+        traffic_class: 0,
+        options: millrace_wire::TcpOptions::default(),
+        payload: None,
+        payload_len: 0,
+    }
+}
+
 // RFC 3168 section 6.1.1: which answers agree. behaviour: A14-6, A14-17, X8-23
 #[test]
 fn a_syn_ack_agrees_by_ece_alone_and_a_crossing_syn_by_both() {
     let settled = |flags: TcpFlags| {
         let mut bench = agreed();
-        bench.connection.settle_ecn(flags);
+        let segment = Segment {
+            flags,
+            ..silent_segment()
+        };
+        let mut env = bench.world.env(bench.now);
+        bench.connection.settle_ecn(&mut env, &segment);
         let is_on = !bench.connection.ack.ecn.is_off();
         bench.finish();
         is_on

@@ -193,6 +193,9 @@ impl Connection {
         if self.state == State::SynReceived {
             self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         }
+        if self.ack.ecn.is_accurate() {
+            self.begin_accurate_server(env, segment);
+        }
         // What the timeouts cost was paid when they came.
         self.recovery.timeouts = 0;
         self.enter_established(env);

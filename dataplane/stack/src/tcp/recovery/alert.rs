@@ -111,6 +111,20 @@ impl Connection {
         timer_is_set
     }
 
+    /// Segments and bytes that an ACK newly reports as delivered.
+    pub(in crate::tcp) fn delivered_by<P: PacketPool>(
+        &self,
+        env: &Env<'_, P>,
+        digest: &Digest,
+    ) -> (u32, u32) {
+        let tally = self.send.board.view(env.chunks).tally;
+        if !self.send.board.is_clear() && tally.now == env.now {
+            (tally.delivered_segments, tally.delivered_bytes)
+        } else {
+            (digest.cleaned.segments, digest.cleaned.bytes)
+        }
+    }
+
     fn told<P: PacketPool>(&self, env: &Env<'_, P>, digest: &Digest) -> Told {
         let tally = self.send.board.view(env.chunks).tally;
         let counted = !self.send.board.is_clear() && tally.now == env.now;
