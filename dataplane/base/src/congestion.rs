@@ -13,6 +13,8 @@ pub enum CongestionControl {
     /// RFC 9438.
     #[default]
     Cubic = 2,
+    /// RFC 8257.
+    Dctcp = 4,
 }
 
 /// How many there are.
@@ -20,7 +22,7 @@ const COUNT: usize = CongestionControl::ALL.len();
 
 impl CongestionControl {
     /// Every algorithm, the reference first (Linux: `tcp_available_congestion_control`).
-    pub const ALL: [Self; 2] = [Self::Reno, Self::Cubic];
+    pub const ALL: [Self; 3] = [Self::Reno, Self::Cubic, Self::Dctcp];
 
     /// The names of all, in the same order.
     pub const NAMES: [&'static str; COUNT] = {
@@ -41,6 +43,7 @@ impl CongestionControl {
         match self {
             Self::Reno => "reno",
             Self::Cubic => "cubic",
+            Self::Dctcp => "dctcp",
         }
     }
 
@@ -49,6 +52,7 @@ impl CongestionControl {
     pub const fn needs_ecn(self) -> bool {
         match self {
             Self::Reno | Self::Cubic => false,
+            Self::Dctcp => true,
         }
     }
 
@@ -103,5 +107,6 @@ mod tests {
         let numbers = CongestionControl::ALL.map(|control| (control.name(), control.number()));
         assert!(numbers.contains(&("reno", 1)));
         assert!(numbers.contains(&("cubic", 2)));
+        assert!(numbers.contains(&("dctcp", 4)));
     }
 }

@@ -21,8 +21,9 @@
 //! # Reading order
 //!
 //! `scenario` (what a seed means), `world` (the loop), `link` (a wire and its faults), `host` (who
-//! may sit at its end), `program` (what runs there), `check` (what must hold). `fairness` has no
-//! seeds: it asks who gets how much of one narrow place, and what a liar gains.
+//! may sit at its end), `program` (what runs there), `check` (what must hold). `fairness` and
+//! `marking` have no seeds: they ask who gets how much of one narrow place, what a liar gains, and
+//! what marks are for.
 //!
 //! # What it is not
 //!
@@ -37,6 +38,8 @@ mod fairness;
 mod host;
 mod inject;
 mod link;
+#[cfg(test)]
+mod marking;
 mod packet;
 mod pattern;
 mod pcap;

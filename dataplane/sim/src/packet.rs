@@ -7,6 +7,8 @@ use millrace_wire::{EtherType, IpRepr, IpView, TcpRepr, TcpView, protocol, tcp};
 const ECN_MASK: u8 = 0b11;
 /// Congestion experienced.
 pub(crate) const ECN_CE: u8 = 0b11;
+/// Capable of being marked.
+pub(crate) const ECN_ECT_0: u8 = 0b10;
 
 /// A TCP segment as it is on the wire, checksums verified.
 #[derive(Clone, Debug)]

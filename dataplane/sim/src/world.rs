@@ -166,6 +166,21 @@ impl World {
             .collect()
     }
 
+    /// What became of the packets of the servers, and how long each waited on average.
+    #[cfg(test)]
+    pub(crate) fn served(&self) -> (crate::link::Tally, Nanos) {
+        let up = &self.nodes[SERVER].up;
+        (up.tally, up.mean_wait())
+    }
+
+    /// When the last client had what it wanted.
+    #[cfg(test)]
+    pub(crate) fn finished_at(&self) -> Instant {
+        let clients = self.flows.iter().filter_map(|flow| flow.client.as_ref());
+        let ends = clients.filter_map(|client| client.finished_at);
+        ends.max().unwrap_or(self.now)
+    }
+
     /// Whether every program that must finish has.
     fn is_over(&self) -> bool {
         self.flows.iter().all(|flow| flow.is_over(self.now))

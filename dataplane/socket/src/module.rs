@@ -1,17 +1,22 @@
 //! Parameters of the kernel modules whose work the stack does, under their names in
 //! `/sys/module/MODULE/parameters`.
 
-use millrace_stack::CubicParameters;
+use millrace_stack::{CubicParameters, DctcpParameters};
 
 use crate::errno::Errno;
 use crate::sockets::Sockets;
 
 /// The module of CUBIC.
 const CUBIC: &str = "tcp_cubic";
+/// The module of DCTCP.
+const DCTCP: &str = "tcp_dctcp";
 
 impl Sockets {
     /// A parameter as the file would show it; `None` when there is no such module or parameter.
     pub fn module_parameter(&self, module: &str, name: &str) -> Option<String> {
+        if module == DCTCP {
+            return dctcp_parameter(self.sysctls.dctcp(), name);
+        }
         if module != CUBIC {
             return None;
         }
@@ -23,6 +28,7 @@ impl Sockets {
             "bic_scale" => cubic.bic_scale.into(),
             "tcp_friendliness" => cubic.tcp_friendliness.into(),
             "hystart" => cubic.hystart.into(),
+            "hystart_plus" => cubic.hystart_plus.into(),
             "hystart_detect" => cubic.hystart_detect.into(),
             "hystart_low_window" => cubic.hystart_low_window,
             "hystart_ack_delta_us" => cubic.hystart_ack_delta_us,
@@ -39,13 +45,33 @@ impl Sockets {
         name: &str,
         value: &str,
     ) -> Result<(), Errno> {
-        if module != CUBIC {
-            return Err(Errno::ENOENT);
+        match module {
+            CUBIC => set_cubic(self.sysctls.cubic_mut(), name, value)?,
+            DCTCP => set_dctcp(self.sysctls.dctcp_mut(), name, value)?,
+            _ => return Err(Errno::ENOENT),
         }
-        set_cubic(self.sysctls.cubic_mut(), name, value)?;
         self.stack.set_tunables(self.sysctls.tunables());
         Ok(())
     }
+}
+
+fn dctcp_parameter(dctcp: &DctcpParameters, name: &str) -> Option<String> {
+    match name {
+        "dctcp_shift_g" => Some(dctcp.dctcp_shift_g.to_string()),
+        "dctcp_alpha_on_init" => Some(dctcp.dctcp_alpha_on_init.to_string()),
+        _ => None,
+    }
+}
+
+fn set_dctcp(dctcp: &mut DctcpParameters, name: &str, value: &str) -> Result<(), Errno> {
+    let number: u16 = value.trim().parse().map_err(|_| Errno::EINVAL)?;
+    match name {
+        "dctcp_shift_g" if number <= 10 => dctcp.dctcp_shift_g = number as u8,
+        "dctcp_alpha_on_init" => dctcp.dctcp_alpha_on_init = number.min(1_024),
+        "dctcp_shift_g" => return Err(Errno::EINVAL),
+        _ => return Err(Errno::ENOENT),
+    }
+    Ok(())
 }
 
 fn set_cubic(cubic: &mut CubicParameters, name: &str, value: &str) -> Result<(), Errno> {
@@ -61,6 +87,7 @@ fn set_cubic(cubic: &mut CubicParameters, name: &str, value: &str) -> Result<(),
         "bic_scale" => cubic.bic_scale = at_most(u16::MAX.into())?,
         "tcp_friendliness" => cubic.tcp_friendliness = number != 0,
         "hystart" => cubic.hystart = number != 0,
+        "hystart_plus" => cubic.hystart_plus = number != 0,
         "hystart_detect" => cubic.hystart_detect = (number & 3) as u8,
         "hystart_low_window" => cubic.hystart_low_window = number,
         "hystart_ack_delta_us" => cubic.hystart_ack_delta_us = number,
@@ -84,6 +111,7 @@ mod tests {
             ("bic_scale", "82"),
             ("tcp_friendliness", "0"),
             ("hystart", "0"),
+            ("hystart_plus", "1"),
             ("hystart_detect", "1"),
             ("hystart_low_window", "32"),
             ("hystart_ack_delta_us", "1000"),
@@ -97,6 +125,7 @@ mod tests {
             bic_scale: 82,
             tcp_friendliness: false,
             hystart: false,
+            hystart_plus: true,
             hystart_detect: 1,
             hystart_low_window: 32,
             hystart_ack_delta_us: 1_000,

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use millrace_stack::{
-    CongestionControl, CubicParameters, FastOpenKeys, FragmentTunables, RouteAttributes,
-    TcpTunables,
+    CongestionControl, CubicParameters, DctcpParameters, FastOpenKeys, FragmentTunables,
+    RouteAttributes, TcpTunables,
 };
 
 use crate::errno::Errno;
@@ -139,6 +139,16 @@ impl Sysctls {
         &self.tcp.cubic
     }
 
+    /// The knobs of DCTCP.
+    pub(crate) const fn dctcp_mut(&mut self) -> &mut DctcpParameters {
+        &mut self.tcp.dctcp
+    }
+
+    /// The knobs of DCTCP, to be read.
+    pub(crate) const fn dctcp(&self) -> &DctcpParameters {
+        &self.tcp.dctcp
+    }
+
     /// First and last ephemeral port.
     pub(crate) const fn port_range(&self) -> (u16, u16) {
         self.port_range
@@ -239,6 +249,7 @@ impl Sysctls {
             "tcp_ecn_option" => tcp.tcp_ecn_option.to_string(),
             "tcp_ecn_option_beacon" => tcp.tcp_ecn_option_beacon.to_string(),
             "tcp_ecn_fallback" => flag(tcp.tcp_ecn_fallback),
+            "tcp_abe" => flag(tcp.tcp_abe),
             "tcp_slow_start_after_idle" => flag(tcp.tcp_slow_start_after_idle),
             "tcp_syn_retries" => tcp.tcp_syn_retries.to_string(),
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts.to_string(),
@@ -335,6 +346,7 @@ impl Sysctls {
             "tcp_ecn_option" => tcp.tcp_ecn_option = small(value, 0, 2)?,
             "tcp_ecn_option_beacon" => tcp.tcp_ecn_option_beacon = small(value, 0, 63)?,
             "tcp_ecn_fallback" => tcp.tcp_ecn_fallback = flag(value)?,
+            "tcp_abe" => tcp.tcp_abe = flag(value)?,
             "tcp_slow_start_after_idle" => tcp.tcp_slow_start_after_idle = flag(value)?,
             "tcp_syn_retries" => tcp.tcp_syn_retries = small(value, 1, 127)?,
             "tcp_syn_linear_timeouts" => tcp.tcp_syn_linear_timeouts = small(value, 0, 127)?,

@@ -241,6 +241,10 @@ pub const METRICS_WAYS: usize = 5;
 const _: () = assert!(METRICS_DESTINATIONS_MAX.is_multiple_of(METRICS_WAYS));
 const _: () = assert!(METRICS_DESTINATIONS_MIN <= METRICS_DESTINATIONS_MAX);
 
+/// Connections of one stack that DCTCP may know the marks of: 24 bytes each. Enough for all that are
+/// open inside a data centre; any more halve their window at a mark.
+pub const DCTCP_CONNECTIONS_MAX: usize = 65_536;
+
 /// Connections of one stack whose segments are signed (`TCP_MD5SIG`): 90 KiB. Linux bounds keys by the
 /// option memory of each socket, a thousand of them by default (`optmem_max`).
 pub const CONNECTION_KEYS_MAX: usize = 1_024;

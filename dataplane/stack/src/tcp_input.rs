@@ -225,7 +225,7 @@ impl<P: PacketPool> Stack<P> {
                 let header = half_open.acknowledgment(now, tunables);
                 let whose = is_signed.then_some(listener);
                 let tuple = &half_open.tuple;
-                self.send_of_listener(now, tuple, (&header, whose), Some(arrived.frame), pool);
+                self.send_of_listener(now, tuple, (&header, whose, 0), Some(arrived.frame), pool);
             }
             RequestVerdict::Limited => {
                 count!(self.stats.tcp_ack_skipped_syn_recv);
@@ -490,12 +490,14 @@ impl<P: PacketPool> Stack<P> {
         let mut room = None;
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let mut half_open = HalfOpen::from_syn(&arrival, segment, reuse, &self.secrets, tunables);
+        let half_open_mark = half_open.ecn.mark(false);
         if wants_cookie {
             // behaviour: LSN-11
             count!(self.stats.syncookies_sent);
             self.cookie_sent_at = Some(now);
             let header = half_open.into_cookie(now, &self.secrets, tunables);
-            self.send_of_listener(now, &tuple, (&header, signed_by), Some(arrived.frame), pool);
+            let whole = (&header, signed_by, half_open_mark);
+            self.send_of_listener(now, &tuple, whole, Some(arrived.frame), pool);
             return Ok(());
         }
         if is_signed {
@@ -536,7 +538,8 @@ impl<P: PacketPool> Stack<P> {
         }
         // A cookie has no room beside a signature.
         header.options.fastopen = cookie.filter(|_| !is_signed);
-        self.send_of_listener(now, &tuple, (&header, signed_by), Some(arrived.frame), pool);
+        let whole = (&header, signed_by, half_open_mark);
+        self.send_of_listener(now, &tuple, whole, Some(arrived.frame), pool);
         Ok(())
     }
 
@@ -705,8 +708,8 @@ impl<P: PacketPool> Stack<P> {
         // behaviour: A10-25
         count!(self.stats.tcp_retrans_segs);
         count!(self.stats.tcp_syn_retrans);
-        let signed_by = Some(half_open.listener);
-        self.send_of_listener(now, &half_open.tuple, (&header, signed_by), frame, pool);
+        let whole = (&header, Some(half_open.listener), half_open.ecn.mark(false));
+        self.send_of_listener(now, &half_open.tuple, whole, frame, pool);
     }
 
     /// Sends a segment of a request, with a signature if the listener `signed_by` has a key for the
@@ -716,16 +719,22 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         now: Instant,
         tuple: &FlowTuple,
-        (header, signed_by): (&TcpRepr, Option<ListenerId>),
+        (header, signed_by, traffic_class): (&TcpRepr, Option<ListenerId>, u8),
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
         let Some(listener) = signed_by.filter(|_| !self.keys.is_empty()) else {
-            return self.send_segment(now, tuple, header, frame, pool);
+            return self.send_marked(now, tuple, (header, None, traffic_class), frame, pool);
         };
         let key = self.keys.of_listener(listener, tuple.remote.address);
         let key = key.copied();
-        self.send_signed(now, tuple, (header, key.as_ref()), frame, pool);
+        self.send_marked(
+            now,
+            tuple,
+            (header, key.as_ref(), traffic_class),
+            frame,
+            pool,
+        );
     }
 
     /// behaviour: A18-15. Strictly greater: one more than the backlog may wait.

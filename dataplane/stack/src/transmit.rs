@@ -90,7 +90,7 @@ impl<P: PacketPool> Stack<P> {
                 digest,
             }) = self.next_owed()
             {
-                self.send_digested(now, &tuple, (&header, digest.as_ref()), None, pool);
+                self.send_digested(now, &tuple, (&header, digest.as_ref(), 0), None, pool);
             }
             let Some(reply) = self.replies.pop() else {
                 break;
@@ -152,7 +152,25 @@ impl<P: PacketPool> Stack<P> {
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
-        self.send_digested(now, tuple, (header, None), frame, pool);
+        self.send_digested(now, tuple, (header, None, 0), frame, pool);
+    }
+
+    /// The same with this traffic class.
+    pub(crate) fn send_marked(
+        &mut self,
+        now: Instant,
+        tuple: &FlowTuple,
+        (header, key, traffic_class): (&TcpRepr, Option<&SigningKey>, u8),
+        frame: Option<P::Buf>,
+        pool: &mut P,
+    ) {
+        match key {
+            None => self.send_digested(now, tuple, (header, None, traffic_class), frame, pool),
+            Some(key) => {
+                let whole = (header, key, traffic_class);
+                self.send_with_key(now, tuple, whole, frame, pool);
+            }
+        }
     }
 
     /// The same, signed with `key` if there is one.
@@ -167,7 +185,7 @@ impl<P: PacketPool> Stack<P> {
     ) {
         match key {
             None => self.send_segment(now, tuple, header, frame, pool),
-            Some(key) => self.send_with_key(now, tuple, (header, key), frame, pool),
+            Some(key) => self.send_with_key(now, tuple, (header, key, 0), frame, pool),
         }
     }
 
@@ -176,14 +194,15 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         now: Instant,
         tuple: &FlowTuple,
-        (header, key): (&TcpRepr, &SigningKey),
+        (header, key, traffic_class): (&TcpRepr, &SigningKey, u8),
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
         let mut header = *header;
         header.options.md5 = true;
         let digest = key.sign_bare(tuple, &header);
-        self.send_digested(now, tuple, (&header, Some(&digest)), frame, pool);
+        let whole = (&header, Some(&digest), traffic_class);
+        self.send_digested(now, tuple, whole, frame, pool);
     }
 
     #[inline(never)] // Once, with all that it needs.
@@ -191,7 +210,7 @@ impl<P: PacketPool> Stack<P> {
         &mut self,
         now: Instant,
         tuple: &FlowTuple,
-        (header, digest): (&TcpRepr, Option<&Digest>),
+        (header, digest, traffic_class): (&TcpRepr, Option<&Digest>, u8),
         frame: Option<P::Buf>,
         pool: &mut P,
     ) {
@@ -203,8 +222,12 @@ impl<P: PacketPool> Stack<P> {
         if header.flags.rst() {
             count!(self.stats.tcp_out_rsts);
         }
+        let options = FrameOptions {
+            segment_bytes: 0,
+            traffic_class,
+        };
         self.send_reply(now, tuple.remote.address, frame, |frame, path| {
-            write_headers(frame, path, tuple, header, FrameOptions::default())
+            write_headers(frame, path, tuple, header, options)
                 && digest.is_none_or(|digest| {
                     put_signature(frame, path, tuple, header, |_, _, _| Some(*digest)).is_some()
                 })

@@ -5,7 +5,7 @@
 use millrace_base::SeqNumber;
 
 use super::ranges::Ranges;
-use crate::packet::Segment;
+use crate::packet::{ECN_ECT_0, Segment};
 use crate::pattern::Stream;
 
 /// SYN-ACKs of different numbers that may answer one SYN: cookies, and a request that was forgotten
@@ -188,8 +188,11 @@ impl Half {
         demand(segment.payload.is_empty() || self.is_fast, "data in a SYN")?;
         let holds = self.stream.holds(0, segment.payload);
         demand(holds, "other bytes than the program wrote")?;
-        // RFC 3168 section 6.1.1.
-        demand(segment.ecn == 0, "a SYN that says it knows of ECN in IP")?;
+        // RFC 3168 section 6.1.1; DCTCP does, as in Linux, but nobody marks what he sends himself.
+        demand(
+            matches!(segment.ecn, 0 | ECN_ECT_0),
+            "a SYN that leaves marked",
+        )?;
         if !self.greetings.contains(&header.seq) {
             demand(self.greetings.len() < GREETINGS_MAX, "one SYN too many")?;
             self.greetings.insert(0, header.seq);

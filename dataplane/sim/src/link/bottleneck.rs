@@ -59,6 +59,12 @@ impl Bottleneck {
         Some((self.free_at, packet))
     }
 
+    /// How long a packet has waited in the queue, on average.
+    #[cfg(test)]
+    pub(super) const fn mean_wait(&self) -> Nanos {
+        self.queue.mean_wait()
+    }
+
     /// Packets that the queue dropped and marked.
     pub(super) const fn counts(&self) -> (u64, u64) {
         self.queue.counts()

@@ -157,6 +157,12 @@ impl Link {
         None
     }
 
+    /// How long a packet has waited in the queue, on average.
+    #[cfg(test)]
+    pub(crate) const fn mean_wait(&self) -> millrace_base::Nanos {
+        self.bottleneck.mean_wait()
+    }
+
     /// When something moves next.
     pub(crate) fn next_deadline(&self) -> Instant {
         let (queue, flight) = (self.bottleneck.next_deadline(), self.flight.next_deadline());

@@ -20,6 +20,10 @@ pub(crate) enum QueuePlan {
     /// Random early detection (Floyd and Jacobson 1993): between two lengths, in bytes, some are
     /// dropped or marked before there is no room.
     Red { bytes: u64, low: u64, high: u64 },
+    /// What comes while more than `mark_above` bytes wait is marked, at once and without an average, as
+    /// switches do for DCTCP (RFC 8257 section 3.1); what cannot be marked is let in.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no seed has such a switch"))]
+    Threshold { bytes: u64, mark_above: u64 },
     /// `CoDel` (RFC 8289): what waits too long for too long is dropped or marked at the head.
     CoDel {
         bytes: u64,
@@ -37,11 +41,15 @@ pub(super) struct Queue {
     manager: Manager,
     dropped: u64,
     marked: u64,
+    /// How many have left, and how long all of them have waited.
+    left: u64,
+    waited: Nanos,
 }
 
 #[derive(Debug)]
 enum Manager {
     Nobody,
+    Threshold(u64),
     Red(Red),
     CoDel(CoDel),
 }
@@ -51,6 +59,7 @@ impl Queue {
         let (bytes_max, manager) = match *plan {
             QueuePlan::DropTail { bytes } => (bytes, Manager::Nobody),
             QueuePlan::Red { bytes, low, high } => (bytes, Manager::Red(Red::new(low, high, dice))),
+            QueuePlan::Threshold { bytes, mark_above } => (bytes, Manager::Threshold(mark_above)),
             QueuePlan::CoDel {
                 bytes,
                 target,
@@ -64,6 +73,8 @@ impl Queue {
             manager,
             dropped: 0,
             marked: 0,
+            left: 0,
+            waited: Nanos::ZERO,
         }
     }
 
@@ -84,6 +95,12 @@ impl Queue {
             }
             self.marked += 1;
         }
+        if let Manager::Threshold(mark_above) = self.manager
+            && self.bytes > mark_above
+            && mark_ce(&mut packet)
+        {
+            self.marked += 1;
+        }
         self.bytes += len;
         self.packets.push_back((now, packet));
     }
@@ -98,6 +115,8 @@ impl Queue {
         loop {
             let (came, mut packet) = self.packets.pop_front()?;
             self.bytes -= packet.len() as u64;
+            self.left += 1;
+            self.waited = Nanos::new(self.waited.as_nanos() + now.since(came).as_nanos());
             let Manager::CoDel(codel) = &mut self.manager else {
                 return Some(packet);
             };
@@ -113,6 +132,13 @@ impl Queue {
             }
             self.dropped += 1;
         }
+    }
+
+    /// How long a packet has waited, on average.
+    #[cfg(test)]
+    pub(super) const fn mean_wait(&self) -> Nanos {
+        let left = if self.left == 0 { 1 } else { self.left };
+        Nanos::new(self.waited.as_nanos() / left)
     }
 
     /// Packets dropped and marked.

@@ -1,6 +1,6 @@
 //! Options of `SOL_TCP` (Linux: `do_tcp_setsockopt`, `do_tcp_getsockopt`).
 
-use millrace_stack::{CongestionControl, State};
+use millrace_stack::{CongestionControl, DctcpInfo, State};
 
 use super::value::{int, of_flag, of_int, of_u32, within};
 use crate::deferred::{seconds_of, timeouts_of};
@@ -244,19 +244,39 @@ impl Sockets {
             TCP_THIN_DUPACK | TCP_IS_MPTCP => of_int(0),
             TCP_ULP => Vec::new(),
             TCP_CONGESTION => {
-                let control = match info {
-                    Some(info) => info.congestion_control,
-                    None => tunables.tcp_congestion_control,
+                let name = match info {
+                    // An algorithm that needs ECN is Reno without, and says so (Linux: `dctcp_reno`).
+                    Some(info)
+                        if info.congestion_control.needs_ecn()
+                            && !info.ecn
+                            && info.state != State::SynSent =>
+                    {
+                        "dctcp-reno"
+                    }
+                    Some(info) => info.congestion_control.name(),
+                    None => tunables.tcp_congestion_control.name(),
                 };
-                let mut bytes = control.name().as_bytes().to_vec();
+                let mut bytes = name.as_bytes().to_vec();
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }
             // Neither CUBIC nor Reno has anything to tell.
-            TCP_CC_INFO => Vec::new(),
+            TCP_CC_INFO => info
+                .and_then(|info| info.dctcp)
+                .map_or_else(Vec::new, of_dctcp),
             // behaviour: OPT-12
             TCP_INFO => self.tcp_info_of(id).to_bytes(),
             _ => return Err(Errno::ENOPROTOOPT),
         })
     }
+}
+
+/// `struct tcp_dctcp_info`.
+fn of_dctcp(info: DctcpInfo) -> Vec<u8> {
+    let flags = [u16::from(info.enabled), u16::from(info.ce_state)];
+    let words = [info.alpha, info.marked_bytes, info.total_bytes];
+    let flags = flags.into_iter().flat_map(u16::to_ne_bytes);
+    flags
+        .chain(words.into_iter().flat_map(u32::to_ne_bytes))
+        .collect()
 }

@@ -17,7 +17,7 @@ use millrace_wire::Timestamps;
 use super::ack_delay::{DELAY_TICK_MS, DELAY_TICKS_MIN, QUICK_ACKS_MAX};
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
-use super::congestion::{AckEvent, Acked, Setting};
+use super::congestion::{AckEvent, Acked, Cut, Setting};
 use super::connection::Connection;
 use super::ecn::Ecn;
 use super::marks::Marks;
@@ -86,6 +86,8 @@ pub(super) struct Digest {
     rearms: bool,
     /// It reports congestion of what was in flight (RFC 3168 section 6.1.2).
     pub(super) ece: bool,
+    /// Segments that Accurate ECN says arrived marked.
+    pub(super) marked: u32,
 }
 
 impl Digest {
@@ -426,9 +428,13 @@ impl Connection {
 
     /// Tells congestion control of an ACK, whatever it means.
     fn tell_of_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, digest: &Digest) {
+        let delivered = self.delivered_segments(env.chunks, env.now, digest);
+        let is_echoed = digest.ece && !self.ack.ecn.is_accurate();
         let event = AckEvent {
-            delivered: self.delivered_segments(env.chunks, env.now, digest),
-            ece: digest.ece,
+            delivered,
+            marked: if is_echoed { delivered } else { digest.marked },
+            is_capable: !self.ack.ecn.is_off(),
+            rules: env.tunables.dctcp,
             una: self.una,
             nxt: self.nxt,
         };
@@ -450,6 +456,7 @@ impl Connection {
             is_old: segment.ack.before(self.una),
             rearms: false,
             ece: self.una != self.nxt && self.is_congestion_told(segment),
+            marked: 0,
         };
         if !digest.is_old {
             self.probes = 0;
@@ -672,11 +679,17 @@ impl Connection {
             cubic: &tunables.cubic,
         };
         self.congestion.set_control(control, setting, self.nxt);
+        self.adapt_marking();
     }
 
-    /// Loss or congestion was detected: lowers the threshold.
-    pub(super) fn lower_threshold<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
-        self.congestion.lower_ssthresh(&mut env.setting());
+    /// Loss or congestion was detected: lowers the threshold; `by_mark` when nothing was lost.
+    pub(super) fn lower_threshold<P: PacketPool>(&mut self, env: &mut Env<'_, P>, by_mark: bool) {
+        let cut = if by_mark && env.tunables.tcp_abe {
+            Cut::Mild
+        } else {
+            Cut::Full
+        };
+        self.congestion.lower_ssthresh(&mut env.setting(), cut);
         self.ack.ecn.on_reduction();
     }
 }

@@ -9,7 +9,7 @@ use millrace_base::Nanos;
 
 pub use millrace_base::CongestionControl;
 
-use super::congestion::CubicParameters;
+use super::congestion::{CubicParameters, DctcpParameters};
 use super::fastopen::cookie::FastOpenKeys;
 
 /// Values that hold for every connection of a stack.
@@ -36,6 +36,11 @@ pub struct TcpTunables {
     pub tcp_congestion_control: CongestionControl,
     /// The knobs of CUBIC.
     pub cubic: CubicParameters,
+    /// The knobs of DCTCP.
+    pub dctcp: DctcpParameters,
+    /// A mark lowers the window less than a loss does (ABE, RFC 8511): Reno to 0.8 and CUBIC to 0.85 of
+    /// it. FreeBSD's `cc.abe`; Linux has nothing like it. Default off.
+    pub tcp_abe: bool,
     /// Pace every connection, as if the link had Linux's queueing discipline `fq`. Default off.
     pub fq: bool,
     /// Percent of a window per round trip that pacing allows in slow start. 0..=1,000, default 200.
@@ -309,6 +314,8 @@ impl Default for TcpTunables {
             tcp_fastopen_key: None,
             tcp_congestion_control: CongestionControl::default(),
             cubic: CubicParameters::LINUX,
+            dctcp: DctcpParameters::LINUX,
+            tcp_abe: false,
             fq: false,
             tcp_pacing_ss_ratio: 200,
             tcp_pacing_ca_ratio: 120,

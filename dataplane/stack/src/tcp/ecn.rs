@@ -11,12 +11,12 @@
 
 pub(crate) mod accurate;
 pub(crate) mod counters;
+pub(crate) mod follower;
 
 use millrace_base::PacketPool;
 use millrace_wire::TcpFlags;
 
 use super::config::TcpTunables;
-use super::congestion::CwndEvent;
 use super::connection::Connection;
 use super::segment::{Env, Segment};
 use super::state::State;
@@ -47,6 +47,8 @@ impl Ecn {
     const ALWAYS: Self = Self(1 << 6);
     /// The ACE field says how the peer's SYN or SYN-ACK came, and nothing of counters yet.
     const REFLECTS: Self = Self(1 << 7);
+    /// Without `ACCURATE`, the same bit: an ACK is due that ends before the last data.
+    const EDGES: Self = Self::REFLECTS;
 
     /// Whether nothing was agreed on.
     #[inline]
@@ -69,6 +71,12 @@ impl Ecn {
     #[inline]
     const fn is_classic(self) -> bool {
         self.0 & (Self::OK.0 | Self::ACCURATE.0) == Self::OK.0
+    }
+
+    /// Whether the next pure ACK is another than its numbers say.
+    #[inline]
+    pub(super) const fn has_special_ack(self) -> bool {
+        self.has(Self::REFLECTS)
     }
 
     #[inline]
@@ -110,7 +118,7 @@ impl Ecn {
 
     /// The ECN bits of a packet's TOS or traffic class.
     #[inline]
-    pub(super) const fn mark(self, is_new_data: bool) -> u8 {
+    pub(crate) const fn mark(self, is_new_data: bool) -> u8 {
         if self.has(Self::ALWAYS) || is_new_data && self.is_classic() {
             ECT_0
         } else {
@@ -256,17 +264,16 @@ impl Connection {
         if segment.payload_len == 0 {
             return;
         }
-        let ecn = segment.traffic_class & ECN_MASK;
-        if ecn != NOT_ECT {
-            let is_marked = ecn == CE;
-            let event = if is_marked {
-                CwndEvent::EcnIsCe
-            } else {
-                CwndEvent::EcnNoCe
-            };
-            self.congestion.cwnd_event(&mut env.setting(), event);
+        let codepoint = segment.traffic_class & ECN_MASK;
+        if codepoint != NOT_ECT
+            && is_classic
+            && self.congestion.control().needs_ecn()
+            && self.follow_marks(env, codepoint == CE)
+        {
+            self.ack.ecn.set(Ecn::SEEN);
+            return;
         }
-        match ecn {
+        match codepoint {
             // Not marked, where others could be: most likely a retransmission.
             NOT_ECT => {
                 if self.ack.ecn.is_seen() {
@@ -294,6 +301,19 @@ impl Connection {
             && let Some(extra) = self.extra_mut(env.chunks)
         {
             extra.delivered_ce = extra.delivered_ce.saturating_add(segments);
+        }
+    }
+
+    /// Another algorithm moves the window: who needs marks lets everything be marked (Linux:
+    /// `tcp_init_congestion_control`).
+    pub(super) fn adapt_marking(&mut self) {
+        if !self.ack.ecn.is_classic() {
+            return;
+        }
+        if self.congestion.control().needs_ecn() {
+            self.ack.ecn.set(Ecn::ALWAYS);
+        } else {
+            self.ack.ecn.clear(Ecn::ALWAYS);
         }
     }
 

@@ -7,6 +7,7 @@
 use super::chunk::Chunks;
 use super::connection::Connection;
 use super::ecn::counters::AccurateEcn;
+use super::ecn::follower::Follower;
 use super::fastopen::FastOpen;
 use super::fin_wait2::Linger2;
 use super::mtu_probe::MtuSearch;
@@ -25,6 +26,8 @@ pub(crate) struct Extra {
     pub(super) delivered_ce: u32,
     /// What Accurate ECN counts beside them.
     pub(super) accurate: AccurateEcn,
+    /// What DCTCP echoes.
+    pub(super) follower: Follower,
     /// `TCP_LINGER2`.
     pub(super) linger2: Linger2,
     /// How much the path reorders.

@@ -6,6 +6,7 @@ use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 use super::ack_delay::DELAY_TICK_MS;
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
+use super::congestion::DctcpInfo;
 use super::connection::Connection;
 use super::ecn::accurate::EcnInfo;
 use super::fastopen::FastOpenInfo;
@@ -131,6 +132,8 @@ pub struct FlowInfo {
     pub ack_delay_ms: u32,
     /// The congestion control.
     pub congestion_control: CongestionControl,
+    /// What DCTCP has to tell, where it is that.
+    pub dctcp: Option<DctcpInfo>,
     /// The timers that run, and when each expires.
     pub timers: [Option<(TimerKind, Instant)>; 3],
     /// What became of Fast Open.
@@ -221,12 +224,31 @@ impl Connection {
             timeouts: self.recovery.timeouts,
             probes: self.probes,
             congestion_control: self.congestion.control(),
+            dctcp: self.dctcp_info(chunks),
             ping_pong: self.ack.is_ping_pong(),
             ack_delay_ms: u32::from(self.ack.delay_ticks()).saturating_mul(DELAY_TICK_MS),
             timers: self.armed_timers(chunks),
             fast_open: self.fast_open_info(chunks),
             closed: self.closed,
         }
+    }
+
+    fn dctcp_info<B>(&self, chunks: &Chunks<B>) -> Option<DctcpInfo> {
+        if self.congestion.control() != CongestionControl::Dctcp {
+            return None;
+        }
+        let Some((alpha, marked, total)) = self.congestion.marking(&chunks.congestion) else {
+            return Some(DctcpInfo::default());
+        };
+        let mss = u32::from(self.mss);
+        let follower = self.extra(chunks).map(|extra| extra.follower);
+        Some(DctcpInfo {
+            enabled: true,
+            ce_state: follower.is_some_and(|follower| follower.is_marked()),
+            alpha: alpha.into(),
+            marked_bytes: marked.saturating_mul(mss),
+            total_bytes: total.saturating_mul(mss),
+        })
     }
 
     /// What each of the three timers is set for, if it is.

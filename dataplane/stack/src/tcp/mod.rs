@@ -12,7 +12,6 @@
 //! the branch says so; `docs/deviations.md` lists where we differ from Linux.
 //!
 //! Not implemented, and what stands in for it:
-//! - HyStart++ (RFC 9406): HyStart as Linux has it ends slow start at once.
 //! - ECT(1), the codepoint of low-latency senders (RFC 9331): nothing leaves as that.
 //! - Urgent data: taken in line, not forwarded as urgent.
 //! - AO (RFC 5925): never offered, ignored when offered.
@@ -81,7 +80,7 @@ mod tests;
 
 pub(crate) use chunk::Chunks;
 pub use config::{CongestionControl, ConnectionOptions, Profile, Special, TcpTunables};
-pub use congestion::CubicParameters;
+pub use congestion::{CubicParameters, DctcpInfo, DctcpParameters};
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
 pub use ecn::accurate::EcnInfo;

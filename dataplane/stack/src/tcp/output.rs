@@ -353,14 +353,17 @@ impl Connection {
     ) -> Option<P::Buf> {
         let options = self.ack_options(env);
         let has_blocks = !options.sack.is_empty();
-        let header = self.header(env, seq, TcpFlags::ACK, options);
+        let mut header = self.header(env, seq, TcpFlags::ACK, options);
+        if self.ack.ecn.has_special_ack() && !self.ack.ecn.is_accurate() {
+            self.end_at_edge(env, &mut header);
+        }
         let Some(frame) = self.emit_empty(env, path, &header) else {
             self.ack_later(env);
             return None;
         };
         count!(env.stats.tcp_out_segs);
         self.on_ack_sent();
-        if self.ack.ecn.is_accurate() {
+        if self.ack.ecn.has_special_ack() && self.ack.ecn.is_accurate() {
             self.end_reflection(env.chunks);
         }
         if has_blocks {

@@ -24,8 +24,10 @@
 use millrace_base::{Instant, Micros, SeqNumber};
 
 use super::cubic::Epoch;
+use super::dctcp::{self, Dctcp, DctcpParameters};
 use super::parameters::CubicParameters;
-use super::{Congestion, Controller};
+use super::{Congestion, Controller, Held};
+use crate::limits::DCTCP_CONNECTIONS_MAX;
 use crate::stats::Stats;
 use crate::tcp::recovery::Phase;
 use crate::tcp::shelf::Shelf;
@@ -52,12 +54,16 @@ pub(crate) struct Acked {
 
 /// What any ACK says of congestion, whatever else it says (Linux: the flags of `in_ack_event`).
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the algorithms that are here do not go by marks")]
 pub(crate) struct AckEvent {
     /// Segments that it newly reports as received.
     pub(crate) delivered: u32,
-    /// It echoes a mark (Linux: `CA_ACK_ECE`).
-    pub(crate) ece: bool,
+    /// Of these, marked: all when it echoes a mark, or as many as Accurate ECN counts (Linux: what
+    /// `delivered_ce` grows by).
+    pub(crate) marked: u32,
+    /// What is sent can be marked.
+    pub(crate) is_capable: bool,
+    /// What DCTCP goes by.
+    pub(crate) rules: DctcpParameters,
     /// SND.UNA behind it.
     pub(crate) una: SeqNumber,
     /// SND.NXT.
@@ -82,10 +88,15 @@ pub(crate) enum CwndEvent {
     CompleteCwr,
     /// A timeout has lowered the threshold (`recovery/rto`; `CA_EVENT_LOSS`).
     Loss,
-    /// Data came that could have been marked and were not (`ecn`; `CA_EVENT_ECN_NO_CE`).
-    EcnNoCe,
-    /// Marked data came (`ecn`; `CA_EVENT_ECN_IS_CE`).
-    EcnIsCe,
+}
+
+/// How far the threshold goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    /// As for a loss.
+    Full,
+    /// Less, because nothing was lost: a queue that marks is short (ABE, RFC 8511).
+    Mild,
 }
 
 /// What the algorithms remember beside the nine bytes of a TCB.
@@ -93,6 +104,8 @@ pub(crate) enum CwndEvent {
 pub(crate) struct Shelves {
     /// CUBIC's. Idle connections may hold some; without one, CUBIC grows as Reno does.
     pub(super) epochs: Shelf<Epoch>,
+    /// DCTCP's. Without one, a mark halves, as for Reno.
+    pub(super) markings: Shelf<Dctcp>,
 }
 
 impl Shelves {
@@ -100,12 +113,13 @@ impl Shelves {
     pub(crate) fn new(buffers: usize) -> Self {
         Self {
             epochs: Shelf::new(buffers),
+            markings: Shelf::new(buffers.min(DCTCP_CONNECTIONS_MAX)),
         }
     }
 
     /// Places in use: 0 when nothing leaks.
     pub(crate) const fn used(&self) -> usize {
-        self.epochs.used()
+        self.epochs.used().saturating_add(self.markings.used())
     }
 }
 
@@ -125,7 +139,7 @@ impl Congestion {
         stats: &mut Stats,
     ) {
         match self.controller {
-            Controller::Reno(_) => {}
+            Controller::Reno(_) | Controller::Dctcp(_) => {}
             Controller::CubicYoung(_) | Controller::Cubic(_) => {
                 self.watch(setting, acked, stats);
             }
@@ -142,41 +156,79 @@ impl Congestion {
             Controller::CubicYoung(_) | Controller::Cubic(_) => {
                 match self.epoch(&mut setting.shelves.epochs) {
                     Some(epoch) => epoch.growth(setting.cubic, segments, cwnd, acked.now),
-                    // Without a place there is no credit to keep: a share of a segment at once, as
-                    // Reno would.
-                    None => {
-                        let share = segments.saturating_mul(self.mss());
-                        let bytes = share.checked_div(cwnd).unwrap_or(0);
-                        self.cwnd = self.cwnd.saturating_add(bytes);
-                        return;
-                    }
+                    None => return self.grow_a_share(segments),
+                }
+            }
+            Controller::Dctcp(_) => {
+                let rules = DctcpParameters::LINUX;
+                match self.marking_mut(setting.shelves, rules, acked.una) {
+                    Some(dctcp) => dctcp.growth(segments, cwnd),
+                    None => return self.grow_a_share(segments),
                 }
             }
         };
         self.cwnd = self.cwnd.saturating_add(growth.saturating_mul(self.mss()));
     }
 
+    /// Without a place there is no credit to keep: a share of a segment at once, as Reno would.
+    fn grow_a_share(&mut self, segments: u32) {
+        let share = segments.saturating_mul(self.mss());
+        let bytes = share.checked_div(self.segments()).unwrap_or(0);
+        self.cwnd = self.cwnd.saturating_add(bytes);
+    }
+
     /// An ACK came that is not the plainest; who needs marks sees every one of them (Linux:
     /// `in_ack_event`).
     #[inline]
-    pub(crate) fn in_ack_event(&mut self, _setting: &mut Setting<'_>, _event: &AckEvent) {
+    pub(crate) fn in_ack_event(&mut self, setting: &mut Setting<'_>, event: &AckEvent) {
         match self.controller {
             Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Cubic(_) => {}
+            Controller::Dctcp(Held { place }) => {
+                // Without ECN alpha stays as it began; what ends a handshake is no window.
+                let has_begun = event.delivered > 0 || !{ place }.is_none();
+                if event.is_capable
+                    && has_begun
+                    && let Some(dctcp) = self.marking_mut(setting.shelves, event.rules, event.una)
+                {
+                    dctcp.on_ack(event);
+                }
+            }
         }
+    }
+
+    /// What DCTCP remembers, from now on if it was nothing; `None` when the shelf is full.
+    fn marking_mut<'a>(
+        &mut self,
+        shelves: &'a mut Shelves,
+        rules: DctcpParameters,
+        una: SeqNumber,
+    ) -> Option<&'a mut Dctcp> {
+        let Controller::Dctcp(Held { mut place }) = self.controller else {
+            return None;
+        };
+        if place.is_none() {
+            place = shelves.markings.store(place, Dctcp::new(rules, una));
+            self.controller = Controller::Dctcp(Held { place });
+        }
+        shelves.markings.get_mut(place)
     }
 
     /// Loss or congestion was found: lowers the threshold. The caller moves `cwnd` (Linux:
     /// `ssthresh`).
-    pub(crate) fn lower_ssthresh(&mut self, setting: &mut Setting<'_>) {
+    pub(crate) fn lower_ssthresh(&mut self, setting: &mut Setting<'_>, cut: Cut) {
         let cwnd = self.segments();
         let ssthresh = match &mut self.controller {
-            Controller::Reno(reno) => reno.ssthresh(cwnd),
+            Controller::Reno(reno) => reno.ssthresh(cwnd, cut),
             Controller::CubicYoung(_) | Controller::Cubic(_) => {
                 match self.epoch(&mut setting.shelves.epochs) {
-                    Some(epoch) => epoch.ssthresh(setting.cubic, cwnd),
-                    None => Epoch::default().ssthresh(setting.cubic, cwnd),
+                    Some(epoch) => epoch.ssthresh(setting.cubic, cwnd, cut),
+                    None => Epoch::default().ssthresh(setting.cubic, cwnd, cut),
                 }
             }
+            Controller::Dctcp(held) => match setting.shelves.markings.get_mut(held.place) {
+                Some(dctcp) => dctcp.ssthresh(cwnd),
+                None => dctcp::halved(cwnd),
+            },
         };
         self.ssthresh = ssthresh.max(2).saturating_mul(self.mss());
     }
@@ -185,6 +237,11 @@ impl Congestion {
     pub(crate) fn set_state(&mut self, setting: &mut Setting<'_>, phase: Phase, nxt: SeqNumber) {
         match self.controller {
             Controller::Reno(_) => {}
+            Controller::Dctcp(_) => {
+                if phase == Phase::Recovery {
+                    self.halve_ssthresh();
+                }
+            }
             Controller::CubicYoung(_) | Controller::Cubic(_) => {
                 // Nothing is known of the path any more.
                 if phase == Phase::Loss {
@@ -200,6 +257,11 @@ impl Congestion {
     pub(crate) fn cwnd_event(&mut self, setting: &mut Setting<'_>, event: CwndEvent) {
         match self.controller {
             Controller::Reno(_) | Controller::CubicYoung(_) => {}
+            Controller::Dctcp(_) => {
+                if event == CwndEvent::Loss {
+                    self.halve_ssthresh();
+                }
+            }
             Controller::Cubic(held) => {
                 if let CwndEvent::TxStart { now, last_sent } = event
                     && let Some(epoch) = setting.shelves.epochs.get_mut(held.place)
@@ -214,9 +276,25 @@ impl Congestion {
     /// it had (Linux: `undo_cwnd`).
     pub(crate) fn undo_cwnd(&mut self, _setting: &mut Setting<'_>, before: u32) {
         match self.controller {
-            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Cubic(_) => {
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Cubic(_)
+            | Controller::Dctcp(_) => {
                 self.cwnd = self.cwnd.max(before);
             }
         }
+    }
+
+    /// What is to be told of DCTCP: alpha in 1/1024, and segments of this window, marked and all.
+    pub(crate) fn marking(&self, shelves: &Shelves) -> Option<(u16, u32, u32)> {
+        match self.controller {
+            Controller::Dctcp(held) => shelves.markings.get(held.place).map(Dctcp::told),
+            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Cubic(_) => None,
+        }
+    }
+
+    /// A loss, for who lowers less after a mark.
+    fn halve_ssthresh(&mut self) {
+        self.ssthresh = dctcp::halved(self.segments()).saturating_mul(self.mss());
     }
 }

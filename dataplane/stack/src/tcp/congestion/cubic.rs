@@ -10,7 +10,9 @@
 
 use millrace_base::{Instant, SeqNumber};
 
+use super::contract::Cut;
 use super::hystart::Round;
+use super::hystart_plus::Plus;
 use super::parameters::CubicParameters;
 use super::reno::additive;
 
@@ -37,11 +39,15 @@ pub(crate) struct Epoch {
     friendly_credit: u32,
     /// How slow start is going.
     pub(super) round: Round,
+    /// The same by RFC 9406.
+    pub(super) plus: Plus,
 }
 
 /// Fixed-point one of `beta` (Linux: `BICTCP_BETA_SCALE`).
 const BETA_BITS: u32 = 10;
 const BETA_SCALE: u32 = 1 << BETA_BITS;
+/// 0.85 of it.
+const BETA_MILD: u32 = 870;
 /// The curve's clock: 2^10 to the second (Linux: `BICTCP_HZ`).
 const CLOCK_BITS: u32 = 10;
 /// Growth before the first loss: 5 percent in a round trip at least.
@@ -55,6 +61,7 @@ impl Epoch {
     /// What is known at the first need of it.
     pub(super) fn new(round: Round) -> Self {
         Self {
+            plus: Plus::new(round.end()),
             round,
             ..Self::default()
         }
@@ -76,11 +83,15 @@ impl Epoch {
     }
 
     /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
-    /// 4.6 and 4.7).
-    pub(super) fn ssthresh(&mut self, rules: &CubicParameters, cwnd: u32) -> u32 {
+    /// 4.6 and 4.7). A mild cut has a beta of 0.85 at least (RFC 8511 section 3.1).
+    pub(super) fn ssthresh(&mut self, rules: &CubicParameters, cwnd: u32, cut: Cut) -> u32 {
         self.start_ms = None;
         self.credit = 0;
-        let (beta, wide) = (rules.beta(), u64::from(cwnd));
+        let beta = match cut {
+            Cut::Full => rules.beta(),
+            Cut::Mild => rules.beta().max(BETA_MILD),
+        };
+        let wide = u64::from(cwnd);
         self.w_max = if cwnd < self.w_max && rules.fast_convergence {
             let share = u64::from(BETA_SCALE.saturating_add(beta));
             (wide.saturating_mul(share) >> (BETA_BITS + 1)) as u32
@@ -261,15 +272,15 @@ mod tests {
     #[test]
     fn fast_convergence_gives_room_to_others() {
         let mut epoch = Epoch::default();
-        assert_eq!(epoch.ssthresh(&RULES, 1_024), 717);
+        assert_eq!(epoch.ssthresh(&RULES, 1_024, Cut::Full), 717);
         assert_eq!(epoch.w_max, 1_024);
-        assert_eq!(epoch.ssthresh(&RULES, 800), 560);
+        assert_eq!(epoch.ssthresh(&RULES, 800, Cut::Full), 560);
         assert_eq!(epoch.w_max, 680, "below the last maximum of 800");
         let rules = CubicParameters {
             fast_convergence: false,
             ..RULES
         };
-        epoch.ssthresh(&rules, 500);
+        epoch.ssthresh(&rules, 500, Cut::Full);
         assert_eq!(epoch.w_max, 500);
     }
 

@@ -39,7 +39,7 @@ impl Congestion {
         let delay_us = rtt.as_micros().max(1);
         let slow_start = self.cwnd < self.ssthresh;
         match &mut self.controller {
-            Controller::Reno(_) => return,
+            Controller::Reno(_) | Controller::Dctcp(_) => return,
             Controller::CubicYoung(young) => {
                 let known = young.delay_min_us;
                 if known == 0 || known > delay_us {
@@ -49,7 +49,7 @@ impl Congestion {
                 if acked.una.after(end) {
                     young.round_end = acked.nxt;
                 }
-                let low = setting.cubic.hystart_low_window;
+                let low = setting.cubic.watched_from();
                 if self.cwnd < low.saturating_mul(self.mss()) || !setting.cubic.hystart {
                     return;
                 }
@@ -70,7 +70,7 @@ impl Congestion {
         stats: &mut Stats,
     ) {
         let low = setting.cubic.hystart_low_window.saturating_mul(self.mss());
-        let (slow_start, cwnd) = (self.in_slow_start(), self.cwnd);
+        let (slow_start, cwnd, threshold) = (self.in_slow_start(), self.cwnd, self.ssthresh);
         let Some(epoch) = self.epoch(&mut setting.shelves.epochs) else {
             return;
         };
@@ -81,7 +81,11 @@ impl Congestion {
         if !slow_start || epoch.round.is_over() || !setting.cubic.hystart {
             return;
         }
-        let sign = if cwnd < low {
+        let sign = if setting.cubic.hystart_plus {
+            // Only while no threshold was ever known.
+            let is_over = threshold == u32::MAX && epoch.plus.watch(acked, delay_us);
+            is_over.then_some(Sign::Delay)
+        } else if cwnd < low {
             epoch.round.pass(acked);
             None
         } else {
@@ -129,7 +133,20 @@ impl Congestion {
         }
         match self.controller {
             Controller::Cubic(Held { place }) => epochs.get_mut(place),
-            Controller::Reno(_) | Controller::CubicYoung(_) => None,
+            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Dctcp(_) => None,
         }
+    }
+
+    /// By how many segments slow start opens the window, by HyStart++.
+    #[cold]
+    pub(super) fn opening_plus(&mut self, setting: &mut Setting<'_>, acked: &Acked) -> u32 {
+        // Only the first slow start is watched.
+        if self.ssthresh == u32::MAX
+            && let Controller::Cubic(held) = self.controller
+            && let Some(epoch) = setting.shelves.epochs.get_mut(held.place)
+        {
+            return epoch.plus.opening(acked.segments, acked.is_paced);
+        }
+        acked.segments
     }
 }

@@ -16,14 +16,17 @@
 //! window        what all of them have in common: slow start, usage, idleness, segment sizes
 //! reno          RFC 5681
 //! cubic         RFC 9438: the curve; cubic_events: what CUBIC does when
-//! hystart       the end of slow start before something is lost
+//! hystart       the end of slow start before something is lost; hystart_plus: the same by RFC 9406
+//! dctcp         RFC 8257: by how much the window goes down
 //! resting       what of all that an idle connection keeps
 //! ```
 
 mod contract;
 mod cubic;
 mod cubic_events;
+mod dctcp;
 mod hystart;
+mod hystart_plus;
 mod parameters;
 mod reno;
 mod resting;
@@ -33,8 +36,9 @@ use millrace_base::SeqNumber;
 
 use super::config::CongestionControl;
 use super::shelf::Place;
-pub(crate) use contract::{AckEvent, Acked, CwndEvent, Setting, Shelves};
+pub(crate) use contract::{AckEvent, Acked, Cut, CwndEvent, Setting, Shelves};
 use cubic::Young;
+pub use dctcp::{DctcpInfo, DctcpParameters};
 pub use parameters::CubicParameters;
 use reno::Reno;
 pub(crate) use resting::Resting;
@@ -63,6 +67,8 @@ enum Controller {
     CubicYoung(Young),
     /// CUBIC with a place on the shelf.
     Cubic(Held),
+    /// DCTCP, from the first ACK on with a place.
+    Dctcp(Held),
 }
 
 /// A place, packed: the TCB keeps nine bytes for any algorithm.
@@ -80,6 +86,7 @@ impl Controller {
                 delay_min_us: 0,
                 round_end: nxt,
             }),
+            CongestionControl::Dctcp => Self::Dctcp(Held { place: Place::NONE }),
         }
     }
 }
@@ -124,6 +131,7 @@ impl Congestion {
         match self.controller {
             Controller::Reno(_) => CongestionControl::Reno,
             Controller::CubicYoung(_) | Controller::Cubic(_) => CongestionControl::Cubic,
+            Controller::Dctcp(_) => CongestionControl::Dctcp,
         }
     }
 
@@ -132,6 +140,10 @@ impl Congestion {
         if let Controller::Cubic(Held { place }) = self.controller {
             shelves.epochs.clear(place);
             self.controller = Controller::new(CongestionControl::Cubic, self.usage_from);
+        }
+        if let Controller::Dctcp(Held { place }) = self.controller {
+            shelves.markings.clear(place);
+            self.controller = Controller::new(CongestionControl::Dctcp, self.usage_from);
         }
     }
 }

@@ -17,6 +17,10 @@ pub struct CubicParameters {
     pub tcp_friendliness: bool,
     /// Leave slow start before something is lost (RFC 9406's predecessor). Default on.
     pub hystart: bool,
+    /// With `hystart`: do so by HyStart++ (RFC 9406), which opens the window more slowly first and
+    /// comes back when that was wrong. `hystart_detect`, `hystart_low_window` and
+    /// `hystart_ack_delta_us` mean nothing then. Linux has no such parameter. Default off.
+    pub hystart_plus: bool,
     /// By what: 1 trains of ACKs, 2 delay, 3 both. Default 3.
     pub hystart_detect: u8,
     /// Segments in the window from which on slow start is watched. Default 16.
@@ -40,6 +44,7 @@ impl CubicParameters {
         bic_scale: 41,
         tcp_friendliness: true,
         hystart: true,
+        hystart_plus: false,
         hystart_detect: 3,
         hystart_low_window: 16,
         hystart_ack_delta_us: 2_000,
@@ -49,6 +54,16 @@ impl CubicParameters {
     pub(super) const ACK_TRAIN: u8 = 1;
     /// `hystart_detect`: delay.
     pub(super) const DELAY: u8 = 2;
+
+    /// Segments in the window from which on slow start is watched.
+    #[inline]
+    pub(super) const fn watched_from(&self) -> u32 {
+        if self.hystart_plus {
+            0
+        } else {
+            self.hystart_low_window
+        }
+    }
 
     /// Beta in 1/1024, below one.
     pub(super) fn beta(&self) -> u32 {

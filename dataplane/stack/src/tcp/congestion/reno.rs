@@ -1,5 +1,7 @@
 //! Reno: the reference everyone can check by hand (RFC 5681).
 
+use super::contract::Cut;
+
 /// What Reno remembers: segments acknowledged towards the next one.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(Rust, packed)]
@@ -16,10 +18,14 @@ impl Reno {
         growth
     }
 
-    /// Half the window (RFC 5681 equation 4 with cwnd for FlightSize, as Linux has it).
-    pub(super) fn ssthresh(&mut self, cwnd: u32) -> u32 {
+    /// Half the window (RFC 5681 equation 4 with cwnd for FlightSize, as Linux has it); four fifths
+    /// for a mild cut (RFC 8511 section 3.1).
+    pub(super) fn ssthresh(&mut self, cwnd: u32, cut: Cut) -> u32 {
         self.credit = 0;
-        cwnd / 2
+        match cut {
+            Cut::Full => cwnd / 2,
+            Cut::Mild => cwnd.saturating_sub(cwnd.div_ceil(5)),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ struct Bench {
     stats: Stats,
     una: SeqNumber,
     now: Instant,
+    cut: Cut,
 }
 
 impl Bench {
@@ -27,6 +28,7 @@ impl Bench {
             stats: Stats::default(),
             una: SeqNumber::new(0),
             now: Instant::from_millis(1_000),
+            cut: Cut::Full,
         }
     }
 
@@ -63,7 +65,7 @@ impl Bench {
             shelves: &mut self.shelves,
             cubic: &self.rules,
         };
-        self.c.lower_ssthresh(setting);
+        self.c.lower_ssthresh(setting, self.cut);
     }
 
     fn segments(&self) -> u32 {
@@ -382,4 +384,122 @@ fn another_algorithm_takes_the_window_over() {
     assert_eq!((bench.segments(), bench.shelves.used()), (21, 0));
     bench.lose();
     assert_eq!(bench.c.ssthresh, 10_000, "half, not seven tenths");
+}
+
+// RFC 8511 section 3.1: beta_ecn is 0.8 for Reno and 0.85 for CUBIC.
+#[test]
+fn a_mild_cut_leaves_more_of_the_window() {
+    for (control, full, mild) in [
+        (CongestionControl::Reno, 50, 80),
+        (CongestionControl::Cubic, 70, 84),
+    ] {
+        for (cut, segments) in [(Cut::Full, full), (Cut::Mild, mild)] {
+            let mut bench = Bench::new(control);
+            bench.cut = cut;
+            bench.c.cwnd = 100 * u32::from(MSS);
+            bench.lose();
+            assert_eq!(bench.c.ssthresh / u32::from(MSS), segments, "{control:?}");
+        }
+    }
+}
+
+// RFC 8257 section 3.5: a loss halves, whatever was marked; a mark cuts by alpha.
+#[test]
+fn dctcp_reacts_to_marks_by_their_part_and_to_losses_like_reno() {
+    let mut bench = Bench::new(CongestionControl::Dctcp);
+    let event = |una: u32, marked| AckEvent {
+        delivered: 100,
+        marked,
+        is_capable: true,
+        rules: super::DctcpParameters::LINUX,
+        una: SeqNumber::new(una),
+        nxt: SeqNumber::new(una + 1),
+    };
+    let mut una = 0;
+    bench.c.cwnd = 100_000;
+    let told = |bench: &mut Bench, una, marked| {
+        let setting = &mut Setting {
+            shelves: &mut bench.shelves,
+            cubic: &bench.rules,
+        };
+        bench.c.in_ack_event(setting, &event(una, marked));
+    };
+    for _ in 0..200 {
+        told(&mut bench, una, 20);
+        una += 1;
+    }
+    bench.lose();
+    let segments = bench.c.ssthresh / u32::from(MSS);
+    assert!(
+        (89..=91).contains(&segments),
+        "a fifth was marked: {segments}"
+    );
+    let setting = &mut Setting {
+        shelves: &mut bench.shelves,
+        cubic: &bench.rules,
+    };
+    bench.c.set_state(setting, Phase::Recovery, bench.una);
+    assert_eq!(bench.c.ssthresh, 50_000);
+    bench.c.cwnd_event(setting, CwndEvent::Loss);
+    assert_eq!(bench.c.ssthresh, 50_000);
+    bench.c.release(&mut bench.shelves);
+    assert_eq!(bench.shelves.used(), 0);
+}
+
+// Without ECN nothing can be marked, and windows are Reno's.
+#[test]
+fn dctcp_without_ecn_is_reno() {
+    let mut bench = Bench::new(CongestionControl::Dctcp);
+    bench.c.ssthresh = 10_000;
+    bench.round(10);
+    assert_eq!(bench.c.cwnd, 11_000, "a segment a round trip");
+    bench.lose();
+    assert_eq!(bench.c.ssthresh, 5_000, "alpha stays where it begins");
+    bench.c.release(&mut bench.shelves);
+    bench.shelves = Shelves::new(0);
+    bench.c.cwnd = 10_000;
+    bench.c.ssthresh = 10_000;
+    bench.round(10);
+    assert_eq!(bench.c.cwnd, 11_000, "nor does it need a place");
+    bench.lose();
+    assert_eq!(bench.c.ssthresh, 5_000);
+}
+
+// RFC 9406: slow start goes on more slowly, and ends after five rounds; Reno does not care.
+#[test]
+fn hystart_plus_goes_on_slowly_before_it_stops() {
+    let rules = CubicParameters {
+        hystart_plus: true,
+        ..RULES
+    };
+    let mut bench = Bench::new(CongestionControl::Cubic);
+    bench.rules = rules;
+    bench.round(40);
+    assert_eq!(bench.segments(), 20, "it doubles");
+    bench.round(50);
+    let slow = bench.segments();
+    assert!(
+        (28..=32).contains(&slow),
+        "eight doubled, the others a quarter: {slow}"
+    );
+    let mut before = slow;
+    for round in 2..=5 {
+        assert_eq!(bench.c.ssthresh, u32::MAX, "{round}");
+        bench.round(50);
+        let grown = bench.segments() - before;
+        assert!(
+            grown.abs_diff(before / 4) <= 1,
+            "{round}: {grown} of {before}"
+        );
+        before = bench.segments();
+    }
+    bench.round(50);
+    assert!(bench.c.ssthresh < u32::MAX && bench.c.ssthresh <= bench.c.cwnd);
+    assert_eq!(bench.stats.tcp_hystart_delay_detect, 1);
+    let mut reno = Bench::new(CongestionControl::Reno);
+    reno.rules = rules;
+    for delay in [40, 80, 160] {
+        reno.round(delay);
+    }
+    assert_eq!(reno.segments(), 80);
 }

@@ -49,6 +49,9 @@ impl Congestion {
             //# each ACK received that cumulatively acknowledges new data.
             // Linux counts segments here (RFC 3465 with L unlimited): one ACK of a burst opens as
             // much as many would.
+            if setting.cubic.hystart_plus {
+                segments = self.opening_plus(setting, acked);
+            }
             let bytes = segments.saturating_mul(mss);
             let room = self.ssthresh.saturating_sub(self.cwnd);
             if bytes <= room {

@@ -340,6 +340,7 @@ impl Connection {
         }
         let delivered = self.delivered_by(env, digest);
         let marked = self.heed_counters(env, segment, delivered);
+        digest.marked = marked;
         digest.ece = marked > 0 && digest.una_before != self.nxt;
     }
 

@@ -359,7 +359,7 @@ impl Connection {
         let ssthresh = (!reducing && !ece).then(|| self.current_ssthresh());
         self.remember_for_undo(env, ssthresh);
         if !reducing {
-            self.begin_reduction(env);
+            self.begin_reduction(env, false);
         }
         self.enter_phase(env, Phase::Recovery);
     }
@@ -373,18 +373,18 @@ impl Connection {
         self.send
             .board
             .edit(env.chunks, |ledger| ledger.undo = None);
-        self.begin_reduction(env);
+        self.begin_reduction(env, true);
         self.enter_phase(env, Phase::Cwr);
     }
 
     /// Linux: `tcp_init_cwnd_reduction`.
-    pub(super) fn begin_reduction<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    pub(super) fn begin_reduction<P: PacketPool>(&mut self, env: &mut Env<'_, P>, by_mark: bool) {
         self.recovery.point = self.nxt;
         let segments = self.congestion.cwnd.checked_div(self.mss.max(1).into());
         self.send
             .board
             .begin_reduction(env.chunks, segments.unwrap_or(1));
-        self.lower_threshold(env);
+        self.lower_threshold(env, by_mark);
     }
 
     /// The episode is over: the window is the threshold, unless that was undone (Linux:

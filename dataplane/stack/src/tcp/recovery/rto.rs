@@ -168,7 +168,7 @@ impl Connection {
         if first {
             let ssthresh = self.current_ssthresh();
             self.remember_for_undo(env, Some(ssthresh));
-            self.lower_threshold(env);
+            self.lower_threshold(env, false);
             let setting = &mut env.setting();
             self.congestion.cwnd_event(setting, CwndEvent::Loss);
         }

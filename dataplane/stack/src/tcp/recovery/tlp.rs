@@ -156,7 +156,7 @@ impl Connection {
         } else if self.una.after(self.recovery.point) {
             // More than the probe is acknowledged and no duplicate was reported: the probe repaired
             // a loss, which is a sign of congestion.
-            self.begin_reduction(env);
+            self.begin_reduction(env, false);
             self.enter_phase(env, Phase::Cwr);
             self.end_reduction(env);
             self.keep_open(env);
