@@ -108,6 +108,8 @@ pub(crate) struct Settings {
     pub(crate) mtu: [u16; 2],
     /// The VLANs of both wires.
     pub(crate) vlan: [Option<u16>; 2],
+    /// What an lcore without work does.
+    pub(crate) idle: &'static str,
     /// Packet buffers, when the frames are small.
     pub(crate) mbufs: u32,
     /// Whole tables, as they shall stand at the end of the file.
@@ -128,6 +130,7 @@ impl Settings {
             lcores: 1,
             mtu: [1_500; 2],
             vlan: [None; 2],
+            idle: "sleep",
             mbufs: 32_768,
             more: String::new(),
         }
@@ -181,7 +184,7 @@ impl Settings {
             format!("mbuf_bytes = {mbuf_bytes}"),
             "memory = \"auto\"".to_owned(),
             format!("memory_mb = {memory_mb}"),
-            "idle = \"sleep\"".to_owned(),
+            format!("idle = \"{}\"", self.idle),
             format!("capture = {}", self.capture),
             format!("file_prefix = \"{}\"\n\n", file_prefix()),
         ];

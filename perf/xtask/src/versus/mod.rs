@@ -92,12 +92,13 @@ pub(crate) struct VersusArguments {
     /// Run the binaries of this folder instead of building them.
     #[arg(long)]
     binaries: Option<PathBuf>,
-    /// Write what the senders sent and heard to this file (pcap).
-    #[arg(long, value_name = "FILE")]
+    /// Write what the senders sent and heard into this folder (pcap).
+    #[arg(long, value_name = "FOLDER")]
     capture: Option<PathBuf>,
 }
 
 /// What is measured.
+#[derive(Clone)]
 pub(crate) struct Plan {
     cells: Vec<Cell>,
     senders: Vec<Sender>,
@@ -228,6 +229,27 @@ impl Plan {
         self
     }
 
+    /// The algorithms of its cells, each once.
+    fn algorithms(&self) -> Vec<&'static str> {
+        let is_used = |name: &&str| self.cells.iter().any(|cell| cell.algorithm == *name);
+        ALGORITHMS.into_iter().filter(is_used).collect()
+    }
+
+    /// The same without cells of algorithms that Millrace does not have, which are named.
+    fn of_known(&self) -> Result<Self> {
+        let mut plan = self.clone();
+        if let Some(binaries) = &self.binaries {
+            for algorithm in self.algorithms() {
+                if !rig::is_known(binaries, algorithm)? {
+                    println!("versus-linux: Millrace has no `{algorithm}`: left out");
+                    plan.cells.retain(|cell| cell.algorithm != algorithm);
+                }
+            }
+        }
+        ensure!(!plan.cells.is_empty(), "nothing is left to compare");
+        Ok(plan)
+    }
+
     /// Whether Millrace is among the senders.
     pub(crate) fn needs_millrace(&self) -> bool {
         self.senders.contains(&Sender::Millrace)
@@ -240,23 +262,23 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>> {
     // Sender, relay and receiver must not wait for what else runs; where that is not allowed, they do.
     let usual = rustix::process::getpriority_process(None).unwrap_or(0);
     let _ = rustix::process::setpriority_process(None, (usual - 15).max(-20));
-    let capture = plan.capture.as_deref().map(Capture::create).transpose()?;
-    let mut rig = Rig::make(plan.binaries.as_ref(), capture)?;
-    let mut conduct = Conduct::new(plan)?;
-    let outcome = conduct.run(&rig).and_then(|()| rig.check_aftermath());
+    let plan = plan.of_known()?;
+    let mut conduct = Conduct::new(&plan)?;
+    let rounds = schedule::rounds(&plan.cells, plan.runs, &plan.senders, plan.link);
+    let (alone, shared): (Vec<_>, Vec<_>) = rounds.into_iter().partition(|round| round.is_alone);
+    // A nap is as long as the shortest round trips; beside others a lcore that polls is in the way.
+    let outcome = conduct
+        .play("poll", alone)
+        .and_then(|()| conduct.play("sleep", shared));
     let _ = rustix::process::setpriority_process(None, usual);
     let rows = outcome::rows(&plan.cells, &conduct.transfers);
-    match outcome {
-        Ok(()) => Ok(rows),
-        Err(error) => {
-            rig.save_logs();
-            // What there is is better than nothing; that it is not all is said.
-            interrupt::check()?;
-            println!("versus-linux: {error:#}");
-            ensure!(!rows.is_empty(), "no cell has figures of both senders");
-            Ok(rows)
-        }
+    if let Err(error) = outcome {
+        // What there is is better than nothing; that it is not all is said.
+        interrupt::check()?;
+        println!("versus-linux: {error:#}");
+        ensure!(!rows.is_empty(), "no cell has figures of both senders");
     }
+    Ok(rows)
 }
 
 /// The transfers of a plan, under way.
@@ -287,12 +309,34 @@ impl<'a> Conduct<'a> {
     fn new(plan: &'a Plan) -> Result<Self> {
         Ok(Self {
             plan,
-            waiting: schedule::rounds(&plan.cells, plan.runs, &plan.senders, plan.link),
+            waiting: Vec::new(),
             under_way: 0,
             begun: 0,
             transfers: Vec::new(),
             log: rig::fresh_log(&rig::output()?)?,
         })
+    }
+
+    /// Plays these rounds with an lcore that does this without work.
+    fn play(&mut self, idle: &'static str, rounds: Vec<Round>) -> Result<()> {
+        if rounds.is_empty() {
+            return Ok(());
+        }
+        self.waiting = rounds;
+        let file = self.plan.capture.as_ref().map(|path| path.join(idle));
+        let capture = file.map(|path| Capture::create(&path.with_extension("pcap")));
+        let binaries = self.plan.binaries.as_ref();
+        let mut rig = Rig::make(
+            binaries,
+            &self.plan.algorithms(),
+            idle,
+            capture.transpose()?,
+        )?;
+        let outcome = self.run(&rig).and_then(|()| rig.check_aftermath());
+        if outcome.is_err() {
+            rig.save_logs();
+        }
+        outcome
     }
 
     /// Begins and waits until all is over.

@@ -56,7 +56,12 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Lays both ways and starts the senders; without `binaries` only the kernel sends.
-    pub(super) fn make(binaries: Option<&Binaries>, capture: Option<Capture>) -> Result<Self> {
+    pub(super) fn make(
+        binaries: Option<&Binaries>,
+        algorithms: &[&str],
+        idle: &'static str,
+        capture: Option<Capture>,
+    ) -> Result<Self> {
         let folder = RunFolder::create(&format!("mr-{}", std::process::id()))?;
         let tap = |end: &str| format!("mr{}{end}", std::process::id());
         let [near, far, kernel_near, kernel_far] = ["vn", "vf", "kn", "kf"].map(tap);
@@ -82,7 +87,7 @@ impl Rig {
             folder,
         };
         if let Some(binaries) = binaries {
-            let started = rig.start_millrace(binaries);
+            let started = rig.start_millrace(binaries, algorithms, idle);
             if started.is_err() {
                 rig.save_logs();
             }
@@ -91,17 +96,23 @@ impl Rig {
         Ok(rig)
     }
 
-    fn start_millrace(&mut self, binaries: &Binaries) -> Result<()> {
+    fn start_millrace(
+        &mut self,
+        binaries: &Binaries,
+        algorithms: &[&str],
+        idle: &'static str,
+    ) -> Result<()> {
         let path = self.folder.path();
         let settings = Settings {
             services: Vec::new(),
+            idle,
             // What the flows of a budget have in flight and in their queues, many times over.
             mbufs: 65_536,
-            more: services(),
+            more: services(algorithms),
             ..Settings::new(path.join("run"), Device::AfPacket)
         };
         let mut millrace = Millrace::launch(binaries, settings, &self.topology, path)?;
-        millrace.wait_for_backends("up", ALGORITHMS.len())?;
+        millrace.wait_for_backends("up", algorithms.len())?;
         self.millrace = Some(millrace);
         Ok(())
     }
@@ -199,10 +210,25 @@ fn tune(topology: &Topology) -> Result<()> {
     Ok(())
 }
 
+/// Whether Millrace takes a listener with this algorithm.
+pub(super) fn is_known(binaries: &Binaries, algorithm: &str) -> Result<bool> {
+    let folder = output()?;
+    let settings = Settings {
+        services: Vec::new(),
+        more: services(&[algorithm]),
+        ..Settings::new(folder.join("run"), Device::AfPacket)
+    };
+    let file = folder.join("check.toml");
+    std::fs::write(&file, settings.text()).with_context(|| file.display().to_string())?;
+    let mut check = Command::new(&binaries.cli);
+    Ok(process::finish(check.arg("check").arg(&file), QUICK)?.success())
+}
+
 /// A listener for each algorithm, all with the same server behind, and the way to the receivers.
-fn services() -> String {
+fn services(algorithms: &[&str]) -> String {
     let mut text = format!("[[route]]\nto = \"{RECEIVERS}\"\nvia = \"{RECEIVERS_GATEWAY}\"\n\n");
-    for (name, port) in ALGORITHMS.into_iter().zip(PORT..) {
+    let ports = ALGORITHMS.into_iter().zip(PORT..);
+    for (name, port) in ports.filter(|(name, _)| algorithms.contains(name)) {
         let address = plan::VIP4;
         text.push_str(&format!(
             "[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nports = \"{port}\"\n\
@@ -235,12 +261,14 @@ mod tests {
         assert_eq!(target(Sender::Millrace, "reno"), "10.8.0.100:9101");
         assert_eq!(target(Sender::Linux, "bbr"), "10.7.0.10:9103");
         assert!(Rig::target(Sender::Linux, "vegas").is_err());
-        let file: toml::Table = services().parse().expect("TOML");
+        let file: toml::Table = services(&ALGORITHMS).parse().expect("TOML");
         assert_eq!(file["listener"].as_array().map_or(0, Vec::len), 3);
         assert_eq!(
             file["listener"][2]["congestion_control"].as_str(),
             Some("bbr")
         );
+        let one: toml::Table = services(&["cubic"]).parse().expect("TOML");
+        assert_eq!(one["listener"][0]["ports"].as_str(), Some("9102"));
     }
 
     #[test]
