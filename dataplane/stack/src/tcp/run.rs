@@ -6,6 +6,7 @@
 
 use millrace_base::PacketPool;
 
+use super::chunk::Chunks;
 use super::connection::Connection;
 use super::emit::Run;
 use super::segment::Env;
@@ -41,11 +42,20 @@ impl Connection {
             if run.count > 1 {
                 run.segment_bytes = self.mss;
             }
-        } else if bytes < mss / 2 || (bytes < mss && self.searched(env.chunks).is_some()) {
+        } else if bytes < mss && self.fills_segments(env.chunks, bytes) {
             // A short piece (the rest of a split, small writes) travels with what follows it.
             self.extend_run(env, path, run, room.min(mss));
         }
         Some(())
+    }
+
+    /// Whether a piece of so many bytes, less than a segment, travels with what follows it: a small
+    /// one always, any one where segments are lost. There it counts how many they are, and not what
+    /// a chain costs.
+    fn fills_segments<B>(&self, chunks: &Chunks<B>, bytes: u32) -> bool {
+        bytes < u32::from(self.mss) / 2
+            || self.retransmissions > 0
+            || self.searched(chunks).is_some()
     }
 
     /// Adds chunks behind the run up to `limit` bytes. In a frame that the device cuts, every chunk

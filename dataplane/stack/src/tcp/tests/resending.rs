@@ -48,6 +48,29 @@ fn a_segment_of_several_chunks_leaves_again_as_one() {
     bench.finish();
 }
 
+// A segment that is not full is one more that can be lost. A backend whose window closes ends what it
+// sends with such a piece, once in twenty segments; Linux sends full ones on.
+#[test]
+fn where_something_was_lost_pieces_fill_segments() {
+    let mut bench = Bench::established(true);
+    queue(&mut bench, &[800, 1_000, 1_000, 1_000]);
+    let as_they_came = [(0, 800), (800, 1_000), (1_800, 1_000), (2_800, 1_000)];
+    assert_eq!(shapes(&bench.sent()), as_they_came);
+    bench.advance(50);
+    for end in [1_800, 2_800, 3_800] {
+        bench.receive(ack(0).sack(&[(800, end)]));
+    }
+    assert_eq!(shapes(&bench.sent()), [(0, 800)]);
+    bench.advance(50);
+    bench.receive(ack(3_800));
+    queue(&mut bench, &[800, 1_000, 600]);
+    let full = [(3_800, 1_000), (4_800, 1_000), (5_800, 400)];
+    let sent = bench.sent();
+    assert_eq!(shapes(&sent), full);
+    assert_eq!(sent[0].payload, data(3_800, 1_000).payload);
+    bench.finish();
+}
+
 // RFC 8985 section 7.3: the last segment, all of it.
 #[test]
 fn a_probe_of_the_tail_is_the_whole_last_segment() {
