@@ -1,7 +1,7 @@
 //! Who gets how much of a narrow place that everybody shares.
 //!
-//! Not a part of a seed: one scenario without chance, whose clients differ. The tables of many flows
-//! and algorithms are made of it, and the claim that a liar gains nothing.
+//! Not a part of a seed: one scenario without chance, whose clients differ. Of it is the claim that a
+//! liar gains nothing; tables of many flows are in `golden`.
 
 use millrace_base::{Instant, Nanos};
 
@@ -15,18 +15,6 @@ use crate::world::World;
 const RATE: u64 = 1_000_000;
 const DELAY: Nanos = Nanos::from_millis(20);
 const QUEUE_BYTES: u64 = 40_000;
-
-/// Jain's index of fairness: 1 when all shares are equal, one part of their number when one has all.
-pub(crate) fn jain(shares: &[u64]) -> f64 {
-    let shares = shares.iter().map(|share| *share as f64);
-    let (count, sum, squares) = shares.fold((0.0, 0.0, 0.0), |(count, sum, squares), share| {
-        (count + 1.0, sum + share, squares + share * share)
-    });
-    if squares == 0.0 {
-        return 1.0;
-    }
-    sum * sum / (count * squares)
-}
 
 /// What a client gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +98,7 @@ mod tests {
     use super::*;
     use millrace_stack::CongestionControl;
 
+    use crate::golden::jain;
     use crate::host::liar::{ALWAYS, LiarPlan, Lie};
     use crate::host::model::ModelPlan;
 
@@ -123,12 +112,6 @@ mod tests {
         delays_acks: false,
         reneges_ppm: 0,
     };
-
-    #[test]
-    fn the_index_is_one_for_equal_shares_and_a_part_for_one_winner() {
-        assert!((jain(&[5, 5, 5, 5]) - 1.0).abs() < 1e-9);
-        assert!((jain(&[0, 0, 9, 0]) - 0.25).abs() < 1e-9);
-    }
 
     #[test]
     fn equal_flows_share_a_narrow_place_about_equally_and_fill_it() {

@@ -6,6 +6,7 @@ pub(crate) mod model;
 pub(crate) mod stack;
 
 use millrace_base::{Address, Endpoint, Instant};
+use millrace_socket::TcpInfo;
 
 /// A connection as its host numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -77,6 +78,16 @@ pub(crate) trait Host: core::fmt::Debug {
     /// What it joins now; nothing, where it is no balancer.
     fn joints(&mut self, _now: Instant) -> Vec<Joint> {
         Vec::new()
+    }
+
+    /// What it knows of a connection; `None` where it does not tell.
+    fn info(&self, _conn: Conn) -> Option<TcpInfo> {
+        None
+    }
+
+    /// A counter by its MIB name; `None` where it has none.
+    fn counter(&self, _name: &str) -> Option<u64> {
+        None
     }
 }
 

@@ -23,7 +23,8 @@
 //! `scenario` (what a seed means), `world` (the loop), `link` (a wire and its faults), `host` (who
 //! may sit at its end), `program` (what runs there), `check` (what must hold). `fairness` and
 //! `marking` have no seeds: they ask who gets how much of one narrow place, what a liar gains, and
-//! what marks are for.
+//! what marks are for. Nor has `golden`: tables of throughput, fairness and recovery that are files
+//! in the tree.
 //!
 //! # What it is not
 //!
@@ -35,6 +36,7 @@ mod check;
 mod dice;
 #[cfg(test)]
 mod fairness;
+mod golden;
 mod host;
 mod inject;
 mod link;
@@ -48,5 +50,6 @@ mod scenario;
 mod seeds;
 mod world;
 
+pub use golden::{Table, Verdict, compute, review};
 pub use seeds::{Failure, Outcome, listed, play, record};
 pub use world::Tally;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use millrace_sim::{Failure, Outcome, Tally, play, record};
+use millrace_sim::{Failure, Outcome, Tally, Verdict, compute, play, record, review};
 
 /// Failures after which no further seed is played: more tell nothing new.
 const FAILURES_MAX: usize = 20;
@@ -33,7 +33,16 @@ struct Arguments {
     /// Where captures of seeds that fail go.
     #[arg(long, default_value = "target/sim")]
     captures: PathBuf,
-    /// Seeds at a time; as many as there are processors.
+    /// Compute the golden tables and compare them with those in this folder.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay", "list"])]
+    golden: Option<PathBuf>,
+    /// The golden table of this name alone.
+    #[arg(long, requires = "golden")]
+    table: Option<String>,
+    /// Write the golden tables instead of comparing them.
+    #[arg(long, requires = "golden")]
+    bless: bool,
+    /// Seeds or rows at a time; as many as there are processors.
     #[arg(long)]
     jobs: Option<usize>,
 }
@@ -54,6 +63,9 @@ fn main() -> ExitCode {
 /// Plays; whether all passed.
 fn run(arguments: &Arguments) -> std::io::Result<bool> {
     std::fs::create_dir_all(&arguments.captures)?;
+    if let Some(folder) = &arguments.golden {
+        return golden(arguments, folder);
+    }
     if let Some(seed) = arguments.replay {
         return replay(seed, &arguments.captures);
     }
@@ -97,6 +109,40 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
             / busy.into_inner().max(1) as f64,
     );
     Ok(failed.is_empty())
+}
+
+/// Computes the golden tables; whether they are those in the tree.
+fn golden(arguments: &Arguments, folder: &Path) -> std::io::Result<bool> {
+    let began = Instant::now();
+    let computed = compute(arguments.table.as_deref(), jobs(arguments));
+    let tables = computed.map_err(std::io::Error::other)?;
+    if tables.is_empty() {
+        return Err(std::io::Error::other("there is no table of this name"));
+    }
+    let mut differing = 0;
+    for table in &tables {
+        match review(table, folder, arguments.bless)? {
+            Verdict::Same => println!("same     {}.txt", table.name),
+            Verdict::Written => println!("written  {}.txt", table.name),
+            Verdict::Differs(lines) => {
+                differing += 1;
+                println!(
+                    "DIFFERS  {}.txt (- in the tree, + now)\n{lines}",
+                    table.name
+                );
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{} tables, {differing} differ; {seconds:.1} s",
+        tables.len()
+    );
+    if differing > 0 {
+        println!("If the stack is meant to do this: run `cargo xtask sim --golden --bless`");
+        println!("and review the diff of dataplane/sim/golden as a part of the change.");
+    }
+    Ok(differing == 0)
 }
 
 fn jobs(arguments: &Arguments) -> usize {

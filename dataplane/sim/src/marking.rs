@@ -6,7 +6,7 @@
 use millrace_base::{Instant, Nanos};
 use millrace_stack::{CongestionControl, TcpTunables};
 
-use crate::fairness::jain;
+use crate::golden::jain;
 use crate::host::stack::StackPlan;
 use crate::link::{FlightPlan, LinkPlan, QueuePlan, Shift};
 use crate::program::{Pace, Step, Text};

@@ -126,6 +126,11 @@ impl Program {
         }
     }
 
+    /// Its connection, while it has one.
+    pub(crate) const fn conn(&self) -> Option<Conn> {
+        self.conn
+    }
+
     /// When it wants to be asked again although nothing has come.
     pub(crate) fn next_deadline(&self) -> Instant {
         if self.conn.is_none() {

@@ -354,7 +354,7 @@ fn stack(dice: &mut Dice) -> StackPlan {
         buffers: dice.pick(&[8_192, 8_192, 1_024]),
         nodelay: dice.one_in(2),
         backlog: 128,
-        ports: None,
+        ..StackPlan::default()
     }
 }
 

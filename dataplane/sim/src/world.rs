@@ -5,6 +5,7 @@
 //! nodes where instants are equal.
 
 mod flow;
+mod observe;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,9 @@
 //! What a seed is and what is checked: `dataplane/sim`. `--fresh` begins where the clock says and
 //! prints where that was; `--listed` plays those that failed once. A seed that fails is named with
 //! how to play it again, and its packets are in `target/sim`.
+//!
+//! `--golden` computes the tables of `dataplane/sim/golden` and shows what is different from those
+//! in the tree; `--bless` writes them.
 
 use std::process::Command;
 
@@ -29,7 +32,13 @@ pub(crate) struct SimArguments {
     /// Play the seeds that failed once (`dataplane/sim/seeds.txt`).
     #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay"])]
     listed: bool,
-    /// Seeds at a time; as many as there are processors.
+    /// Compute the golden tables and compare them with those in the tree.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay", "listed"])]
+    golden: bool,
+    /// Write them instead (`dataplane/sim/golden`), to be reviewed as a diff.
+    #[arg(long, requires = "golden")]
+    bless: bool,
+    /// Seeds or rows of a table at a time; as many as there are processors.
     #[arg(long)]
     jobs: Option<usize>,
 }
@@ -37,7 +46,8 @@ pub(crate) struct SimArguments {
 /// Seeds that every run of the tests plays.
 const CHECKED: u64 = 300;
 
-/// Seeds that nobody has played before, and those that failed once; whether all passed.
+/// Seeds that nobody has played before, those that failed once, and the golden tables;
+/// whether all passed.
 ///
 /// The clock chooses the fresh ones, and their numbers are printed: each run looks somewhere else,
 /// and what it finds is found again by number.
@@ -48,23 +58,36 @@ pub(crate) fn check() -> Result<bool> {
         fresh: true,
         replay: None,
         listed: false,
+        golden: false,
+        bless: false,
         jobs: None,
     };
     let listed = SimArguments {
         listed: true,
         ..fresh
     };
-    // Both, even if the first has found something.
-    let passed = run(&fresh)?;
-    Ok(run(&listed)? && passed)
+    let golden = SimArguments {
+        golden: true,
+        fresh: false,
+        ..fresh
+    };
+    // All, even if one has found something.
+    let passed = [run(&fresh)?, run(&listed)?, run(&golden)?];
+    Ok(passed.iter().all(|passed| *passed))
 }
 
-/// Plays; whether every seed passed.
+/// Plays; whether every seed passed, or every table is as it was.
 pub(crate) fn run(arguments: &SimArguments) -> Result<bool> {
     build()?;
     let mut command = Command::new(paths::target().join("sim/millrace-sim"));
     command.arg("--captures").arg(paths::below_target("sim")?);
-    if let Some(seed) = arguments.replay {
+    if arguments.golden {
+        let folder = paths::root().join("dataplane/sim/golden");
+        command.arg("--golden").arg(folder);
+        if arguments.bless {
+            command.arg("--bless");
+        }
+    } else if let Some(seed) = arguments.replay {
         command.args(["--replay", &seed.to_string()]);
     } else if arguments.listed {
         let list = paths::root().join("dataplane/sim/seeds.txt");

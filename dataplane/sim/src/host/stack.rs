@@ -5,10 +5,11 @@ use millrace_socket::linux::{
     AF_INET, AF_INET6, SO_LINGER, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
     TCP_FASTOPEN_CONNECT, TCP_NODELAY,
 };
-use millrace_socket::{Call, Errno, HostConfig, Progress, Reply, SocketAddress, Sockets};
+use millrace_socket::{Call, Errno, HostConfig, Progress, Reply, SocketAddress, Sockets, TcpInfo};
 use millrace_stack::{Occupancy, TcpTunables};
 
 use super::{Accepted, Conn, Host, Io, address_of};
+use crate::pattern::PIECE_BYTES_MAX;
 
 /// What is chosen of a host.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct StackPlan {
     pub(crate) backlog: i32,
     /// The ports that connections go out from, where they are few.
     pub(crate) ports: Option<(u16, u16)>,
+    /// Bytes that one call writes at most.
+    pub(crate) write_bytes: usize,
 }
 
 impl Default for StackPlan {
@@ -34,6 +37,7 @@ impl Default for StackPlan {
             nodelay: false,
             backlog: 128,
             ports: None,
+            write_bytes: PIECE_BYTES_MAX,
         }
     }
 }
@@ -47,6 +51,7 @@ pub(crate) struct StackHost {
     backlog: i32,
     /// Descriptors and ports.
     listeners: Vec<(i32, u16)>,
+    write_bytes: usize,
     /// Every second host: what its connections forget at rest, nobody may notice.
     rests: bool,
 }
@@ -79,6 +84,7 @@ impl StackHost {
             nodelay: plan.nodelay,
             backlog: plan.backlog,
             listeners: Vec::new(),
+            write_bytes: plan.write_bytes,
             rests: secret & 1 != 0,
         }
     }
@@ -187,7 +193,8 @@ impl Host for StackHost {
     }
 
     fn write(&mut self, now: Instant, conn: Conn, bytes: &[u8]) -> Io {
-        let (fd, data) = (conn.0, bytes.to_vec());
+        let len = bytes.len().min(self.write_bytes);
+        let (fd, data) = (conn.0, bytes[..len].to_vec());
         match self.call(now, Call::Write { fd, data }) {
             Ok(reply) => Io::Moved(reply.value() as usize),
             // A SYN that took no data with it is on its way.
@@ -238,6 +245,20 @@ impl Host for StackHost {
 
     fn is_honest(&self) -> bool {
         true
+    }
+
+    fn info(&self, conn: Conn) -> Option<TcpInfo> {
+        self.sockets.tcp_info(conn.0).ok()
+    }
+
+    fn counter(&self, name: &str) -> Option<u64> {
+        let mut found = None;
+        self.sockets.netstat(|counter, value| {
+            if counter == name {
+                found = Some(value);
+            }
+        });
+        found
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use bottleneck::Bottleneck;
 pub(crate) use flight::{FlightPlan, Shift};
 pub(crate) use loss::LossPlan;
 pub(crate) use mtu::{MtuPlan, Verdict};
-pub(crate) use outage::Outage;
+pub(crate) use outage::{Outage, Strike};
 pub(crate) use queue::QueuePlan;
 
 use millrace_base::Instant;
@@ -46,6 +46,7 @@ pub(crate) struct LinkPlan {
     pub(crate) corrupt_ppm: u32,
     pub(crate) mtu: Option<MtuPlan>,
     pub(crate) outages: Vec<Outage>,
+    pub(crate) strikes: Vec<Strike>,
     /// When chance ends.
     pub(crate) heals_at: Instant,
 }
@@ -63,6 +64,7 @@ impl Default for LinkPlan {
             corrupt_ppm: 0,
             mtu: None,
             outages: Vec::new(),
+            strikes: Vec::new(),
             heals_at: Instant::NEVER,
         }
     }
@@ -120,7 +122,8 @@ impl Link {
     /// A packet enters. What comes back is a router's answer to it.
     pub(crate) fn offer(&mut self, now: Instant, mut packet: Vec<u8>) -> Option<Vec<u8>> {
         self.tally.offered += 1;
-        if outage::is_down(&self.plan.outages, now) {
+        let struck = outage::strikes(&mut self.plan.strikes, now);
+        if struck || outage::is_down(&self.plan.outages, now) {
             self.tally.lost += 1;
             return None;
         }

@@ -73,7 +73,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "sim",
-        about: "seeds of the simulator: fresh ones, and those that failed once",
+        about: "seeds of the simulator: fresh ones, those that failed once; its golden tables",
         run: simulate,
     },
     Step {
@@ -276,7 +276,9 @@ fn simulate() -> Result<Outcome> {
     Ok(if sim::check()? {
         Outcome::Passed
     } else {
-        Outcome::Failed("a seed failed; the output above says how to play it again".to_owned())
+        Outcome::Failed(
+            "a seed failed or a table differs; the output above says how to go on".to_owned(),
+        )
     })
 }
 

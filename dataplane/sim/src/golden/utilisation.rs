@@ -1,0 +1,79 @@
+//! How much of a link one sender uses, by the length of the queue before it.
+
+use millrace_base::Nanos;
+use millrace_stack::CongestionControl;
+
+use super::sheet::{Columns, Sheet, controls, row};
+use super::trial::{ENDLESS, RECEIVER, Sender, Way, at};
+
+const MEGABITS: u64 = 100;
+const RTT: Nanos = Nanos::from_millis(50);
+/// Queue in hundredths of the bandwidth-delay product, and loss in a million.
+const QUEUES: [(u64, u32); 4] = [(25, 0), (100, 0), (200, 0), (100, 10_000)];
+/// What is measured, in seconds: all of it, and the part after the beginning.
+const FROM: u64 = 4;
+const UNTIL: u64 = 12;
+/// How often the round trip is asked for.
+const LOOK: Nanos = Nanos::from_millis(100);
+
+const COLUMNS: &Columns = &[
+    ("queue_bdp", 9),
+    ("loss_%", 6),
+    ("used_%", 7),
+    ("later_%", 7),
+    ("rtt_ms", 7),
+    ("lost", 7),
+    ("retransmitted", 8),
+    ("timeouts", 8),
+];
+
+const ABOUT: &str = "
+How much of 100 Mbit/s one sender uses in 12 seconds, 50 ms away, by the length of the drop-tail
+queue in bandwidth-delay products.
+used: payload read, in percent of what fits; later: the same from second 4 on; rtt: the mean of
+the smoothed round trip from then on.";
+
+/// The table.
+pub(super) fn sheet() -> Sheet {
+    let mut sheet = Sheet::new("utilisation", ABOUT);
+    for control in controls() {
+        sheet.begin(control.name(), COLUMNS);
+        for (queue, loss_ppm) in QUEUES {
+            sheet.play(move || cell(control, queue, loss_ppm));
+        }
+    }
+    sheet
+}
+
+fn cell(control: CongestionControl, queue: u64, loss_ppm: u32) -> Result<String, String> {
+    let mut way = Way::new(MEGABITS, RTT);
+    way.queue_bytes = way.product() * queue / 100;
+    way.loss_ppm = loss_ppm;
+    let mut world = way.world(&[Sender::of(control, ENDLESS)], 1);
+    world.play_until(at(Nanos::from_secs(FROM)))?;
+    let before = world.read(0);
+    let (mut now, mut looks, mut rtts) = (at(Nanos::from_secs(FROM)), 0, 0);
+    while now < at(Nanos::from_secs(UNTIL)) {
+        now = now.after(LOOK);
+        world.play_until(now)?;
+        rtts += u64::from(world.info(0).ok_or("the connection is gone")?.rtt);
+        looks += 1;
+    }
+    let used = |bytes: u64, seconds: u64| {
+        let megabits = bytes as f64 * 8e-6 / seconds as f64;
+        format!("{:.1}", 100.0 * megabits / way.payload_megabits())
+    };
+    Ok(row(
+        COLUMNS,
+        &[
+            format!("{}", queue as f64 / 1e2),
+            format!("{}", f64::from(loss_ppm) / 1e4),
+            used(world.read(0), UNTIL),
+            used(world.read(0) - before, UNTIL - FROM),
+            format!("{:.1}", rtts as f64 / f64::from(looks) / 1e3),
+            world.towards(RECEIVER).all_lost().to_string(),
+            world.counter(1, "TcpRetransSegs").to_string(),
+            world.counter(1, "TcpExtTCPTimeouts").to_string(),
+        ],
+    ))
+}
