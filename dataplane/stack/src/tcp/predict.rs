@@ -115,7 +115,7 @@ impl Connection {
                 is_stamped: stamps.is_some(),
                 queued_bytes: 0,
                 last_len: 0,
-                // Where the first found no room to grow, those behind it find less.
+                // Where the first, which none behind it exceeds, found no room, none will.
                 is_opening: self.window.threshold() != threshold,
             };
         }
@@ -165,7 +165,9 @@ impl Connection {
             return;
         }
         if tail.is_opening {
-            tail.is_opening = self.open_window(env, segment.payload_len);
+            let has_grown = self.open_window(env, segment.payload_len);
+            // Where one as large as any found no room, none behind it will.
+            tail.is_opening = has_grown || segment.payload_len < tail.payload_len;
         }
         self.window.nxt = segment.seq.plus(segment.payload_len);
         tail.room = tail.room.saturating_sub(1);
