@@ -76,13 +76,11 @@ impl Connection {
         frame: P::Buf,
         tail: &mut Tail,
     ) -> Result<Disposition, P::Buf> {
-        if tail.room > 0 {
-            if self.continues(segment, &frame, tail) {
-                self.queue_following(env, segment, frame, tail);
-                return Ok(Disposition::Continue);
-            }
-            self.end_tail(env, tail);
+        if tail.room > 0 && self.continues(segment, &frame, tail) {
+            self.queue_following(env, segment, frame, tail);
+            return Ok(Disposition::Continue);
         }
+        self.end_tail(env, tail);
         let Some(stamps) = self.predicts(segment) else {
             return Err(frame);
         };
@@ -105,7 +103,7 @@ impl Connection {
         let threshold = self.window.threshold();
         let outcome = self.take_expected(env, segment, stamps, Some(frame));
         if tail.is_wanted && outcome == Disposition::Continue {
-            let room = self.straight_room(env);
+            let room = self.straight_room(env, segment.payload_len);
             *tail = Tail {
                 is_wanted: true,
                 room,
@@ -193,10 +191,12 @@ impl Connection {
 
     /// How many segments could be queued one after the other, `expects_data` before each.
     #[inline]
-    fn straight_room<P: PacketPool>(&self, env: &Env<'_, P>) -> u32 {
+    fn straight_room<P: PacketPool>(&self, env: &Env<'_, P>, payload_len: u32) -> u32 {
+        let memory = self.window.memory();
         env.chunks
             .room_before_pressed()
             .min(self.receive.straight_room())
+            .min(self.receive.memory_room(memory, payload_len))
     }
 
     /// Whether the header is the expected one: its timestamps, `None` on a connection without.
@@ -236,6 +236,7 @@ impl Connection {
             && !self.orphan
             && !self.marks.has(Marks::PEER_FIN_CAME)
             && self.reassembly.is_empty()
+            && self.receive_memory(env.chunks) <= self.window.memory()
     }
 
     #[inline]

@@ -144,6 +144,24 @@ impl ReceiveBuffer {
         chunks_max(self.queue.bytes()).saturating_sub(self.queue.count())
     }
 
+    /// Segments of at most `payload_len` bytes that can surely be queued one after the other before
+    /// the queue takes more than `memory`, the one that exceeds it included.
+    #[inline]
+    pub(crate) fn memory_room(&self, memory: u32, payload_len: u32) -> u32 {
+        let (bytes, count) = (self.queue.bytes(), self.queue.count());
+        let is_large =
+            payload_len > SEGMENT_BYTES_MAX || bytes > count.saturating_mul(SEGMENT_BYTES_MAX);
+        if is_large {
+            let left = memory.checked_sub(memory_of(bytes, count));
+            return left.map_or(0, |left| {
+                left.checked_div(memory_of(payload_len, 1)).unwrap_or(0)
+            });
+        }
+        // No mixture of sizes is charged more.
+        let fitting = (memory / BUFFER_BYTES).saturating_add(1);
+        fitting.saturating_sub(count)
+    }
+
     /// Makes a chunk of a buffer and puts it at the end; gives the buffer back when none is free.
     #[inline]
     pub(crate) fn append<B>(
