@@ -419,7 +419,6 @@ fn dctcp_reacts_to_marks_by_their_part_and_to_losses_like_reno() {
         una: SeqNumber::new(una),
         nxt: SeqNumber::new(una + 1),
     };
-    let mut una = 0;
     bench.c.cwnd = 100_000;
     let told = |bench: &mut Bench, una, marked| {
         let setting = &mut Setting {
@@ -428,9 +427,8 @@ fn dctcp_reacts_to_marks_by_their_part_and_to_losses_like_reno() {
         };
         bench.c.in_ack_event(setting, &event(una, marked));
     };
-    for _ in 0..200 {
+    for una in 0..200 {
         told(&mut bench, una, 20);
-        una += 1;
     }
     bench.lose();
     let segments = bench.c.ssthresh / u32::from(MSS);

@@ -191,7 +191,7 @@ fn an_option_takes_the_place_of_a_block_only_when_it_is_needed() {
         ..TcpOptions::default()
     };
     assert_eq!(fit(&mut options, false, 0), Some(3));
-    let block = (1..=3).map(|at| millrace_base::SeqNumber::new(at));
+    let block = (1..=3).map(millrace_base::SeqNumber::new);
     for seq in block {
         options.sack.push(seq, seq);
     }
