@@ -13,7 +13,9 @@ use millrace_wire::ipv6::{Ipv6Repr, Ipv6View};
 use millrace_wire::nd::{
     NdOptions, NeighborAdvertisement, NeighborSolicitation, RouterAdvertisement, RouterSolicitation,
 };
-use millrace_wire::tcp::{FastOpenCookie, OPTIONS_BYTES_MAX, SACK_BLOCKS_MAX};
+use millrace_wire::tcp::{
+    ACCECN_COUNTERS_MAX, AccEcn, FastOpenCookie, OPTIONS_BYTES_MAX, SACK_BLOCKS_MAX,
+};
 use millrace_wire::{
     EtherType, EthernetView, IpRepr, IpView, SackBlocks, TcpFlags, TcpOptions, TcpRepr, TcpView,
     Timestamps, ethernet, tcp,
@@ -60,6 +62,11 @@ fn sack() -> impl Strategy<Value = SackBlocks> {
     })
 }
 
+fn accecn() -> impl Strategy<Value = AccEcn> {
+    let counters = prop::collection::vec(0u32..1 << 24, 0..=ACCECN_COUNTERS_MAX);
+    (any::<bool>(), counters).prop_map(|(order_1, counters)| AccEcn::new(order_1, &counters))
+}
+
 /// Options that fit a header; in a SYN all of them, outside it those that mean something there.
 fn options(syn: bool) -> impl Strategy<Value = TcpOptions> {
     let in_syn = move |value| if syn { value } else { None };
@@ -72,9 +79,10 @@ fn options(syn: bool) -> impl Strategy<Value = TcpOptions> {
         sack(),
         prop::option::of(cookie()),
         any::<bool>(),
+        prop::option::of(accecn()),
     )
         .prop_map(
-            move |(mss, scale, permitted, timestamps, sack, fastopen, md5)| TcpOptions {
+            move |(mss, scale, permitted, timestamps, sack, fastopen, md5, accecn)| TcpOptions {
                 mss: if syn { mss } else { None },
                 window_scale: in_syn(scale),
                 sack_permitted: syn && permitted,
@@ -82,6 +90,7 @@ fn options(syn: bool) -> impl Strategy<Value = TcpOptions> {
                 sack,
                 fastopen: if syn { fastopen } else { None },
                 md5,
+                accecn,
             },
         )
         .prop_filter("fits a header", |options| {
