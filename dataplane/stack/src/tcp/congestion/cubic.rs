@@ -131,15 +131,6 @@ impl Epoch {
         self.friendly_credit = self.friendly_credit.saturating_add(segments);
         let since = now_ms.wrapping_sub(self.looked_ms);
         if self.looked_at == cwnd && since <= LOOK_MS {
-            //= https://www.rfc-editor.org/rfc/rfc9438#section-4.3
-            //# cwnd SHOULD be set to W_est at each reception of a new ACK
-            // Linux waits for the next look, so that on a path shorter than that Reno is faster
-            // (docs/deviations.md).
-            let may_be_ahead = self.friendly_credit > cwnd.saturating_mul(2);
-            if may_be_ahead && rules.tcp_friendliness && self.start_ms.is_some() {
-                self.keep_up_with_reno(rules, cwnd);
-                self.per_segment = self.per_segment.max(PER_SEGMENT_MIN);
-            }
             return;
         }
         if self.start_ms.is_none() || since != 0 {
