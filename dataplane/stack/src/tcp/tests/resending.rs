@@ -308,3 +308,16 @@ fn what_lies_behind_a_hole_leaves_room_for_what_the_window_lets_go() {
     bench.receive(ack(highest));
     bench.finish();
 }
+
+// A driver that adds up the checksum of a chain piece by piece is wrong behind one of odd length: the
+// segment would be refused by its receiver for ever.
+#[test]
+fn nothing_follows_a_piece_of_odd_length_in_a_chain() {
+    let mut bench = Bench::established(true);
+    queue(&mut bench, &[301, 400, 1_000]);
+    let sent = shapes(&bench.sent());
+    assert_eq!(sent[0], (0, 301));
+    assert!(sent.iter().all(|(at, _)| *at == 0 || *at >= 301), "{sent:?}");
+    bench.receive(ack(1_701));
+    bench.finish();
+}
