@@ -26,6 +26,8 @@ pub struct Offloads {
     pub tso_bytes_max: u32,
     /// Segments of one chained frame; 0 and 1 both mean that frames must be in one piece.
     pub segments_max: u16,
+    /// Adds up the checksum of a chain wrongly behind a piece of odd length: only the last may be odd.
+    pub even_pieces: bool,
     /// The VLAN of the port: all its frames carry the tag. `None`: none does.
     pub vlan: Option<VlanId>,
     /// Inserts the tag of `vlan`.
@@ -44,6 +46,11 @@ impl Offloads {
             self.tso_bytes_max = 0;
         }
         self
+    }
+
+    /// Whether a piece may follow `bytes` payload bytes of a segment in a chain.
+    pub(crate) const fn may_follow(&self, bytes: u32) -> bool {
+        !self.even_pieces || bytes & 1 == 0
     }
 }
 

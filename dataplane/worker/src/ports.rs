@@ -119,6 +119,7 @@ pub fn offloads_of(effective: &Effective) -> Offloads {
         tso,
         tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
         segments_max,
+        even_pieces: effective.needs_even_pieces(),
         // What the operator wants, not what the device offers: the caller fills it in.
         vlan: None,
         vlan_insert: has(TxOffloads::VLAN_INSERT),

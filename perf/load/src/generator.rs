@@ -276,6 +276,7 @@ fn offloads_of(effective: &Effective) -> Offloads {
         tso,
         tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
         segments_max,
+        even_pieces: effective.needs_even_pieces(),
         ..Offloads::default()
     }
 }

@@ -187,6 +187,13 @@ impl Effective {
             || DISCARDING.contains(&self.offered.driver.as_str())
     }
 
+    /// Whether only the last piece of a chain may be of odd length. `net_tap` of DPDK 22.11 adds up the
+    /// checksum of a chain piece by piece, in words, and is wrong behind an odd one: such a segment
+    /// would be refused by its receiver for ever.
+    pub fn needs_even_pieces(&self) -> bool {
+        self.tx_offloads.contains(TxOffloads::TCP_CKSUM) && self.offered.driver == "net_tap"
+    }
+
     /// The longest frame, Ethernet header included, that may come out of segmentation; `None` when
     /// the MTU alone decides.
     ///

@@ -274,7 +274,7 @@ impl Connection {
         let pieces_max = u32::from(path.offloads.segments_max).saturating_sub(1);
         let mut index = first;
         while run.bytes < size {
-            if run.count >= pieces_max {
+            if run.count >= pieces_max || !path.offloads.may_follow(run.bytes) {
                 return None;
             }
             let room = size.saturating_sub(run.bytes);

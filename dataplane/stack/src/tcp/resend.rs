@@ -15,7 +15,7 @@ use super::emit::Run;
 use super::marks::Marks;
 use super::recovery::Phase;
 use super::recovery::ledger::Permission;
-use super::run::{FRAME_CHUNKS_MAX, is_even};
+use super::run::FRAME_CHUNKS_MAX;
 use super::segment::Env;
 use super::timers::Purpose;
 use crate::path::Path;
@@ -192,7 +192,10 @@ impl Connection {
         let chunks_max =
             FRAME_CHUNKS_MAX.min(u32::from(path.offloads.segments_max).saturating_sub(1));
         let mut index = chunk.next();
-        while run.count < chunks_max && index != self.send.unsent() && is_even(run.bytes) {
+        while run.count < chunks_max
+            && index != self.send.unsent()
+            && path.offloads.may_follow(run.bytes)
+        {
             let Some(next) = env.chunks.get(index).filter(|it| it.has(CONTINUED)) else {
                 break;
             };

@@ -82,7 +82,7 @@ impl Connection {
             let Some(len) = env.chunks.get(next).map(|chunk| u32::from(chunk.len)) else {
                 break;
             };
-            if !cut && !is_even(run.bytes) {
+            if !cut && !path.offloads.may_follow(run.bytes) {
                 break;
             }
             // Not worth a sliver: the rest of a window is better sent as a full segment later.
@@ -99,10 +99,4 @@ impl Connection {
             index = next;
         }
     }
-}
-
-/// Nothing follows a piece of odd length in a chain: drivers that compute the checksum themselves add
-/// it up piece by piece, in words (`net_tap` of DPDK 22.11), and such a segment would never be right.
-pub(super) const fn is_even(bytes: u32) -> bool {
-    bytes & 1 == 0
 }
