@@ -24,7 +24,7 @@ pub const TIMER_BYTES: u64 = 16;
 pub const LINK_BYTES: u64 = 8;
 /// Bytes for each packet buffer that may be queued: its queue element, that of its other half, and
 /// what is remembered of it while segments are lost or come out of order.
-pub const CHUNK_BYTES: u64 = 424;
+pub const CHUNK_BYTES: u64 = 456;
 /// Bytes of a session, its deadline included.
 pub const SESSION_BYTES: u64 = 80;
 /// Bytes of the account of the ports of one source address towards one backend, over all lcores.
