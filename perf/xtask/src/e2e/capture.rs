@@ -74,6 +74,13 @@ const EXPLAINED_BY_LOSS: [&str; 8] = [
     "tcp.analysis.rto_frame",
 ];
 
+/// What a loss probe looks like from outside (RFC 8985 section 7).
+const EXPLAINED_BY_PROBES: [&str; 3] = [
+    "tcp.analysis.retransmission",
+    "tcp.analysis.spurious_retransmission",
+    "tcp.analysis.rto_frame",
+];
+
 impl Capture {
     /// Starts tcpdump on the peer's end of a side and waits until it listens.
     pub(crate) fn start(topology: &Topology, side: &Side, folder: &Path) -> Result<Self> {
@@ -266,17 +273,20 @@ impl Capture {
 const OTHERS: [&str; 2] = ["tcp.analysis.reused_ports", "tcp.analysis.tfo_ignored"];
 
 impl Findings {
-    /// Remarks about our frames that nothing explains; `lossy` wires explain more.
-    pub(crate) fn unexplained(&self, lossy: bool) -> Vec<(&str, u64)> {
-        let explained = |name: &str| {
+    /// Remarks about our frames that nothing explains; `lossy` wires explain more, and so many loss
+    /// probes as many retransmissions.
+    pub(crate) fn unexplained(&self, lossy: bool, probes: u64) -> Vec<(&str, u64)> {
+        let explained = |name: &str, count: u64| {
             EXPLAINED.iter().any(|(known, _)| *known == name)
                 || ((lossy || self.missed > 0) && EXPLAINED_BY_LOSS.contains(&name))
+                || (count <= probes && EXPLAINED_BY_PROBES.contains(&name))
         };
         let rows = self
             .analysis
             .iter()
             .map(|(name, count)| (name.as_str(), *count));
-        rows.filter(|(name, _)| !explained(name)).collect()
+        rows.filter(|(name, count)| !explained(name, *count))
+            .collect()
     }
 }
 
@@ -285,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retransmission_is_explained_only_by_a_lossy_wire() {
+    fn a_retransmission_is_explained_only_by_a_lossy_wire_or_a_loss_probe() {
         let mut findings = Findings::default();
         findings
             .analysis
@@ -294,9 +304,10 @@ mod tests {
             .analysis
             .insert("tcp.analysis.window_update".to_owned(), 9);
         assert_eq!(
-            findings.unexplained(false),
+            findings.unexplained(false, 2),
             [("tcp.analysis.retransmission", 3)]
         );
-        assert!(findings.unexplained(true).is_empty());
+        assert!(findings.unexplained(false, 3).is_empty());
+        assert!(findings.unexplained(true, 0).is_empty());
     }
 }
