@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::account::Stopwatch;
 use crate::args::{Args, Memory, MemoryKind, PortSpec};
+use crate::backlog::Backlog;
 use crate::bells::Bells;
 use crate::counters::{self, Counters};
 use crate::idle::Idler;
@@ -242,6 +243,7 @@ fn create_lcores(
             stopwatch: Stopwatch::new(),
             usage: eal.usage_of(eal_lcore),
             report_due: Instant::ZERO,
+            backlog: Backlog::new(),
             turns: 0,
             burst: Burst::new(),
             ours: Burst::new(),

@@ -18,6 +18,7 @@
 
 mod account;
 mod args;
+mod backlog;
 mod bells;
 mod boot;
 mod counters;

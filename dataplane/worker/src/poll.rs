@@ -13,6 +13,7 @@ use millrace_lb::Balancer;
 use millrace_stack::{Offloads, Punt, Stack};
 
 use crate::account::Stopwatch;
+use crate::backlog::Backlog;
 use crate::bells::Bells;
 use crate::counters::{self, Counters, count};
 use crate::idle::Idler;
@@ -51,6 +52,7 @@ pub struct Lcore {
     pub(crate) stopwatch: Stopwatch,
     pub(crate) usage: LcoreUsage,
     pub(crate) report_due: Instant,
+    pub(crate) backlog: Backlog,
     pub(crate) turns: u32,
     pub(crate) burst: Burst,
     pub(crate) ours: Burst,
@@ -104,7 +106,9 @@ impl Lcore {
             self.stack.set_shortage(self.stock.shortage());
             self.stopwatch.lap(Stage::Control);
         }
-        self.stack.advance(now, &mut self.pool);
+        if !self.backlog.holds_timers(now, received) {
+            self.stack.advance(now, &mut self.pool);
+        }
         self.stopwatch.lap(Stage::Timers);
         while let Some(event) = self.stack.poll_event() {
             worked = true;
