@@ -72,12 +72,15 @@ impl Connection {
         tunables.receive_window_offer(self.advertised_mss(tunables))
     }
 
-    /// The window field of a SYN (`answer` = false) or SYN-ACK.
+    /// The window field of a SYN (`answer` = false) or SYN-ACK. That of a SYN-ACK was chosen when the
+    /// peer's SYN came, and stays: a path that has become smaller meanwhile takes nothing of it back
+    /// (Linux: `rsk_rcv_wnd`).
     pub(super) fn offer_of_syn(&mut self, tunables: &TcpTunables, answer: bool) -> u16 {
-        let mut offered = self.first_offer(tunables);
-        if !answer {
-            offered = self.window.offer(offered);
-        }
+        let offered = if answer {
+            self.window.size()
+        } else {
+            self.window.offer(self.first_offer(tunables))
+        };
         offered.min(0xffff) as u16
     }
 

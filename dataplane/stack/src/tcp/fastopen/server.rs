@@ -69,12 +69,13 @@ impl Connection {
         let Some(payload) = segment.payload else {
             return;
         };
+        // What the SYN-ACK offers behind the data.
+        let offered = self.window.size().min(0xffff);
         self.queue_text(env, payload, start, SeqRange { start, end });
         let taken = self.window.nxt.bytes_since(start);
         if taken == 0 {
             return;
         }
-        let offered = self.first_offer(env.tunables).min(0xffff);
         let scale = self.window.scale();
         self.window.open(self.window.nxt.minus(1), offered, scale);
         self.ack.note_data(env.now);
