@@ -51,5 +51,5 @@ mod seeds;
 mod world;
 
 pub use golden::{Table, Verdict, compute, review};
-pub use seeds::{Failure, Outcome, listed, play, record};
+pub use seeds::{EDITION, Failure, Outcome, Seed, listed, play, record};
 pub use world::Tally;

@@ -1,4 +1,5 @@
-//! `millrace-sim`: plays seeds and says which failed. `cargo xtask sim` builds and runs it.
+//! `millrace-sim`: plays seeds and says which failed. `cargo xtask sim` builds it and runs it in the
+//! root of the tree, with the same arguments.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,13 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use millrace_sim::{Failure, Outcome, Tally, Verdict, compute, play, record, review};
+use millrace_sim::{Failure, Outcome, Seed, Tally, Verdict, compute, play, record, review};
 
 /// Failures after which no further seed is played: more tell nothing new.
 const FAILURES_MAX: usize = 20;
 
+/// The seeds that failed once, and the golden tables, as the tree has them.
+const LIST: &str = "dataplane/sim/seeds.txt";
+const GOLDEN: &str = "dataplane/sim/golden";
+
 /// Plays seeds of the simulator.
 #[derive(Parser)]
+#[command(name = "cargo xtask sim")]
 struct Arguments {
     /// How many seeds.
     #[arg(long, default_value_t = 300)]
@@ -24,18 +30,21 @@ struct Arguments {
     /// Begin at a seed that the clock chooses, and say which.
     #[arg(long, conflicts_with = "first")]
     fresh: bool,
-    /// Play this seed alone and save its packets.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
-    replay: Option<u64>,
-    /// Play the seeds of this file, one a line, "#" begins a comment.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay"])]
-    list: Option<PathBuf>,
+    /// Only seeds with a peer that lies: as many, from the first on.
+    #[arg(long)]
+    hostile: bool,
+    /// Play this seed alone and save its packets: a number, or one with its edition as in "28285.1".
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "hostile"])]
+    replay: Option<Seed>,
+    /// Play the seeds that failed once (`dataplane/sim/seeds.txt`).
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "hostile", "replay"])]
+    listed: bool,
     /// Where captures of seeds that fail go.
     #[arg(long, default_value = "target/sim")]
     captures: PathBuf,
-    /// Compute the golden tables and compare them with those in this folder.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "replay", "list"])]
-    golden: Option<PathBuf>,
+    /// Compute the golden tables and compare them with those in the tree (`dataplane/sim/golden`).
+    #[arg(long, conflicts_with_all = ["seeds", "first", "fresh", "hostile", "replay", "listed"])]
+    golden: bool,
     /// The golden table of this name alone.
     #[arg(long, requires = "golden")]
     table: Option<String>,
@@ -63,8 +72,8 @@ fn main() -> ExitCode {
 /// Plays; whether all passed.
 fn run(arguments: &Arguments) -> std::io::Result<bool> {
     std::fs::create_dir_all(&arguments.captures)?;
-    if let Some(folder) = &arguments.golden {
-        return golden(arguments, folder);
+    if arguments.golden {
+        return golden(arguments, Path::new(GOLDEN));
     }
     if let Some(seed) = arguments.replay {
         return replay(seed, &arguments.captures);
@@ -72,7 +81,7 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
     let seeds = chosen(arguments)?;
     let began = Instant::now();
     let (next, busy, jobs) = (AtomicU64::new(0), AtomicU64::new(0), jobs(arguments));
-    let results = Mutex::new((Tally::default(), Vec::new()));
+    let results = Mutex::new(Results::default());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -90,24 +99,31 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
             });
         }
     });
-    let (total, failed) = results
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let results = results.into_inner();
+    let Results {
+        played,
+        total,
+        failed,
+    } = results.unwrap_or_else(std::sync::PoisonError::into_inner);
     for (seed, failure) in &failed {
         report(*seed, failure, &arguments.captures)?;
     }
     println!(
-        "{} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s, {:.0} seeds \
-         a second and thread",
-        seeds.len(),
+        "{played} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s, {:.0} \
+         seeds a second and thread",
         failed.len(),
         total.segments,
         total.bytes,
         total.lost,
         began.elapsed().as_secs_f64(),
-        (next.into_inner().min(seeds.len() as u64) * 1_000_000) as f64
-            / busy.into_inner().max(1) as f64,
+        (played * 1_000_000) as f64 / busy.into_inner().max(1) as f64,
     );
+    if played < seeds.len() as u64 {
+        println!(
+            "and {} not played: enough have failed",
+            seeds.len() as u64 - played
+        );
+    }
     Ok(failed.is_empty())
 }
 
@@ -150,10 +166,10 @@ fn jobs(arguments: &Arguments) -> usize {
     arguments.jobs.unwrap_or(cores).max(1)
 }
 
-fn chosen(arguments: &Arguments) -> std::io::Result<Vec<u64>> {
-    if let Some(file) = &arguments.list {
-        let text = std::fs::read_to_string(file)?;
-        return Ok(millrace_sim::listed(&text));
+fn chosen(arguments: &Arguments) -> std::io::Result<Vec<Seed>> {
+    if arguments.listed {
+        let text = std::fs::read_to_string(LIST)?;
+        return millrace_sim::listed(&text).map_err(std::io::Error::other);
     }
     let first = match arguments.fresh {
         false => arguments.first,
@@ -164,15 +180,30 @@ fn chosen(arguments: &Arguments) -> std::io::Result<Vec<u64>> {
             first
         }
     };
-    Ok((first..first.saturating_add(arguments.seeds)).collect())
+    let seeds = (first..=u64::MAX).map(Seed::newest);
+    let wanted = seeds.filter(|seed| !arguments.hostile || seed.is_hostile());
+    Ok(wanted.take(arguments.seeds as usize).collect())
+}
+
+/// What came of all seeds so far.
+#[derive(Default)]
+struct Results {
+    played: u64,
+    total: Tally,
+    failed: Vec<(Seed, Failure)>,
 }
 
 /// Takes note of a result; whether to go on.
-fn settle(seed: u64, outcome: Outcome, results: &Mutex<(Tally, Vec<(u64, Failure)>)>) -> bool {
+fn settle(seed: Seed, outcome: Outcome, results: &Mutex<Results>) -> bool {
     let mut results = results
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (total, failed) = &mut *results;
+    let Results {
+        played,
+        total,
+        failed,
+    } = &mut *results;
+    *played += 1;
     match outcome {
         Ok(tally) => {
             total.segments += tally.segments;
@@ -185,7 +216,7 @@ fn settle(seed: u64, outcome: Outcome, results: &Mutex<(Tally, Vec<(u64, Failure
 }
 
 /// Says what failed, and keeps its packets.
-fn report(seed: u64, failure: &Failure, folder: &Path) -> std::io::Result<()> {
+fn report(seed: Seed, failure: &Failure, folder: &Path) -> std::io::Result<()> {
     let file = folder.join(format!("{seed}.pcap"));
     let again = record(seed, &file)?;
     let (seconds, micros) = (failure.at_micros / 1_000_000, failure.at_micros % 1_000_000);
@@ -201,7 +232,7 @@ fn report(seed: u64, failure: &Failure, folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn replay(seed: u64, folder: &Path) -> std::io::Result<bool> {
+fn replay(seed: Seed, folder: &Path) -> std::io::Result<bool> {
     let file = folder.join(format!("{seed}.pcap"));
     let outcome = record(seed, &file)?;
     println!("packets: {}", file.display());

@@ -1,22 +1,41 @@
 //! Reading and writing the raw IP packets that travel here.
 
 use millrace_base::{Address, Endpoint};
-use millrace_wire::{EtherType, IpRepr, IpView, TcpRepr, TcpView, protocol, tcp};
+use millrace_wire::{EtherType, IpRepr, IpView, TcpFlags, TcpRepr, TcpView, protocol, tcp};
 
 /// The ECN field of the traffic class (RFC 3168 section 5).
 const ECN_MASK: u8 = 0b11;
-/// Congestion experienced.
-pub(crate) const ECN_CE: u8 = 0b11;
-/// Capable of being marked.
-pub(crate) const ECN_ECT_0: u8 = 0b10;
+/// The TCP flags that speak of ECN.
+pub(crate) const ECN_FLAGS: TcpFlags =
+    TcpFlags::from_bits(TcpFlags::AE.bits() | TcpFlags::CWR.bits() | TcpFlags::ECE.bits());
+/// Where the checksum lies in a TCP header.
+const CHECKSUM_AT: core::ops::Range<usize> = 16..18;
+/// What the ECN field says: not capable of being marked, capable, or that congestion was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ecn {
+    NotCapable = 0b00,
+    Ect1 = 0b01,
+    Ect0 = 0b10,
+    Marked = 0b11,
+}
+
+impl Ecn {
+    const fn of_bits(bits: u8) -> Self {
+        match bits & ECN_MASK {
+            0b01 => Self::Ect1,
+            0b10 => Self::Ect0,
+            0b11 => Self::Marked,
+            _ => Self::NotCapable,
+        }
+    }
+}
 
 /// A TCP segment as it is on the wire, checksums verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment<'a> {
     pub(crate) from: Endpoint,
     pub(crate) to: Endpoint,
-    /// The ECN field.
-    pub(crate) ecn: u8,
+    pub(crate) ecn: Ecn,
     /// Bytes of the IP packet.
     pub(crate) packet_len: usize,
     pub(crate) header: TcpRepr,
@@ -70,7 +89,7 @@ pub(crate) fn parse(packet: &[u8]) -> Parsed<'_> {
     Parsed::Tcp(Segment {
         from: Endpoint::new(from, view.source_port()),
         to: Endpoint::new(to, view.destination_port()),
-        ecn: ip.traffic_class() & ECN_MASK,
+        ecn: Ecn::of_bits(ip.traffic_class()),
         packet_len: ip.total_len(),
         header: TcpRepr::parse(&view),
         payload: view.payload(),
@@ -100,24 +119,64 @@ pub(crate) fn emit(header: &TcpRepr, payload: &[u8], from: Address, to: Address)
     packet
 }
 
+/// What the ECN field of a packet says.
+pub(crate) fn ecn_of(packet: &[u8]) -> Ecn {
+    // The traffic class of IPv6 lies across the first two bytes, its ECN bits in the second.
+    let field = match packet {
+        [first, class, ..] if *first >> 4 == 6 => class >> 4,
+        [_, class, ..] => *class,
+        _ => 0,
+    };
+    Ecn::of_bits(field)
+}
+
+/// Makes the ECN field of a packet say something.
+pub(crate) fn set_ecn(packet: &mut [u8], kind: Ecn) {
+    let bits = kind as u8;
+    match packet {
+        [first, class, ..] if *first >> 4 == 6 => {
+            *class = *class & !(ECN_MASK << 4) | bits << 4;
+        }
+        [_, class, ..] => {
+            *class = *class & !ECN_MASK | bits;
+            fill_ipv4_checksum(packet);
+        }
+        _ => {}
+    }
+}
+
 /// Marks a packet as having met congestion; `false` when its sender does not know of ECN.
 pub(crate) fn mark_ce(packet: &mut [u8]) -> bool {
-    match packet {
-        [first, class, _, _, ..] if *first >> 4 == 6 => {
-            // The traffic class lies across the first two bytes, its ECN bits in the second.
-            if *class & 0x30 == 0 {
-                return false;
-            }
-            *class |= 0x30;
-            true
-        }
-        [_, class, ..] if *class & ECN_MASK != 0 => {
-            *class |= ECN_CE;
-            fill_ipv4_checksum(packet);
-            true
-        }
-        _ => false,
+    let may_be = ecn_of(packet) != Ecn::NotCapable;
+    if may_be {
+        set_ecn(packet, Ecn::Marked);
     }
+    may_be
+}
+
+/// Changes the TCP segment in a packet, and makes its checksum right. A packet that is none, or is
+/// broken, stays as it is.
+pub(crate) fn rewrite_tcp(packet: &mut [u8], change: impl FnOnce(&mut [u8])) {
+    let Parsed::Tcp(segment) = parse(packet) else {
+        return;
+    };
+    let (from, to) = (segment.from.address, segment.to.address);
+    let Some(Ok(ip)) = IpView::parse(ether_type(packet), packet, packet.len()) else {
+        return;
+    };
+    let len = ip.payload().len();
+    let (_, segment) = packet.split_at_mut(packet.len() - len);
+    change(segment);
+    segment[CHECKSUM_AT].fill(0);
+    let nothing = core::iter::empty();
+    tcp::checksum::fill(from, to, segment, nothing, len as u32).expect("a TCP header");
+}
+
+/// The options of a TCP segment.
+pub(crate) fn options_of(segment: &mut [u8]) -> &mut [u8] {
+    let header_len = segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+    let options = segment.get_mut(tcp::HEADER_BYTES..header_len);
+    options.unwrap_or_default()
 }
 
 fn fill_ipv4_checksum(packet: &mut [u8]) {
@@ -135,7 +194,7 @@ fn fill_ipv4_checksum(packet: &mut [u8]) {
 mod tests {
     use super::*;
     use millrace_base::SeqNumber;
-    use millrace_wire::{TcpFlags, TcpOptions};
+    use millrace_wire::TcpOptions;
 
     fn sample(v6: bool) -> Vec<u8> {
         let header = TcpRepr {
@@ -192,7 +251,7 @@ mod tests {
             let Parsed::Tcp(segment) = parse(&packet) else {
                 panic!("a segment");
             };
-            assert_eq!(segment.ecn, ECN_CE);
+            assert_eq!(segment.ecn, Ecn::Marked);
         }
     }
 }

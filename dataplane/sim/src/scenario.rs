@@ -1,5 +1,6 @@
 //! What a seed means: hosts, wires, flows, and how long all of it may take.
 
+mod ecn;
 mod flows;
 mod wires;
 
@@ -14,6 +15,7 @@ use crate::host::stack::{StackHost, StackPlan};
 use crate::host::{Host, address_of};
 use crate::link::{LinkPlan, LossPlan, MtuPlan};
 use crate::program::Text;
+use crate::seeds::Seed;
 use crate::world::{PORT, SERVER};
 use flows::Kind;
 
@@ -26,6 +28,15 @@ const PATIENCE: Nanos = Nanos::from_secs(600);
 /// Where a balancer is, the longest outage and the highest loss, in a million.
 const OUTAGE_MAX: Nanos = Nanos::from_secs(2);
 const BALANCED_LOSS_PPM: u32 = 30_000;
+
+/// The algorithms of the first edition.
+const CONTROLS: [CongestionControl; 3] = [
+    CongestionControl::Reno,
+    CongestionControl::Cubic,
+    CongestionControl::Dctcp,
+];
+/// The lies of the first edition.
+const LIES: usize = 11;
 
 /// How long a liar may go on.
 const LIARS_TIME: Nanos = Nanos::from_secs(40);
@@ -117,9 +128,24 @@ impl PeerPlan {
 }
 
 impl Scenario {
-    /// The scenario of a seed.
-    pub(crate) fn of_seed(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+    /// The scenario of a seed. Later editions change the first one, with dice of their own: so the
+    /// seeds of an edition mean for ever what they meant.
+    pub(crate) fn of_seed(seed: Seed) -> Self {
+        let mut scenario = Self::of_first_edition(seed.number);
+        if seed.edition >= 2 {
+            ecn::revise(&mut scenario, seed.number);
+        }
+        scenario
+    }
+
+    /// Whether somebody lies.
+    pub(crate) fn is_hostile(&self) -> bool {
+        let lies = |node: &NodePlan| matches!(node.peer, PeerPlan::Liar(_));
+        self.nodes.iter().any(lies)
+    }
+
+    fn of_first_edition(number: u64) -> Self {
+        let mut dice = Dice::new(number);
         let v6 = dice.one_in(2);
         let clients = dice.pick(&[1, 1, 1, 2, 4]);
         let heals_at = BEGINNING.after(dice.below(Nanos::from_secs(20)));
@@ -285,11 +311,7 @@ fn limit(nodes: &[NodePlan], flows: &[FlowPlan], heals_at: Instant) -> Instant {
 
 /// Somewhere on the way to the servers and back is a hop with a smaller MTU. It tells, or it is a
 /// black hole, and goes when the wires heal; or it stays, and the hosts look for the path's MTU
-/// themselves (RFC 4821).
-///
-/// A hop that tells does not stay either: after timeouts in a row the stack asks for the route anew
-/// and forgets what it was told, learns it again from one segment for each timeout, and takes longer
-/// than the patience of this simulator.
+/// themselves (RFC 4821). That one which tells stays too is of the second edition.
 fn small_hop(dice: &mut Dice, nodes: &mut [NodePlan], heals_at: Instant, v6: bool) {
     let (kind, probing) = (dice.between(0, 2), dice.between(1, 2) as u8);
     let least = if v6 { 1_280 } else { 600 };
@@ -314,7 +336,7 @@ fn small_hop(dice: &mut Dice, nodes: &mut [NodePlan], heals_at: Instant, v6: boo
 /// A host of the stack with some of its knobs turned.
 fn stack(dice: &mut Dice) -> StackPlan {
     let mut tcp = TcpTunables {
-        tcp_congestion_control: dice.pick(&CongestionControl::ALL),
+        tcp_congestion_control: dice.pick(&CONTROLS),
         tcp_ecn: dice.pick(&[0, 1, 2]),
         ..TcpTunables::default()
     };
@@ -375,7 +397,7 @@ fn model(dice: &mut Dice) -> ModelPlan {
 fn liar(dice: &mut Dice) -> LiarPlan {
     LiarPlan {
         model: model(dice),
-        lie: dice.pick(&Lie::ALL),
+        lie: dice.pick(&Lie::ALL[..LIES]),
         lies_ppm: dice.pick(&[ALWAYS, ALWAYS / 4, ALWAYS / 100]),
     }
 }

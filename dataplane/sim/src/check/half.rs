@@ -5,7 +5,7 @@
 use millrace_base::SeqNumber;
 
 use super::ranges::Ranges;
-use crate::packet::{ECN_ECT_0, Segment};
+use crate::packet::{ECN_FLAGS, Ecn, Segment};
 use crate::pattern::Stream;
 
 /// SYN-ACKs of different numbers that may answer one SYN: cookies, and a request that was forgotten
@@ -49,6 +49,9 @@ pub(crate) struct Half {
     peer_mss: usize,
     /// The newest stamp of the peer's that reached us.
     newest_echo: Option<u32>,
+    /// Our SYN has spoken of ECN, and the peer's.
+    own_ecn: bool,
+    peer_ecn: bool,
 }
 
 /// A sequence number as a place behind `start`.
@@ -86,6 +89,8 @@ impl Half {
             peer_sacks: false,
             peer_mss: 0,
             newest_echo: None,
+            own_ecn: false,
+            peer_ecn: false,
         }
     }
 
@@ -97,6 +102,8 @@ impl Half {
         }
         if header.flags.syn() {
             self.learn_greeting(segment);
+            // Of any: which of several was taken nobody sees.
+            self.peer_ecn |= header.flags.intersects(ECN_FLAGS);
         }
         let Some(irs) = self.irs else {
             return;
@@ -150,6 +157,7 @@ impl Half {
         };
         let start = place(header.seq, *iss);
         self.check_text(start, segment)?;
+        self.check_ecn(segment)?;
         if self.is_confused {
             return Ok(());
         }
@@ -190,7 +198,7 @@ impl Half {
         demand(holds, "other bytes than the program wrote")?;
         // RFC 3168 section 6.1.1; DCTCP does, as in Linux, but nobody marks what he sends himself.
         demand(
-            matches!(segment.ecn, 0 | ECN_ECT_0),
+            matches!(segment.ecn, Ecn::NotCapable | Ecn::Ect0),
             "a SYN that leaves marked",
         )?;
         if !self.greetings.contains(&header.seq) {
@@ -198,6 +206,7 @@ impl Half {
             self.greetings.insert(0, header.seq);
         }
         self.sent_max = self.sent_max.max(1 + segment.payload.len() as i64);
+        self.own_ecn |= header.flags.intersects(ECN_FLAGS);
         self.own_scale = header.options.window_scale;
         self.own_stamps = header.options.timestamps.is_some();
         self.given_edge = self.given_edge.max(1 + i64::from(header.window));
@@ -246,6 +255,12 @@ impl Half {
         let text_end = start + segment.payload.len() as i64;
         let end = text_end + i64::from(flags.fin());
         demand(start >= 0, "it begins before the stream")?;
+        // While memory is short, a FIN is taken for sent with the last data, and leaves when these are sent
+        // again (Linux: `tcp_send_fin`): nothing but ACKs stands behind it.
+        let is_behind_fin = start == self.sent_max + 1 && self.fin_at.is_none();
+        if is_behind_fin && segment.payload.is_empty() && !flags.fin() {
+            return Ok(());
+        }
         demand(start <= self.sent_max, "it leaves a hole in the stream")?;
         if let Some(fin_at) = self.fin_at {
             let is_before = segment.payload.is_empty() || text_end <= fin_at;
@@ -337,6 +352,20 @@ impl Half {
         let newest = self.newest_echo.ok_or("an echo of nothing")?;
         let ahead = stamps.echo.wrapping_sub(newest).cast_signed();
         demand(ahead <= 0, "an echo of a stamp that has not arrived")
+    }
+
+    /// What can be marked has to be agreed on, and nobody marks what he sends (RFC 3168 section 6.1).
+    fn check_ecn(&self, segment: &Segment<'_>) -> Result<(), String> {
+        let agreed = self.own_ecn && self.peer_ecn;
+        demand(
+            agreed || segment.header.options.accecn.is_none(),
+            "counters of marks that nobody agreed on",
+        )?;
+        match segment.ecn {
+            Ecn::NotCapable => Ok(()),
+            Ecn::Ect0 | Ecn::Ect1 => demand(agreed, "ECN that nobody agreed on"),
+            Ecn::Marked => Err("a segment that leaves marked".to_owned()),
+        }
     }
 
     /// The shift of a window, given the scale that its sender announced.

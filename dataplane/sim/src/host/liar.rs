@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use millrace_base::{Endpoint, Instant, SeqNumber};
+use millrace_wire::tcp::AccEcn;
 use millrace_wire::{SackBlocks, TcpFlags, TcpRepr};
 
 use super::model::{Model, ModelPlan};
 use super::{Accepted, Conn, Host, Io};
 use crate::dice::{Dice, MILLION};
-use crate::packet::{Parsed, Segment, emit, parse};
+use crate::packet::{ECN_FLAGS, Parsed, Segment, emit, parse};
 
 /// The largest jump of an invented number.
 const JUMP_MAX: u32 = 200_000;
@@ -43,11 +44,13 @@ pub(crate) enum Lie {
     StampLies,
     /// Any field may be anything, now and then.
     Noise,
+    /// Asks for ECN, with counters or without, and then reports marks at will.
+    MarkLies,
 }
 
 impl Lie {
-    /// Every kind.
-    pub(crate) const ALL: [Self; 11] = [
+    /// Every kind; `MarkLies`, the last, is none of the first edition.
+    pub(crate) const ALL: [Self; 12] = [
         Self::AckDivision { parts: 20 },
         Self::OptimisticAck { ahead: 20_000 },
         Self::HiddenLoss { ahead: 5_000 },
@@ -59,6 +62,7 @@ impl Lie {
         Self::Reneging,
         Self::StampLies,
         Self::Noise,
+        Self::MarkLies,
     ];
 
     /// Whether what its host is told tells nothing of what the host should say: sequence numbers and
@@ -144,6 +148,10 @@ impl Liar {
                 self.out.push_back(packet);
                 continue;
             };
+            if self.plan.lie == Lie::MarkLies && segment.header.flags.syn() {
+                self.ask_for_ecn(&segment);
+                continue;
+            }
             let again = self.again.get(&segment.from.port);
             let has_begun = again.is_some_and(|again| again.has_begun);
             if !has_begun || !self.dice.happens(self.plan.lies_ppm) {
@@ -225,7 +233,30 @@ impl Liar {
                 }
             }
             Lie::Noise => self.garble(&mut header),
+            Lie::MarkLies => {
+                let any = ECN_FLAGS.bits() & self.dice.word() as u16;
+                header.flags = header.flags | TcpFlags::from_bits(any);
+                if self.dice.one_in(4) {
+                    let mut count = || self.dice.spread(1, 1 << 24);
+                    let counters = [count(), count(), count()];
+                    header.options.accecn = Some(AccEcn::new(self.dice.one_in(2), &counters));
+                }
+            }
         }
+        self.say(&header, segment, segment.payload);
+    }
+
+    /// A SYN that asks for Accurate ECN or for that of RFC 3168, or an answer that agrees.
+    fn ask_for_ecn(&mut self, segment: &Segment<'_>) {
+        let mut header = segment.header;
+        let classic = TcpFlags::CWR | TcpFlags::ECE;
+        let asks = self.dice.pick(&[classic, ECN_FLAGS]);
+        header.flags = header.flags
+            | if header.flags.ack() {
+                TcpFlags::ECE
+            } else {
+                asks
+            };
         self.say(&header, segment, segment.payload);
     }
 

@@ -1,8 +1,8 @@
 //! One direction of one wire, and everything that may go wrong on it.
 //!
 //! ```text
-//!   offer -> outage -> mtu -> loss -> corruption -> duplication -> bottleneck -> flight -> take
-//!                                                                  (rate, queue)  (delay, order)
+//!   offer -> outage -> mtu -> mangling -> loss -> corruption -> duplication -> bottleneck -> flight
+//!                              (of ECN)                                        (rate, queue) (delay, order)
 //! ```
 //!
 //! A link knows nothing of TCP. Faults of chance end at an instant that the plan says, so that
@@ -13,6 +13,7 @@ mod corrupt;
 mod duplicate;
 mod flight;
 mod loss;
+mod mangle;
 mod mtu;
 mod outage;
 mod queue;
@@ -22,6 +23,7 @@ mod tests;
 pub(crate) use bottleneck::Bottleneck;
 pub(crate) use flight::{FlightPlan, Shift};
 pub(crate) use loss::LossPlan;
+pub(crate) use mangle::Mangling;
 pub(crate) use mtu::{MtuPlan, Verdict};
 pub(crate) use outage::{Outage, Strike};
 pub(crate) use queue::QueuePlan;
@@ -45,6 +47,7 @@ pub(crate) struct LinkPlan {
     /// Packets with a wrong byte, in a million.
     pub(crate) corrupt_ppm: u32,
     pub(crate) mtu: Option<MtuPlan>,
+    pub(crate) mangling: Option<Mangling>,
     pub(crate) outages: Vec<Outage>,
     pub(crate) strikes: Vec<Strike>,
     /// When chance ends.
@@ -63,6 +66,7 @@ impl Default for LinkPlan {
             duplicate_ppm: 0,
             corrupt_ppm: 0,
             mtu: None,
+            mangling: None,
             outages: Vec::new(),
             strikes: Vec::new(),
             heals_at: Instant::NEVER,
@@ -140,7 +144,11 @@ impl Link {
                 }
             }
         }
-        if now < self.plan.heals_at {
+        let has_chance = now < self.plan.heals_at;
+        if let Some(mangling) = self.plan.mangling {
+            mangling.mangle(&mut packet, &mut self.dice, has_chance);
+        }
+        if has_chance {
             if self.loss.strikes() {
                 self.tally.lost += 1;
                 return None;

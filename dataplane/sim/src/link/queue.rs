@@ -22,7 +22,6 @@ pub(crate) enum QueuePlan {
     Red { bytes: u64, low: u64, high: u64 },
     /// What comes while more than `mark_above` bytes wait is marked, at once and without an average, as
     /// switches do for DCTCP (RFC 8257 section 3.1); what cannot be marked is let in.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no seed has such a switch"))]
     Threshold { bytes: u64, mark_above: u64 },
     /// `CoDel` (RFC 8289): what waits too long for too long is dropped or marked at the head.
     CoDel {
