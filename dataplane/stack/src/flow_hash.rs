@@ -71,9 +71,9 @@ impl FlowHasher {
     fn hash_parts(&self, local: &Address, remote: &Address, ports: u64) -> FlowHash {
         let (local, remote) = (halves(local), halves(remote));
         // Both halves of an IPv4 address in one word: its upper half is constant.
-        let is_v4 = local.0 == 0 && local.1 >> 32 == 0xffff;
-        let first = if is_v4 && remote.0 == 0 && remote.1 >> 32 == 0xffff {
-            local.1 << 32 | remote.1 & 0xffff_ffff
+        let is_v4 = local.0 | remote.0 == 0 && [local.1 as u32, remote.1 as u32] == [V4_MAPPED; 2];
+        let first = if is_v4 {
+            local.1 >> 32 | remote.1 & !0xffff_ffff
         } else {
             let networks = fold(local.0 ^ self.more.0, remote.0 ^ self.more.1);
             let hosts = fold(
@@ -94,11 +94,14 @@ impl fmt::Debug for FlowHasher {
     }
 }
 
-/// An address as two big-endian words.
+/// What stands in front of an IPv4 address in its mapped form, as the low half of a little-endian word.
+const V4_MAPPED: u32 = u32::from_le_bytes([0, 0, 0xff, 0xff]);
+
+/// An address as two little-endian words: which end is which makes no difference to a hash.
 #[inline]
 fn halves(address: &Address) -> (u64, u64) {
-    let word = u128::from_be_bytes(*address.octets());
-    ((word >> 64) as u64, word as u64)
+    let word = u128::from_le_bytes(*address.octets());
+    (word as u64, (word >> 64) as u64)
 }
 
 #[inline]

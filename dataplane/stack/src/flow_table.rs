@@ -42,6 +42,17 @@ const PLACES: usize = 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TableFull;
 
+/// What a look at a tuple's home tells of its owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum First {
+    /// There is none.
+    Nobody,
+    /// This one, unless it is a stranger with the same tag.
+    Probably(Owner),
+    /// Not here, but somebody was passed on.
+    Elsewhere,
+}
+
 /// Hashes and owners. All memory is taken in `new`.
 pub(crate) struct FlowTable {
     buckets: Box<[Bucket]>,
@@ -97,6 +108,19 @@ impl FlowTable {
         if self.len >= self.len_max {
             return Err(TableFull);
         }
+        let home = self.home(hash);
+        let bucket = self.buckets.get_mut(home);
+        let is_home = bucket.is_some_and(|bucket| bucket.put(hash.tag(), owner.pack()));
+        if !is_home {
+            self.insert_further(hash, owner)?;
+        }
+        self.len = self.len.saturating_add(1);
+        Ok(())
+    }
+
+    /// Enters an owner whose home is full.
+    #[cold]
+    fn insert_further(&mut self, hash: FlowHash, owner: Owner) -> Result<(), TableFull> {
         let mut probes = self.probes(hash);
         let mut passed_by = 0usize;
         loop {
@@ -114,22 +138,31 @@ impl FlowTable {
                 bucket.passed = bucket.passed.saturating_add(1);
             }
         }
-        self.len = self.len.saturating_add(1);
         Ok(())
     }
 
     /// Gives a tuple that `from` owns a new owner: a connection becomes TIME_WAIT. Returns whether
     /// `from` owned it.
     pub(crate) fn replace(&mut self, hash: FlowHash, from: Owner, to: Owner) -> bool {
+        let home = self.home(hash);
+        let bucket = self.buckets.get_mut(home);
+        if let Some(owner) = bucket.and_then(|bucket| bucket.owner_mut(hash.tag(), from.pack())) {
+            *owner = to.pack();
+            return true;
+        }
+        self.replace_further(hash, from, to)
+    }
+
+    /// The same for who may live elsewhere than at home.
+    #[cold]
+    fn replace_further(&mut self, hash: FlowHash, from: Owner, to: Owner) -> bool {
         let (tag, from) = (hash.tag(), from.pack());
         for at in self.probes(hash) {
             let Some(bucket) = self.buckets.get_mut(at) else {
                 return false;
             };
-            if let Some(place) = bucket.place_of(tag, from) {
-                if let Some(owner) = bucket.owners.get_mut(place) {
-                    *owner = to.pack();
-                }
+            if let Some(owner) = bucket.owner_mut(tag, from) {
+                *owner = to.pack();
                 return true;
             }
             if bucket.passed == 0 {
@@ -141,17 +174,24 @@ impl FlowTable {
 
     /// Takes a tuple out, if `owner` owns it. Returns whether it did.
     pub(crate) fn remove(&mut self, hash: FlowHash, owner: Owner) -> bool {
+        let home = self.home(hash);
+        let bucket = self.buckets.get_mut(home);
+        let was_home = bucket.is_some_and(|bucket| bucket.clear(hash.tag(), owner.pack()));
+        let removed = was_home || self.remove_further(hash, owner);
+        self.len = self.len.saturating_sub(usize::from(removed));
+        removed
+    }
+
+    /// The same for who may live elsewhere than at home.
+    #[cold]
+    fn remove_further(&mut self, hash: FlowHash, owner: Owner) -> bool {
         let (tag, owner) = (hash.tag(), owner.pack());
         let mut passed_by = 0usize;
         for at in self.probes(hash) {
             let Some(bucket) = self.buckets.get_mut(at) else {
                 return false;
             };
-            if let Some(place) = bucket.place_of(tag, owner) {
-                if let Some(tag) = bucket.tags.get_mut(place) {
-                    *tag = 0;
-                }
-                self.len = self.len.saturating_sub(1);
+            if bucket.clear(tag, owner) {
                 break;
             }
             if bucket.passed == 0 {
@@ -173,6 +213,36 @@ impl FlowTable {
     /// Who owns a tuple: the first owner with its tag for whom `is_it` holds.
     #[inline]
     pub(crate) fn find(
+        &self,
+        hash: FlowHash,
+        mut is_it: impl FnMut(Owner) -> bool,
+    ) -> Option<Owner> {
+        match self.first(hash) {
+            First::Nobody => None,
+            First::Probably(owner) if is_it(owner) => Some(owner),
+            First::Probably(_) | First::Elsewhere => self.find_further(hash, is_it),
+        }
+    }
+
+    /// The first half of `find`: who is to be asked whether it is him, before `find_further`.
+    #[inline]
+    pub(crate) fn first(&self, hash: FlowHash) -> First {
+        let Some(bucket) = self.buckets.get(self.home(hash)) else {
+            return First::Nobody;
+        };
+        let owner = bucket.places_of(hash.tag()).next();
+        match owner.and_then(|place| bucket.owners.get(place)) {
+            Some(owner) => First::Probably(Owner::unpack(*owner)),
+            None if bucket.passed == 0 => First::Nobody,
+            None => First::Elsewhere,
+        }
+    }
+
+    /// The other half, for who is not the first of its tag at home: whose tag somebody else has, too, or
+    /// whose home was full.
+    #[cold]
+    #[inline(never)] // What it needs for its loops, the common case need not fetch.
+    pub(crate) fn find_further(
         &self,
         hash: FlowHash,
         mut is_it: impl FnMut(Owner) -> bool,
@@ -255,6 +325,24 @@ impl Bucket {
         true
     }
 
+    /// Where this owner stands, if it lives here.
+    #[inline]
+    fn owner_mut(&mut self, tag: u16, owner: u32) -> Option<&mut u32> {
+        let place = self.place_of(tag, owner)?;
+        self.owners.get_mut(place)
+    }
+
+    /// Empties the place of this owner; `false` when it does not live here.
+    #[inline]
+    fn clear(&mut self, tag: u16, owner: u32) -> bool {
+        let place = self.place_of(tag, owner);
+        let Some(tag) = place.and_then(|place| self.tags.get_mut(place)) else {
+            return false;
+        };
+        *tag = 0;
+        true
+    }
+
     #[inline]
     fn place_of(&self, tag: u16, owner: u32) -> Option<usize> {
         self.places_of(tag)
@@ -264,13 +352,20 @@ impl Bucket {
     /// The places with this tag.
     #[inline]
     fn places_of(&self, tag: u16) -> Places {
-        let mut mask = 0u32;
-        // Ten comparisons without a branch.
-        for (place, stored) in self.tags.iter().enumerate() {
-            mask |= u32::from(*stored == tag) << place;
-        }
-        Places(mask)
+        Places(equal_to(&self.tags, tag))
     }
+}
+
+/// Which of these are `tag`, one bit each: ten comparisons without a branch. The first eight are one
+/// vector, whose lanes are as wide as the tags only when the mask is, too.
+#[inline]
+fn equal_to(tags: &[u16; PLACES], tag: u16) -> u32 {
+    let [first @ .., ninth, tenth] = tags;
+    let mut mask = 0u16;
+    for (place, stored) in first.iter().enumerate() {
+        mask |= if *stored == tag { 1 << place } else { 0 };
+    }
+    u32::from(mask) | u32::from(*ninth == tag) << 8 | u32::from(*tenth == tag) << 9
 }
 
 /// Places of a bucket, one bit each.

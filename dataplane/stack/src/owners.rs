@@ -7,7 +7,7 @@ use millrace_base::{FlowTuple, PacketPool};
 
 use crate::flow::Owner;
 use crate::flow_hash::FlowHash;
-use crate::flow_table::TableFull;
+use crate::flow_table::{First, TableFull};
 use crate::stack::Stack;
 
 impl<P: PacketPool> Stack<P> {
@@ -20,12 +20,18 @@ impl<P: PacketPool> Stack<P> {
     /// Who owns a tuple whose hash is known.
     #[inline]
     pub(crate) fn find_owner(&self, hash: FlowHash, tuple: &FlowTuple) -> Option<Owner> {
-        self.flows.find(hash, |owner| self.owns(owner, tuple))
+        match self.flows.first(hash) {
+            First::Nobody => return None,
+            First::Probably(owner) if self.owns(owner, tuple) => return Some(owner),
+            First::Probably(_) | First::Elsewhere => {}
+        }
+        self.flows
+            .find_further(hash, |owner| self.owns(owner, tuple))
     }
 
     /// Whether this is the owner of a tuple. A connection that has ended owns nothing, though it
     /// still knows its tuple.
-    #[inline]
+    #[inline(always)] // Where it is asked for the first time; the second is cold.
     pub(crate) fn owns(&self, owner: Owner, tuple: &FlowTuple) -> bool {
         match owner {
             Owner::Connection(index) => self.connections.has_tuple(index, tuple),
