@@ -195,6 +195,14 @@ impl<T> Slab<T> {
         self.slots.get(index as usize)?.value()
     }
 
+    /// The same with its present key.
+    #[inline]
+    pub fn entry_at(&self, index: u32) -> Option<(Key, &T)> {
+        let slot = self.slots.get(index as usize)?;
+        let generation = slot.generation;
+        Some((Key { index, generation }, slot.value()?))
+    }
+
     /// The value of this key.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {

@@ -15,7 +15,7 @@
 //! wake-up, without merging anything.
 
 use arrayvec::ArrayVec;
-use millrace_base::{Instant, Key, PacketBuf, PacketPool, PortId};
+use millrace_base::{Instant, PacketBuf, PacketPool, PortId};
 
 use crate::dispatch::{self, Parsed, Punt, TcpFrame};
 use crate::flow::Owner;
@@ -24,6 +24,7 @@ use crate::fragment::{FragmentFrame, Gathered};
 use crate::knobs::knobs_of;
 use crate::limits::BURST_FRAMES_MAX;
 use crate::plain::{parse_following, parse_plain};
+use crate::settle::books;
 use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
@@ -152,7 +153,7 @@ impl<P: PacketPool> Stack<P> {
     }
 
     /// A segment of the stream that the plain one before it belongs to.
-    #[inline]
+    #[inline(always)] // Where it is of another, the ports say so at once.
     fn following(&mut self, segments: &Segments<P::Buf>, frame: &P::Buf) -> Option<Located> {
         let (last, first) = (segments.headers.last()?, segments.frames.last()?);
         let header = parse_following(first, &last.header, frame, &mut self.stats)?;
@@ -272,7 +273,17 @@ impl<P: PacketPool> Stack<P> {
         count!(self.stats.ip_in_delivers, looked_at as u64);
         let delivered = looked_at.saturating_sub(refused);
         count!(self.stats.frames_delivered, delivered as u64);
-        self.end_run(now, key, acked_before, outcome);
+        // behaviour: ARP-17
+        if slot.connection.bytes_acked() != acked_before {
+            let neighbor = slot.meta.hop.neighbor();
+            self.network.neighbors.confirm(neighbor, now);
+        }
+        if outcome == Disposition::Continue {
+            let after = books!(self).keep(slot, index);
+            self.free_if_unneeded(key, after);
+        } else {
+            self.settle(now, key, outcome);
+        }
         looked_at
     }
 
@@ -301,22 +312,13 @@ impl<P: PacketPool> Stack<P> {
         };
         let mut tail = Tail::of(1);
         let outcome = take_segment(connection, &mut env, arrived, sheds_payload, &mut tail)?;
-        self.end_run(now, key, acked_before, outcome);
-        Ok(())
-    }
-
-    /// What a run changed for everybody else.
-    fn end_run(&mut self, now: Instant, key: Key, acked_before: u64, outcome: Disposition) {
-        let Some(slot) = self.connections.get(key) else {
-            return;
-        };
         // behaviour: ARP-17
-        if slot.connection.bytes_acked() != acked_before {
-            self.network
-                .neighbors
-                .confirm(slot.meta.hop.neighbor(), now);
+        if connection.bytes_acked() != acked_before {
+            let neighbor = slot.meta.hop.neighbor();
+            self.network.neighbors.confirm(neighbor, now);
         }
         self.settle(now, key, outcome);
+        Ok(())
     }
 
     #[cold]

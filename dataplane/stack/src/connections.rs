@@ -159,8 +159,12 @@ impl Connections {
     /// The connection of an occupied berth, at work from now on, with its key; fails as `get_mut`.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut Slot)> {
-        let key = self.berths.key_at(index)?;
-        Some((key, self.get_mut(key)?))
+        let (key, berth) = self.berths.entry_at(index)?;
+        let slot = match berth {
+            Berth::AtWork(desk) => self.desks.get_mut(*desk as usize)?.slot.as_mut()?,
+            Berth::AtRest(_) => self.call(key, DESKS_PER_SEARCH_MAX)?,
+        };
+        Some((key, slot))
     }
 
     /// Two different connections that are both at work; `None` when one is not.
@@ -247,12 +251,6 @@ impl Connections {
     pub(crate) fn at_work(&self) -> usize {
         let all = self.desks.iter();
         all.filter(|desk| desk.slot.is_some()).count()
-    }
-
-    /// A connection at work; `None` for one at rest.
-    #[inline]
-    pub(crate) fn get(&self, key: Key) -> Option<&Slot> {
-        self.working(self.berths.get(key)?)
     }
 
     /// The connection of an occupied berth if it is at work.

@@ -138,7 +138,8 @@ impl<P: PacketPool> Stack<P> {
 
     /// The last event of a connection that was reset without a desk.
     #[cold]
-    pub(crate) fn take_expelled(&mut self, key: Key) -> Option<Event> {
+    pub(crate) fn take_expelled(&mut self, index: u32) -> Option<Event> {
+        let key = self.connections.key_at(index)?;
         let (user, listener) = self.connections.take_ended(key)?;
         Some(Event {
             flow: FlowId::new(key),

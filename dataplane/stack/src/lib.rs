@@ -85,6 +85,7 @@ mod plain;
 mod repair;
 mod reply;
 mod route;
+mod settle;
 mod shortage;
 mod signature;
 mod stack;

@@ -3,7 +3,7 @@
 //!
 //! The memory itself, and what a connection makes of it, are in `tcp/metrics.rs`.
 
-use millrace_base::{FlowTuple, Instant, Key, ListenerId, Micros, PacketPool};
+use millrace_base::{FlowTuple, Instant, ListenerId, Micros, PacketPool};
 
 use crate::stack::Stack;
 use crate::tcp::PeerMetrics;
@@ -19,17 +19,6 @@ impl<P: PacketPool> Stack<P> {
     /// `None` when there were none, or when it is out of date.
     pub fn peer_metrics(&self, now: Instant, tuple: &FlowTuple) -> Option<PeerMetrics> {
         self.chunks.metrics.recall(tuple, now)
-    }
-
-    /// A connection has ended in order: what it knows of its peer stays. Nothing of one whose route
-    /// was given up.
-    pub(crate) fn remember_peer(&mut self, now: Instant, key: Key) {
-        if let Some(slot) = self.connections.get(key)
-            && !slot.meta.hop.is_empty()
-        {
-            slot.connection
-                .leave_metrics(&mut self.chunks, now, &self.tunables);
-        }
     }
 
     /// Without SYN cookies the last quarter of the half-open queue is for peers that are known to be

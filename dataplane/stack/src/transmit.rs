@@ -135,12 +135,6 @@ impl<P: PacketPool> Stack<P> {
         self.output.append(READY, THROTTLED);
     }
 
-    /// Puts a connection in the line of those that may send, unless it stands there or waits for a
-    /// neighbour.
-    pub(crate) fn make_ready(&mut self, key: Key) {
-        self.output.push(READY, key.index());
-    }
-
     /// Sends a segment that belongs to no connection, in the received frame's buffer when there is
     /// one.
     #[inline]
@@ -316,28 +310,27 @@ impl<P: PacketPool> Stack<P> {
             0 => TRANSMIT_QUOTA_FRAMES,
             rest => rest,
         };
-        let Some(key) = self.connections.key_at(index) else {
+        let first = self.connections.at_mut(index);
+        let Some((key, slot)) = first.filter(|(_, slot)| !slot.meta.over) else {
             self.output.remove(index);
             return true;
         };
-        let slot = self.connections.get_at(index);
-        let known = slot.and_then(|slot| self.network.kept(&slot.meta.hop));
         let found;
         let mut is_wider = false;
-        let path = match known {
-            Some(path) => path,
+        let (slot, path) = match self.network.kept(&slot.meta.hop) {
+            Some(path) => (slot, path),
             None => {
                 let Some((path, wider)) = self.path_of(now, key) else {
                     return true;
                 };
                 is_wider = wider;
                 found = path;
-                &found
+                let Some(slot) = self.connections.get_mut(key) else {
+                    self.output.remove(index);
+                    return true;
+                };
+                (slot, &found)
             }
-        };
-        let Some(slot) = self.connections.get_mut(key).filter(|slot| !slot.meta.over) else {
-            self.output.remove(index);
-            return true;
         };
         slot.meta.blocked_since = Stamp::NEVER;
         let (mut room, mut frames, mut bytes) = (true, 0u64, 0u64);

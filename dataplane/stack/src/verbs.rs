@@ -1,5 +1,4 @@
-//! What an application asks of the stack, and the bookkeeping after anything happened to a
-//! connection (`settle`).
+//! What an application asks of the stack. What follows from it for the tables is in `settle.rs`.
 //!
 //! A verb on an id that is dead, or that the application has let go of, does nothing.
 
@@ -10,19 +9,16 @@ use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
 use crate::knobs::{Wish, knobs_of, knobs_of_wish};
 use crate::limits::{BUFFER_RETRY_MS, DESKS_PER_VERB_MAX};
-use crate::signature::SigningKey;
+use crate::settle::books;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
 use crate::tcp::timewait::Gone;
 use crate::tcp::{
-    CloseReason, CongestionControl, Connection, ConnectionOptions, Disposition, Env, FlowInfo,
-    Open, Profile, Ready, Received, Spliced, TcpTunables, TimeWaitRecord,
+    CongestionControl, Connection, ConnectionOptions, Disposition, Env, FlowInfo, Open, Profile,
+    Ready, Received, Spliced, TcpTunables,
 };
 use crate::tuples::TupleChange;
-
-/// Seconds in FIN_WAIT2 that Linux counts apart (`inet_twsk_schedule`: four seconds).
-const SHORT_FIN_WAIT2_SECS: u8 = 4;
 
 /// The only list of `Stack::news`.
 pub(crate) const NEWS: u32 = 0;
@@ -45,8 +41,10 @@ impl<P: PacketPool> Stack<P> {
     /// The next connection with news. At most one event per connection waits; later news join it.
     /// An accepted connection leaves its listener's backlog with its first event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.poll_event_in_backlog()?;
-        self.leave_backlog(event.flow.key());
+        let (event, is_in_backlog) = self.poll_news()?;
+        if is_in_backlog {
+            self.leave_backlog(event.flow.key());
+        }
         Some(event)
     }
 
@@ -54,31 +52,36 @@ impl<P: PacketPool> Stack<P> {
     /// backlog until `accept` (behaviour: LSN-6).
     #[inline]
     pub fn poll_event_in_backlog(&mut self) -> Option<Event> {
+        self.poll_news().map(|(event, _)| event)
+    }
+
+    /// The same, and whether the connection stands in a backlog.
+    #[inline]
+    fn poll_news(&mut self) -> Option<(Event, bool)> {
         // Each round takes a connection out of the list.
         while let Some(index) = self.news.pop(NEWS) {
-            let Some(key) = self.connections.key_at(index) else {
-                continue;
-            };
-            let Some(slot) = self.connections.get_mut(key) else {
-                if let Some(last) = self.take_expelled(key) {
-                    return Some(last);
+            let Some((key, Slot { meta, .. })) = self.connections.at_mut(index) else {
+                if let Some(last) = self.take_expelled(index) {
+                    return Some((last, false));
                 }
                 continue;
             };
-            let ready = core::mem::take(&mut slot.meta.news);
+            let ready = core::mem::take(&mut meta.news);
             if ready.is_empty() {
                 continue;
             }
-            let (user, listener) = (slot.meta.user, slot.meta.listener());
+            let event = Event {
+                flow: FlowId::new(key),
+                user: meta.user,
+                listener: meta.listener(),
+                ready,
+            };
+            let mut is_in_backlog = meta.in_backlog;
             if ready.contains(Ready::CLOSED) {
                 self.free(key);
+                is_in_backlog = false;
             }
-            return Some(Event {
-                flow: FlowId::new(key),
-                user,
-                listener,
-                ready,
-            });
+            return Some((event, is_in_backlog));
         }
         None
     }
@@ -257,13 +260,19 @@ impl<P: PacketPool> Stack<P> {
     /// Moves what `from` has received to the end of what `to` shall send, by reference. Moves
     /// nothing when either is dead or both are one. O(segments moved).
     pub fn splice(&mut self, now: Instant, from: FlowId, to: FlowId) -> Spliced {
-        // Who is at rest has received nothing, but may have been closed by its peer.
-        if !self.rouse_both(now, from, to) {
-            return Spliced::default();
-        }
-        let Self { connections, .. } = self;
-        let Some((source, sink)) = connections.get_two_mut(from.key(), to.key()) else {
-            return Spliced::default();
+        let keys = (from.key(), to.key());
+        let (source, sink) = match self.connections.get_two_mut(keys.0, keys.1) {
+            Some(both) => both,
+            None => {
+                // Who is at rest has received nothing, but may have been closed by its peer.
+                if !self.rouse_both(now, from, to) {
+                    return Spliced::default();
+                }
+                match self.connections.get_two_mut(keys.0, keys.1) {
+                    Some(both) => both,
+                    None => return Spliced::default(),
+                }
+            }
         };
         if source.meta.orphan || sink.meta.orphan || source.connection.offers_nothing() {
             return Spliced::default();
@@ -273,8 +282,13 @@ impl<P: PacketPool> Stack<P> {
             .connection
             .splice_into(&mut sink.connection, env!(self, now, &mut no_pool));
         source.meta.end_told |= spliced.end_of_stream;
-        self.settle(now, from.key(), Disposition::Continue);
-        self.settle(now, to.key(), Disposition::Continue);
+        let after = [
+            (keys.0, books!(self).keep(source, from.index())),
+            (keys.1, books!(self).keep(sink, to.index())),
+        ];
+        for (key, after) in after {
+            self.free_if_unneeded(key, after);
+        }
         spliced
     }
 
@@ -378,144 +392,11 @@ impl<P: PacketPool> Stack<P> {
         }
     }
 
-    /// The bookkeeping after anything happened to a connection: replies it owes, its tuple when it
-    /// ended, news for the application, its timer, and its place in the line of those that may
-    /// send.
-    pub(crate) fn settle(&mut self, now: Instant, key: Key, disposition: Disposition) {
-        if disposition != Disposition::Continue {
-            self.conclude(now, key, &disposition);
-        }
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
-        let Slot { connection, meta } = slot;
-        meta.news |= connection.take_ready();
-        let established = connection.is_established();
-        if core::mem::replace(&mut meta.established, established) != established {
-            let change = if established { 1 } else { u64::MAX };
-            count!(self.stats.tcp_curr_estab, change);
-            // The SYN's timer would go off in a second for nothing, when the connection has long
-            // left the cache.
-            if connection.next_deadline() == Instant::NEVER {
-                self.timers.cancel(key.index());
-            }
-        }
-        if meta.over {
-            return self.settle_ended(key);
-        }
-        meta.news = meta.news.without(Ready::CLOSED);
-        if !meta.orphan && !meta.news.is_empty() {
-            self.news.push(NEWS, key.index());
-        }
-        self.timers.arm(key.index(), connection.next_deadline());
-        if connection.wants_output(&self.chunks) {
-            self.make_ready(key);
-        }
-    }
-
-    /// The same for a connection that is over.
-    #[inline(never)] // Beside the common case, of which it would take the registers.
-    fn settle_ended(&mut self, key: Key) {
-        let Some(Slot { connection, meta }) = self.connections.get_mut(key) else {
-            return;
-        };
-        if meta.orphan {
-            self.free(key);
-            return;
-        }
-        // The last event waits until everything received was read and its end was told: whoever
-        // reads by `splice` must not lose the flow between the last byte and the end. What was cut
-        // off has no end, but may have something to read (`keep_unread`).
-        let read = meta.end_told || (!meta.in_order && connection.is_over());
-        meta.news = if read {
-            meta.news | Ready::CLOSED
-        } else {
-            meta.news.without(Ready::CLOSED)
-        };
-        if !meta.news.is_empty() {
-            self.news.push(NEWS, key.index());
-        }
-    }
-
-    /// What a verb or a segment has ended, or owes a reset for.
-    #[inline(never)] // As above.
-    fn conclude(&mut self, now: Instant, key: Key, disposition: &Disposition) {
-        let Some(slot) = self.connections.get(key) else {
-            return;
-        };
-        let tuple = *slot.connection.tuple();
-        let signing = slot.connection.signing_key(&self.chunks).copied();
-        match disposition {
-            Disposition::Continue => {}
-            Disposition::Reset(reset) => self.owe_reset(tuple, *reset, signing.as_ref()),
-            Disposition::TimeWait(record) => {
-                self.remember_peer(now, key);
-                self.enter_time_wait(now, key, record, signing.as_ref());
-            }
-            Disposition::Closed(reason, reset) => {
-                if *reason == CloseReason::Finished {
-                    self.remember_peer(now, key);
-                }
-                if let Some(reset) = reset {
-                    self.owe_reset(tuple, *reset, signing.as_ref());
-                }
-                self.leave_tuple(key, &tuple);
-                self.end(key, *reason == CloseReason::Finished);
-            }
-        }
-    }
-
     /// The connection had something to send and got no buffer: it comes back when others may have
     /// returned theirs.
     pub(crate) fn retry_output_later(&mut self, now: Instant, key: Key) {
         let retry = millrace_base::Nanos::from_millis(BUFFER_RETRY_MS);
         self.timers.arm(key.index(), now.after(retry));
-    }
-
-    fn enter_time_wait(
-        &mut self,
-        now: Instant,
-        key: Key,
-        record: &TimeWaitRecord,
-        signing: Option<&SigningKey>,
-    ) {
-        let tuple = record.tuple;
-        let opened = self.is_opened(key);
-        match self.time_waits.insert(now, *record, opened, &self.tunables) {
-            Some(index) => {
-                let connection = Owner::Connection(key.index());
-                self.hand_over(&tuple, connection, Owner::TimeWait(index));
-                // behaviour: A26-3
-                self.keys.rest(&tuple, signing);
-                if (1..=SHORT_FIN_WAIT2_SECS).contains(&record.fin_wait2_secs) {
-                    count!(self.stats.tw_killed);
-                } else {
-                    count!(self.stats.tw);
-                }
-            }
-            None => {
-                count!(self.stats.tcp_time_wait_overflow);
-                self.leave_tuple(key, &tuple);
-            }
-        }
-        if record.ack_now {
-            self.owe(tuple, record.acknowledgment(now), signing);
-        }
-        self.end(key, true);
-    }
-
-    /// Whether `connect` made this connection.
-    fn is_opened(&self, key: Key) -> bool {
-        let slot = self.connections.get(key);
-        slot.is_some_and(|slot| slot.meta.listener().is_none())
-    }
-
-    /// The tuple of a connection belongs to nobody any more.
-    fn leave_tuple(&mut self, key: Key, tuple: &FlowTuple) {
-        self.leave(tuple, Owner::Connection(key.index()));
-        if self.is_opened(key) {
-            self.tuple_changes.push(TupleChange::Free(*tuple));
-        }
     }
 
     /// A TIME_WAIT record is gone; its tuple belongs to nobody any more.
@@ -531,51 +412,6 @@ impl<P: PacketPool> Stack<P> {
     pub(crate) fn look_ahead(&self) {
         self.time_waits
             .look_ahead::<P>(|tuple| self.prefetch_bucket(self.flows.hash(tuple)));
-    }
-
-    /// The connection has ended: no timer, no output, no tuple; it stays for what the application
-    /// has to read or to be told. `in_order` when both sides had closed.
-    fn end(&mut self, key: Key, in_order: bool) {
-        self.timers.cancel(key.index());
-        self.output.remove(key.index());
-        if let Some(slot) = self.connections.get_mut(key) {
-            slot.meta.over = true;
-            slot.meta.in_order = in_order;
-        }
-    }
-
-    /// Forgets a connection; its buffers return to their pool.
-    fn free(&mut self, key: Key) {
-        self.leave_backlog(key);
-        self.timers.cancel(key.index());
-        self.output.remove(key.index());
-        self.news.remove(key.index());
-        if !self.own_tunables.is_empty() {
-            self.own_tunables.remove(&key.index());
-        }
-        if let Some(slot) = self.connections.get_mut(key) {
-            slot.connection.release(&mut self.chunks);
-            let orphan = slot.meta.orphan;
-            self.connections.discard(key);
-            self.orphans = self.orphans.saturating_sub(usize::from(orphan));
-        }
-    }
-
-    pub(crate) fn leave_backlog(&mut self, key: Key) {
-        let Some(slot) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !core::mem::take(&mut slot.meta.in_backlog) {
-            return;
-        }
-        slot.connection.note_accepted(&mut self.chunks);
-        let pending = slot
-            .meta
-            .listener()
-            .and_then(|id| self.listeners.pending_mut(id));
-        if let Some(pending) = pending {
-            pending.accepted = pending.accepted.saturating_sub(1);
-        }
     }
 
     /// Lets a verb work on a connection with everything that it may use, and the knobs that count for

@@ -22,7 +22,7 @@ use crate::stats::count;
 
 impl Connection {
     /// Whether `transmit` would (buffers permitting) make a frame. Cheap.
-    #[inline]
+    #[inline(always)] // Most of the time it is these few comparisons.
     pub(crate) fn wants_output<B>(&self, chunks: &Chunks<B>) -> bool {
         // Most of the time there is nothing that could leave.
         let is_silent = self.send.unsent() == NONE
@@ -35,6 +35,7 @@ impl Connection {
     }
 
     /// Whether what there is may leave.
+    #[inline(never)]
     fn may_send<B>(&self, chunks: &Chunks<B>) -> bool {
         if self.syn_pending {
             return true;
