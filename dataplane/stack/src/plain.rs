@@ -116,7 +116,7 @@ const STAMPED: u16 = 0x8010;
 /// A segment, if the frame is one of the stream of the plain frame `first`, which said `before`: only
 /// IP length, identification and checksum, sequence numbers, window, PSH, TCP checksum and timestamps
 /// may differ, and are read. Counts like `parse_plain`.
-#[inline]
+#[inline(always)] // In a burst's loop; the ports end it early.
 pub(crate) fn parse_following<B: PacketBuf>(
     first: &B,
     before: &TcpFrame,

@@ -126,17 +126,16 @@ impl Connection {
     ///
     /// Unlike Linux, data never carries SACK blocks: `output.rs` sends an ACK with them first. So a
     /// full segment has one size, whatever is missing in the other direction.
-    #[inline]
+    #[inline(always)] // Made where it is used, as `plain_options`.
     pub(super) fn segment_options<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> TcpOptions {
-        let mut options = self.plain_options(env.now);
         if self.ack.ecn.is_accurate() {
-            self.tell_counters(env.chunks, (env.now, env.tunables), &mut options, false);
+            return self.all_options(env, false);
         }
-        options
+        self.plain_options(env.now)
     }
 
     /// The same without what changes from segment to segment.
-    #[inline]
+    #[inline(always)] // A handful of words, which are otherwise copied into the header.
     pub(super) fn plain_options(&self, now: Instant) -> TcpOptions {
         TcpOptions {
             timestamps: self.timestamps.agreed().then(|| self.timestamp(now)),
@@ -146,14 +145,23 @@ impl Connection {
     }
 
     /// The options of a segment without data: SACK blocks as well, while something is missing.
-    #[inline]
+    #[inline(always)] // As above.
     pub(super) fn ack_options<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> TcpOptions {
+        if self.has_sack_news() || self.ack.ecn.is_accurate() {
+            return self.all_options(env, true);
+        }
+        self.plain_options(env.now)
+    }
+
+    /// With what few segments carry: SACK blocks, if it is an ACK, and the counters of Accurate ECN.
+    #[inline(never)] // What has its address taken is not made where it is used.
+    fn all_options<P: PacketPool>(&mut self, env: &mut Env<'_, P>, is_ack: bool) -> TcpOptions {
         let mut options = self.plain_options(env.now);
-        if self.has_sack_news() {
+        if is_ack && self.has_sack_news() {
             options.sack = self.sack_blocks(env.chunks);
         }
         if self.ack.ecn.is_accurate() {
-            self.tell_counters(env.chunks, (env.now, env.tunables), &mut options, true);
+            self.tell_counters(env.chunks, (env.now, env.tunables), &mut options, is_ack);
         }
         options
     }

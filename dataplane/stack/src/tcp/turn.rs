@@ -145,7 +145,9 @@ impl Connection {
             let due = self.ack.due();
             let frame = if due > 1 || (due == 1 && self.has_sack_news()) {
                 self.emit_ack(env, path, self.acceptable_seq())
-            } else if let Some(frame) = self.poll_retransmission(env, path) {
+            } else if !self.send.board.is_clear()
+                && let Some(frame) = self.poll_retransmission(env, path)
+            {
                 Some(frame)
             } else {
                 if self.send.unsent() != NONE
@@ -153,7 +155,7 @@ impl Connection {
                 {
                     return turn;
                 }
-                self.poll_rest(env, path)
+                self.poll_what_remains(env, path)
             };
             let Some(frame) = frame else {
                 if !self.send.board.is_clear() && self.give_up_frto(env) {
@@ -179,6 +181,21 @@ impl Connection {
     }
 
     /// What comes when there is no new data to send, or none may be sent.
+    #[inline(always)] // Usually nothing, behind what was sent.
+    fn poll_what_remains<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+    ) -> Option<P::Buf> {
+        let is_any = self.fin_queued || self.ack.due() > 0 || self.marks.has(Marks::PROBE_PENDING);
+        if is_any {
+            self.poll_rest(env, path)
+        } else {
+            None
+        }
+    }
+
+    #[inline(never)]
     fn poll_rest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, path: &Path) -> Option<P::Buf> {
         if self.may_send_fin(env.chunks) {
             return self.emit_fin(env, path);
