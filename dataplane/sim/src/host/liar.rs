@@ -210,12 +210,7 @@ impl Liar {
             }
             Lie::SackLies => {
                 let from = self.dice.pick(&[ack, seen, ack.minus(50_000)]);
-                header.options.sack = SackBlocks::default();
-                for _ in 0..self.dice.between(1, 3) {
-                    let start = from.plus(self.dice.spread(1, JUMP_MAX));
-                    let end = start.plus(self.dice.spread(1, JUMP_MAX));
-                    header.options.sack.push(start, end);
-                }
+                self.report_blocks(&mut header, from);
             }
             Lie::WindowGames => {
                 let shut = self.dice.pick(&[0, 0, 1, 2, 100, 1_000, 0xffff]);
@@ -233,15 +228,7 @@ impl Liar {
                 }
             }
             Lie::Noise => self.garble(&mut header),
-            Lie::MarkLies => {
-                let any = ECN_FLAGS.bits() & self.dice.word() as u16;
-                header.flags = header.flags | TcpFlags::from_bits(any);
-                if self.dice.one_in(4) {
-                    let mut count = || self.dice.spread(1, 1 << 24);
-                    let counters = [count(), count(), count()];
-                    header.options.accecn = Some(AccEcn::new(self.dice.one_in(2), &counters));
-                }
-            }
+            Lie::MarkLies => self.report_marks(&mut header),
         }
         self.say(&header, segment, segment.payload);
     }
@@ -258,6 +245,28 @@ impl Liar {
                 asks
             };
         self.say(&header, segment, segment.payload);
+    }
+
+    /// Reports blocks of anything behind `from`.
+    fn report_blocks(&mut self, header: &mut TcpRepr, from: SeqNumber) {
+        header.options.sack = SackBlocks::default();
+        for _ in 0..self.dice.between(1, 3) {
+            let start = from.plus(self.dice.spread(1, JUMP_MAX));
+            let end = start.plus(self.dice.spread(1, JUMP_MAX));
+            header.options.sack.push(start, end);
+        }
+    }
+
+    /// Reports any marks, in flags and now and then in counters.
+    fn report_marks(&mut self, header: &mut TcpRepr) {
+        let any = ECN_FLAGS.bits() & self.dice.word() as u16;
+        header.flags = header.flags | TcpFlags::from_bits(any);
+        // There is no room for both.
+        if header.options.sack.is_empty() && self.dice.one_in(4) {
+            let mut count = || self.dice.spread(1, 1 << 24);
+            let counters = [count(), count(), count()];
+            header.options.accecn = Some(AccEcn::new(self.dice.one_in(2), &counters));
+        }
     }
 
     /// Makes one field anything.
