@@ -164,7 +164,11 @@ mod tests {
     }
 
     /// Those that give way to a loss: the others do not share by it.
-    const CONTROLS: [CongestionControl; 2] = [CongestionControl::Reno, CongestionControl::Cubic];
+    const CONTROLS: [CongestionControl; 3] = [
+        CongestionControl::Reno,
+        CongestionControl::Cubic,
+        CongestionControl::Dctcp,
+    ];
 
     fn gains_nothing(lie: Lie, contests: Contests) {
         for control in CONTROLS {
@@ -219,6 +223,12 @@ mod tests {
     #[test]
     fn who_says_anything_gains_nothing() {
         gains_nothing(Lie::Noise, FEW);
+    }
+
+    // Nobody marks here: who hides marks that do come is not found out (`lying-peers.md`).
+    #[test]
+    fn who_reports_marks_at_will_gains_nothing() {
+        gains_nothing(Lie::MarkLies, MANY);
     }
 
     // Nobody can tell an acknowledgment of what is on its way from one of what has come, if it is
