@@ -10,9 +10,14 @@ pub struct Instant(u64);
 
 /// A point in time in six bytes, for storage: whole microseconds since the start, 8.9 years of them.
 ///
-/// Its alignment is that of two bytes, so that it fits where an `Instant` would leave holes.
+/// Its alignment is that of two bytes, so that it fits where an `Instant` would leave holes. It is read
+/// and written in two pieces.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Stamp([u16; 3]);
+#[repr(C, packed(2))]
+pub struct Stamp {
+    low: u32,
+    high: u16,
+}
 
 /// The microseconds of `Stamp::NEVER`.
 const MICROS_NEVER: u64 = (1 << 48) - 1;
@@ -80,7 +85,7 @@ impl Instant {
 
 impl Stamp {
     /// The end of time: a deadline that never comes, or something that never happened.
-    pub const NEVER: Self = Self([u16::MAX; 3]);
+    pub const NEVER: Self = Self::from_micros(MICROS_NEVER);
 
     /// The last whole microsecond at or before `at`: for what has happened.
     #[inline]
@@ -97,23 +102,14 @@ impl Stamp {
     /// The point in time. `NEVER` stays `NEVER`.
     #[inline]
     pub const fn instant(self) -> Instant {
-        let micros = self.as_micros();
-        if micros == MICROS_NEVER {
-            return Instant::NEVER;
-        }
-        // 48 bits and ten more.
-        Instant(micros.wrapping_mul(1_000))
+        instant_of(self.as_micros())
     }
 
-    /// The earlier of both; `NEVER` when neither comes.
+    /// The earliest of these; `NEVER` when none comes.
     #[inline]
-    #[must_use]
-    pub const fn earlier(self, other: Self) -> Self {
-        if other.as_micros() < self.as_micros() {
-            other
-        } else {
-            self
-        }
+    pub fn earliest(of: [Self; 3]) -> Instant {
+        let [first, second, third] = of.map(Self::as_micros);
+        instant_of(first.min(second).min(third))
     }
 
     /// Whether this is `NEVER`.
@@ -130,17 +126,32 @@ impl Stamp {
 
     #[inline]
     const fn as_micros(self) -> u64 {
-        let [low, middle, high] = self.0;
-        (low as u64) | (middle as u64) << 16 | (high as u64) << 32
+        (self.low as u64) | (self.high as u64) << 32
     }
 
     #[inline]
     const fn from_micros(micros: u64) -> Self {
-        if micros > MICROS_NEVER {
-            return Self::NEVER;
+        // Without a branch: every segment writes some.
+        let micros = if micros > MICROS_NEVER {
+            MICROS_NEVER
+        } else {
+            micros
+        };
+        Self {
+            low: micros as u32,
+            high: (micros >> 32) as u16,
         }
-        Self([micros as u16, (micros >> 16) as u16, (micros >> 32) as u16])
     }
+}
+
+/// The point in time that a stamp of so many microseconds stands for.
+#[inline]
+const fn instant_of(micros: u64) -> Instant {
+    if micros == MICROS_NEVER {
+        return Instant::NEVER;
+    }
+    // 48 bits and ten more.
+    Instant(micros.wrapping_mul(1_000))
 }
 
 impl fmt::Debug for Stamp {

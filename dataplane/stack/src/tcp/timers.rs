@@ -87,7 +87,6 @@ impl Timers {
     /// The earliest deadline.
     #[inline]
     pub(crate) fn next(&self) -> Instant {
-        let first = self.retransmit.earlier(self.delayed_ack);
-        first.earlier(self.idle).instant()
+        Stamp::earliest([self.retransmit, self.delayed_ack, self.idle])
     }
 }
