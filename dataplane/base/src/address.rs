@@ -101,7 +101,10 @@ impl Address {
 
     /// Whether this is a loopback address (127.0.0.0/8 or ::1).
     pub fn is_loopback(&self) -> bool {
-        IpAddr::from(*self).is_loopback()
+        match self.as_v4() {
+            Some([first, ..]) => first == 127,
+            None => u128::from_be_bytes(self.0) == 1,
+        }
     }
 
     /// Whether this is an IPv6 link-local unicast address (fe80::/10).

@@ -148,15 +148,17 @@ pub(crate) struct IcmpFrame {
 /// us? (`ip_route_input_slow`: martian source, martian destination, not local.)
 pub(crate) fn admissible(tuple: &FlowTuple, interfaces: &Interfaces) -> Result<(), DropReason> {
     let (source, destination) = (tuple.remote.address, tuple.local.address);
+    // What could be a source is none of what is asked for below.
+    let is_common = destination.is_unicast_source();
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.2.3
     //# a TCP implementation MUST silently discard an incoming SYN segment that is addressed to a
     //# broadcast or multicast address (MUST-57)
-    if destination.is_multicast() || interfaces.is_broadcast(destination) {
+    if (!is_common && destination.is_multicast()) || interfaces.is_broadcast(destination) {
         return Err(DropReason::TcpNotUnicast);
     }
     // MUST-63: an invalid remote address is ignored.
     check_source(source, interfaces)?;
-    if destination.is_loopback() || destination.is_unspecified() {
+    if !is_common && (destination.is_loopback() || destination.is_unspecified()) {
         return Err(DropReason::MartianDestination);
     }
     if !interfaces.is_local(destination) {

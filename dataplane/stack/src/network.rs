@@ -163,6 +163,13 @@ impl Network {
         (path.mtu == cache.mtu).then_some(path)
     }
 
+    /// The way to `remote` where it lies, if somebody went there lately and no table has changed since.
+    #[inline]
+    pub(crate) fn known(&self, remote: Address) -> Option<&Path> {
+        let hop = self.destinations.get(remote, self.routes.generation())?;
+        self.kept(&hop)
+    }
+
     /// The way to `remote`. Asks control for the neighbour when it is not resolved.
     pub(crate) fn hop(&mut self, now: Instant, remote: Address, cache: &mut HopCache) -> Hop {
         if let Some(path) = self.ready(cache) {

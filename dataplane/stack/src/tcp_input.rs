@@ -313,7 +313,11 @@ impl<P: PacketPool> Stack<P> {
         let mut room = None;
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
         let handshake = half_open.handshake(hop.mtu(), sent_at, tunables);
-        let mut connection = Connection::accept(&handshake, tunables, now);
+        // Made where it is moved from: each copy of it is as dear as a lookup.
+        let mut slot = Slot {
+            connection: Connection::accept(&handshake, tunables, now),
+            meta: Meta::new(0, Some(half_open.listener), hop),
+        };
         if !self.keys.is_empty()
             && let Some(key) = self.keys.of_listener(half_open.listener, remote)
         {
@@ -325,15 +329,11 @@ impl<P: PacketPool> Stack<P> {
                 tunables,
             };
             // behaviour: A26-3
-            if !connection.set_signing_key(Some(key), &mut env) {
-                connection.release(env.chunks);
+            if !slot.connection.set_signing_key(Some(key), &mut env) {
+                slot.connection.release(env.chunks);
                 return Err(DropReason::ConnectionTableFull);
             }
         }
-        let slot = Slot {
-            connection,
-            meta: Meta::new(0, Some(half_open.listener), hop),
-        };
         let key = match self.connections.insert(slot, DESKS_PER_SEARCH_MAX) {
             Ok(key) => key,
             Err(mut slot) => {

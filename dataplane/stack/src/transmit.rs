@@ -236,16 +236,24 @@ impl<P: PacketPool> Stack<P> {
         mut frame: P::Buf,
         write: impl FnOnce(&mut P::Buf, &Path) -> bool,
     ) {
-        let hop = self.network.hop(now, remote, &mut { HopCache::EMPTY });
-        let (path, neighbor) = match hop {
-            Hop::Ready(path) => (path, None),
-            Hop::Wait(path, neighbor) => (path, Some(neighbor)),
-            Hop::Failed | Hop::NoRoute | Hop::TableFull => {
-                self.count_no_way(hop);
-                return;
+        let found;
+        let (path, neighbor) = match self.network.known(remote) {
+            Some(path) => (path, None),
+            None => {
+                let hop = self.network.hop(now, remote, &mut { HopCache::EMPTY });
+                let (path, neighbor) = match hop {
+                    Hop::Ready(path) => (path, None),
+                    Hop::Wait(path, neighbor) => (path, Some(neighbor)),
+                    Hop::Failed | Hop::NoRoute | Hop::TableFull => {
+                        self.count_no_way(hop);
+                        return;
+                    }
+                };
+                found = path;
+                (&found, neighbor)
             }
         };
-        if !write(&mut frame, &path) {
+        if !write(&mut frame, path) {
             self.stats.drop(DropReason::HeadroomMissing);
             return;
         }
