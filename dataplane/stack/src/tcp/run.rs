@@ -49,6 +49,19 @@ impl Connection {
         Some(())
     }
 
+    /// Fills a segment that is shorter with what follows, up to `limit` bytes.
+    pub(super) fn fill_run<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        path: &Path,
+        run: &mut Run,
+        limit: u32,
+    ) {
+        if run.bytes < u32::from(self.mss) {
+            self.extend_run(env, path, run, limit);
+        }
+    }
+
     /// Whether a piece of so many bytes, less than a segment, travels with what follows it: a small
     /// one always, any one where segments are lost. There it counts how many they are, and not what
     /// a chain costs.

@@ -1,9 +1,10 @@
 //! CUBIC (RFC 9438): window growth as a cubic of the time since the last reduction, in Linux's
 //! integers.
 //!
-//! Windows are segments here and time is milliseconds, in the curve 1/1024 of a second: what a
-//! window is after so many ACKs is the same number as in Linux (`tcp_cubic.c`). The end of slow
-//! start is `hystart.rs`'s business.
+//! Windows are segments here and time is ticks, in the curve 1/1024 of a second: what a window is
+//! after so many ACKs is the same number as in Linux (`tcp_cubic.c`), but for how often the window of
+//! Reno is looked at on short paths (docs/deviations.md). The end of slow start is `hystart.rs`'s
+//! business.
 //!
 //! A connection that has lost nothing and whose window is small needs no curve: it remembers eight
 //! bytes. The rest (`Epoch`) lies on a shelf from the first large window or the first loss on.
@@ -21,15 +22,15 @@ use super::reno::additive;
 pub(crate) struct Epoch {
     /// W_max: the window before the last reduction; 0 before any.
     w_max: u32,
-    /// When the present epoch began, in milliseconds; `None` in slow start and after a reduction.
-    start_ms: Option<u32>,
+    /// When the present epoch began, in ticks; `None` in slow start and after a reduction.
+    start: Option<u32>,
     /// The window that the cubic approaches: W_max, or where the epoch began when that is higher.
     origin: u32,
     /// K: when the cubic reaches `origin`, in 1/1024 s from the start.
     k: u32,
-    /// The window and the time of the last look at the curve.
+    /// The window and the tick of the last look at the curve.
     looked_at: u32,
-    looked_ms: u32,
+    looked: u32,
     /// Segments to be acknowledged for the window to open by one.
     per_segment: u32,
     /// Segments acknowledged towards that.
@@ -54,8 +55,14 @@ const CLOCK_BITS: u32 = 10;
 const PER_SEGMENT_MAX_AT_FIRST: u32 = 20;
 /// One segment for two acknowledged at most: half of the window in a round trip.
 const PER_SEGMENT_MIN: u32 = 2;
-/// Milliseconds for which a look at the curve holds while the window does not change.
-const LOOK_MS: u32 = 1_000 / 32;
+/// Ticks of a second (Linux: `HZ`, 250 unless a kernel is built otherwise). In one tick the curve is
+/// looked at once: on a path that loses every few milliseconds that decides how a window grows.
+const HZ: u64 = 250;
+const TICK_US: u64 = 1_000_000 / HZ;
+/// Ticks for which a look at the curve holds while the window does not change.
+const LOOK_TICKS: u32 = (HZ / 32) as u32;
+/// A round trip so short that several windows are acknowledged while a look holds: 7 ms.
+const SHORT_US: u32 = LOOK_TICKS * TICK_US as u32 / 4;
 
 impl Epoch {
     /// What is known at the first need of it.
@@ -76,7 +83,7 @@ impl Epoch {
         cwnd: u32,
         now: Instant,
     ) -> u32 {
-        self.update(rules, segments, cwnd, now.as_millis() as u32);
+        self.update(rules, segments, cwnd, tick_of(now));
         let (growth, credit) = additive(self.credit, self.per_segment, segments);
         self.credit = credit;
         growth
@@ -85,7 +92,7 @@ impl Epoch {
     /// The threshold after a loss at `cwnd`: beta = 0.7, with fast convergence (RFC 9438 section
     /// 4.6 and 4.7). A mild cut has a beta of 0.85 at least (RFC 8511 section 3.1).
     pub(super) fn ssthresh(&mut self, rules: &CubicParameters, cwnd: u32, cut: Cut) -> u32 {
-        self.start_ms = None;
+        self.start = None;
         self.credit = 0;
         let beta = match cut {
             Cut::Full => rules.beta(),
@@ -104,9 +111,9 @@ impl Epoch {
     /// Sending begins again after a pause: the curve does not go on while there is nothing to send
     /// (Linux: `CA_EVENT_TX_START`).
     pub(super) fn on_pause(&mut self, now: Instant, last_sent: Instant) {
-        let pause = now.since(last_sent).as_millis() as u32;
-        let now = now.as_millis() as u32;
-        if let Some(start) = &mut self.start_ms {
+        let now = tick_of(now);
+        let pause = now.wrapping_sub(tick_of(last_sent));
+        if let Some(start) = &mut self.start {
             let shifted = start.wrapping_add(pause);
             let is_later = (shifted.wrapping_sub(now) as i32) > 0;
             *start = if is_later { now } else { shifted };
@@ -117,24 +124,24 @@ impl Epoch {
     /// still show.
     #[inline]
     pub(super) fn believes_delays(&self, now: Instant) -> bool {
-        self.start_ms
-            .is_none_or(|start| (now.as_millis() as u32).wrapping_sub(start) >= 1_000)
+        self.start
+            .is_none_or(|start| tick_of(now).wrapping_sub(start) >= HZ as u32)
     }
 
     /// Whether nothing is known that outlasts the present flight.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.w_max == 0 && self.start_ms.is_none() && !self.round.is_over()
+        self.w_max == 0 && self.start.is_none() && !self.round.is_over()
     }
 
     /// Computes `per_segment` anew when it is time to.
-    fn update(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) {
+    fn update(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now: u32) {
         self.friendly_credit = self.friendly_credit.saturating_add(segments);
-        let since = now_ms.wrapping_sub(self.looked_ms);
-        if self.looked_at == cwnd && since <= LOOK_MS {
+        let since = now.wrapping_sub(self.looked);
+        if self.looked_at == cwnd && since <= LOOK_TICKS && !self.may_be_behind(rules, cwnd) {
             return;
         }
-        if self.start_ms.is_none() || since != 0 {
-            self.look(rules, segments, cwnd, now_ms);
+        if self.start.is_none() || since != 0 {
+            self.look(rules, segments, cwnd, now);
         }
         if rules.tcp_friendliness {
             self.keep_up_with_reno(rules, cwnd);
@@ -142,17 +149,27 @@ impl Epoch {
         self.per_segment = self.per_segment.max(PER_SEGMENT_MIN);
     }
 
+    /// Whether Reno may be ahead already although the last look holds: on a short path, when two
+    /// windows were acknowledged meanwhile.
+    //= https://www.rfc-editor.org/rfc/rfc9438#section-4.3
+    //# cwnd SHOULD be set to W_est at each reception of a new ACK
+    fn may_be_behind(&self, rules: &CubicParameters, cwnd: u32) -> bool {
+        rules.tcp_friendliness
+            && self.friendly_credit > cwnd.saturating_mul(2)
+            && (1..SHORT_US).contains(&self.round.delay_min_us())
+    }
+
     /// RFC 9438 section 4.2, 4.4 and 4.5.
-    fn look(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) {
+    fn look(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now: u32) {
         self.looked_at = cwnd;
-        self.looked_ms = now_ms;
-        let start = match self.start_ms {
+        self.looked = now;
+        let start = match self.start {
             Some(start) => start,
-            None => self.begin(rules, segments, cwnd, now_ms),
+            None => self.begin(rules, segments, cwnd, now),
         };
-        let elapsed = u64::from(now_ms.wrapping_sub(start))
-            .saturating_add(u64::from(self.round.delay_min_us().div_ceil(1_000)));
-        let elapsed = (elapsed << CLOCK_BITS) / 1_000;
+        let elapsed = u64::from(now.wrapping_sub(start))
+            .saturating_add(u64::from(self.round.delay_min_us()).div_ceil(TICK_US));
+        let elapsed = (elapsed << CLOCK_BITS) / HZ;
         let target = self.window_at(rules, elapsed);
         //= https://www.rfc-editor.org/rfc/rfc9438#section-4.4
         //# cwnd SHOULD be incremented by (target - cwnd)/cwnd for each received ACK
@@ -165,15 +182,15 @@ impl Epoch {
         }
     }
 
-    fn begin(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now_ms: u32) -> u32 {
-        self.start_ms = Some(now_ms);
+    fn begin(&mut self, rules: &CubicParameters, segments: u32, cwnd: u32, now: u32) -> u32 {
+        self.start = Some(now);
         self.friendly_credit = segments;
         self.friendly = cwnd;
         let below = self.w_max.saturating_sub(cwnd);
         self.origin = self.w_max.max(cwnd);
         // K = cbrt((W_max - cwnd) / C).
         self.k = cube_root(rules.cube_factor().saturating_mul(below.into()));
-        now_ms
+        now
     }
 
     /// W_cubic, `elapsed`/1024 s into the epoch, in segments.
@@ -204,6 +221,11 @@ impl Epoch {
             self.per_segment = self.per_segment.min(per);
         }
     }
+}
+
+/// The tick that a moment lies in.
+fn tick_of(moment: Instant) -> u32 {
+    (moment.as_micros() / TICK_US) as u32
 }
 
 /// Twenty minutes from `origin` the cubic no longer bends; keeps its cube below 2^61.
@@ -288,14 +310,14 @@ mod tests {
     #[test]
     fn an_epoch_aims_at_the_last_maximum_or_starts_from_where_it_is() {
         let mut below = epoch(1_000);
-        below.begin(&RULES, 1, 700, 5_000);
+        below.begin(&RULES, 1, 700, 1_250);
         assert_eq!(below.origin, 1_000);
         // Linux's C is 410/1024, not 0.4.
         assert!((9_280..=9_304).contains(&below.k), "{}", below.k);
         assert_eq!(below.window_at(&RULES, below.k.into()), 1_000);
         assert!((699..=701).contains(&below.window_at(&RULES, 0)));
         let mut above = epoch(600);
-        above.begin(&RULES, 1, 700, 5_000);
+        above.begin(&RULES, 1, 700, 1_250);
         assert_eq!((above.origin, above.k), (700, 0));
     }
 
@@ -344,16 +366,29 @@ mod tests {
     #[test]
     fn a_look_holds_for_a_32nd_of_a_second_while_the_window_stays() {
         let mut epoch = epoch(1_000);
-        epoch.update(&RULES, 1, 700, 10_000);
+        epoch.update(&RULES, 1, 700, 2_500);
         let first = epoch.per_segment;
-        epoch.update(&RULES, 1, 700, 10_031);
-        assert_eq!((epoch.per_segment, epoch.looked_ms), (first, 10_000));
-        epoch.update(&RULES, 1, 700, 10_032);
-        assert_eq!(epoch.looked_ms, 10_032);
-        epoch.update(&RULES, 1, 701, 10_032);
+        epoch.update(&RULES, 1, 700, 2_507);
+        assert_eq!((epoch.per_segment, epoch.looked), (first, 2_500));
+        epoch.update(&RULES, 1, 700, 2_508);
+        assert_eq!(epoch.looked, 2_508);
+        epoch.update(&RULES, 1, 701, 2_508);
         assert_eq!(epoch.looked_at, 700, "once in a tick");
-        epoch.update(&RULES, 1, 701, 10_033);
+        epoch.update(&RULES, 1, 701, 2_509);
         assert_eq!(epoch.looked_at, 701);
+    }
+
+    // RFC 9438 section 4.3: on a short path a look is over when Reno may be ahead.
+    #[test]
+    fn on_a_short_path_two_acknowledged_windows_are_worth_a_look() {
+        for (delay_us, friendly) in [(200, 11), (100_000, 10)] {
+            let mut epoch = epoch_of(12, delay_us);
+            epoch.update(&RULES, 1, 10, 2_500);
+            for _ in 0..20 {
+                epoch.update(&RULES, 1, 10, 2_501);
+            }
+            assert_eq!(epoch.friendly, friendly, "{delay_us} us");
+        }
     }
 
     // behaviour: A24-13
@@ -364,11 +399,11 @@ mod tests {
             ..RULES
         };
         let mut epoch = epoch(1_000);
-        epoch.update(&rules, 1, 1_000, 10_000);
+        epoch.update(&rules, 1, 1_000, 2_500);
         assert_eq!(epoch.per_segment, 100_000);
         let mut below = epoch_of(1_000, 0);
-        below.update(&rules, 1, 700, 10_000);
-        below.update(&rules, 1, 700, 14_000);
+        below.update(&rules, 1, 700, 2_500);
+        below.update(&rules, 1, 700, 3_500);
         // The cubic is at 1000 - 0.4 * 5.09^3 = 947 after four seconds.
         assert_eq!(below.per_segment, 700 / 247);
     }
@@ -409,9 +444,9 @@ mod tests {
             ..RULES
         };
         let mut alone = epoch_of(1_000, 0);
-        alone.update(&off, 1, 999, 10_000);
+        alone.update(&off, 1, 999, 2_500);
         alone.friendly_credit = 1 << 20;
-        alone.update(&off, 1, 999, 10_100);
+        alone.update(&off, 1, 999, 2_525);
         assert_eq!(alone.friendly, 999, "not looked at");
     }
 
@@ -419,11 +454,11 @@ mod tests {
     #[test]
     fn a_pause_shifts_the_epoch_but_never_into_the_future() {
         let mut epoch = epoch(1_000);
-        epoch.start_ms = Some(10_000);
+        epoch.start = Some(2_500);
         let at = Instant::from_millis;
         epoch.on_pause(at(14_000), at(11_000));
-        assert_eq!(epoch.start_ms, Some(13_000));
+        assert_eq!(epoch.start, Some(3_250));
         epoch.on_pause(at(14_000), at(10_000));
-        assert_eq!(epoch.start_ms, Some(14_000));
+        assert_eq!(epoch.start, Some(3_500));
     }
 }

@@ -114,12 +114,17 @@ impl Connection {
             return None;
         }
         let bytes = env.chunks.get(first).map(|chunk| u32::from(chunk.len))?;
-        let run = Run {
+        let mut run = Run {
             first,
             count: 1,
             bytes,
             segment_bytes: 0,
         };
+        // A whole segment, if there is enough for one: what the probe carries need not come again.
+        if path.offloads.chains() {
+            let room = self.usable_window().min(self.mss.into());
+            self.fill_run(env, path, &mut run, room);
+        }
         self.emit_one(env, path, run)
     }
 
