@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 pub use page::page;
 pub use plot::plot;
 pub use results::{Addition, Circumstances, Part, Results, Row, Skip};
-pub use scenario::{Scenario, Shortfall, Target, Work, read_scenarios};
+pub use scenario::{Scenario, SendersMatrix, Shortfall, Target, Work, read_scenarios};
 pub use verdict::{Verdict, verdicts};
 
 /// The results that are in `folder`.

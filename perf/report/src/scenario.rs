@@ -56,22 +56,7 @@ pub enum Work {
         seconds: f64,
     },
     /// Millrace and the Linux kernel send to the same receiver over the same emulated paths.
-    VersusLinux {
-        /// Congestion control of both: `reno`, `cubic`, `bbr`.
-        algorithms: Vec<String>,
-        /// Milliseconds of the shortest round trip.
-        rtt_ms: Vec<f64>,
-        /// Per cent of the data segments that are lost.
-        loss_percent: Vec<f64>,
-        /// Mebibytes of each transfer.
-        mebibytes: u64,
-        /// Runs of each cell for each sender.
-        runs: u32,
-        /// Megabits a second of every flow's link.
-        link_mbit: u64,
-        /// Megabits a second that all flows may be expected to take together.
-        budget_mbit: u64,
-    },
+    VersusLinux(SendersMatrix),
     /// Instruction counts of the hot paths.
     Micro,
     /// A program of this workspace that prints its figures as JSON lines: `{"subject", "quantity",
@@ -90,6 +75,28 @@ pub enum Work {
         #[serde(default = "once")]
         repeat: u32,
     },
+}
+
+/// Which transfers of two senders are compared, over which paths.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendersMatrix {
+    /// Congestion control of both: `reno`, `cubic`, `bbr`.
+    pub algorithms: Vec<String>,
+    /// Milliseconds of the shortest round trip.
+    pub rtt_ms: Vec<f64>,
+    /// Per cent of the data segments that are lost.
+    pub loss_percent: Vec<f64>,
+    /// Mebibytes of each transfer.
+    pub mebibytes: u64,
+    /// Runs of each cell for each sender.
+    pub runs: u32,
+    /// Megabits a second of every flow's link.
+    pub link_mbit: u64,
+    /// Megabits a second that all flows may be expected to take together.
+    pub budget_mbit: u64,
+    /// Minutes after which what is not over is given up.
+    pub limit_minutes: u64,
 }
 
 fn once() -> u32 {

@@ -23,7 +23,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use millrace_report::{
-    Circumstances, Part, Results, Row, Scenario, Skip, Verdict, Work, read_scenarios, verdicts,
+    Circumstances, Part, Results, Row, Scenario, SendersMatrix, Skip, Verdict, Work,
+    read_scenarios, verdicts,
 };
 
 pub(crate) use forward::write_frames;
@@ -213,13 +214,13 @@ fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
         Work::Wires { .. } => wires::measure(bench, scenario),
         Work::Forward { .. } => forward::measure(bench, scenario),
         Work::Program { .. } => program::measure(bench, scenario),
-        Work::VersusLinux { .. } => compare_senders(bench, scenario),
+        Work::VersusLinux(matrix) => compare_senders(bench, scenario, matrix),
         Work::Micro => count_instructions(bench, scenario),
     }
 }
 
-fn compare_senders(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
-    let mut plan = versus::Plan::new(&scenario.work, &[])?.with(binaries::build()?);
+fn compare_senders(bench: &mut Bench, scenario: &Scenario, matrix: &SendersMatrix) -> Result<()> {
+    let mut plan = versus::Plan::new(matrix, &[])?.with(binaries::build()?);
     if bench.hurry > 1 {
         plan = plan.hurried(bench.hurry);
     }

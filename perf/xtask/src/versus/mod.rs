@@ -26,11 +26,11 @@ mod schedule;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender as Say, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use millrace_report::{Row, Work, read_scenarios};
+use millrace_report::{Row, SendersMatrix, Work, read_scenarios};
 use serde::Serialize;
 
 use crate::binaries::{self, Binaries};
@@ -40,7 +40,7 @@ use capture::Capture;
 use link::Shape;
 use outcome::Transfer;
 use rig::{ALGORITHMS, Rig};
-use schedule::{Cell, Round};
+use schedule::{Cell, Company, Load, Round};
 
 /// The scenario whose figures are the defaults.
 const SCENARIO: &str = "versus-linux";
@@ -107,6 +107,8 @@ pub(crate) struct Plan {
     /// Bits a second.
     link: u64,
     budget: u64,
+    /// How long all of it may take.
+    limit: Duration,
     binaries: Option<Binaries>,
     capture: Option<PathBuf>,
 }
@@ -137,42 +139,34 @@ pub(crate) fn run(arguments: &VersusArguments) -> Result<()> {
     Ok(())
 }
 
-/// The scenario's work, less what the command line leaves out.
-fn narrowed(work: Work, arguments: &VersusArguments) -> Result<Work> {
-    let Work::VersusLinux {
-        algorithms,
-        rtt_ms,
-        loss_percent,
-        mebibytes,
-        runs,
-        link_mbit,
-        budget_mbit,
-    } = work
-    else {
+/// The scenario's matrix, less what the command line leaves out.
+fn narrowed(work: Work, arguments: &VersusArguments) -> Result<SendersMatrix> {
+    let Work::VersusLinux(matrix) = work else {
         bail!("`{SCENARIO}` is a scenario of another kind");
     };
     let or = |asked: &[f64], usual: Vec<f64>| match asked {
         [] => usual,
         asked => asked.to_vec(),
     };
-    Ok(Work::VersusLinux {
+    Ok(SendersMatrix {
         algorithms: match arguments.algorithms.as_slice() {
-            [] => algorithms,
+            [] => matrix.algorithms,
             asked => asked.to_vec(),
         },
-        rtt_ms: or(&arguments.rtt, rtt_ms),
-        loss_percent: or(&arguments.loss, loss_percent),
-        mebibytes: arguments.size.unwrap_or(mebibytes),
-        runs: arguments.runs.unwrap_or(runs),
-        link_mbit: arguments.rate.unwrap_or(link_mbit),
-        budget_mbit: arguments.budget.unwrap_or(budget_mbit),
+        rtt_ms: or(&arguments.rtt, matrix.rtt_ms),
+        loss_percent: or(&arguments.loss, matrix.loss_percent),
+        mebibytes: arguments.size.unwrap_or(matrix.mebibytes),
+        runs: arguments.runs.unwrap_or(matrix.runs),
+        link_mbit: arguments.rate.unwrap_or(matrix.link_mbit),
+        budget_mbit: arguments.budget.unwrap_or(matrix.budget_mbit),
+        limit_minutes: matrix.limit_minutes,
     })
 }
 
 impl Plan {
     /// What a scenario asks for. No senders means both.
-    pub(crate) fn new(work: &Work, senders: &[Sender]) -> Result<Self> {
-        let Work::VersusLinux {
+    pub(crate) fn new(matrix: &SendersMatrix, senders: &[Sender]) -> Result<Self> {
+        let SendersMatrix {
             algorithms,
             rtt_ms,
             loss_percent,
@@ -180,10 +174,8 @@ impl Plan {
             runs,
             link_mbit,
             budget_mbit,
-        } = work
-        else {
-            bail!("not a scenario of this kind");
-        };
+            limit_minutes,
+        } = matrix;
         ensure!(*link_mbit > 0, "a link needs a rate");
         let mut cells = Vec::new();
         for algorithm in algorithms {
@@ -211,6 +203,7 @@ impl Plan {
             bytes: mebibytes << 20,
             link: link_mbit * 1_000_000,
             budget: budget_mbit * 1_000_000,
+            limit: Duration::from_secs(limit_minutes * 60),
             binaries: None,
             capture: None,
         })
@@ -264,12 +257,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let _ = rustix::process::setpriority_process(None, (usual - 15).max(-20));
     let plan = plan.of_known()?;
     let mut conduct = Conduct::new(&plan)?;
-    let rounds = schedule::rounds(&plan.cells, plan.runs, &plan.senders, plan.link);
-    let (alone, shared): (Vec<_>, Vec<_>) = rounds.into_iter().partition(|round| round.is_alone);
-    // A nap is as long as the shortest round trips; beside others a lcore that polls is in the way.
-    let outcome = conduct
-        .play("poll", alone)
-        .and_then(|()| conduct.play("sleep", shared));
+    let outcome = conduct.play();
     let _ = rustix::process::setpriority_process(None, usual);
     let rows = outcome::rows(&plan.cells, &conduct.transfers);
     if let Err(error) = outcome {
@@ -285,11 +273,12 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>> {
 struct Conduct<'a> {
     plan: &'a Plan,
     waiting: Vec<Round>,
-    /// Bits a second that are expected of those under way.
-    under_way: u64,
+    load: Load,
     begun: u16,
     transfers: Vec<Transfer>,
     log: std::fs::File,
+    /// When what is not over is given up.
+    end: Instant,
 }
 
 /// A transfer that was begun.
@@ -298,7 +287,7 @@ struct Begun {
     cell: Cell,
     run: u32,
     sender: Sender,
-    /// Its part of its round's expected rate.
+    company: Company,
     expected: u64,
 }
 
@@ -309,30 +298,22 @@ impl<'a> Conduct<'a> {
     fn new(plan: &'a Plan) -> Result<Self> {
         Ok(Self {
             plan,
-            waiting: Vec::new(),
-            under_way: 0,
+            waiting: schedule::rounds(&plan.cells, plan.runs, &plan.senders, plan.link),
+            load: Load::default(),
             begun: 0,
             transfers: Vec::new(),
             log: rig::fresh_log(&rig::output()?)?,
+            end: Instant::now() + plan.limit,
         })
     }
 
-    /// Plays these rounds with an lcore that does this without work.
-    fn play(&mut self, idle: &'static str, rounds: Vec<Round>) -> Result<()> {
-        if rounds.is_empty() {
-            return Ok(());
-        }
-        self.waiting = rounds;
-        let file = self.plan.capture.as_ref().map(|path| path.join(idle));
-        let capture = file.map(|path| Capture::create(&path.with_extension("pcap")));
+    /// Plays all rounds.
+    fn play(&mut self) -> Result<()> {
+        let file = self.plan.capture.as_ref();
+        let capture = file.map(|folder| Capture::create(&folder.join("senders.pcap")));
         let binaries = self.plan.binaries.as_ref();
-        let mut rig = Rig::make(
-            binaries,
-            &self.plan.algorithms(),
-            idle,
-            capture.transpose()?,
-        )?;
-        let outcome = self.run(&rig).and_then(|()| rig.check_aftermath());
+        let mut rig = Rig::make(binaries, &self.plan.algorithms(), capture.transpose()?)?;
+        let outcome = self.run(&mut rig).and_then(|()| rig.check_aftermath());
         if outcome.is_err() {
             rig.save_logs();
         }
@@ -340,25 +321,15 @@ impl<'a> Conduct<'a> {
     }
 
     /// Begins and waits until all is over.
-    fn run(&mut self, rig: &Rig) -> Result<()> {
+    fn run(&mut self, rig: &mut Rig) -> Result<()> {
         let (say, hear) = channel::<Ended>();
         let mut open = 0usize;
         loop {
-            while let Some(index) = schedule::next(&self.waiting, self.under_way, self.plan.budget)
-            {
+            while let Some(index) = schedule::next(&self.waiting, self.load, self.plan.budget) {
                 let round = self.waiting.remove(index);
-                if round.is_alone {
-                    for sender in &round.senders {
-                        self.begin(rig, &round, *sender, &say)?;
-                        let ended = hear.recv().context("a receiver's thread died")?;
-                        self.end(rig, ended)?;
-                        interrupt::check()?;
-                    }
-                } else {
-                    for sender in &round.senders {
-                        self.begin(rig, &round, *sender, &say)?;
-                        open += 1;
-                    }
+                for sender in &round.senders {
+                    self.begin(rig, &round, *sender, &say)?;
+                    open += 1;
                 }
             }
             if open == 0 && self.waiting.is_empty() {
@@ -372,6 +343,12 @@ impl<'a> Conduct<'a> {
                 Err(RecvTimeoutError::Timeout) => interrupt::check()?,
                 Err(RecvTimeoutError::Disconnected) => bail!("the receivers' threads died"),
             }
+            ensure!(
+                Instant::now() < self.end,
+                "{} rounds had not begun and {open} transfers were not over after {} minutes",
+                self.waiting.len(),
+                self.plan.limit.as_secs() / 60
+            );
         }
     }
 
@@ -383,7 +360,8 @@ impl<'a> Conduct<'a> {
             cell: round.cell,
             run: round.run,
             sender,
-            expected: round.expected / round.senders.len() as u64,
+            company: round.company,
+            expected: round.expected,
         };
         rig.relay.announce(
             begun.receiver,
@@ -394,18 +372,19 @@ impl<'a> Conduct<'a> {
                 seed: round.cell.seed(round.run),
             },
         );
-        self.under_way += begun.expected;
-        let (namespace, bytes, say) = (rig.client().to_owned(), self.plan.bytes, say.clone());
+        self.load.add(begun.company, begun.expected);
+        let (namespace, say) = (rig.client().to_owned(), say.clone());
+        let (bytes, end) = (self.plan.bytes, self.end);
         std::thread::spawn(move || {
-            let took = peers::receive(&namespace, begun.receiver, target, bytes);
+            let took = peers::receive(&namespace, begun.receiver, target, bytes, end);
             // Nobody listens any more when the run was interrupted.
             let _ = say.send((begun, took));
         });
         Ok(())
     }
 
-    fn end(&mut self, rig: &Rig, (begun, took): Ended) -> Result<()> {
-        self.under_way -= begun.expected;
+    fn end(&mut self, rig: &mut Rig, (begun, took): Ended) -> Result<()> {
+        self.load.remove(begun.company, begun.expected);
         let tally = rig.relay.remove(begun.receiver);
         let seconds = took.as_ref().map_or(0.0, Duration::as_secs_f64);
         let transfer = Transfer {
@@ -423,8 +402,13 @@ impl<'a> Conduct<'a> {
         };
         println!("{transfer}");
         writeln!(self.log, "{}", serde_json::to_string(&transfer)?)?;
+        let has_failed = transfer.failure.is_some();
         self.transfers.push(transfer);
-        Ok(())
+        // Without a sender all others would fail too, each after its patience.
+        match has_failed {
+            true => rig.check_alive(),
+            false => Ok(()),
+        }
     }
 }
 
@@ -432,8 +416,8 @@ impl<'a> Conduct<'a> {
 mod tests {
     use super::*;
 
-    fn work() -> Work {
-        Work::VersusLinux {
+    fn matrix() -> SendersMatrix {
+        SendersMatrix {
             algorithms: vec!["reno".into(), "bbr".into()],
             rtt_ms: vec![0.1, 20.0],
             loss_percent: vec![0.0, 0.1],
@@ -441,17 +425,22 @@ mod tests {
             runs: 5,
             link_mbit: 100,
             budget_mbit: 200,
+            limit_minutes: 9,
         }
     }
 
     #[test]
     fn a_plan_is_every_algorithm_on_every_path_and_in_a_hurry_it_is_smaller() {
-        let plan = Plan::new(&work(), &[]).expect("a plan").hurried(10);
+        let plan = Plan::new(&matrix(), &[]).expect("a plan").hurried(10);
         assert_eq!((plan.cells.len(), plan.runs), (8, 1));
         assert_eq!(plan.cells[1].name(), "reno, RTT 0.1 ms, loss 0.1 %");
         assert_eq!(plan.bytes, (64 << 20) / 10);
         assert!(plan.needs_millrace());
-        let other = Plan::new(&Work::Micro, &[]);
-        assert!(other.is_err());
+        assert_eq!(plan.limit, Duration::from_secs(540));
+        let unknown = SendersMatrix {
+            algorithms: vec!["vegas".into()],
+            ..matrix()
+        };
+        assert!(Plan::new(&unknown, &[]).is_err());
     }
 }

@@ -151,12 +151,14 @@ fn is_tick(error: &std::io::Error) -> bool {
 }
 
 /// Receives `bytes` bytes from `target` in a namespace, from an address of its own there. How long it
-/// took, from the connection's first segment to the last byte. To be called on a thread of its own.
+/// took, from the connection's first segment to the last byte. Given up at `end`. To be called on a
+/// thread of its own.
 pub(super) fn receive(
     namespace: &str,
     from: Ipv4Addr,
     target: SocketAddrV4,
     bytes: u64,
+    end: Instant,
 ) -> Result<Duration> {
     enter(namespace)?;
     let socket = rustix::net::socket_with(
@@ -180,6 +182,7 @@ pub(super) fn receive(
             Ok(part) => {
                 arrived += part as u64;
                 last = Instant::now();
+                ensure!(last < end, "{arrived} bytes until the time was over");
             }
             Err(error) if is_tick(&error) => {
                 interrupt::check()?;

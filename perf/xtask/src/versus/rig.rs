@@ -59,7 +59,6 @@ impl Rig {
     pub(super) fn make(
         binaries: Option<&Binaries>,
         algorithms: &[&str],
-        idle: &'static str,
         capture: Option<Capture>,
     ) -> Result<Self> {
         let folder = RunFolder::create(&format!("mr-{}", std::process::id()))?;
@@ -87,7 +86,7 @@ impl Rig {
             folder,
         };
         if let Some(binaries) = binaries {
-            let started = rig.start_millrace(binaries, algorithms, idle);
+            let started = rig.start_millrace(binaries, algorithms);
             if started.is_err() {
                 rig.save_logs();
             }
@@ -96,16 +95,12 @@ impl Rig {
         Ok(rig)
     }
 
-    fn start_millrace(
-        &mut self,
-        binaries: &Binaries,
-        algorithms: &[&str],
-        idle: &'static str,
-    ) -> Result<()> {
+    fn start_millrace(&mut self, binaries: &Binaries, algorithms: &[&str]) -> Result<()> {
         let path = self.folder.path();
         let settings = Settings {
             services: Vec::new(),
-            idle,
+            // As it is meant to run: a nap would be measured, a hundredth of a round trip of 20 ms.
+            idle: "poll",
             // What the flows of a budget have in flight and in their queues, many times over.
             mbufs: 65_536,
             more: services(algorithms),
@@ -133,6 +128,11 @@ impl Rig {
             Sender::Linux => KERNEL_SENDER,
         };
         Ok(SocketAddrV4::new(address, port))
+    }
+
+    /// Whether Millrace lives.
+    pub(super) fn check_alive(&mut self) -> Result<()> {
+        self.millrace.as_mut().map_or(Ok(()), Millrace::check_alive)
     }
 
     /// What must hold when all transfers are over: Millrace lives, and copied nothing.
