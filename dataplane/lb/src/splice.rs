@@ -9,8 +9,9 @@ use millrace_base::{Instant, Key, PacketPool, Stamp};
 use millrace_stack::Stack;
 
 use crate::balancer::Balancer;
-use crate::counters::count;
-use crate::session::{EndStep, Leg};
+use crate::counters::{Counters, count};
+use crate::session::{EndStep, Leg, Session};
+use crate::tables::Tables;
 
 impl Balancer {
     /// Moves what can be moved from one leg to the other, and the end of the stream after it.
@@ -21,7 +22,13 @@ impl Balancer {
         from: Leg,
         stack: &mut Stack<P>,
     ) {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Self {
+            sessions,
+            tables,
+            counters,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(key) else {
             return;
         };
         if !session.is_streaming(from) {
@@ -30,11 +37,11 @@ impl Balancer {
         let (source, sink) = (session.flow(from), session.flow(from.other()));
         let spliced = stack.splice(now, source, sink);
         if spliced.blocked {
-            count!(self.counters.splices_blocked);
+            count!(counters.splices_blocked);
         }
         if spliced.bytes > 0 {
             session.moved = Stamp::of(now);
-            self.account(key, from, u64::from(spliced.bytes));
+            account((session, from), u64::from(spliced.bytes), tables, counters);
         }
         if spliced.end_of_stream {
             self.on_end_of_stream(now, key, from, stack);
@@ -59,33 +66,37 @@ impl Balancer {
             EndStep::Known => {}
         }
     }
+}
 
-    fn account(&mut self, key: Key, from: Leg, bytes: u64) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let backend = self.tables.backends.get_mut(session.backend);
-        match from {
-            Leg::Client => {
-                count!(session.bytes_in, bytes);
-                count!(self.counters.bytes_in, bytes);
-                if let Some(backend) = backend {
-                    count!(backend.bytes_in, bytes);
-                }
-            }
-            Leg::Server => {
-                count!(session.bytes_out, bytes);
-                count!(self.counters.bytes_out, bytes);
-                if let Some(backend) = backend {
-                    count!(backend.bytes_out, bytes);
-                }
+/// Adds bytes that came from a leg to everybody's account.
+#[inline]
+fn account(
+    (session, from): (&mut Session, Leg),
+    bytes: u64,
+    tables: &mut Tables,
+    counters: &mut Counters,
+) {
+    let backend = tables.backends.get_mut(session.backend);
+    match from {
+        Leg::Client => {
+            count!(session.bytes_in, bytes);
+            count!(counters.bytes_in, bytes);
+            if let Some(backend) = backend {
+                count!(backend.bytes_in, bytes);
             }
         }
-        if let Some(listener) = self.tables.listener_mut(session.listener) {
-            match from {
-                Leg::Client => count!(listener.bytes_in, bytes),
-                Leg::Server => count!(listener.bytes_out, bytes),
+        Leg::Server => {
+            count!(session.bytes_out, bytes);
+            count!(counters.bytes_out, bytes);
+            if let Some(backend) = backend {
+                count!(backend.bytes_out, bytes);
             }
+        }
+    }
+    if let Some(listener) = tables.listener_mut(session.listener) {
+        match from {
+            Leg::Client => count!(listener.bytes_in, bytes),
+            Leg::Server => count!(listener.bytes_out, bytes),
         }
     }
 }
