@@ -52,8 +52,13 @@ impl Cell {
     fn expected(&self, link: u64) -> u64 {
         /// Bits of a full segment.
         const SEGMENT: f64 = 1_448.0 * 8.0;
-        if self.loss_ppm == 0 || self.algorithm == "bbr" {
+        if self.loss_ppm == 0 {
             return link;
+        }
+        if self.algorithm == "bbr" {
+            // Only one of its versions keeps its rate where a fiftieth is lost.
+            let is_half = self.loss_ppm >= 20_000;
+            return if is_half { link / 2 } else { link };
         }
         let loss = f64::from(self.loss_ppm) / 1e6;
         let rate = 1.2 * SEGMENT / (self.rtt.as_secs_f64() * loss.sqrt());
