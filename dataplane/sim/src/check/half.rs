@@ -320,12 +320,10 @@ impl Half {
         let header = &segment.header;
         let scale = self.scale(self.own_scale);
         let edge = place(header.ack, irs) + (i64::from(header.window) << scale);
-        // A record of TIME_WAIT or FIN_WAIT2 rounds the window down (Linux: `tw_rcv_wnd`), and such a
-        // record needs our FIN.
-        let rounded = match self.fin_at {
-            Some(_) => (1 << scale) - 1,
-            None => 0,
-        };
+        // A record of TIME_WAIT or FIN_WAIT2 rounds the window down (Linux: `tw_rcv_wnd`), and needs our
+        // FIN; so does one that is half-open (`tcp_v4_reqsk_send_ack`), and has sent a SYN at most.
+        let is_record = self.fin_at.is_some() || self.sent_max <= 1;
+        let rounded = if is_record { (1 << scale) - 1 } else { 0 };
         // Who had no memory for what it allowed drops it and says 0 (Linux: `ICSK_ACK_NOMEM`).
         demand(
             header.window == 0 || edge + rounded >= self.given_edge,
