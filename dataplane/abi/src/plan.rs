@@ -23,8 +23,8 @@ pub const TIMER_BYTES: u64 = 16;
 /// Bytes of a place in a list: two for each connection, one for each TIME_WAIT record.
 pub const LINK_BYTES: u64 = 8;
 /// Bytes for each packet buffer that may be queued: its queue element, that of its other half, and
-/// what is remembered of it while segments are lost or come out of order.
-pub const CHUNK_BYTES: u64 = 456;
+/// what is remembered of it while segments are lost or come out of order, or their rate is asked for.
+pub const CHUNK_BYTES: u64 = 504;
 /// Bytes of a session, its deadline included.
 pub const SESSION_BYTES: u64 = 80;
 /// Bytes of the account of the ports of one source address towards one backend, over all lcores.

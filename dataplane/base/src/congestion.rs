@@ -13,6 +13,8 @@ pub enum CongestionControl {
     /// RFC 9438.
     #[default]
     Cubic = 2,
+    /// draft-ietf-ccwg-bbr.
+    Bbr = 3,
     /// RFC 8257.
     Dctcp = 4,
 }
@@ -22,7 +24,7 @@ const COUNT: usize = CongestionControl::ALL.len();
 
 impl CongestionControl {
     /// Every algorithm, the reference first (Linux: `tcp_available_congestion_control`).
-    pub const ALL: [Self; 3] = [Self::Reno, Self::Cubic, Self::Dctcp];
+    pub const ALL: [Self; 4] = [Self::Reno, Self::Cubic, Self::Bbr, Self::Dctcp];
 
     /// The names of all, in the same order.
     pub const NAMES: [&'static str; COUNT] = {
@@ -43,6 +45,7 @@ impl CongestionControl {
         match self {
             Self::Reno => "reno",
             Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
             Self::Dctcp => "dctcp",
         }
     }
@@ -51,7 +54,7 @@ impl CongestionControl {
     /// says (Linux: `TCP_CONG_NEEDS_ECN`).
     pub const fn needs_ecn(self) -> bool {
         match self {
-            Self::Reno | Self::Cubic => false,
+            Self::Reno | Self::Cubic | Self::Bbr => false,
             Self::Dctcp => true,
         }
     }
@@ -107,6 +110,7 @@ mod tests {
         let numbers = CongestionControl::ALL.map(|control| (control.name(), control.number()));
         assert!(numbers.contains(&("reno", 1)));
         assert!(numbers.contains(&("cubic", 2)));
+        assert!(numbers.contains(&("bbr", 3)));
         assert!(numbers.contains(&("dctcp", 4)));
     }
 }

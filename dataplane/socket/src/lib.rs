@@ -25,8 +25,8 @@
 //! # What it does not do
 //!
 //! - Only TCP, and only to other hosts: no UDP, no loopback. A host has one link.
-//! - `TCP_CONGESTION` knows `cubic` and `reno`; any other name is `ENOENT`, as on a kernel without
-//!   the module.
+//! - `TCP_CONGESTION` knows `cubic`, `reno`, `bbr` and `dctcp`; any other name is `ENOENT`, as on a
+//!   kernel without the module.
 //! - TOS, TTL, the urgent pointer and Linux's PSH end with the socket: what a connection sends after
 //!   `close` goes without.
 //! - Signals: there is no process to interrupt. `SIGPIPE`, `SIGIO` and `SIGURG` wait in a queue

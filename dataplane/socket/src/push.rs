@@ -173,6 +173,9 @@ impl Sockets {
 
     /// Bytes per second (`tcp_update_pacing_rate`).
     fn pacing_rate(&self, info: &FlowInfo) -> u64 {
+        if info.bbr.is_some() {
+            return info.pacing_rate;
+        }
         let slow_start = info.cwnd_bytes < info.ssthresh_bytes / 2;
         let (name, default) = if slow_start {
             ("tcp_pacing_ss_ratio", 200)

@@ -663,7 +663,7 @@ mod tests {
             Err(Errno::EINVAL)
         );
         assert_eq!(
-            sysctls.set("tcp_congestion_control", "bbr"),
+            sysctls.set("tcp_congestion_control", "vegas"),
             Err(Errno::ENOENT)
         );
     }

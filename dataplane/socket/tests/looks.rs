@@ -293,8 +293,8 @@ fn a_client_chooses_its_congestion_control() {
     let now = pair.now;
     let name = 13;
     let host = &mut pair.hosts[0];
-    let bbr = host.setsockopt(now, fd, SOL_TCP, name, b"bbr\0");
-    assert_eq!(bbr, Err(Errno::ENOENT));
+    let vegas = host.setsockopt(now, fd, SOL_TCP, name, b"vegas\0");
+    assert_eq!(vegas, Err(Errno::ENOENT));
     host.setsockopt(now, fd, SOL_TCP, name, b"reno")
         .expect("there is one");
     let connect = Call::Connect {

@@ -114,10 +114,10 @@ pub use stack::{Occupancy, Stack, StackConfig};
 pub use stats::Stats;
 pub use table::{ConnectError, Event};
 pub use tcp::{
-    Agreement, CloseReason, CongestionControl, ConnectionOptions, CubicParameters, DctcpInfo,
-    DctcpParameters, EcnInfo, FASTOPEN_KEY_BYTES, FastOpenFailure, FastOpenInfo, FastOpenKeys,
-    FastOpenRequest, FlowInfo, PeerMetrics, Phase, Profile, Ready, Received, RepairWindow, Special,
-    Spliced, State, TcpTunables, TimerKind,
+    Agreement, BbrInfo, CloseReason, CongestionControl, ConnectionOptions, CubicParameters,
+    DctcpInfo, DctcpParameters, EcnInfo, FASTOPEN_KEY_BYTES, FastOpenFailure, FastOpenInfo,
+    FastOpenKeys, FastOpenRequest, FlowInfo, PeerMetrics, Phase, Profile, Ready, Received,
+    RepairWindow, Special, Spliced, State, TcpTunables, TimerKind,
 };
 pub use tuples::TupleChange;
 pub use verdict::{DropReason, Stage};

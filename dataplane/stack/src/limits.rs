@@ -230,6 +230,10 @@ const _: () = assert!(PMTU_MIN_V4 >= MTU_MIN_V4);
 /// one of a host with sockets, and 3 percent of a balancer with half a million.
 pub const EXTRAS_MAX: usize = 16_384;
 
+/// Connections of one stack whose path BBR models: 4.5 MiB. Each needs an `Extra` too, for the clock
+/// of its departures; those beyond it have CUBIC.
+pub const BBR_MODELS_MAX: usize = EXTRAS_MAX;
+
 /// Peers that one stack remembers when connections to them have ended, if it may have as many
 /// connections: 800 KiB. Linux has 16,384 buckets for a whole machine. Backends are few and come back
 /// within milliseconds; of clients, those that came last.

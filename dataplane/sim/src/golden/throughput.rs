@@ -4,7 +4,7 @@ use millrace_base::Nanos;
 use millrace_stack::CongestionControl;
 
 use super::sheet::{Columns, Sheet, controls, mean, row};
-use super::trial::{MSS, RECEIVER, Sender, Way, at};
+use super::trial::{MSS, Sender, Way, at, lost};
 
 /// Long enough that slow start is not all of it.
 const BYTES: u64 = 8_000_000;
@@ -37,8 +37,9 @@ seeds, of 1 without loss.
 bound: Mbit/s of payload that are possible (doubling from ten segments, then the link's rate),
 and with losses no more than Mathis' formula 1.22 MSS / (RTT sqrt(p)), cubic RFC 9438's
 average window where that is more; bbr is not bound by losses.
-lost: packets that chance and the queue dropped; retransmitted, timeouts: of the sender;
-spurious: timeouts that it took back.";
+lost: packets that chance and the queue dropped, and those that the receiver did, because they
+left more holes than it remembers; retransmitted, timeouts: of the sender; spurious: timeouts
+that it took back.";
 
 /// The table.
 pub(super) fn sheet() -> Sheet {
@@ -95,7 +96,7 @@ fn transfer(way: &Way, control: CongestionControl, seed: u64) -> Result<Transfer
     let took = world.took(0).ok_or("a transfer does not end")?;
     Ok(Transfer {
         megabits: BYTES as f64 * 8e3 / took.as_nanos() as f64,
-        lost: world.towards(RECEIVER).all_lost() as f64,
+        lost: lost(&world) as f64,
         retransmitted: world.counter(1, "TcpRetransSegs") as f64,
         timeouts: world.counter(1, "TcpExtTCPTimeouts") as f64,
         spurious: world.counter(1, "TcpExtTCPSpuriousRTOs") as f64,

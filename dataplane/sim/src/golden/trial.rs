@@ -191,3 +191,10 @@ fn flow((number, sender): (usize, &Sender)) -> FlowPlan {
         may_be_refused: false,
     }
 }
+
+/// Packets towards the receiver that came to nothing: on their way, and behind more holes than it
+/// remembers.
+pub(super) fn lost(world: &World) -> u64 {
+    let dropped = world.counter(RECEIVER, "TcpExtTCPOFODrop");
+    world.towards(RECEIVER).all_lost() + dropped
+}

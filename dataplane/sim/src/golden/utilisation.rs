@@ -4,7 +4,7 @@ use millrace_base::Nanos;
 use millrace_stack::CongestionControl;
 
 use super::sheet::{Columns, Sheet, controls, row};
-use super::trial::{ENDLESS, RECEIVER, Sender, Way, at};
+use super::trial::{ENDLESS, Sender, Way, at, lost};
 
 const MEGABITS: u64 = 100;
 const RTT: Nanos = Nanos::from_millis(50);
@@ -31,7 +31,8 @@ const ABOUT: &str = "
 How much of 100 Mbit/s one sender uses in 12 seconds, 50 ms away, by the length of the drop-tail
 queue in bandwidth-delay products.
 used: payload read, in percent of what fits; later: the same from second 4 on; rtt: the mean of
-the smoothed round trip from then on.";
+the smoothed round trip from then on; lost: by chance, in the queue, and by the receiver, which
+remembers only so many holes.";
 
 /// The table.
 pub(super) fn sheet() -> Sheet {
@@ -71,7 +72,7 @@ fn cell(control: CongestionControl, queue: u64, loss_ppm: u32) -> Result<String,
             used(world.read(0), UNTIL),
             used(world.read(0) - before, UNTIL - FROM),
             format!("{:.1}", rtts as f64 / f64::from(looks) / 1e3),
-            world.towards(RECEIVER).all_lost().to_string(),
+            lost(&world).to_string(),
             world.counter(1, "TcpRetransSegs").to_string(),
             world.counter(1, "TcpExtTCPTimeouts").to_string(),
         ],

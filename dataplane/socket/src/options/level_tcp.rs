@@ -1,6 +1,6 @@
 //! Options of `SOL_TCP` (Linux: `do_tcp_setsockopt`, `do_tcp_getsockopt`).
 
-use millrace_stack::{CongestionControl, DctcpInfo, State};
+use millrace_stack::{BbrInfo, CongestionControl, DctcpInfo, State};
 
 use super::value::{int, of_flag, of_int, of_u32, within};
 use crate::deferred::{seconds_of, timeouts_of};
@@ -261,9 +261,14 @@ impl Sockets {
                 bytes
             }
             // Neither CUBIC nor Reno has anything to tell.
-            TCP_CC_INFO => info
-                .and_then(|info| info.dctcp)
-                .map_or_else(Vec::new, of_dctcp),
+            TCP_CC_INFO => match info {
+                Some(info) => info
+                    .bbr
+                    .map(of_bbr)
+                    .or(info.dctcp.map(of_dctcp))
+                    .unwrap_or_default(),
+                None => Vec::new(),
+            },
             // behaviour: OPT-12
             TCP_INFO => self.tcp_info_of(id).to_bytes(),
             _ => return Err(Errno::ENOPROTOOPT),
@@ -279,4 +284,16 @@ fn of_dctcp(info: DctcpInfo) -> Vec<u8> {
     flags
         .chain(words.into_iter().flat_map(u32::to_ne_bytes))
         .collect()
+}
+
+/// `struct tcp_bbr_info`: the rate in two words, the round trip in microseconds, two gains in 1/256.
+fn of_bbr(info: BbrInfo) -> Vec<u8> {
+    let words = [
+        (info.bandwidth & u64::from(u32::MAX)) as u32,
+        (info.bandwidth >> 32) as u32,
+        info.min_rtt.as_micros(),
+        info.pacing_gain,
+        info.cwnd_gain,
+    ];
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
 }

@@ -465,6 +465,7 @@ impl Connection {
         let has_blocks = self.sack_permitted && !blocks.is_empty();
         if has_blocks || !self.send.board.is_clear() {
             self.begin_tally(env, segment.options.timestamps);
+            env.chunks.rates.begin();
         }
         if has_blocks {
             digest.dsack = self.take_dsack(env, segment.ack, blocks);
@@ -479,6 +480,9 @@ impl Connection {
             );
         }
         if digest.advanced {
+            if self.congestion.is_modelled() {
+                self.sample_acknowledged(env.chunks, segment.ack);
+            }
             digest.cleaned = self.send.acknowledge(env.chunks, segment.ack);
             self.bytes_acked.add(digest.cleaned.bytes);
             self.una = segment.ack;
@@ -680,6 +684,11 @@ impl Connection {
         };
         self.congestion.set_control(control, setting, self.nxt);
         self.adapt_marking();
+        if self.congestion.is_modelled() && self.state.is_synchronized() {
+            // No ACK has come since then, and nothing has left.
+            let now = self.received_at.instant().max(self.sent_at.instant());
+            self.begin_model(chunks, tunables, now);
+        }
     }
 
     /// Loss or congestion was detected: lowers the threshold; `by_mark` when nothing was lost.

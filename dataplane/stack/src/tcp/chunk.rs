@@ -17,6 +17,7 @@ use super::congestion::Shelves;
 use super::extra::Extra;
 use super::fastopen::Memory;
 use super::metrics::Metrics;
+use super::rate::Rates;
 use super::reassembly::Reorder;
 use super::recovery::ledger::Ledger;
 use super::shelf::Shelf;
@@ -92,6 +93,8 @@ pub(crate) struct Chunks<B> {
     pub(crate) ledgers: Shelf<Ledger>,
     /// What algorithms of congestion control remember beside a TCB.
     pub(crate) congestion: Shelves,
+    /// What chunks in flight took along, where the rate of their delivery is asked for.
+    pub(crate) rates: Rates,
     /// What a few connections have beside their TCB.
     pub(crate) extras: Shelf<Extra>,
     /// Keys of connections whose segments are signed.
@@ -216,6 +219,7 @@ impl<B> Chunks<B> {
             reorders: Shelf::new(buffers),
             ledgers: Shelf::new(buffers),
             congestion: Shelves::new(buffers),
+            rates: Rates::new(count),
             extras: Shelf::new(buffers.min(EXTRAS_MAX)),
             keys: Shelf::new(buffers.min(CONNECTION_KEYS_MAX)),
             fastopen: Memory::new(),

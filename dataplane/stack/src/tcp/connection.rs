@@ -595,7 +595,9 @@ impl Connection {
         if self.window.is_pressed() {
             return first.min(max);
         }
-        self.congestion.cwnd.saturating_mul(2).max(first).min(max)
+        let windows = self.congestion.sndbuf_expand();
+        let bytes = self.congestion.cwnd.saturating_mul(windows);
+        bytes.max(first).min(max)
     }
 
     /// Whether data may be queued: our side is open.

@@ -338,5 +338,8 @@ impl Connection {
         let announced = self.announced_payload(env.tunables);
         self.window.begin(announced, env.now, env.tunables);
         self.arm_keepalive(env.now, env.tunables);
+        if self.congestion.is_modelled() {
+            self.begin_model(env.chunks, env.tunables, env.now);
+        }
     }
 }

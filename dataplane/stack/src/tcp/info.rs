@@ -6,7 +6,7 @@ use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketBuf, SeqNumber};
 use super::ack_delay::DELAY_TICK_MS;
 use super::chunk::Chunks;
 use super::config::{CongestionControl, TcpTunables};
-use super::congestion::DctcpInfo;
+use super::congestion::{Bbr, BbrInfo, DctcpInfo};
 use super::connection::Connection;
 use super::ecn::accurate::EcnInfo;
 use super::fastopen::FastOpenInfo;
@@ -132,6 +132,8 @@ pub struct FlowInfo {
     pub ack_delay_ms: u32,
     /// The congestion control.
     pub congestion_control: CongestionControl,
+    /// What BBR knows, where it is BBR.
+    pub bbr: Option<BbrInfo>,
     /// What DCTCP has to tell, where it is that.
     pub dctcp: Option<DctcpInfo>,
     /// The timers that run, and when each expires.
@@ -224,6 +226,7 @@ impl Connection {
             timeouts: self.recovery.timeouts,
             probes: self.probes,
             congestion_control: self.congestion.control(),
+            bbr: self.congestion.model(&chunks.congestion).map(Bbr::info),
             dctcp: self.dctcp_info(chunks),
             ping_pong: self.ack.is_ping_pong(),
             ack_delay_ms: u32::from(self.ack.delay_ticks()).saturating_mul(DELAY_TICK_MS),

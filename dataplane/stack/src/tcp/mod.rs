@@ -49,6 +49,7 @@ pub(crate) mod pacing;
 pub(crate) mod passive;
 mod predict;
 mod quick_ack;
+mod rate;
 mod ready;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;
@@ -80,7 +81,7 @@ mod tests;
 
 pub(crate) use chunk::Chunks;
 pub use config::{CongestionControl, ConnectionOptions, Profile, Special, TcpTunables};
-pub use congestion::{CubicParameters, DctcpInfo, DctcpParameters};
+pub use congestion::{BbrInfo, CubicParameters, DctcpInfo, DctcpParameters};
 pub(crate) use connection::Connection;
 pub use connection::{Received, Spliced};
 pub use ecn::accurate::EcnInfo;

@@ -204,7 +204,7 @@ impl Connection {
         // Probes of a closed window back off by themselves: what counts is the estimate.
         let rto = self.rtt.base(env.tunables).as_nanos().max(1);
         let timeouts = idle.checked_div(rto).unwrap_or(0);
-        if timeouts > 0 {
+        if timeouts > 0 && !self.congestion.is_modelled() {
             let setting = &mut env.setting();
             self.congestion.cwnd_event(setting, CwndEvent::CwndRestart);
             self.congestion

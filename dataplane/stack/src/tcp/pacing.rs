@@ -1,7 +1,8 @@
 //! Pacing: segments leave at a rate instead of as fast as the window allows.
 //!
 //! The rate follows from window and round trip, twice as much in slow start and a fifth more
-//! otherwise (Linux: `tcp_update_pacing_rate`). A connection is held to it when a socket set
+//! otherwise (Linux: `tcp_update_pacing_rate`), unless congestion control has one of its own: then
+//! it is held to that. Any other connection is held to its rate when a socket set
 //! `SO_MAX_PACING_RATE`, or when the tunable `fq` says that the link would do it, as Linux's
 //! queueing discipline of that name does. What leaves together is a burst, the frame of a device
 //! that cuts; the next one waits until the burst would have passed at that rate.
@@ -101,6 +102,9 @@ impl Connection {
     // behaviour: CCW-2
     pub(crate) fn pacing_rate<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u64 {
         let limit = self.pacing_rate_max(chunks);
+        if let Some(rate) = self.congestion.pacing_rate(&chunks.congestion) {
+            return rate.min(limit);
+        }
         let Some(srtt) = self.rtt.srtt() else {
             return limit;
         };
@@ -147,6 +151,17 @@ impl Connection {
             }
             extra.pacing.rate_max = (rate != RATE_UNLIMITED).then_some(rate);
         }
+    }
+
+    /// Leaves at the rate that congestion control says from now on; `false` when there is no place for
+    /// the clock (Linux: `SK_PACING_NEEDED`).
+    pub(super) fn start_pacing<B>(&mut self, chunks: &mut Chunks<B>) -> bool {
+        let sent = self.segments_sent();
+        let extra = self.extra_mut(chunks);
+        extra.is_some_and(|extra| {
+            extra.pacing.begin(sent);
+            true
+        })
     }
 
     /// Whether the connection is held to a rate.
@@ -196,8 +211,9 @@ impl Connection {
         let rate = self.pacing_rate(env.chunks, env.tunables);
         let mss = u64::from(self.mss.max(1));
         let share = (rate >> BURST_SHIFT).checked_div(mss).unwrap_or(0);
+        let least = self.congestion.min_tso_segs(&env.chunks.congestion);
         let limit = share
-            .max(BURST_SEGMENTS_MIN)
+            .max(least.map_or(BURST_SEGMENTS_MIN, u64::from))
             .saturating_mul(mss)
             .min(BURST_BYTES_MAX);
         if let Some(extra) = self.extra_mut(env.chunks) {
@@ -221,6 +237,7 @@ impl Connection {
     // behaviour: TMR-33
     #[cold]
     fn wait_for_pace<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+        self.check_app_limited(env.chunks);
         let rate = self.pacing_rate(env.chunks, env.tunables);
         let has_more = self.unsent_bytes() > 0 || self.send.board.has_pending(env.chunks);
         let Some(extra) = self.extra_mut(env.chunks) else {

@@ -8,7 +8,7 @@ use millrace_base::{PacketBuf, PacketPool, Stamp};
 use millrace_wire::TcpFlags;
 
 use super::chunk::{
-    CONTINUED, Chunks, EVER_RETRANSMITTED, LOST, PUSHED, RETRANSMITTED, SACKED, WITH_FIN,
+    CONTINUED, Chunk, Chunks, EVER_RETRANSMITTED, LOST, PUSHED, RETRANSMITTED, SACKED, WITH_FIN,
 };
 use super::connection::Connection;
 use super::emit::Run;
@@ -59,11 +59,24 @@ impl Connection {
         match chunks.get(index) {
             Some(chunk) if chunk.seq.before(edge) => {
                 let room = edge.bytes_since(chunk.seq);
-                self.send.limit(chunks, index, room)
+                self.limit_sent(chunks, index, room)
             }
             Some(_) => true,
             None => false,
         }
+    }
+
+    /// Makes a chunk that was sent no longer than `len` bytes; `false` when no chunk is free. The rest
+    /// left when it did.
+    fn limit_sent<B: PacketBuf>(&mut self, chunks: &mut Chunks<B>, index: u32, len: u32) -> bool {
+        let is_longer = chunks.get(index).is_some_and(|it| u32::from(it.len) > len);
+        if !self.send.limit(chunks, index, len) {
+            return false;
+        }
+        if is_longer && let Some(rest) = chunks.get(index).map(Chunk::next) {
+            chunks.rates.copy(index, rest);
+        }
+        true
     }
 
     /// What is lost and may leave, oldest first; `None` when there is nothing, or no buffer.
@@ -90,6 +103,7 @@ impl Connection {
         let frame = self.emit_again(env, path, run, TcpFlags::NONE)?;
         self.pace(env, run.bytes, 1);
         self.note_retransmitted(env, run);
+        self.stamp_sent(env, (run.first, run.count), false);
         if is_head && !self.timers.runs(Purpose::Reorder) {
             self.timers.retransmit = Stamp::NEVER;
             let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
@@ -175,7 +189,7 @@ impl Connection {
         is_alone: bool,
     ) -> Option<Run> {
         let mss = u32::from(self.mss);
-        if !self.send.limit(env.chunks, first, mss) {
+        if !self.limit_sent(env.chunks, first, mss) {
             return None;
         }
         let chunk = env.chunks.get(first)?;

@@ -176,7 +176,7 @@ impl Connection {
         if !cuts || self.is_signed() || !self.may_send_new(env.chunks) {
             return false;
         }
-        let segments = self.packet_segments(env.tunables);
+        let segments = self.packet_segments(env.chunks, env.tunables);
         self.waits_for_more(env, segments, true)
     }
 
@@ -266,6 +266,7 @@ impl Connection {
             if sent.is_special {
                 let segments = if run.segment_bytes == 0 { 1 } else { run.count };
                 self.pace(env, run.bytes, segments);
+                self.stamp_sent(env, (run.first, run.count), true);
             }
             if !take(frame) {
                 return ControlFlow::Break(Turn::Cut);
@@ -304,7 +305,7 @@ impl Connection {
             return true;
         }
         if sent.packet_segments == 0 {
-            sent.packet_segments = self.packet_segments(env.tunables);
+            sent.packet_segments = self.packet_segments(env.chunks, env.tunables);
             if self.waits_for_more(env, sent.packet_segments, sent.frames > 0) {
                 sent.is_held = true;
                 return false;
@@ -362,6 +363,7 @@ impl Connection {
         let mut header = self.header(env, self.nxt, TcpFlags::ACK, options);
         let mut sent = Sent::default();
         let frame = self.emit_new(env, path, run, &mut header, &mut sent)?;
+        self.stamp_sent(env, (run.first, run.count), true);
         self.on_new_sent(env, &sent);
         self.note_limit(env.chunks, true);
         Some(frame)
@@ -502,7 +504,7 @@ impl Connection {
 
     /// Segments of one packet, where packets are cut: a millisecond of the pacing rate, more when the
     /// peer is near, and half of the window at most (Linux: `tcp_tso_autosize`, `tcp_cwnd_test`).
-    pub(super) fn packet_segments(&self, tunables: &TcpTunables) -> u32 {
+    pub(super) fn packet_segments<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u32 {
         let window = self.congestion.cwnd;
         let percent = if window < self.congestion.ssthresh / 2 {
             SLOW_START_PERCENT
@@ -512,7 +514,10 @@ impl Connection {
         let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
         let per_round = u64::from(window).saturating_mul(percent);
         // Percent of a microsecond are ten thousandths of a millisecond.
-        let paced = per_round.saturating_mul(10).checked_div(srtt.into());
+        let paced = match self.congestion.pacing_rate(&chunks.congestion) {
+            Some(rate) => Some(rate / 1_000),
+            None => per_round.saturating_mul(10).checked_div(srtt.into()),
+        };
         let halvings = self.rtt.min().map_or(u32::MAX, Micros::as_micros);
         let halvings = halvings.checked_shr(tunables.tcp_tso_rtt_log.into());
         let near = PACKET_BYTES_MAX.checked_shr(halvings.unwrap_or(0));
@@ -522,10 +527,10 @@ impl Connection {
             .min(PACKET_BYTES_MAX);
         let mss = u64::from(self.mss.max(1));
         let segments = bytes.checked_div(mss).unwrap_or(1) as u32;
+        let least = self.congestion.min_tso_segs(&chunks.congestion);
+        let least = least.unwrap_or(tunables.tcp_min_tso_segs.into());
         let half = window.checked_div(self.mss.into()).unwrap_or(1) / 2;
-        segments
-            .max(tunables.tcp_min_tso_segs.into())
-            .min(half.max(1))
+        segments.max(least).min(half.max(1))
     }
 
     /// Whether a packet of `segments` segments should wait for the next ACK, because it could then be

@@ -9,13 +9,18 @@
 //! | event | when | called by | Linux |
 //! |---|---|---|---|
 //! | `new`, `set_control` | a connection begins; another algorithm takes over | `connection`, `ack` | `init` |
+//! | `begin_model` | the connection is established, or another algorithm takes over | `rate` | `init` |
 //! | `pkts_acked` | an ACK tells a round trip, outside of recovery | `ack` (`grow`) | `pkts_acked` |
 //! | `cong_avoid` | then, if the window may grow | `ack` (`grow`) | `cong_avoid` |
+//! | `cong_control` | any ACK, instead of the two above and of the reduction in recovery | `recovery/modelled` | `cong_control` |
 //! | `in_ack_event` | any ACK that is not the plainest, after what it covers was freed | `ack` | `in_ack_event` |
 //! | `lower_ssthresh` | CWR, Recovery or Loss begins | `recovery/alert`, `recovery/rto` | `ssthresh` |
 //! | `set_state` | before the state of recovery changes | `recovery` | `set_state` |
 //! | `cwnd_event` | see `CwndEvent` | there | `cwnd_event` |
 //! | `undo_cwnd` | what was taken for lost was not | `recovery/undo` | `undo_cwnd` |
+//! | `pacing_rate` | a burst leaves | `pacing`, `turn` | `sk_pacing_rate` |
+//! | `min_tso_segs` | so many segments at least are a burst | `pacing`, `turn` | `min_tso_segs` |
+//! | `sndbuf_expand` | room in the send buffer | `connection` | `sndbuf_expand` |
 //! | `release` | the connection ends | `connection` | `release` |
 //!
 //! The window itself is nobody's private affair: `recovery` moves it while something is lost, and
@@ -23,14 +28,17 @@
 
 use millrace_base::{Instant, Micros, SeqNumber};
 
+use super::bbr::{Bbr, Beginning, PathView};
 use super::cubic::Epoch;
 use super::dctcp::{self, Dctcp, DctcpParameters};
 use super::parameters::CubicParameters;
 use super::{Congestion, Controller, Held};
+use crate::limits::BBR_MODELS_MAX;
 use crate::limits::DCTCP_CONNECTIONS_MAX;
 use crate::stats::Stats;
+use crate::tcp::rate::{LostSegment, RateSample};
 use crate::tcp::recovery::Phase;
-use crate::tcp::shelf::Shelf;
+use crate::tcp::shelf::{Place, Shelf};
 
 /// One acknowledgment, as congestion control sees it.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +114,8 @@ pub(crate) struct Shelves {
     pub(super) epochs: Shelf<Epoch>,
     /// DCTCP's. Without one, a mark halves, as for Reno.
     pub(super) markings: Shelf<Dctcp>,
+    /// BBR's, from the handshake to the end of a connection.
+    pub(super) models: Shelf<Bbr>,
 }
 
 impl Shelves {
@@ -114,12 +124,14 @@ impl Shelves {
         Self {
             epochs: Shelf::new(buffers),
             markings: Shelf::new(buffers.min(DCTCP_CONNECTIONS_MAX)),
+            models: Shelf::new(buffers.min(BBR_MODELS_MAX)),
         }
     }
 
     /// Places in use: 0 when nothing leaks.
     pub(crate) const fn used(&self) -> usize {
-        self.epochs.used().saturating_add(self.markings.used())
+        let cubic = self.epochs.used().saturating_add(self.markings.used());
+        cubic.saturating_add(self.models.used())
     }
 }
 
@@ -139,7 +151,7 @@ impl Congestion {
         stats: &mut Stats,
     ) {
         match self.controller {
-            Controller::Reno(_) | Controller::Dctcp(_) => {}
+            Controller::Reno(_) | Controller::Dctcp(_) | Controller::Bbr(_) => {}
             Controller::CubicYoung(_) | Controller::Cubic(_) => {
                 self.watch(setting, acked, stats);
             }
@@ -166,6 +178,7 @@ impl Congestion {
                     None => return self.grow_a_share(segments),
                 }
             }
+            Controller::Bbr(_) => return self.grow_a_share(segments),
         };
         self.cwnd = self.cwnd.saturating_add(growth.saturating_mul(self.mss()));
     }
@@ -177,12 +190,96 @@ impl Congestion {
         self.cwnd = self.cwnd.saturating_add(bytes);
     }
 
+    /// Whether the algorithm has a model of the path: then it decides on the window with every ACK,
+    /// in recovery too, needs samples of the rate, and says how fast data leaves.
+    #[inline]
+    pub(crate) fn is_modelled(&self) -> bool {
+        matches!(self.controller, Controller::Bbr(_))
+    }
+
+    /// Begins to model the path; `false` when there is no place for it (Linux: `init`).
+    pub(crate) fn begin_model(&mut self, shelves: &mut Shelves, beginning: &Beginning) -> bool {
+        let place = shelves.models.store(Place::NONE, Bbr::new(beginning));
+        self.controller = Controller::Bbr(Held { place });
+        if place.is_none() {
+            return false;
+        }
+        // There is no threshold.
+        self.ssthresh = u32::MAX;
+        true
+    }
+
+    /// The model.
+    pub(crate) fn model<'a>(&self, shelves: &'a Shelves) -> Option<&'a Bbr> {
+        match self.controller {
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Cubic(_)
+            | Controller::Dctcp(_) => None,
+            Controller::Bbr(held) => shelves.models.get(held.place),
+        }
+    }
+
+    /// The model, to change it.
+    pub(crate) fn model_mut<'a>(&self, shelves: &'a mut Shelves) -> Option<&'a mut Bbr> {
+        match self.controller {
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Cubic(_)
+            | Controller::Dctcp(_) => None,
+            Controller::Bbr(held) => shelves.models.get_mut(held.place),
+        }
+    }
+
+    /// Any ACK: the algorithm alone decides on window and rate (Linux: `cong_control`).
+    pub(crate) fn cong_control(
+        &mut self,
+        setting: &mut Setting<'_>,
+        sample: &RateSample,
+        path: &PathView,
+    ) {
+        if let Some(model) = self.model_mut(setting.shelves) {
+            model.on_ack(sample, path, &mut self.cwnd);
+        }
+    }
+
+    /// A segment was found lost, while what it took along when it left is known.
+    pub(crate) fn on_lost(
+        &mut self,
+        setting: &mut Setting<'_>,
+        segment: &LostSegment,
+        path: &PathView,
+    ) {
+        if let Some(model) = self.model_mut(setting.shelves) {
+            model.on_lost(segment, path, self.cwnd);
+        }
+    }
+
+    /// Bytes per second at which data leaves, when the algorithm says so (Linux: `sk_pacing_rate`).
+    pub(crate) fn pacing_rate(&self, shelves: &Shelves) -> Option<u64> {
+        self.model(shelves).map(Bbr::pacing_rate)
+    }
+
+    /// Segments that a burst has at least, when the algorithm says so (Linux: `min_tso_segs`).
+    pub(crate) fn min_tso_segs(&self, shelves: &Shelves) -> Option<u32> {
+        self.model(shelves).map(Bbr::min_tso_segs)
+    }
+
+    /// How many windows the send buffer holds (Linux: `sndbuf_expand`).
+    #[inline]
+    pub(crate) fn sndbuf_expand(&self) -> u32 {
+        if self.is_modelled() { 3 } else { 2 }
+    }
+
     /// An ACK came that is not the plainest; who needs marks sees every one of them (Linux:
     /// `in_ack_event`).
     #[inline]
     pub(crate) fn in_ack_event(&mut self, setting: &mut Setting<'_>, event: &AckEvent) {
         match self.controller {
-            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Cubic(_) => {}
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Cubic(_)
+            | Controller::Bbr(_) => {}
             Controller::Dctcp(Held { place }) => {
                 // Without ECN alpha stays as it began; what ends a handshake is no window.
                 let has_begun = event.delivered > 0 || !{ place }.is_none();
@@ -229,6 +326,12 @@ impl Congestion {
                 Some(dctcp) => dctcp.ssthresh(cwnd),
                 None => dctcp::halved(cwnd),
             },
+            Controller::Bbr(_) => {
+                if let Some(model) = self.model_mut(setting.shelves) {
+                    model.on_reduction(self.cwnd);
+                }
+                return;
+            }
         };
         self.ssthresh = ssthresh.max(2).saturating_mul(self.mss());
     }
@@ -247,6 +350,11 @@ impl Congestion {
                 if phase == Phase::Loss {
                     self.release(setting.shelves);
                     self.controller = Controller::new(self.control(), nxt);
+                }
+            }
+            Controller::Bbr(_) => {
+                if let Some(model) = self.model_mut(setting.shelves) {
+                    model.on_state(phase, &mut self.cwnd);
                 }
             }
         }
@@ -269,18 +377,30 @@ impl Congestion {
                     epoch.on_pause(now, last_sent);
                 }
             }
+            Controller::Bbr(_) => {
+                if let CwndEvent::TxStart { now, .. } = event
+                    && let Some(model) = self.model_mut(setting.shelves)
+                {
+                    model.on_transmission_start(now, &mut self.cwnd);
+                }
+            }
         }
     }
 
     /// What was taken for lost was not: the window goes back, at least to the `before` bytes that
     /// it had (Linux: `undo_cwnd`).
-    pub(crate) fn undo_cwnd(&mut self, _setting: &mut Setting<'_>, before: u32) {
+    pub(crate) fn undo_cwnd(&mut self, setting: &mut Setting<'_>, before: u32) {
         match self.controller {
             Controller::Reno(_)
             | Controller::CubicYoung(_)
             | Controller::Cubic(_)
             | Controller::Dctcp(_) => {
                 self.cwnd = self.cwnd.max(before);
+            }
+            Controller::Bbr(_) => {
+                if let Some(model) = self.model_mut(setting.shelves) {
+                    model.on_spurious_loss(&mut self.cwnd);
+                }
             }
         }
     }
@@ -289,7 +409,10 @@ impl Congestion {
     pub(crate) fn marking(&self, shelves: &Shelves) -> Option<(u16, u32, u32)> {
         match self.controller {
             Controller::Dctcp(held) => shelves.markings.get(held.place).map(Dctcp::told),
-            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Cubic(_) => None,
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Cubic(_)
+            | Controller::Bbr(_) => None,
         }
     }
 

@@ -39,7 +39,7 @@ impl Congestion {
         let delay_us = rtt.as_micros().max(1);
         let slow_start = self.cwnd < self.ssthresh;
         match &mut self.controller {
-            Controller::Reno(_) | Controller::Dctcp(_) => return,
+            Controller::Reno(_) | Controller::Dctcp(_) | Controller::Bbr(_) => return,
             Controller::CubicYoung(young) => {
                 let known = young.delay_min_us;
                 if known == 0 || known > delay_us {
@@ -133,7 +133,10 @@ impl Congestion {
         }
         match self.controller {
             Controller::Cubic(Held { place }) => epochs.get_mut(place),
-            Controller::Reno(_) | Controller::CubicYoung(_) | Controller::Dctcp(_) => None,
+            Controller::Reno(_)
+            | Controller::CubicYoung(_)
+            | Controller::Dctcp(_)
+            | Controller::Bbr(_) => None,
         }
     }
 

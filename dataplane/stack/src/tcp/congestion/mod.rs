@@ -18,9 +18,11 @@
 //! cubic         RFC 9438: the curve; cubic_events: what CUBIC does when
 //! hystart       the end of slow start before something is lost; hystart_plus: the same by RFC 9406
 //! dctcp         RFC 8257: by how much the window goes down
+//! bbr           a model of the path instead of a window
 //! resting       what of all that an idle connection keeps
 //! ```
 
+mod bbr;
 mod contract;
 mod cubic;
 mod cubic_events;
@@ -36,6 +38,8 @@ use millrace_base::SeqNumber;
 
 use super::config::CongestionControl;
 use super::shelf::Place;
+pub use bbr::BbrInfo;
+pub(crate) use bbr::{Bbr, Beginning, PathView};
 pub(crate) use contract::{AckEvent, Acked, Cut, CwndEvent, Setting, Shelves};
 use cubic::Young;
 pub use dctcp::{DctcpInfo, DctcpParameters};
@@ -69,6 +73,8 @@ enum Controller {
     Cubic(Held),
     /// DCTCP, from the first ACK on with a place.
     Dctcp(Held),
+    /// BBR; without a place before the connection is established.
+    Bbr(Held),
 }
 
 /// A place, packed: the TCB keeps nine bytes for any algorithm.
@@ -87,6 +93,7 @@ impl Controller {
                 round_end: nxt,
             }),
             CongestionControl::Dctcp => Self::Dctcp(Held { place: Place::NONE }),
+            CongestionControl::Bbr => Self::Bbr(Held { place: Place::NONE }),
         }
     }
 }
@@ -132,19 +139,19 @@ impl Congestion {
             Controller::Reno(_) => CongestionControl::Reno,
             Controller::CubicYoung(_) | Controller::Cubic(_) => CongestionControl::Cubic,
             Controller::Dctcp(_) => CongestionControl::Dctcp,
+            Controller::Bbr(_) => CongestionControl::Bbr,
         }
     }
 
     /// The connection ends: gives back what it holds (Linux: `release`).
     pub(crate) fn release(&mut self, shelves: &mut Shelves) {
-        if let Controller::Cubic(Held { place }) = self.controller {
-            shelves.epochs.clear(place);
-            self.controller = Controller::new(CongestionControl::Cubic, self.usage_from);
+        match self.controller {
+            Controller::Reno(_) | Controller::CubicYoung(_) => return,
+            Controller::Cubic(Held { place }) => shelves.epochs.clear(place),
+            Controller::Dctcp(Held { place }) => shelves.markings.clear(place),
+            Controller::Bbr(Held { place }) => shelves.models.clear(place),
         }
-        if let Controller::Dctcp(Held { place }) = self.controller {
-            shelves.markings.clear(place);
-            self.controller = Controller::new(CongestionControl::Dctcp, self.usage_from);
-        }
+        self.controller = Controller::new(self.control(), self.usage_from);
     }
 }
 

@@ -29,7 +29,7 @@ impl Congestion {
     /// Earlier connections have found that slow start ends at so many segments.
     pub(crate) fn expect_threshold(&mut self, segments: u32) {
         // `initial_ssthresh` of CUBIC is said by the operator.
-        if self.ssthresh == u32::MAX {
+        if self.ssthresh == u32::MAX && !self.is_modelled() {
             self.ssthresh = segments.saturating_mul(self.mss());
         }
     }
@@ -111,6 +111,11 @@ impl Congestion {
     #[inline]
     pub(crate) fn is_limited(&self) -> bool {
         self.limited || (self.in_slow_start() && self.cwnd / 2 < self.flight_max)
+    }
+
+    /// Whether the window was full at any time in the last round trip (Linux: `is_cwnd_limited`).
+    pub(crate) fn was_full(&self) -> bool {
+        self.limited
     }
 
     /// The window and the threshold in segments; `None` while slow start has not ended once.

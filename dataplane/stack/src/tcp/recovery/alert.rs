@@ -37,10 +37,10 @@ pub(super) struct Told {
     /// Something that was sent once, before the episode began, arrived.
     pub(super) original_acked: bool,
     /// Segments that it delivered, and the round trip of the newest.
-    delivered_segments: u32,
+    pub(super) delivered_segments: u32,
     rtt: Option<Micros>,
     /// It acknowledges less than SND.UNA: only what it SACKs counts.
-    is_old: bool,
+    pub(super) is_old: bool,
     /// The peer reports congestion (ECN): what was reduced stays reduced.
     ece: bool,
 }
@@ -99,7 +99,9 @@ impl Connection {
         if told.ece {
             self.count_congested(env, told.delivered_segments);
         }
-        if !told.is_old {
+        if self.congestion.is_modelled() {
+            self.drive_model(env, &told, digest);
+        } else if !told.is_old {
             let lost = self.send.board.view(env.chunks).found_lost != found_before;
             self.control(env, &told, lost);
         }

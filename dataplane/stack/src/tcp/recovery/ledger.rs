@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     pub(super) permission: Permission,
     /// F-RTO is finding out whether the timeout was spurious.
     pub(super) frto: bool,
+    /// Congestion control asks for the rate of delivery: open while something is in flight.
+    pub(crate) samples: bool,
     /// The newest delivery.
     pub(super) rack: Rack,
     /// What the present ACK told.
@@ -128,6 +130,7 @@ impl Ledger {
         probe: Probe::None,
         permission: Permission::Lost,
         frto: false,
+        samples: false,
         rack: Rack::NONE,
         tally: Tally::NONE,
         trail: Trail::START,
@@ -139,6 +142,7 @@ impl Ledger {
             && self.undo.is_none()
             && self.probe == Probe::None
             && !self.frto
+            && !self.samples
     }
 
     pub(super) fn in_flight(&self, sent: u32) -> u32 {
@@ -247,6 +251,11 @@ impl Ledger {
         self.rack.advance(&self.tally, flags, end, sent_at);
         let is_original = flags & EVER_RETRANSMITTED == 0;
         let fack = self.highest_sacked(una);
+        if self.samples {
+            chunks
+                .rates
+                .on_delivered(index, (sent_at, end), !is_original);
+        }
         if is_original {
             if start.before(fack) {
                 lower(&mut self.tally.sacked_late, start);
@@ -291,6 +300,9 @@ impl Ledger {
         if hint.is_some_and(|hint| chunk.seq.before(hint)) {
             self.trail.retransmit_hint = NONE;
             self.trail.is_disordered |= self.retransmitted > 0;
+        }
+        if self.samples {
+            chunks.rates.on_lost(index);
         }
         again
     }

@@ -5,6 +5,7 @@
 //! alert                one ACK: state by state, in Linux's order
 //! rack, reordering     what is lost, by time; how much reordering that allows for (RFC 8985)
 //! reduction            how much may be sent meanwhile (RFC 6937)
+//! modelled             the same where congestion control models the path
 //! dsack, undo, frto    what shows that nothing was lost after all (RFC 2883, 3522, 5682)
 //! deadline, tlp, rto   when an ACK does not come: probe the tail, then believe all lost (RFC 6298)
 //! ```
@@ -14,6 +15,7 @@ mod deadline;
 pub(crate) mod dsack;
 mod frto;
 pub(crate) mod ledger;
+mod modelled;
 mod rack;
 pub(crate) mod reduction;
 pub(crate) mod reordering;

@@ -143,12 +143,16 @@ impl Connection {
     /// behaviour: TMR-32
     pub(in crate::tcp) fn on_reorder_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let found_before = self.send.board.view(env.chunks).found_lost;
+        env.chunks.rates.begin();
         self.mark_overdue(env);
         if self.send.board.view(env.chunks).found_lost != found_before {
             if self.recovery.phase != Phase::Recovery {
                 self.enter_recovery(env, false);
-                self.reduce(env, 1, false);
+                if !self.congestion.is_modelled() {
+                    self.reduce(env, 1, false);
+                }
             }
+            self.tell_losses(env);
             self.permit(env, super::ledger::Permission::Lost);
         }
         self.restart_timeout(env);

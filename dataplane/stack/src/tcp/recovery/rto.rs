@@ -160,6 +160,7 @@ impl Connection {
     pub(in crate::tcp) fn enter_loss<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let was_calm = self.recovery.phase < Phase::Recovery;
         self.cap_reordering(env);
+        env.chunks.rates.begin();
         self.mark_lost_by_timeout(env);
         // ssthresh falls once per window: not again for the same loss.
         let first = self.recovery.phase <= Phase::Disorder
@@ -179,6 +180,7 @@ impl Connection {
             && (was_calm || self.recovery.timeouts > 0)
             && !self.is_path_probed(env.chunks);
         self.enter_phase(env, Phase::Loss);
+        self.tell_losses(env);
         self.recovery.point = self.nxt;
         self.recovery.dup_acks = 0;
         self.send.board.edit(env.chunks, |ledger| {

@@ -87,22 +87,28 @@ impl Scoreboard {
     }
 
     /// Segments lost, and segments retransmitted and again in flight. O(chunks in flight) while there
-    /// is a ledger.
+    /// are some.
     pub(crate) fn lost_and_retransmitted_segments<B>(
         &self,
         chunks: &Chunks<B>,
         queue: &ChunkQueue,
     ) -> (u32, u32) {
-        if self.is_clear() {
-            return (0, 0);
-        }
         let (mut lost, mut again) = (0u32, 0u32);
+        let ledger = self.view(chunks);
+        let (mut lost_left, mut again_left) = (ledger.lost, ledger.retransmitted);
         for (_, chunk) in chunks.iter(queue) {
-            let counts = u32::from(!chunk.has(CONTINUED));
-            if !chunk.has(SACKED) {
-                lost = lost.wrapping_add(if chunk.has(LOST) { counts } else { 0 });
+            if lost_left | again_left == 0 {
+                break;
             }
-            again = again.wrapping_add(if chunk.has(RETRANSMITTED) { counts } else { 0 });
+            let (counts, bytes) = (u32::from(!chunk.has(CONTINUED)), u32::from(chunk.len));
+            if chunk.has(LOST) && !chunk.has(SACKED) {
+                lost = lost.wrapping_add(counts);
+                lost_left = lost_left.saturating_sub(bytes);
+            }
+            if chunk.has(RETRANSMITTED) {
+                again = again.wrapping_add(counts);
+                again_left = again_left.saturating_sub(bytes);
+            }
         }
         (lost, again)
     }
@@ -169,7 +175,7 @@ impl Scoreboard {
     }
 
     /// Changes the ledger, opening one; `None` when there is no place for it.
-    pub(super) fn edit<B, R>(
+    pub(in crate::tcp) fn edit<B, R>(
         &mut self,
         chunks: &mut Chunks<B>,
         change: impl FnOnce(&mut Ledger) -> R,
@@ -219,8 +225,13 @@ impl Scoreboard {
     /// The ACK is digested: gives the ledger back when it says nothing any more, or when nothing is
     /// in flight that it could say something about and others may need the place.
     pub(super) fn settle<B>(&mut self, chunks: &mut Chunks<B>, is_idle: bool) {
-        if is_idle && chunks.ledgers.is_half_used() {
-            return self.clear(chunks);
+        if is_idle {
+            if chunks.ledgers.is_half_used() {
+                return self.clear(chunks);
+            }
+            if let Some(ledger) = chunks.ledgers.get_mut(self.place) {
+                ledger.samples = false;
+            }
         }
         self.tidy(chunks);
     }

@@ -144,6 +144,7 @@ impl Connection {
         let run = self.last_segment(env, path, last)?;
         let frame = self.emit_again(env, path, run, TcpFlags::PSH)?;
         self.note_probed(env, run);
+        self.stamp_sent(env, (run.first, run.count), false);
         Some(frame)
     }
 

@@ -535,7 +535,10 @@ fn a_packet_is_a_millisecond_of_the_rate_between_the_least_and_half_a_window() {
     // The round trip was 100 ms.
     let mut bench = Bench::established(true);
     let mut tunables = TcpTunables::default();
-    let size = |bench: &Bench, tunables: &TcpTunables| bench.connection.packet_segments(tunables);
+    let size = |bench: &Bench, tunables: &TcpTunables| {
+        let chunks = &bench.world.chunks;
+        bench.connection.packet_segments(chunks, tunables)
+    };
     assert_eq!(size(&bench, &tunables), 2, "200 bytes a millisecond");
     tunables.tcp_min_tso_segs = 4;
     assert_eq!(size(&bench, &tunables), 4);
