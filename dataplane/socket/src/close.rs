@@ -10,6 +10,7 @@ use crate::errno::Errno;
 use crate::file::{FileId, Kind, SocketId};
 use crate::linux::{EPOLLHUP, EPOLLIN, EPOLLOUT, SHUT_RD, SHUT_RDWR, SHUT_WR};
 use crate::news::ANYTHING;
+use crate::outbox::Ending;
 use crate::socket::Association;
 use crate::sockets::{Sockets, is_opening};
 
@@ -87,10 +88,13 @@ impl Sockets {
             self.state(socket),
             State::FinWait1 | State::Closing | State::LastAck
         );
-        if waits && !last {
+        let has_to_end = self.is_to_end(socket);
+        if (waits || has_to_end) && !last {
             return None;
         }
-        self.bury_socket(socket);
+        if !has_to_end || self.feed_to_the_end(socket, Ending::Closed) {
+            self.bury_socket(socket);
+        }
         Some(Ok(Reply::Done))
     }
 
@@ -131,7 +135,11 @@ impl Sockets {
                         let span = Nanos::from_millis(u64::from(seconds) * 1_000);
                         return Some((id, self.now.after(span)));
                     }
-                    Some(_) | None => self.feed_all(id),
+                    Some(_) | None => {
+                        if !self.feed_to_the_end(id, Ending::Closed) {
+                            return None;
+                        }
+                    }
                 }
             }
         }
@@ -151,11 +159,24 @@ impl Sockets {
 
     /// A FIN after everything written.
     fn shut_sending(&mut self, id: SocketId) {
-        self.feed_all(id);
-        let Ok(socket) = self.get_mut(id) else { return };
-        socket.shut.send = true;
-        if let Some(flow) = socket.flow {
-            self.stack.shutdown(self.now, flow);
+        if let Ok(socket) = self.get_mut(id) {
+            socket.shut.send = true;
+        }
+        if self.feed_to_the_end(id, Ending::Shut) {
+            self.end(id, Ending::Shut);
+        }
+    }
+
+    /// The stack has got everything that was written: our side ends.
+    pub(crate) fn end(&mut self, id: SocketId, ending: Ending) {
+        match ending {
+            Ending::None => {}
+            Ending::Shut => {
+                if let Some(flow) = self.get(id).ok().and_then(|socket| socket.flow) {
+                    self.stack.shutdown(self.now, flow);
+                }
+            }
+            Ending::Closed => self.bury_socket(id),
         }
     }
 

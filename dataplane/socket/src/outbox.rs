@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use millrace_base::{Instant, Nanos};
+use millrace_stack::FlowInfo;
 
 use crate::file::SocketId;
 use crate::sockets::Sockets;
@@ -18,11 +19,25 @@ use crate::sockets::Sockets;
 /// The shortest time that bytes are held with nothing in flight (`TCP_RTO_MIN`).
 const HOLD_MIN: Nanos = Nanos::from_millis(200);
 
+/// What our side does once the stack has got everything that was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Ending {
+    /// It goes on.
+    #[default]
+    None,
+    /// It shuts: a FIN follows.
+    Shut,
+    /// The socket is closed, and nobody has it any more.
+    Closed,
+}
+
 /// What a socket holds back, and the marks on its byte stream. Places count bytes written.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     /// Bytes that the stack has not got.
     pub(crate) held: VecDeque<u8>,
+    /// What follows them. Only when no packet buffer was free they are still here by then.
+    pub(crate) ending: Ending,
     /// The last send promised more, and no segment has arrived since.
     pub(crate) more: bool,
     /// When the held bytes leave anyhow.
@@ -41,6 +56,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             held: VecDeque::new(),
+            ending: Ending::None,
             more: false,
             release_at: Instant::NEVER,
             records: VecDeque::new(),
@@ -49,6 +65,11 @@ impl Default for Outbox {
             pushed_to: 0,
         }
     }
+}
+
+/// Whether the stack may still be given data for a connection.
+fn takes_data(info: &FlowInfo) -> bool {
+    info.state.accepts_data_to_send() && !info.fin_queued && info.closed.is_none()
 }
 
 impl Sockets {
@@ -67,12 +88,29 @@ impl Sockets {
         moved
     }
 
-    /// Hands the stack everything, whatever holds it: our side closes.
-    pub(crate) fn feed_all(&mut self, id: SocketId) {
+    /// Hands the stack everything, whatever holds it. Returns whether anything was handed over.
+    pub(crate) fn feed_all(&mut self, id: SocketId) -> bool {
         let held = self.get(id).map_or(0, |socket| socket.outbox.held.len());
-        if held > 0 {
-            self.hand_over_bytes(id, held);
-        }
+        held > 0 && self.hand_over_bytes(id, held) > 0
+    }
+
+    /// Hands the stack everything: our side ends. Returns whether it may end now; otherwise it does
+    /// when packet buffers are free, and what was written is not forgotten.
+    pub(crate) fn feed_to_the_end(&mut self, id: SocketId, ending: Ending) -> bool {
+        self.feed_all(id);
+        let takes_more = self.info(id).is_some_and(|info| takes_data(&info));
+        let Ok(socket) = self.get_mut(id) else {
+            return true;
+        };
+        let is_done = socket.outbox.held.is_empty() || !takes_more;
+        socket.outbox.ending = if is_done { Ending::None } else { ending };
+        is_done
+    }
+
+    /// Whether our side is to end once the stack has got everything.
+    pub(crate) fn is_to_end(&self, id: SocketId) -> bool {
+        self.get(id)
+            .is_ok_and(|socket| socket.outbox.ending != Ending::None)
     }
 
     /// Feeds every socket that holds something.
@@ -84,7 +122,15 @@ impl Sockets {
         let holding: Vec<SocketId> = holding.map(|(id, _)| *id).collect();
         let mut moved = false;
         for id in holding {
-            moved |= self.feed(id, false);
+            let ending = self
+                .get(id)
+                .map_or(Ending::None, |socket| socket.outbox.ending);
+            if ending == Ending::None {
+                moved |= self.feed(id, false);
+            } else if self.feed_to_the_end(id, ending) {
+                self.end(id, ending);
+                moved = true;
+            }
         }
         moved
     }
@@ -135,7 +181,8 @@ impl Sockets {
         for socket in sockets.values_mut() {
             let info = socket.flow.and_then(|flow| stack.info(flow));
             let outbox = &mut socket.outbox;
-            let waiting = info.filter(|info| info.queued_bytes == 0 && !outbox.held.is_empty());
+            let waiting = info.filter(|info| info.queued_bytes == 0 && takes_data(info));
+            let waiting = waiting.filter(|_| !outbox.held.is_empty());
             outbox.release_at = match waiting {
                 // What is in flight has a timer of its own, and its ACK looks at the outbox.
                 None => Instant::NEVER,
@@ -158,6 +205,10 @@ impl Sockets {
         for id in due {
             self.mark_push(id);
             self.feed_all(id);
+            // What found no packet buffer is looked at again after as long a time.
+            if let Ok(socket) = self.get_mut(id) {
+                socket.outbox.release_at = Instant::NEVER;
+            }
         }
     }
 

@@ -4,13 +4,13 @@ mod pair;
 
 use millrace_socket::linux::{
     F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, MSG_ERRQUEUE, MSG_MORE, MSG_TRUNC, MSG_ZEROCOPY,
-    O_NONBLOCK, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND, SIOCOUTQ, SIOCOUTQNSD,
+    O_NONBLOCK, SCM_TSTAMP_ACK, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND, SHUT_WR, SIOCOUTQ, SIOCOUTQNSD,
     SO_EE_ORIGIN_TIMESTAMPING, SO_EE_ORIGIN_ZEROCOPY, SO_SNDBUF, SO_TIMESTAMPING, SO_ZEROCOPY,
     SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_SOFTWARE, SOF_TIMESTAMPING_TX_ACK,
     SOF_TIMESTAMPING_TX_SCHED, SOF_TIMESTAMPING_TX_SOFTWARE, SOL_SOCKET, SOL_TCP,
     SPLICE_F_NONBLOCK, TCP_CORK, TCP_NODELAY,
 };
-use millrace_socket::{Call, Control, Errno, Reply};
+use millrace_socket::{Call, Control, Errno, HostConfig, Reply};
 use pair::{Family, Pair, pattern, payload};
 
 /// Sizes of the segments with data that host 0 sent behind packet `from`.
@@ -418,5 +418,43 @@ fn a_socket_with_a_delay_sends_late_where_the_link_has_fq_and_nowhere_else() {
         assert_eq!(pair.read(1, server, 10).is_err(), has_fq);
         pair.run(100);
         assert_eq!(pair.read(1, server, 10).is_ok(), has_fq);
+    }
+}
+
+// Whatever was written leaves before the FIN, though no packet buffer was free for it when the program
+// closed: `close` only says that no more comes.
+#[test]
+fn what_found_no_packet_buffer_still_leaves_before_the_fin() {
+    for how in ["shutdown", "close"] {
+        let poor = HostConfig {
+            buffers_max: 8,
+            ..pair::host(1)
+        };
+        let mut pair = Pair::with(poor, pair::host(2));
+        let (client, server) = pair.nonblocking(Family::V4, 80);
+        let data = pattern(40_000);
+        // The first flight is lost: its buffers are held until a timeout.
+        pair.lose = [8, 0];
+        let written = pair.write(0, client, &data).expect("room");
+        assert!(written > 8 * 1_460, "{written} fit into the buffers");
+        let now = pair.now;
+        if how == "shutdown" {
+            pair.hosts[0].shutdown(now, client, SHUT_WR).expect("open");
+        } else {
+            let closed = pair.now_call(0, Call::Close { fd: client });
+            assert!(matches!(closed, Ok(Reply::Done)), "{closed:?}");
+        }
+        let mut got = Vec::new();
+        for _ in 0..200 {
+            pair.run(100);
+            while let Ok(bytes) = pair.read(1, server, 100_000) {
+                if bytes.is_empty() {
+                    break;
+                }
+                got.extend(bytes);
+            }
+        }
+        assert!(got == data[..written], "{how}: {} of {written}", got.len());
+        assert_eq!(pair.read(1, server, 1), Ok(Vec::new()), "{how}: the end");
     }
 }
