@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::plan::{BACK, FRONT, Side};
+use super::plan::{BACK, FRONT, HALF_CLOSE_PORT, IPERF_PORT, Side};
 use super::relay::{Faults, Relay};
 use crate::paths;
 use crate::process::{self, ip, ip_at_exit};
@@ -178,7 +178,9 @@ impl Drop for Topology {
 /// Settings a test server would have. A kernel that refuses one runs the tests all the same.
 fn tune(namespace: &str) {
     let mut sysctl = process::inside(namespace, "sysctl");
-    sysctl.args(["-q", "-w"]).args([
+    // Almost every port is for who connects, and none of those that somebody will listen on.
+    let reserved = format!("net.ipv4.ip_local_reserved_ports={IPERF_PORT},{HALF_CLOSE_PORT}");
+    sysctl.args(["-q", "-w", &reserved]).args([
         "net.ipv6.conf.all.disable_ipv6=0",
         "net.ipv6.conf.default.disable_ipv6=0",
         "net.ipv6.conf.default.accept_dad=0",
