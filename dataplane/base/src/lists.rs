@@ -122,6 +122,7 @@ impl<T: Copy + Default> Lists<T> {
     }
 
     /// Whether `index` is in a list.
+    #[inline]
     pub fn is_linked(&self, index: u32) -> bool {
         self.next(index) != index
     }

@@ -176,8 +176,8 @@ impl<P: PacketPool> Stack<P> {
                 guesses.push(index);
             }
         }
-        for index in guesses {
-            self.connections.prefetch::<P>(index);
+        for index in &guesses {
+            self.connections.prefetch::<P>(*index);
         }
     }
 
@@ -317,7 +317,12 @@ impl<P: PacketPool> Stack<P> {
             let neighbor = slot.meta.hop.neighbor();
             self.network.neighbors.confirm(neighbor, now);
         }
-        self.settle(now, key, outcome);
+        if outcome == Disposition::Continue {
+            let after = books!(self).keep(slot, index);
+            self.free_if_unneeded(key, after);
+        } else {
+            self.settle(now, key, outcome);
+        }
         Ok(())
     }
 

@@ -79,7 +79,11 @@ impl<B> Books<'_, B> {
             self.news.push(NEWS, index);
         }
         self.timers.arm(index, deadline);
-        if connection.wants_output(self.chunks) {
+        // Who stands in line already need not be asked whether he may send.
+        if !connection.is_silent()
+            && !self.output.is_linked(index)
+            && connection.may_send(self.chunks)
+        {
             self.output.push(READY, index);
         }
         After::Stays

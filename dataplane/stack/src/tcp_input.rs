@@ -469,7 +469,7 @@ impl<P: PacketPool> Stack<P> {
             return Err(reason);
         }
         let wants_cookie = self.wants_cookie(listener, reuse.is_some())?;
-        if self.is_backlog_full(listener.id) {
+        if self.has_backlog_over(listener.id, listener.backlog) {
             count!(self.stats.listen_overflows);
             return Err(DropReason::AcceptQueueFull);
         }
@@ -743,6 +743,11 @@ impl<P: PacketPool> Stack<P> {
             .listeners
             .by_id(listener)
             .map_or(0, |row| row.options.backlog);
+        self.has_backlog_over(listener, backlog)
+    }
+
+    #[inline]
+    fn has_backlog_over(&self, listener: ListenerId, backlog: u32) -> bool {
         self.listeners.pending(listener).accepted > backlog
     }
 }

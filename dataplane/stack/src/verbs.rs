@@ -9,7 +9,7 @@ use crate::flow::{FlowId, Owner};
 use crate::flow_hash::FlowHash;
 use crate::knobs::{Wish, knobs_of, knobs_of_wish};
 use crate::limits::{BUFFER_RETRY_MS, DESKS_PER_VERB_MAX};
-use crate::settle::books;
+use crate::settle::{After, books};
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{ConnectError, Event, Meta, Slot};
@@ -282,13 +282,15 @@ impl<P: PacketPool> Stack<P> {
             .connection
             .splice_into(&mut sink.connection, env!(self, now, &mut no_pool));
         source.meta.end_told |= spliced.end_of_stream;
-        let after = [
-            (keys.0, books!(self).keep(source, from.index())),
-            (keys.1, books!(self).keep(sink, to.index())),
-        ];
-        for (key, after) in after {
-            self.free_if_unneeded(key, after);
-        }
+        let of_source = books!(self).keep(source, from.index());
+        // Behind the end of a stream, which moves nothing, its sink is as it was.
+        let of_sink = if spliced.bytes > 0 || spliced.blocked {
+            books!(self).keep(sink, to.index())
+        } else {
+            After::Stays
+        };
+        self.free_if_unneeded(keys.0, of_source);
+        self.free_if_unneeded(keys.1, of_sink);
         spliced
     }
 

@@ -220,7 +220,9 @@ impl Connection {
         }
         count!(env.stats.payload_spliced_bytes, u64::from(spliced.bytes));
         self.on_read(spliced.bytes, env);
-        to.update_retransmit_timer(env.now, env.tunables);
+        if spliced.bytes > 0 {
+            to.update_retransmit_timer(env.now, env.tunables);
+        }
         spliced.end_of_stream = self.is_at_end();
         spliced
     }

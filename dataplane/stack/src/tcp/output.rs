@@ -24,19 +24,23 @@ impl Connection {
     /// Whether `transmit` would (buffers permitting) make a frame. Cheap.
     #[inline(always)] // Most of the time it is these few comparisons.
     pub(crate) fn wants_output<B>(&self, chunks: &Chunks<B>) -> bool {
-        // Most of the time there is nothing that could leave.
-        let is_silent = self.send.unsent() == NONE
+        !self.is_silent() && self.may_send(chunks)
+    }
+
+    /// Whether there is nothing that could leave, as most of the time.
+    #[inline(always)] // Likewise.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.send.unsent() == NONE
             && self.ack.due() == 0
             && !self.fin_queued
             && !self.syn_pending
             && self.send.board.is_clear()
-            && !self.marks.has(Marks::PROBE_PENDING);
-        !is_silent && self.may_send(chunks)
+            && !self.marks.has(Marks::PROBE_PENDING)
     }
 
-    /// Whether what there is may leave.
+    /// Whether what there is may leave, of a connection that is not silent.
     #[inline(never)]
-    fn may_send<B>(&self, chunks: &Chunks<B>) -> bool {
+    pub(crate) fn may_send<B>(&self, chunks: &Chunks<B>) -> bool {
         if self.syn_pending {
             return true;
         }
@@ -111,7 +115,8 @@ impl Connection {
         self.send.unsent() != NONE && self.may_send_unsent(chunks)
     }
 
-    fn may_send_unsent<B>(&self, chunks: &Chunks<B>) -> bool {
+    /// The same where something is unsent.
+    pub(super) fn may_send_unsent<B>(&self, chunks: &Chunks<B>) -> bool {
         let unsent = self.unsent_bytes();
         let may_transmit = self.state.may_transmit_data() || self.is_open_child();
         if unsent == 0 || !may_transmit || self.is_held_back(chunks) {

@@ -68,8 +68,27 @@ impl Connection {
     /// Takes a segment if it is one of the expected kind; gives its frame back otherwise, with
     /// nothing changed. `tail` is the burst's, a new one for each connection's run; `end_tail`
     /// comes behind the last segment.
-    #[inline]
+    #[inline(always)] // What is none of them at the first glance costs no call.
     pub(crate) fn try_predicted<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        segment: &TcpFrame,
+        frame: P::Buf,
+        tail: &mut Tail,
+    ) -> Result<Disposition, P::Buf> {
+        let is_plain = segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK;
+        if is_plain && self.state == State::Established {
+            return self.try_plain(env, segment, frame, tail);
+        }
+        if tail.room_first > 0 {
+            self.end_tail(env, tail);
+        }
+        Err(frame)
+    }
+
+    /// The same for a segment of an open connection that has no flag but ACK and PSH.
+    #[inline(never)]
+    fn try_plain<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         segment: &TcpFrame,
@@ -133,7 +152,6 @@ impl Connection {
         is_stamp_expected
             && segment.seq == self.window.nxt
             && segment.ack == self.una
-            && segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK
             && segment.window == tail.window
             && segment.payload_len > 0
             && segment.payload_len <= tail.payload_len
@@ -202,9 +220,7 @@ impl Connection {
     /// Whether the header is the expected one: its timestamps, `None` on a connection without.
     #[inline]
     fn predicts(&self, segment: &TcpFrame) -> Option<Option<Timestamps>> {
-        let is_expected = segment.flags.without(TcpFlags::PSH) == TcpFlags::ACK
-            && self.state == State::Established
-            && segment.seq == self.window.nxt
+        let is_expected = segment.seq == self.window.nxt
             && self.wl1.before_or_eq(segment.seq)
             && segment.ack.after_or_eq(self.una)
             && segment.ack.before_or_eq(self.nxt)

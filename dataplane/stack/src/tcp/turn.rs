@@ -286,7 +286,7 @@ impl Connection {
         path: &Path,
         sent: &mut Sent,
     ) -> Option<Run> {
-        if sent.is_special && !self.may_leave(env, sent) {
+        if self.send.unsent() == NONE || sent.is_special && !self.may_leave(env, sent) {
             return None;
         }
         match self.next_full(env, path, sent) {
@@ -475,7 +475,7 @@ impl Connection {
         path: &Path,
         wakes: bool,
     ) -> Option<Run> {
-        if !self.may_send_new(env.chunks) {
+        if !self.may_send_unsent(env.chunks) {
             return None;
         }
         if wakes && self.una == self.nxt {
