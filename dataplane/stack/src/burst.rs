@@ -6,8 +6,9 @@
 //!   pass 3   every segment  find its owner, let it act
 //! ```
 //!
-//! The first two passes wait for nothing: what they ask for arrives while they go on. They change
-//! nothing either, so pass 3 looks the owner up again, from the cache.
+//! The first two passes wait for nothing: what they ask for arrives while they go on. What pass 2 reads
+//! is a guess, because it compares no tuple and an earlier segment may change everything: pass 3 asks
+//! whether it is right, and looks the owner up only where it is not.
 //!
 //! Segments of one connection that follow each other are a *run*: one lookup, and one round of
 //! bookkeeping (timer, events, place in the line of those that may send) behind the last of them.
@@ -29,7 +30,7 @@ use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::tcp::{Connection, Disposition, Env, Tail};
-use crate::tcp_input::Arrived;
+use crate::tcp_input::{Arrived, whole_segment};
 use crate::verdict::DropReason;
 
 /// A segment of the burst: its header, and where to look for its owner.
@@ -37,6 +38,8 @@ use crate::verdict::DropReason;
 struct Located {
     header: TcpFrame,
     hash: FlowHash,
+    /// Who probably owns its tuple.
+    guess: Option<Owner>,
     /// It belongs to whom the segment before it does.
     follows: bool,
 }
@@ -64,7 +67,7 @@ impl<P: PacketPool> Stack<P> {
         };
         loop {
             let is_all = self.parse_all(now, port, &mut frames, &mut segments, pool, &mut punt);
-            self.prefetch_connections(&segments.headers);
+            self.prefetch_connections(&mut segments.headers);
             self.deliver((now, port), &mut segments, pool);
             if is_all {
                 break;
@@ -143,6 +146,7 @@ impl<P: PacketPool> Stack<P> {
             segments.headers.push(Located {
                 header,
                 hash,
+                guess: None,
                 follows,
             });
             segments.frames.push(frame);
@@ -160,24 +164,26 @@ impl<P: PacketPool> Stack<P> {
         Some(Located {
             header,
             hash: last.hash,
+            guess: None,
             follows: true,
         })
     }
 
     /// Pass 2. A burst of one has nothing to do meanwhile.
-    fn prefetch_connections(&self, headers: &[Located]) {
+    fn prefetch_connections(&self, headers: &mut [Located]) {
         if headers.len() < 2 {
             return;
         }
-        let mut guesses = ArrayVec::<u32, BURST_FRAMES_MAX>::new();
-        for located in headers.iter().filter(|located| !located.follows) {
-            if let Some(Owner::Connection(index)) = self.flows.guess(located.hash) {
+        for located in headers.iter_mut().filter(|located| !located.follows) {
+            located.guess = self.flows.guess(located.hash);
+            if let Some(Owner::Connection(index)) = located.guess {
                 self.connections.prefetch_berth::<P>(index);
-                guesses.push(index);
             }
         }
-        for index in &guesses {
-            self.connections.prefetch::<P>(*index);
+        for located in headers {
+            if let Some(Owner::Connection(index)) = located.guess {
+                self.connections.prefetch::<P>(index);
+            }
         }
     }
 
@@ -192,12 +198,18 @@ impl<P: PacketPool> Stack<P> {
         let mut frames = frames.drain(..);
         let mut rest = headers.as_slice();
         while let Some((first, behind)) = rest.split_first() {
-            let Located { header, hash, .. } = first;
-            let owner = self.find_owner(*hash, &header.tuple);
+            let Located {
+                header,
+                hash,
+                guess,
+                follows: _,
+            } = first;
+            let guess = guess.filter(|guess| self.owns(*guess, &header.tuple));
+            let owner = guess.or_else(|| self.find_owner(*hash, &header.tuple));
             if let Some(Owner::Connection(index)) = owner {
                 let followers = behind.iter().take_while(|segment| segment.follows).count();
                 let run = rest.get(..=followers).unwrap_or(rest);
-                let taken = self.deliver_run((now, port), index, run, &mut frames, pool);
+                let taken = self.deliver_run(now, index, run, &mut frames, pool);
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -223,7 +235,7 @@ impl<P: PacketPool> Stack<P> {
     /// and not all when the connection has ended and the next may belong to somebody else.
     fn deliver_run(
         &mut self,
-        (now, port): (Instant, PortId),
+        now: Instant,
         index: u32,
         run: &[Located],
         frames: &mut impl Iterator<Item = P::Buf>,
@@ -248,16 +260,10 @@ impl<P: PacketPool> Stack<P> {
         };
         let mut tail = Tail::of(run.len());
         let (mut outcome, mut looked_at, mut refused) = (Disposition::Continue, 0usize, 0usize);
-        for (Located { header, hash, .. }, frame) in run.iter().zip(frames) {
+        for (Located { header, .. }, frame) in run.iter().zip(frames) {
             looked_at = looked_at.saturating_add(1);
-            let arrived = Arrived {
-                now,
-                port,
-                header,
-                hash: *hash,
-                frame,
-            };
-            match take_segment(connection, &mut env, arrived, sheds_payload, &mut tail) {
+            let came = (header, frame);
+            match take_segment(connection, &mut env, came, sheds_payload, &mut tail) {
                 Ok(Disposition::Continue) => {}
                 Ok(ended) => {
                     outcome = ended;
@@ -311,7 +317,8 @@ impl<P: PacketPool> Stack<P> {
             tunables,
         };
         let mut tail = Tail::of(1);
-        let outcome = take_segment(connection, &mut env, arrived, sheds_payload, &mut tail)?;
+        let came = (arrived.header, arrived.frame);
+        let outcome = take_segment(connection, &mut env, came, sheds_payload, &mut tail)?;
         // behaviour: ARP-17
         if connection.bytes_acked() != acked_before {
             let neighbor = slot.meta.hop.neighbor();
@@ -406,19 +413,12 @@ impl<P: PacketPool> Stack<P> {
 fn take_segment<P: PacketPool>(
     connection: &mut Connection,
     env: &mut Env<'_, P>,
-    arrived: Arrived<'_, P::Buf>,
+    (came, frame): (&TcpFrame, P::Buf),
     sheds_payload: bool,
     tail: &mut Tail,
 ) -> Result<Disposition, DropReason> {
     let stripped;
-    let came = arrived.header;
-    let Arrived {
-        now,
-        port,
-        mut header,
-        hash,
-        frame,
-    } = arrived;
+    let mut header = came;
     if sheds_payload && header.payload_len > 0 {
         env.stats.drop(DropReason::PayloadShed);
         stripped = header.without_payload();
@@ -428,16 +428,7 @@ fn take_segment<P: PacketPool>(
         // One word is told, not a whole outcome.
         Ok(Disposition::Continue) => Ok(Disposition::Continue),
         Ok(ended) => Ok(ended),
-        Err(frame) => {
-            let arrived = Arrived {
-                now,
-                port,
-                header,
-                hash,
-                frame,
-            };
-            take_other_segment(connection, env, arrived, came)
-        }
+        Err(frame) => take_other_segment(connection, env, (header, frame), came),
     }
 }
 
@@ -446,15 +437,15 @@ fn take_segment<P: PacketPool>(
 fn take_other_segment<P: PacketPool>(
     connection: &mut Connection,
     env: &mut Env<'_, P>,
-    arrived: Arrived<'_, P::Buf>,
+    (header, frame): (&TcpFrame, P::Buf),
     came: &TcpFrame,
 ) -> Result<Disposition, DropReason> {
-    let options = arrived.header.options(&arrived.frame);
+    let options = header.options(&frame);
     // behaviour: A6-16, before anything of it is believed.
     if options.md5 || connection.is_signed() {
         let key = connection.signing_key(env.chunks);
-        signature::check(key, came, &arrived.frame, env.stats)?;
+        signature::check(key, came, &frame, env.stats)?;
     }
-    let segment = arrived.with_options(options)?;
+    let segment = whole_segment(header, options, frame)?;
     Ok(connection.handle_segment(env, segment))
 }

@@ -61,23 +61,27 @@ impl<B: PacketBuf> Arrived<'_, B> {
     #[inline(always)] // Otherwise the segment is copied on its way out.
     pub(crate) fn into_segment(self) -> Result<Segment<B>, DropReason> {
         let options = self.header.options(&self.frame);
-        self.with_options(options)
+        whole_segment(self.header, options, self.frame)
     }
+}
 
-    /// The same of a segment whose options were looked at already.
-    #[inline(always)] // Likewise.
-    pub(crate) fn with_options(self, options: TcpOptions) -> Result<Segment<B>, DropReason> {
-        let payload = if self.header.payload_len > 0 {
-            let at = usize::from(self.header.payload_at);
-            let payload = trim(self.frame, at, self.header.payload_len as usize);
-            Some(payload.ok_or(DropReason::FrameUnusable)?)
-        } else {
-            // A frame without payload ends here: nobody needs its bytes any more.
-            drop(self.frame);
-            None
-        };
-        Ok(segment_of(self.header, options, payload))
-    }
+/// A segment with its payload, if it has any, whose options were looked at already.
+#[inline(always)] // Likewise.
+pub(crate) fn whole_segment<B: PacketBuf>(
+    header: &TcpFrame,
+    options: TcpOptions,
+    frame: B,
+) -> Result<Segment<B>, DropReason> {
+    let payload = if header.payload_len > 0 {
+        let at = usize::from(header.payload_at);
+        let payload = trim(frame, at, header.payload_len as usize);
+        Some(payload.ok_or(DropReason::FrameUnusable)?)
+    } else {
+        // A frame without payload ends here: nobody needs its bytes any more.
+        drop(frame);
+        None
+    };
+    Ok(segment_of(header, options, payload))
 }
 
 #[inline(always)] // Put together where it is used.
