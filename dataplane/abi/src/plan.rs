@@ -30,8 +30,8 @@ pub const SESSION_BYTES: u64 = 80;
 /// Bytes of the account of the ports of one source address towards one backend, over all lcores.
 pub const SNAT_PAIR_BYTES: u64 = 8_192;
 /// Bytes of tables whose size is no matter of configuration: neighbours, routes, listeners,
-/// backends, replies.
-pub const FIXED_BYTES: u64 = 2 << 20;
+/// backends, replies; what rare features keep of a connection; BBR's models, which are half of it.
+pub const FIXED_BYTES: u64 = 9 << 20;
 
 /// Connections up to which each can be at work at any time.
 const DESKS_FOR_ALL: u64 = 1 << 16;

@@ -26,11 +26,12 @@ pub(crate) struct Share {
 }
 
 /// What each of these clients gets in so many seconds, when all of them download from one host of
-/// the stack.
+/// the stack, whose numbers and chances follow from `secret`.
 pub(crate) fn rivals(
-    host: StackPlan,
+    host: &StackPlan,
     clients: Vec<PeerPlan>,
     seconds: u64,
+    secret: u64,
 ) -> Result<Vec<Share>, String> {
     let narrow = LinkPlan {
         rate: RATE,
@@ -63,7 +64,7 @@ pub(crate) fn rivals(
     };
     let flows = (1..=clients.len()).map(flow).collect();
     let server = NodePlan {
-        peer: PeerPlan::Stack(host),
+        peer: PeerPlan::Stack(host.clone()),
         up: narrow,
         down: LinkPlan::default(),
     };
@@ -82,7 +83,7 @@ pub(crate) fn rivals(
         forged_ppm: 0,
         starts_at: BEGINNING,
         limit: Instant::NEVER,
-        secret: 1,
+        secret,
     };
     let mut world = World::new(&scenario, false);
     world.play()?;
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn equal_flows_share_a_narrow_place_about_equally_and_fill_it() {
         let clients = vec![PeerPlan::Stack(StackPlan::default()); 4];
-        let shares = rivals(StackPlan::default(), clients, 15).expect("no rule is broken");
+        let shares = rivals(&StackPlan::default(), clients, 15, 1).expect("no rule is broken");
         let shares: Vec<u64> = shares.iter().map(|share| share.carried).collect();
         assert!(jain(&shares) > 0.8, "{shares:?}");
         let used = shares.iter().sum::<u64>() * 100 / (15 * RATE);
@@ -130,8 +131,17 @@ mod tests {
     /// Where what is believed at first shall not decide.
     const MANY: Contests = (&[1, 2, 3], 20);
 
-    /// What somebody gets in all contests together.
-    fn contests(control: CongestionControl, somebody: &PeerPlan, contests: Contests) -> Share {
+    /// Chance decides when BBR probes, and who is first takes more: of it one contest says little.
+    const fn times(control: CongestionControl) -> u64 {
+        match control {
+            CongestionControl::Bbr => 3,
+            CongestionControl::Reno | CongestionControl::Cubic | CongestionControl::Dctcp => 1,
+        }
+    }
+
+    /// What one of the honest clients gets in all contests together, and what a liar gets in the place
+    /// of one.
+    fn contests(control: CongestionControl, liar: Option<LiarPlan>, contests: Contests) -> Share {
         let mut host = StackPlan::default();
         host.tcp.tcp_congestion_control = control;
         let mut sum = Share {
@@ -139,13 +149,18 @@ mod tests {
             read: 0,
         };
         let (numbers, seconds) = contests;
-        for honest in numbers {
-            let mut clients = vec![PeerPlan::Model(MODEL); *honest];
-            clients.push(somebody.clone());
-            let shares = rivals(host.clone(), clients, seconds).expect("no rule is broken");
-            let share = shares.last().expect("somebody is the last");
-            sum.carried += share.carried;
-            sum.read += share.read;
+        for (others, secret) in numbers
+            .iter()
+            .flat_map(|it| (1..=times(control)).map(move |n| (*it, n)))
+        {
+            let mut clients = vec![PeerPlan::Model(MODEL); others + 1];
+            clients[others] = liar.map_or(PeerPlan::Model(MODEL), PeerPlan::Liar);
+            let shares = rivals(&host, clients, seconds, secret).expect("no rule is broken");
+            // Who of the honest is ahead is chance: each stands for all.
+            let counted = &shares[if liar.is_some() { others } else { 0 }..];
+            let count = counted.len() as u64;
+            sum.carried += counted.iter().map(|it| it.carried).sum::<u64>() / count;
+            sum.read += counted.iter().map(|it| it.read).sum::<u64>() / count;
         }
         sum
     }
@@ -157,31 +172,14 @@ mod tests {
             lie,
             lies_ppm: ALWAYS,
         };
-        let honest = contests(control, &PeerPlan::Model(MODEL), many);
-        let lying = contests(control, &PeerPlan::Liar(liar), many);
+        let honest = contests(control, None, many);
+        let lying = contests(control, Some(liar), many);
         println!("{} {lie:?}: {honest:?}, {lying:?}", control.name());
         [honest, lying]
     }
 
-    /// Those that give way to a loss: the others do not share by it.
-    const CONTROLS: [CongestionControl; 3] = [
-        CongestionControl::Reno,
-        CongestionControl::Cubic,
-        CongestionControl::Dctcp,
-    ];
-    const ALL_CONTROLS: [CongestionControl; 4] = [
-        CongestionControl::Reno,
-        CongestionControl::Cubic,
-        CongestionControl::Dctcp,
-        CongestionControl::Bbr,
-    ];
-
     fn gains_nothing(lie: Lie, contests: Contests) {
-        gains_nothing_from(&ALL_CONTROLS, lie, contests);
-    }
-
-    fn gains_nothing_from(controls: &[CongestionControl], lie: Lie, contests: Contests) {
-        for control in controls.iter().copied() {
+        for control in CongestionControl::ALL {
             let [honest, lying] = honest_and_lying(control, lie, contests);
             assert!(lying.carried * 10 <= honest.carried * 11, "{lie:?}");
             assert!(lying.read * 10 <= honest.read * 11, "{lie:?}");
@@ -207,12 +205,12 @@ mod tests {
 
     #[test]
     fn who_says_that_repetitions_were_needless_gains_nothing() {
-        gains_nothing_from(&CONTROLS, Lie::DsackLies, MANY);
+        gains_nothing(Lie::DsackLies, MANY);
     }
 
     #[test]
     fn who_echoes_the_stamps_of_first_copies_gains_nothing() {
-        gains_nothing_from(&CONTROLS, Lie::OldEchoes, MANY);
+        gains_nothing(Lie::OldEchoes, MANY);
     }
 
     #[test]
@@ -238,7 +236,7 @@ mod tests {
     // Nobody marks here: who hides marks that do come is not found out (`lying-peers.md`).
     #[test]
     fn who_reports_marks_at_will_gains_nothing() {
-        gains_nothing_from(&CONTROLS, Lie::MarkLies, MANY);
+        gains_nothing(Lie::MarkLies, MANY);
     }
 
     // Nobody can tell an acknowledgment of what is on its way from one of what has come, if it is
@@ -250,7 +248,7 @@ mod tests {
             Lie::HiddenLoss { ahead: 5_000 },
             Lie::HiddenLoss { ahead: 0 },
         ] {
-            for control in CONTROLS {
+            for control in CongestionControl::ALL {
                 let [honest, lying] = honest_and_lying(control, lie, FEW);
                 assert!(lying.read * 10 <= honest.read * 11, "{lie:?}");
             }

@@ -260,7 +260,7 @@ impl Liar {
     /// Reports any marks, in flags and now and then in counters.
     fn report_marks(&mut self, header: &mut TcpRepr) {
         let any = ECN_FLAGS.bits() & self.dice.word() as u16;
-        header.flags = header.flags | TcpFlags::from_bits(any);
+        header.flags |= TcpFlags::from_bits(any);
         // There is no room for both.
         if header.options.sack.is_empty() && self.dice.one_in(4) {
             let mut count = || self.dice.spread(1, 1 << 24);

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use millrace_base::{Instant, Micros, PacketPool, SeqNumber};
 
-use super::chunk::{Chunk, Chunks, EVER_RETRANSMITTED, NONE, SACKED};
+use super::chunk::{CONTINUED, Chunk, Chunks, EVER_RETRANSMITTED, NONE, SACKED};
 use super::config::{CongestionControl, TcpTunables};
 use super::congestion::{Beginning, Setting};
 use super::connection::Connection;
@@ -55,10 +55,32 @@ pub(crate) struct Newest {
 pub(crate) struct Rates {
     stamps: Vec<SendStamp>,
     newest: Option<Newest>,
+    /// How the ACK cuts the oldest segment.
+    part: Part,
     /// The first and the last chunk that were found lost.
     lost_first: u32,
     lost_last: u32,
 }
+
+/// What an ACK covers of a segment of which more is left.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    bytes: u32,
+    /// It is the segment that the ACK before has left at the head.
+    is_same: bool,
+}
+
+/// An ACK that covers nothing.
+const NO_PART: Part = Part {
+    bytes: 0,
+    is_same: true,
+};
+
+/// An ACK that ends where a segment does.
+const BETWEEN: Part = Part {
+    bytes: 0,
+    is_same: false,
+};
 
 /// What a connection counts. Bytes and microseconds wrap.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +94,8 @@ pub(crate) struct Sampler {
     pub(crate) lost: u32,
     /// There is too little to send until more than this is delivered; 0 when there is enough.
     app_limited: u32,
+    /// Bytes of the oldest segment that are acknowledged, and not counted before all of it is.
+    held_back: u32,
 }
 
 /// What one ACK says of the rate.
@@ -131,6 +155,7 @@ impl Rates {
         Self {
             stamps: vec![SendStamp::default(); chunks],
             newest: None,
+            part: NO_PART,
             lost_first: NONE,
             lost_last: NONE,
         }
@@ -139,6 +164,7 @@ impl Rates {
     /// Another ACK or timer begins.
     pub(super) fn begin(&mut self) {
         self.newest = None;
+        self.part = NO_PART;
         self.lost_first = NONE;
         self.lost_last = NONE;
     }
@@ -223,6 +249,16 @@ impl Sampler {
         }
     }
 
+    /// What of the `bytes` of an ACK is delivered: whole segments (Linux: packets). Who acknowledges in
+    /// parts would otherwise find the count low whenever something leaves between two of them, and
+    /// the rate of that sample high.
+    fn whole(&mut self, bytes: u32, part: Part) -> u32 {
+        let before = self.held_back;
+        let kept = if part.is_same { before } else { 0 };
+        self.held_back = kept.saturating_add(part.bytes);
+        bytes.saturating_add(before).saturating_sub(self.held_back)
+    }
+
     /// An ACK delivers so many bytes.
     pub(crate) fn deliver(&mut self, now: Instant, bytes: u32) {
         if bytes > 0 {
@@ -255,8 +291,12 @@ impl Sampler {
         let ack_us = self.delivered_us.wrapping_sub(stamp.delivered_us);
         let interval_us = send_us.max(ack_us);
         let delivered = self.delivered.wrapping_sub(stamp.delivered);
+        let rtt = (!is_retransmission).then(|| now.since(sent_at).to_micros());
         // What was sent again needlessly may be acknowledged too soon.
-        let is_believed = min_rtt.is_none_or(|least| interval_us >= least.as_micros());
+        let is_believed = match min_rtt {
+            Some(least) => interval_us >= rtt.map_or(least, |rtt| rtt.min(least)).as_micros(),
+            None => true,
+        };
         let rate = u64::from(delivered)
             .saturating_mul(1_000_000)
             .checked_div(interval_us.into())
@@ -269,7 +309,7 @@ impl Sampler {
             is_app_limited: stamp.in_flight & APP_LIMITED != 0,
             tx_in_flight: stamp.in_flight & !APP_LIMITED,
             lost: self.lost.wrapping_sub(stamp.lost),
-            rtt: (!is_retransmission).then(|| now.since(sent_at).to_micros()),
+            rtt,
             ..RateSample::default()
         }
     }
@@ -359,20 +399,31 @@ impl Connection {
             chunks.rates.begin();
         }
         let mut index = self.send.queue().head();
+        let mut part = NO_PART;
         while index != self.send.unsent() {
             let Some(chunk) = chunks.get(index) else {
                 break;
             };
-            if chunk.end().after(to) {
-                break;
+            // A whole segment lies before it.
+            if index != self.send.queue().head() && !chunk.has(CONTINUED) {
+                part = BETWEEN;
             }
             let (sent, flags, next) = ((chunk.sent_at, chunk.end()), chunk.flags, chunk.next());
+            if flags & SACKED == 0 && chunk.seq.before(to) {
+                let covered = chunk.end().earliest(to).bytes_since(chunk.seq);
+                part.bytes = part.bytes.saturating_add(covered);
+            }
+            if chunk.end().after(to) {
+                chunks.rates.part = part;
+                return;
+            }
             if flags & SACKED == 0 {
                 let again = flags & EVER_RETRANSMITTED != 0;
                 chunks.rates.on_delivered(index, sent, again);
             }
             index = next;
         }
+        chunks.rates.part = BETWEEN;
     }
 
     /// Takes the segments that were found lost since the last `Rates::begin`, one by one.
@@ -392,15 +443,22 @@ impl Connection {
         })
     }
 
-    /// The delivered segment of the present ACK that left last. Without a ledger only an ACK that
-    /// covers something tells of any.
+    /// What of the `bytes` of the present ACK is delivered as whole segments.
+    pub(super) fn whole_segments<B>(&self, chunks: &mut Chunks<B>, bytes: u32) -> u32 {
+        let part = chunks.rates.part;
+        let model = self.congestion.model_mut(&mut chunks.congestion);
+        model.map_or(bytes, |model| model.sampler.whole(bytes, part))
+    }
+
+    /// The delivered segment of the present ACK that left last. Without a ledger that samples only an
+    /// ACK that covers something tells of any.
     pub(super) fn newest_delivered<B>(
         &self,
         chunks: &mut Chunks<B>,
         advanced: bool,
     ) -> Option<Newest> {
         let newest = chunks.rates.newest.take();
-        newest.filter(|_| advanced || !self.send.board.is_clear())
+        newest.filter(|_| advanced || self.send.board.view(chunks).samples)
     }
 
     /// Whether what there is to send is less than the path takes (Linux:
@@ -464,8 +522,15 @@ mod tests {
         let stamp = sampler.stamp(at(1_000), true, 1_000);
         sampler.deliver(at(1_010), 1_000);
         let min_rtt = Some(Micros::from_millis(11));
-        let sample = sampler.sample(at(1_010), newest(1_000, stamp), min_rtt);
+        let again = newest(1_000, stamp).map(|newest| Newest {
+            is_retransmission: true,
+            ..newest
+        });
+        let sample = sampler.sample(at(1_010), again, min_rtt);
         assert_eq!((sample.has_data, sample.rate), (true, 0));
+        // Of what was sent once it is a shorter round trip.
+        let sample = sampler.sample(at(1_010), newest(1_000, stamp), min_rtt);
+        assert_eq!((sample.has_data, sample.rate), (true, 100_000));
     }
 
     // Linux: tcp_rate_check_app_limited. behaviour: A3-5, X8-14
@@ -508,6 +573,29 @@ mod tests {
         let limited = bench.info().bbr.map(|it| it.min_rtt);
         assert_eq!(limited, Some(Micros::from_millis(50)));
         bench.finish();
+    }
+
+    // Two segments leave between the parts of an ACK: the second part is no delivery since then. Linux
+    // counts packets. behaviour: SND-49
+    #[test]
+    fn who_acknowledges_in_parts_shows_no_higher_rate() {
+        let rate = |parts: &[i64]| {
+            let mut bench = modelled();
+            bench.write(30_000);
+            assert_eq!(bench.sent().len(), 10);
+            bench.advance(50);
+            for part in parts {
+                bench.receive(ack(*part));
+                bench.sent();
+            }
+            bench.advance(50);
+            bench.receive(ack(10_000 + 10_000));
+            bandwidth(&bench)
+        };
+        let whole = rate(&[10_000]);
+        let parts: Vec<i64> = (1..=20).map(|part| part * 500).collect();
+        assert_eq!(rate(&parts), whole);
+        assert_eq!(rate(&[9_999, 10_000]), whole);
     }
 
     // Four of ten arrive, then the fifth and all others: the model hears of the loss.

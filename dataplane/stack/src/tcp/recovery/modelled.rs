@@ -7,7 +7,6 @@ use millrace_base::PacketPool;
 use super::Phase;
 use super::alert::Told;
 use crate::tcp::ack::Digest;
-use crate::tcp::chunk::Chunks;
 use crate::tcp::congestion::PathView;
 use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
@@ -22,7 +21,6 @@ impl Connection {
         digest: &Digest,
     ) {
         let bytes = self.delivered_bytes(env, told, digest);
-        let min_rtt = self.rtt.min();
         let newest = self.newest_delivered(env.chunks, digest.advanced);
         if let Some(model) = self.congestion.model_mut(&mut env.chunks.congestion) {
             model.sampler.deliver(env.now, bytes);
@@ -36,6 +34,7 @@ impl Connection {
         let Some(model) = self.congestion.model_mut(&mut env.chunks.congestion) else {
             return;
         };
+        let min_rtt = model.min_rtt();
         let mut sample = model.sampler.sample(env.now, newest, min_rtt);
         sample.newly_acked = bytes;
         sample.newly_lost = newly_lost;
@@ -51,8 +50,8 @@ impl Connection {
     /// Tells of each segment that was found lost since the last `Rates::begin`; returns their bytes.
     pub(super) fn tell_losses<P: PacketPool>(&mut self, env: &mut Env<'_, P>) -> u32 {
         let mut bytes = 0u32;
-        // Without a ledger nothing was marked.
-        if !self.congestion.is_modelled() || self.send.board.is_clear() {
+        // Without that mark nothing of ours was noted: what lies there is another connection's.
+        if !self.congestion.is_modelled() || !self.send.board.view(env.chunks).samples {
             return bytes;
         }
         let path = self.path_view(env);
@@ -75,11 +74,12 @@ impl Connection {
         }
     }
 
-    /// Bytes that an ACK delivers: what it covers for the first time. Not what it calls a duplicate, which
-    /// a peer may say of anything: Linux counts that, and a liar raises the rate with it.
+    /// Bytes that an ACK delivers: the segments of which it covers the last for the first time. Not what
+    /// it calls a duplicate, which a peer may say of anything: Linux counts that, and a liar raises the
+    /// rate with it.
     fn delivered_bytes<P: PacketPool>(
         &self,
-        env: &Env<'_, P>,
+        env: &mut Env<'_, P>,
         told: &Told,
         digest: &Digest,
     ) -> u32 {
@@ -87,20 +87,10 @@ impl Connection {
         if !self.sack_permitted {
             return told.delivered_segments.saturating_mul(mss);
         }
-        self.tallied_bytes(env.chunks, env.now, digest)
-    }
-
-    fn tallied_bytes<B>(
-        &self,
-        chunks: &Chunks<B>,
-        now: millrace_base::Instant,
-        digest: &Digest,
-    ) -> u32 {
-        let tally = self.send.board.view(chunks).tally;
-        if !self.send.board.is_clear() && tally.now == now {
-            tally.delivered_bytes
-        } else {
-            digest.cleaned.bytes
+        let (_, bytes) = self.delivered_by(env, digest);
+        if !digest.advanced {
+            return bytes;
         }
+        self.whole_segments(env.chunks, bytes)
     }
 }

@@ -187,7 +187,7 @@ impl Scoreboard {
     }
 
     /// What the ledger says, or what an empty one would.
-    pub(super) fn view<'a, B>(&self, chunks: &'a Chunks<B>) -> &'a Ledger {
+    pub(in crate::tcp) fn view<'a, B>(&self, chunks: &'a Chunks<B>) -> &'a Ledger {
         chunks.ledgers.get(self.place).unwrap_or(&Ledger::EMPTY)
     }
 

@@ -1,7 +1,7 @@
 //! The shortest round trip of ten seconds; when nothing as short was seen for five, half of what the
 //! path holds stays in flight for 200 ms, so that its queue is empty once (draft section 5.3.4).
 
-use millrace_base::{Instant, Nanos};
+use millrace_base::{Instant, Micros, Nanos};
 
 use super::model::PIPE_SEGMENTS_MIN;
 use super::{AckPhase, Bbr, PathView, State};
@@ -12,6 +12,11 @@ const INTERVAL: Nanos = Nanos::from_secs(5);
 const DURATION: Nanos = Nanos::from_millis(200);
 
 impl Bbr {
+    /// The shortest round trip: by our own clock, of what was sent once. No echo moves it.
+    pub(crate) fn min_rtt(&self) -> Option<Micros> {
+        (self.min_rtt.as_micros() != u32::MAX).then_some(self.min_rtt)
+    }
+
     /// UpdateMinRTT.
     pub(super) fn update_min_rtt(&mut self, rs: &RateSample, now: Instant) {
         self.probe_rtt_expired = now > self.probe_rtt_min_stamp.after(INTERVAL);
