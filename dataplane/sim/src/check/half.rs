@@ -329,7 +329,11 @@ impl Half {
             header.window == 0 || edge + rounded >= self.given_edge,
             "the window's edge goes back",
         )?;
-        self.given_edge = self.given_edge.max(edge);
+        // From there the window opens anew, as far as there is memory.
+        self.given_edge = match header.window {
+            0 => edge,
+            _ => self.given_edge.max(edge),
+        };
         Ok(())
     }
 

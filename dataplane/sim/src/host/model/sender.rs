@@ -232,7 +232,8 @@ impl Sender {
     fn choose(&mut self) -> Option<Piece> {
         let end = self.stream_end();
         if core::mem::take(&mut self.resend) && self.una > 0 {
-            let stop = end.min(self.una + self.mss);
+            // What was sent, and not what followed it since: the window may not take that.
+            let stop = end.min(self.una + self.mss).min(self.max);
             return Some(self.piece(self.una, stop));
         }
         let start = self.nxt.max(1);
