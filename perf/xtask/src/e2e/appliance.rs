@@ -146,6 +146,19 @@ impl Millrace {
 
     /// Waits until `show listeners` answers and every checked backend is up.
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
+        // A backend is up until its first check says otherwise: the neighbour's first answer may be late.
+        let checked = self.settings.checked_backend_count();
+        interrupt::wait_until("the first checks", READY_LIMIT, || {
+            self.check_alive().map_err(|error| format!("{error:#}"))?;
+            let backends = self
+                .show("backends")
+                .map_err(|error| format!("{error:#}"))?;
+            let found = rows(&backends).filter(|row| row["last_check"] == *"connected");
+            if found.count() < checked {
+                return Err(format!("fewer than {checked}: {backends}"));
+            }
+            Ok(())
+        })?;
         let wanted = self.settings.backend_count();
         self.wait_for_backends("up", wanted)
     }

@@ -144,6 +144,17 @@ impl Settings {
             .sum()
     }
 
+    /// Those of them that are checked.
+    pub(crate) fn checked_backend_count(&self) -> usize {
+        let checked = self
+            .services
+            .iter()
+            .filter(|service| service.health_interval_ms.is_some());
+        checked
+            .map(|service| service.servers * plan::VIPS.len())
+            .sum()
+    }
+
     /// The file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
