@@ -12,8 +12,6 @@ use crate::args::{Args, Idle, PortSpec};
 use crate::pools::Pools;
 use crate::{rss, tag};
 
-/// The largest frame that a TSO device is handed, bytes. Beyond 64 KiB the IP length field ends.
-const TSO_BYTES_MAX: u32 = 61_440;
 const ETHERNET_HEADER_BYTES: u16 = millrace_wire::ethernet::HEADER_BYTES as u16;
 
 /// A port that runs.
@@ -106,19 +104,13 @@ fn usable_mtu(spec: &PortSpec, effective: &Effective) -> u16 {
 /// What is in force on the device, as the stack wants to know it.
 pub fn offloads_of(effective: &Effective) -> Offloads {
     let has = |offload: TxOffloads| effective.tx_offloads.contains(offload);
-    let segments_max = if effective.sends_chains() {
-        effective.offered.tx_segments_max
-    } else {
-        1
-    };
-    // A large frame is a chain, and its pieces need their checksums from the device too.
-    let tso = has(TxOffloads::TCP_TSO) && has(TxOffloads::TCP_CKSUM) && segments_max > 1;
+    let tso_bytes_max = effective.tso_bytes_max();
     Offloads {
         ip_checksum: has(TxOffloads::IPV4_CKSUM),
         tcp_checksum: has(TxOffloads::TCP_CKSUM),
-        tso,
-        tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
-        segments_max,
+        tso: tso_bytes_max > 0,
+        tso_bytes_max,
+        segments_max: effective.tx_segments_max(),
         even_pieces: effective.needs_even_pieces(),
         // What the operator wants, not what the device offers: the caller fills it in.
         vlan: None,

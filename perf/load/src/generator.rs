@@ -27,8 +27,6 @@ use crate::lcore::{Control, Idle, Lcore};
 const POOL_CACHE: u32 = 256;
 /// Buffers that one lcore holds on their way: its cache one and a half times, bursts, an inbox.
 const LCORE_BUFFERS: usize = 2_048;
-/// Payload bytes of one frame handed to segmentation.
-const TSO_BYTES_MAX: u32 = 61_440;
 
 /// What a generator is made of.
 #[derive(Clone, Debug)]
@@ -263,19 +261,13 @@ fn host_on(setup: &Setup, port: &Port) -> HostConfig {
 /// What is in force on the device, as the stack wants to know it.
 fn offloads_of(effective: &Effective) -> Offloads {
     let has = |offload: TxOffloads| effective.tx_offloads.contains(offload);
-    let segments_max = if effective.sends_chains() {
-        effective.offered.tx_segments_max
-    } else {
-        1
-    };
-    // A large frame is a chain, and its pieces need their checksums from the device too.
-    let tso = has(TxOffloads::TCP_TSO) && has(TxOffloads::TCP_CKSUM) && segments_max > 1;
+    let tso_bytes_max = effective.tso_bytes_max();
     Offloads {
         ip_checksum: has(TxOffloads::IPV4_CKSUM),
         tcp_checksum: has(TxOffloads::TCP_CKSUM),
-        tso,
-        tso_bytes_max: if tso { TSO_BYTES_MAX } else { 0 },
-        segments_max,
+        tso: tso_bytes_max > 0,
+        tso_bytes_max,
+        segments_max: effective.tx_segments_max(),
         even_pieces: effective.needs_even_pieces(),
         ..Offloads::default()
     }

@@ -19,6 +19,10 @@ use crate::port::rss::{RssConfig, RssTypes};
 /// though they do not offer to take it, and nobody misses a flat copy.
 const DISCARDING: [&str; 1] = ["net_null"];
 
+/// Payload of the largest frame that a device is handed to cut, bytes: with any headers it stays below
+/// 64 KiB, where the IP length field ends.
+const TSO_BYTES_MAX: u32 = 61_440;
+
 /// What is wanted of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortConfig {
@@ -185,6 +189,27 @@ impl Effective {
     pub fn sends_chains(&self) -> bool {
         self.tx_offloads.contains(TxOffloads::MULTI_SEGS)
             || DISCARDING.contains(&self.offered.driver.as_str())
+    }
+
+    /// Pieces that one frame may have; 1 where it leaves flat.
+    pub fn tx_segments_max(&self) -> u16 {
+        if self.sends_chains() {
+            self.offered.tx_segments_max
+        } else {
+            1
+        }
+    }
+
+    /// Payload of the largest TCP frame that the device cuts into segments, bytes; 0 where it cuts none.
+    /// Such a frame is a chain, and its pieces need their checksums from the device too.
+    pub fn tso_bytes_max(&self) -> u32 {
+        let needed = [TxOffloads::TCP_TSO, TxOffloads::TCP_CKSUM];
+        let cuts = needed.iter().all(|one| self.tx_offloads.contains(*one));
+        if cuts && self.tx_segments_max() > 1 {
+            TSO_BYTES_MAX
+        } else {
+            0
+        }
     }
 
     /// Whether only the last piece of a chain may be of odd length. `net_tap` of DPDK 22.11 adds up the
