@@ -9,9 +9,9 @@
 use crate::layout::region_bytes;
 
 /// Bytes of a connection while it is at rest.
-pub const CONNECTION_BYTES: u64 = 212;
+pub const CONNECTION_BYTES: u64 = 216;
 /// Bytes that a connection has beside while it is at work: the TCB, and what the stack keeps with it.
-pub const DESK_BYTES: u64 = 348;
+pub const DESK_BYTES: u64 = 360;
 /// Bytes of a half-open request's slot.
 pub const REQUEST_BYTES: u64 = 136;
 /// Bytes of a TIME_WAIT record's slot.

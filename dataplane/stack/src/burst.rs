@@ -24,11 +24,13 @@ use crate::flow_hash::FlowHash;
 use crate::fragment::{FragmentFrame, Gathered};
 use crate::knobs::knobs_of;
 use crate::limits::BURST_FRAMES_MAX;
+use crate::neighbor::Neighbors;
 use crate::plain::{parse_following, parse_plain};
-use crate::settle::books;
+use crate::settle::{After, Books, books};
 use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
+use crate::table::Slot;
 use crate::tcp::{Connection, Disposition, Env, Tail};
 use crate::tcp_input::{Arrived, whole_segment};
 use crate::verdict::DropReason;
@@ -279,16 +281,10 @@ impl<P: PacketPool> Stack<P> {
         count!(self.stats.ip_in_delivers, looked_at as u64);
         let delivered = looked_at.saturating_sub(refused);
         count!(self.stats.frames_delivered, delivered as u64);
-        // behaviour: ARP-17
-        if slot.connection.bytes_acked() != acked_before {
-            let neighbor = slot.meta.hop.neighbor();
-            self.network.neighbors.confirm(neighbor, now);
-        }
-        if outcome == Disposition::Continue {
-            let after = books!(self).keep(slot, index);
-            self.free_if_unneeded(key, after);
-        } else {
-            self.settle(now, key, outcome);
+        let kept = (&mut self.network.neighbors, books!(self));
+        match keep_delivered(kept, (slot, index), (now, acked_before), &outcome) {
+            Some(after) => self.free_if_unneeded(key, after),
+            None => self.settle(now, key, outcome),
         }
         looked_at
     }
@@ -319,16 +315,10 @@ impl<P: PacketPool> Stack<P> {
         let mut tail = Tail::of(1);
         let came = (arrived.header, arrived.frame);
         let outcome = take_segment(connection, &mut env, came, sheds_payload, &mut tail)?;
-        // behaviour: ARP-17
-        if connection.bytes_acked() != acked_before {
-            let neighbor = slot.meta.hop.neighbor();
-            self.network.neighbors.confirm(neighbor, now);
-        }
-        if outcome == Disposition::Continue {
-            let after = books!(self).keep(slot, index);
-            self.free_if_unneeded(key, after);
-        } else {
-            self.settle(now, key, outcome);
+        let kept = (&mut self.network.neighbors, books!(self));
+        match keep_delivered(kept, (slot, index), (now, acked_before), &outcome) {
+            Some(after) => self.free_if_unneeded(key, after),
+            None => self.settle(now, key, outcome),
         }
         Ok(())
     }
@@ -361,6 +351,22 @@ impl<P: PacketPool> Stack<P> {
         count!(self.stats.frames_punted);
         punt(punted);
     }
+}
+
+/// Behind the last segment of a connection: what it newly acknowledges shows that its neighbour is
+/// there, and its books are kept. `None` when it has ended, which is to be settled.
+// behaviour: ARP-17
+#[inline(always)] // Both callers have at hand what it would have to look up.
+fn keep_delivered<B>(
+    (neighbors, books): (&mut Neighbors, Books<'_, B>),
+    (slot, index): (&mut Slot, u32),
+    (now, acked_before): (Instant, u64),
+    outcome: &Disposition,
+) -> Option<After> {
+    if slot.connection.bytes_acked() != acked_before {
+        neighbors.confirm(slot.meta.hop.neighbor(), now);
+    }
+    (*outcome == Disposition::Continue).then(|| books.keep(slot, index))
 }
 
 impl<P: PacketPool> Stack<P> {

@@ -21,6 +21,7 @@ use crate::signature;
 use crate::stack::Stack;
 use crate::stats::count;
 use crate::table::{Meta, Slot};
+use crate::tcp::handshake::SynAcks;
 use crate::tcp::passive::Arrival;
 use crate::tcp::syn_cookie::COOKIE_VALID_SECS;
 use crate::tcp::syn_queue::{HalfOpen, Request, RequestVerdict};
@@ -44,8 +45,8 @@ pub(crate) struct Arrived<'a, B> {
 pub(crate) struct Begin<'a> {
     pub(crate) now: Instant,
     pub(crate) half_open: &'a HalfOpen,
-    /// When the SYN-ACK left, if it left once only.
-    pub(crate) sent_at: Option<Instant>,
+    /// How often the SYN-ACK left.
+    pub(crate) syn_acks: SynAcks,
     pub(crate) hop: HopCache,
     /// Who owns the tuple until then.
     pub(crate) owner: Option<Owner>,
@@ -286,7 +287,7 @@ impl<P: PacketPool> Stack<P> {
         let begin = Begin {
             now: arrived.now,
             half_open: &request.half_open,
-            sent_at: request.sent_once_at(),
+            syn_acks: request.syn_acks(),
             hop: request.hop,
             owner: Some(Owner::Request(index)),
         };
@@ -306,7 +307,7 @@ impl<P: PacketPool> Stack<P> {
         let Begin {
             now,
             half_open,
-            sent_at,
+            syn_acks,
             hop,
             owner: before,
         } = *begin;
@@ -316,7 +317,7 @@ impl<P: PacketPool> Stack<P> {
         let whose = (half_open.listener, &hop);
         let mut room = None;
         let tunables = group_knobs_of(&self.group_knobs, &self.tunables, whose, &mut room);
-        let handshake = half_open.handshake(hop.mtu(), sent_at, tunables);
+        let handshake = half_open.handshake(hop.mtu(), syn_acks, tunables);
         // Made where it is moved from: each copy of it is as dear as a lookup.
         let mut slot = Slot {
             connection: Connection::accept(&handshake, tunables, now),
@@ -513,7 +514,7 @@ impl<P: PacketPool> Stack<P> {
             let begin = Begin {
                 now,
                 half_open: &half_open,
-                sent_at: None,
+                syn_acks: SynAcks::Unknown,
                 hop,
                 owner: None,
             };
@@ -621,7 +622,7 @@ impl<P: PacketPool> Stack<P> {
         let begin = Begin {
             now,
             half_open: &half_open,
-            sent_at: None,
+            syn_acks: SynAcks::Unknown,
             hop,
             owner: None,
         };

@@ -25,15 +25,12 @@ use super::ready::Ready;
 use super::recovery::Phase;
 use super::recovery::dsack::Duplicate;
 use super::recovery::scoreboard::Sacked;
+use super::rtt::RttSample;
 use super::segment::{CloseReason, Disposition, Env, Segment};
 use super::send_buffer::Cleaned;
 use super::state::State;
 use crate::stats::count;
 use crate::verdict::DropReason;
-
-/// Microseconds that a frame of the largest size may keep ACKs apart (Linux: `hystart_ack_delay`,
-/// below 2 Gbit/s).
-const BURST_US: u32 = 1_000;
 
 /// `AckPolicy::mode`: ACKs left in quick mode.
 const QUICK: u8 = 0x1f;
@@ -78,6 +75,8 @@ pub(super) struct Digest {
     pub(super) dsack: Option<Duplicate>,
     /// It counts as a duplicate (RFC 5681 section 2).
     pub(super) duplicate: bool,
+    /// It would, were anything in flight: it moves nothing and carries nothing.
+    pub(super) is_repeated: bool,
     /// The round trip of the newest segment that it reports, for congestion control.
     pub(super) rtt: Option<Micros>,
     /// It acknowledges less than SND.UNA.
@@ -343,7 +342,7 @@ impl Connection {
         }
         if self.tells_no_more_than_progress(segment) {
             let window = self.offered_window(segment);
-            self.update_send_window(segment, window);
+            self.update_send_window(segment.seq, segment.ack, window);
             self.probes = 0;
             if segment.ack == self.una {
                 return ControlFlow::Continue(());
@@ -391,7 +390,7 @@ impl Connection {
         if cleaned.mended {
             self.note_mended(env, low);
         }
-        let rtt = self.take_rtt_sample(env.now, stamps, &cleaned, None);
+        let rtt = self.take_rtt_sample(env, stamps, &cleaned, None);
         self.grow(env, cleaned.segments, rtt);
         self.on_advance(env, false)
     }
@@ -406,10 +405,15 @@ impl Connection {
         let mut digest = self.digest(env, segment);
         if self.ack.ecn.is_accurate() {
             self.digest_counters(env, segment, &mut digest, is_stamp_newer);
+        } else if !digest.is_old {
+            self.heed_reduction(segment);
         }
         self.tell_of_ack(env, &digest);
         let mut timer_is_set = false;
-        if digest.is_news() || self.recovery.phase != Phase::Open || !self.send.board.is_clear() {
+        // Of an old ACK only what it SACKs counts.
+        let is_void = digest.is_old && segment.options.sack.is_empty();
+        let is_awaited = self.recovery.phase != Phase::Open || !self.send.board.is_clear();
+        if !is_void && (digest.is_news() || is_awaited) {
             timer_is_set = self.recover(env, &digest);
         }
         if digest.advanced {
@@ -421,6 +425,10 @@ impl Connection {
             if digest.sacked.bytes > 0 {
                 // What has left the network makes room.
                 self.tell_writable(env.chunks, env.tunables);
+            }
+            if self.una == self.nxt {
+                // What waits to be paced may have lost its window meanwhile (Linux: `tcp_ack_probe`).
+                self.update_retransmit_timer(env.now, env.tunables);
             }
         }
         ControlFlow::Continue(())
@@ -443,8 +451,9 @@ impl Connection {
 
     fn digest<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) -> Digest {
         let window = self.offered_window(segment);
-        let is_update = self.is_window_update(segment, window);
-        self.update_send_window(segment, window);
+        let is_update = self.is_window_update(segment.seq, window);
+        self.update_send_window(segment.seq, segment.ack, window);
+        let is_old = segment.ack.before(self.una);
         let mut digest = Digest {
             advanced: segment.ack.after(self.una),
             una_before: self.una,
@@ -452,10 +461,11 @@ impl Connection {
             sacked: Sacked::default(),
             dsack: None,
             duplicate: false,
+            is_repeated: segment.ack == self.una && segment.len() == 0 && !is_update,
             rtt: None,
-            is_old: segment.ack.before(self.una),
+            is_old,
             rearms: false,
-            ece: self.una != self.nxt && self.is_congestion_told(segment),
+            ece: !is_old && self.una != self.nxt && self.is_congestion_told(segment),
             marked: 0,
         };
         if !digest.is_old {
@@ -490,20 +500,18 @@ impl Connection {
                 self.note_mended(env, digest.una_before);
             }
             let (stamps, sacked_at) = (segment.options.timestamps, digest.sacked.sent_at);
-            digest.rtt = self.take_rtt_sample(env.now, stamps, &digest.cleaned, sacked_at);
+            digest.rtt = self.take_rtt_sample(env, stamps, &digest.cleaned, sacked_at);
         } else {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-2
             //# An acknowledgment is considered a "duplicate" ... when (a) the receiver of the ACK
             //# has outstanding data, (b) the incoming acknowledgment carries no data, (c) the SYN
             //# and FIN bits are both off, (d) the acknowledgment number is equal to the greatest
             //# acknowledgment received ... and (e) the advertised window ... equals
-            digest.duplicate =
-                segment.ack == self.una && self.una != self.nxt && segment.len() == 0 && !is_update;
-            if let Some(sent_at) = digest.sacked.sent_at {
-                self.rtt.sample(env.now.since(sent_at).to_micros());
-                // A round trip as good as any (RFC 6298 section 5.7; Linux: `tcp_ack_update_rtt`).
-                self.rtt.end_backoff();
-                digest.rearms = self.is_head_older(env.chunks, sent_at);
+            digest.duplicate = digest.is_repeated && self.una != self.nxt;
+            if let Some((first, _)) = digest.sacked.sent_at.filter(|_| !is_old) {
+                let sacked_at = digest.sacked.sent_at;
+                digest.rtt = self.take_rtt_sample(env, None, &digest.cleaned, sacked_at);
+                digest.rearms = self.is_head_older(env.chunks, first);
             }
         }
         digest
@@ -517,40 +525,41 @@ impl Connection {
     }
 
     /// One sample per ACK (RFC 6298 section 3, RFC 7323 section 4.1): from the cumulative part,
-    /// else from the selective one (`sacked_sent_at`), else from the echoed timestamp. Returns the
-    /// round trip of the newest segment reported, for congestion control.
+    /// else from the selective one (`sacked_at`, of the first and the last), else from the echoed
+    /// timestamp. Returns the round trip of the newest segment reported, for congestion control; it
+    /// is the path's, without what the first waited for the others (Linux: `ca_rtt_us`).
     #[inline]
-    pub(super) fn take_rtt_sample(
+    pub(super) fn take_rtt_sample<P: PacketPool>(
         &mut self,
-        now: Instant,
+        env: &Env<'_, P>,
         stamps: Option<Timestamps>,
         cleaned: &Cleaned,
-        sacked_sent_at: Option<Instant>,
+        sacked_at: Option<(Instant, Instant)>,
     ) -> Option<Micros> {
-        let sent_at = if cleaned.retransmitted {
-            None
-        } else {
-            cleaned.sent_at.or(sacked_sent_at)
+        let acked_at = match cleaned.sent_at {
+            Some(first) if !cleaned.retransmitted => Some((first, cleaned.newest_sent_at)),
+            _ => None,
         };
-        let sample: Option<Micros> = match (sent_at, stamps) {
-            (Some(sent_at), _) => Some(now.since(sent_at).to_micros()),
-            (None, Some(stamps)) if self.timestamps.agreed() && cleaned.bytes > 0 => {
-                self.timestamps.elapsed(stamps.echo, now)
+        let first = acked_at.or(sacked_at).map(|(first, _)| first);
+        let newest = sacked_at.or(acked_at).map(|(_, newest)| newest);
+        let sample = match (first, newest, stamps) {
+            (Some(first), Some(newest), _) => RttSample {
+                rtt: env.now.since(first).to_micros(),
+                newest: env.now.since(newest).to_micros(),
+            },
+            (_, _, Some(stamps))
+                if self.timestamps.agreed() && stamps.echo != 0 && cleaned.bytes > 0 =>
+            {
+                RttSample::one(self.timestamps.elapsed(stamps.echo, env.now)?)
             }
-            _ => None,
+            _ => return None,
         };
-        if let Some(sample) = sample {
-            self.rtt.sample(sample);
-            // RFC 6298 section 5.7 with Karn's algorithm: an ambiguous ACK leaves the timeout where it
-            // was backed off to.
-            self.rtt.end_backoff();
-        }
-        let newest = match cleaned.sent_at {
-            Some(_) if !cleaned.retransmitted => Some(cleaned.newest_sent_at),
-            _ => None,
-        };
-        let newest = sacked_sent_at.or(newest)?;
-        Some(now.since(newest).to_micros())
+        let bounds = (self.una, self.nxt);
+        self.rtt.sample(sample, bounds, env.tunables.rto_min_us());
+        // RFC 6298 section 5.7 with Karn's algorithm: an ambiguous ACK leaves the timeout where it was
+        // backed off to.
+        self.rtt.end_backoff();
+        Some(sample.newest)
     }
 
     /// SND.UNA advanced: what was waiting for that. `timer_is_set` when recovery wants the deadline as
@@ -596,23 +605,24 @@ impl Connection {
     }
 
     /// SND.WND, when the segment is newer than the one it came from last, or acknowledges more: a
-    /// window counts from what it came with, and an older one would reach too far from there (Linux:
-    /// `tcp_may_update_window`).
+    /// window counts from what it came with, and an older one would reach too far from there. Of two that
+    /// may have changed places the one with more to offer is the newer, as nobody takes a promise back,
+    /// unless nothing is offered at all (Linux: `tcp_may_update_window`).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
     //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
     #[inline]
-    fn update_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
-        let is_newer = self.wl1.before_or_eq(segment.seq) && segment.ack == self.una;
-        if is_newer || segment.ack.after(self.una) {
-            self.set_send_window(segment, window);
+    pub(super) fn update_send_window(&mut self, seq: SeqNumber, ack: SeqNumber, window: u32) {
+        let is_newer = ack == self.una && self.is_window_update(seq, window);
+        if is_newer || ack.after(self.una) {
+            self.set_send_window(seq, window);
         }
     }
 
     /// Whether an ACK tells of another window: then it is no duplicate (Linux:
     /// `tcp_may_update_window`, where a smaller window in a segment that is no newer is none).
-    fn is_window_update<B>(&self, segment: &Segment<B>, window: u32) -> bool {
-        segment.seq.after(self.wl1)
-            || (segment.seq == self.wl1 && (window > self.snd_wnd || window == 0))
+    #[inline]
+    fn is_window_update(&self, seq: SeqNumber, window: u32) -> bool {
+        seq.after(self.wl1) || (seq == self.wl1 && (window > self.snd_wnd || window == 0))
     }
 
     /// The window a segment offers in bytes: scaled, except in a SYN (RFC 7323 section 2.2).
@@ -627,10 +637,10 @@ impl Connection {
     }
 
     #[inline]
-    pub(super) fn set_send_window<B>(&mut self, segment: &Segment<B>, window: u32) {
+    pub(super) fn set_send_window(&mut self, seq: SeqNumber, window: u32) {
         self.snd_wnd = window;
         self.wnd_max = self.wnd_max.max(window);
-        self.wl1 = segment.seq;
+        self.wl1 = seq;
     }
 
     /// Growth of the congestion window outside of recovery, for `segments` that the peer newly has;
@@ -658,7 +668,6 @@ impl Connection {
             now: env.now,
             una: self.una,
             nxt: self.nxt,
-            burst_us: BURST_US,
             is_paced: self.is_paced(env.chunks),
         };
         let setting = &mut Setting {

@@ -116,7 +116,7 @@ pub struct Received {
 
 /// What one connection costs while it is at work; what it does at rest, `dormant.rs` and
 /// `tests/layout.rs` say.
-pub(crate) const CONNECTION_BYTES_MAX: usize = 304;
+pub(crate) const CONNECTION_BYTES_MAX: usize = 316;
 const _: () = assert!(size_of::<Connection>() <= CONNECTION_BYTES_MAX);
 
 impl Connection {
@@ -559,9 +559,9 @@ impl Connection {
         // Without SACK each duplicate ACK says that one segment has left the network (RFC 5681
         // section 3.2).
         let left = u32::from(self.recovery.dup_acks).saturating_mul(u32::from(self.mss));
-        let most = sent
-            .saturating_sub(u32::from(self.mss))
-            .saturating_sub(board.lost(chunks));
+        // What is lost is the hole, or there is one that nobody knows of yet.
+        let hole = board.lost(chunks).max(u32::from(self.mss));
+        let most = sent.saturating_sub(hole);
         let flight = board.in_flight(chunks, sent);
         flight.saturating_sub(left.min(most))
     }

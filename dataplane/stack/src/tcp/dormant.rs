@@ -22,7 +22,7 @@ use super::ready::Ready;
 use super::reassembly::Reassembly;
 use super::recovery::{Phase, Recovery};
 use super::recv_buffer::ReceiveBuffer;
-use super::rtt::RttEstimator;
+use super::rtt::{RestingRtt, RttEstimator};
 use super::send_buffer::SendBuffer;
 use super::shelf::Place;
 use super::state::State;
@@ -70,7 +70,7 @@ pub(crate) struct Dormant {
     pub(super) sent_at: Stamp,
     /// When it is to be asked whether the peer is still there.
     pub(super) idle: Stamp,
-    pub(super) rtt: RttEstimator,
+    pub(super) rtt: RestingRtt,
     pub(super) congestion: Resting,
     pub(super) bytes_received: ByteCount,
     pub(super) bytes_acked: ByteCount,
@@ -179,7 +179,7 @@ impl Connection {
             received_at: *received_at,
             sent_at: *sent_at,
             idle: timers.idle,
-            rtt: *rtt,
+            rtt: rtt.at_rest(),
             congestion: congestion.at_rest(*mss)?,
             bytes_received: *bytes_received,
             bytes_acked: *bytes_acked,
@@ -250,7 +250,7 @@ impl Connection {
                 ..Timers::OFF
             },
             reassembly: Reassembly::EMPTY,
-            rtt,
+            rtt: RttEstimator::awake(&rtt, una),
             congestion: Congestion::after_rest(&congestion, mss, una),
             recovery: Recovery::new(una),
             peer_mss,

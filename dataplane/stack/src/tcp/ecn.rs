@@ -14,7 +14,7 @@ pub(crate) mod counters;
 pub(crate) mod follower;
 
 use millrace_base::PacketPool;
-use millrace_wire::TcpFlags;
+use millrace_wire::{TcpFlags, TcpRepr};
 
 use super::config::TcpTunables;
 use super::connection::Connection;
@@ -114,6 +114,14 @@ impl Ecn {
         }
         self.clear(Self::CWR_DUE);
         TcpFlags::CWR
+    }
+
+    /// What was to leave with this header has not: CWR is said by the next.
+    #[cold]
+    pub(super) fn keep_cwr(&mut self, header: &TcpRepr) {
+        if header.flags.contains(TcpFlags::CWR) && !header.flags.syn() {
+            self.on_reduction();
+        }
     }
 
     /// The ECN bits of a packet's TOS or traffic class.
@@ -247,8 +255,23 @@ impl Connection {
         }
     }
 
-    /// Data came over a connection with ECN: is it marked, does it say that the peer has reduced its
-    /// window? (Linux: `tcp_ecn_accept_cwr`, `tcp_data_ecn_check`.)
+    /// An ACK that is no older than the last: does it say that the peer has reduced its window? (Linux:
+    /// `tcp_ecn_accept_cwr`.)
+    //= https://www.rfc-editor.org/rfc/rfc3168#section-6.1.2
+    //# the CWR flag ... SHOULD be set only on the first new data packet that it transmits
+    // There are senders that say it in a pure ACK, and then not again: who did not listen to that would
+    // echo for ever.
+    pub(super) fn heed_reduction<B>(&mut self, segment: &Segment<B>) {
+        if self.ack.ecn.is_classic() && segment.flags.contains(TcpFlags::CWR) {
+            self.ack.ecn.clear(Ecn::ECE_DUE);
+            if segment.len() > 0 {
+                // Its window may be a single segment.
+                self.ack.send_now();
+            }
+        }
+    }
+
+    /// Data came over a connection with ECN: is it marked? (Linux: `tcp_data_ecn_check`.)
     #[cold]
     pub(super) fn heed_marks<P: PacketPool>(
         &mut self,
@@ -256,11 +279,6 @@ impl Connection {
         segment: &Segment<P::Buf>,
     ) {
         let is_classic = self.ack.ecn.is_classic();
-        if is_classic && segment.flags.contains(TcpFlags::CWR) {
-            self.ack.ecn.clear(Ecn::ECE_DUE);
-            // Its window may be a single segment.
-            self.ack.send_now();
-        }
         if segment.payload_len == 0 {
             return;
         }

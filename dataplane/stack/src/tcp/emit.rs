@@ -53,6 +53,8 @@ impl Connection {
         };
         if frame.is_some() {
             self.on_ack_sent();
+        } else {
+            self.ack.ecn.keep_cwr(header);
         }
         frame
     }

@@ -5,13 +5,14 @@
 
 use core::ops::ControlFlow;
 
-use millrace_base::{FlowTuple, Instant, Nanos, PacketPool, SeqNumber, Stamp};
+use millrace_base::{FlowTuple, Instant, Micros, Nanos, PacketPool, SeqNumber, Stamp};
 
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::ecn::Ecn;
 use super::marks::Marks;
 use super::ready::Ready;
+use super::rtt::RttSample;
 use super::segment::{CloseReason, Disposition, Env, ResetSegment, Segment};
 use super::state::State;
 use super::timers::Purpose;
@@ -57,8 +58,25 @@ pub(crate) struct Handshake {
     pub(crate) ts_recent: Option<u32>,
     /// The window our SYN-ACK offered, bytes.
     pub(crate) rcv_wnd: u32,
-    /// When the SYN-ACK was sent, if it was sent once only: the first RTT sample.
-    pub(crate) sent_at: Option<Instant>,
+    /// How often the SYN-ACK had to leave.
+    pub(crate) syn_acks: SynAcks,
+}
+
+/// What is known of the SYN-ACKs of a passive open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SynAcks {
+    /// Nothing: a cookie remembers no time.
+    Unknown,
+    /// One left then: the first RTT sample.
+    Once(Instant),
+    /// The first left then, and others behind it.
+    Again {
+        first_at: Instant,
+        /// How many others: at least one.
+        count: u8,
+        /// The timer sent some of them, and not only a SYN that came again.
+        timed_out: bool,
+    },
 }
 
 impl Connection {
@@ -106,9 +124,19 @@ impl Connection {
         connection
             .window
             .open(handshake.irs, handshake.rcv_wnd, ours);
-        match handshake.sent_at {
-            Some(sent_at) => connection.rtt.sample(now.since(sent_at).to_micros()),
-            None => connection.rtt.distrust_handshake(),
+        match handshake.syn_acks {
+            SynAcks::Once(sent_at) => connection.measure(now.since(sent_at).to_micros(), tunables),
+            SynAcks::Unknown => connection.rtt.distrust_handshake(),
+            SynAcks::Again {
+                first_at,
+                count,
+                timed_out,
+            } => {
+                connection.rtt.distrust_handshake();
+                connection.sent_at = Stamp::of(first_at);
+                connection.retransmissions = count.into();
+                connection.recovery.timeouts = u8::from(timed_out);
+            }
         }
         connection.marks.set(Marks::PASSIVE);
         connection.ready |= Ready::ACCEPTED;
@@ -158,7 +186,7 @@ impl Connection {
         let scale = self.agreed_scale(&segment, env.tunables);
         let offered = self.window.offer(self.first_offer(env.tunables));
         self.window.open(segment.seq, offered, scale);
-        self.set_send_window(&segment, u32::from(segment.window));
+        self.set_send_window(segment.seq, u32::from(segment.window));
         if flags.ack() {
             self.on_syn_ack(env, &segment);
             self.process_payload(env, segment)
@@ -238,20 +266,18 @@ impl Connection {
     fn on_syn_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, segment: &Segment<P::Buf>) {
         self.una = segment.ack;
         if self.recovery.timeouts == 0 {
-            self.rtt
-                .sample(env.now.since(self.sent_at.instant()).to_micros());
+            let rtt = env.now.since(self.sent_at.instant()).to_micros();
+            self.measure(rtt, env.tunables);
         } else {
             // Karn: the answer may be to any of the SYNs, unless a timestamp tells which.
-            match segment
-                .options
-                .timestamps
-                .and_then(|stamps| self.timestamps.elapsed(stamps.echo, env.now))
-            {
-                Some(elapsed) => self.rtt.sample(elapsed),
+            match self.elapsed_since_echo(segment, env.now) {
+                Some(elapsed) => self.measure(elapsed, env.tunables),
                 None => self.rtt.distrust_handshake(),
             }
         }
-        self.enter_established(env);
+        let first_at = self.received_at.instant();
+        let has_lost = self.has_lost_syns(segment, first_at);
+        self.enter_established(env, has_lost);
         self.take_metrics(env.chunks, env.now, env.tunables);
         if !self.extra.is_none() {
             self.on_fast_open_answer(env, segment);
@@ -290,21 +316,69 @@ impl Connection {
         if !self.marks.has(Marks::PASSIVE) {
             // Simultaneous open: one sample, if the SYN went out once.
             if self.recovery.timeouts == 0 {
-                self.rtt
-                    .sample(env.now.since(self.sent_at.instant()).to_micros());
+                let rtt = env.now.since(self.sent_at.instant()).to_micros();
+                self.measure(rtt, env.tunables);
             } else {
                 self.rtt.distrust_handshake();
             }
             self.ready |= Ready::CONNECTED | Ready::WRITABLE;
+        } else if self.retransmissions > 0
+            && let Some(elapsed) = self.elapsed_since_echo(segment, env.now)
+        {
+            self.measure(elapsed, env.tunables);
         }
         let window = self.offered_window(segment);
-        self.set_send_window(segment, window);
-        self.enter_established(env);
+        self.set_send_window(segment.seq, window);
+        let first_at = if self.marks.has(Marks::PASSIVE) {
+            self.sent_at
+        } else {
+            self.received_at
+        };
+        let has_lost = self.has_lost_syns(segment, first_at.instant());
+        self.enter_established(env, has_lost);
         self.take_metrics(env.chunks, env.now, env.tunables);
         ControlFlow::Continue(())
     }
 
-    pub(super) fn enter_established<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
+    /// One round trip of the handshake.
+    pub(super) fn measure(&mut self, rtt: Micros, tunables: &TcpTunables) {
+        let sample = RttSample::one(rtt);
+        let bounds = (self.una, self.nxt);
+        self.rtt.sample(sample, bounds, tunables.rto_min_us());
+    }
+
+    /// The time since what the peer's timestamp answers.
+    fn elapsed_since_echo<B>(&self, segment: &Segment<B>, now: Instant) -> Option<Micros> {
+        let stamps = segment.options.timestamps?;
+        let is_echo = stamps.echo != 0 && self.timestamps.agreed();
+        let elapsed = self.timestamps.elapsed(stamps.echo, now);
+        elapsed.filter(|_| is_echo)
+    }
+
+    /// Whether SYNs or SYN-ACKs were lost, the first of which left at `first_at`: then the first window is
+    /// one segment. A single one that was sent again is none, a second after the first; nor were any
+    /// lost when the peer answers the first of them (Linux: `tcp_init_transfer`,
+    /// `tcp_try_undo_spurious_syn`).
+    //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
+    //= type=exception
+    //= reason=Linux has a first timeout of one second, not of three
+    //# if the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly
+    //# transmitted SYN MUST be one segment
+    fn has_lost_syns<B>(&self, segment: &Segment<B>, first_at: Instant) -> bool {
+        if self.recovery.timeouts == 0 || self.retransmissions < 2 {
+            return false;
+        }
+        let first = self.timestamps.value(first_at);
+        let echo = segment.options.timestamps.map(|stamps| stamps.echo);
+        !self.timestamps.agreed() || echo != Some(first)
+    }
+
+    /// The handshake is over; `has_lost` when it took more SYNs than it should.
+    pub(super) fn enter_established<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        has_lost: bool,
+    ) {
         // The application may have closed its side before the handshake was complete.
         self.state = if self.fin_queued {
             State::FinWait1
@@ -319,13 +393,12 @@ impl Connection {
             let searched = self.searched(env.chunks);
             self.update_mss(env.tunables, searched);
         }
-        if self.recovery.timeouts > 0 {
-            // RFC 5681 section 3.1: a lost SYN starts with one segment.
+        if has_lost {
             self.congestion.cwnd = u32::from(self.mss);
-            if !self.marks.has(Marks::PASSIVE) {
-                // That is a reduction, which the first data tell of (behaviour: TMR-21).
-                self.ack.ecn.on_reduction();
-            }
+        }
+        if self.recovery.timeouts > 0 && !self.marks.has(Marks::PASSIVE) {
+            // A reduction, for Linux, which the first data tell of (behaviour: TMR-21).
+            self.ack.ecn.on_reduction();
         }
         self.recovery.timeouts = 0;
         self.recovery.stalled_since = Stamp::NEVER;

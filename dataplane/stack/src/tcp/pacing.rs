@@ -40,7 +40,7 @@ pub(crate) struct Pacing {
 const UNPACED_SEGMENTS: u32 = 10;
 /// A burst is what leaves in a 1,024th of a second, but so many segments at least (Linux:
 /// `sk_pacing_shift`, `tcp_min_tso_segs`).
-const BURST_SHIFT: u32 = 10;
+pub(super) const BURST_SHIFT: u32 = 10;
 const BURST_SEGMENTS_MIN: u64 = 2;
 const BURST_BYTES_MAX: u64 = 65_536;
 /// No limit.
@@ -209,13 +209,7 @@ impl Connection {
     #[cold]
     fn count_paced<P: PacketPool>(&mut self, env: &mut Env<'_, P>, bytes: u32, segments: u32) {
         let rate = self.pacing_rate(env.chunks, env.tunables);
-        let mss = u64::from(self.mss.max(1));
-        let share = (rate >> BURST_SHIFT).checked_div(mss).unwrap_or(0);
-        let least = self.congestion.min_tso_segs(&env.chunks.congestion);
-        let limit = share
-            .max(least.map_or(BURST_SEGMENTS_MIN, u64::from))
-            .saturating_mul(mss)
-            .min(BURST_BYTES_MAX);
+        let limit = self.burst_bytes_max(env.chunks, rate);
         if let Some(extra) = self.extra_mut(env.chunks) {
             let pacing = &mut extra.pacing;
             pacing.segments = pacing.segments.saturating_add(segments);
@@ -224,6 +218,30 @@ impl Connection {
                 pacing.end_burst(env.now, rate);
             }
         }
+    }
+
+    /// Bytes that leave together at this rate.
+    fn burst_bytes_max<B>(&self, chunks: &Chunks<B>, rate: u64) -> u64 {
+        let mss = u64::from(self.mss.max(1));
+        let share = (rate >> BURST_SHIFT).checked_div(mss).unwrap_or(0);
+        let least = self.congestion.min_tso_segs(&chunks.congestion);
+        share
+            .max(least.map_or(BURST_SEGMENTS_MIN, u64::from))
+            .saturating_mul(mss)
+            .min(BURST_BYTES_MAX)
+    }
+
+    /// What the present burst of a paced connection still takes, in bytes: a frame that the device cuts
+    /// is no longer (Linux: `tcp_tso_autosize`). No bound for any other.
+    #[inline(never)] // Beside the common case, of which it would take the registers.
+    pub(super) fn burst_room<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u32 {
+        let extra = self.extra(chunks).filter(|extra| extra.pacing.is_on());
+        let Some(extra) = extra else {
+            return u32::MAX;
+        };
+        let rate = self.pacing_rate(chunks, tunables);
+        let limit = self.burst_bytes_max(chunks, rate) as u32;
+        limit.saturating_sub(extra.pacing.burst_bytes)
     }
 
     /// Nothing more leaves in this turn: a burst that is not full is one all the same.

@@ -10,7 +10,7 @@ use millrace_wire::TcpRepr;
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
 use super::ecn::{self, Ecn};
-use super::handshake::{Handshake, Open};
+use super::handshake::{Handshake, Open, SynAcks};
 use super::isn::Secrets;
 use super::options::{MSS_DEFAULT, MSS_DEFAULT_V6};
 use super::segment::{CloseReason, Disposition, Env, Segment};
@@ -133,12 +133,11 @@ impl HalfOpen {
         })
     }
 
-    /// What the connection begins with. `mtu` is that of the route, `sent_at` the time of the only
-    /// SYN-ACK.
+    /// What the connection begins with. `mtu` is that of the route.
     pub(crate) fn handshake(
         &self,
         mtu: u16,
-        sent_at: Option<Instant>,
+        syn_acks: SynAcks,
         tunables: &TcpTunables,
     ) -> Handshake {
         Handshake {
@@ -158,15 +157,22 @@ impl HalfOpen {
             ecn: self.ecn,
             ts_recent: self.ts_recent,
             rcv_wnd: self.offer(tunables),
-            sent_at,
+            syn_acks,
         }
     }
 }
 
 impl Request {
-    /// When the SYN-ACK left, if it left once only (Karn; behaviour: LSN-24).
-    pub(crate) fn sent_once_at(&self) -> Option<Instant> {
-        (self.retransmissions == 0).then_some(self.sent_at)
+    /// How often the SYN-ACK left (Karn; behaviour: LSN-24).
+    pub(crate) fn syn_acks(&self) -> SynAcks {
+        match self.retransmissions {
+            0 => SynAcks::Once(self.sent_at),
+            count => SynAcks::Again {
+                first_at: self.sent_at,
+                count,
+                timed_out: self.timeouts > 0,
+            },
+        }
     }
 }
 

@@ -270,9 +270,7 @@ impl Connection {
         self.received_at = Stamp::of(env.now);
         self.probes = 0;
         let window = u32::from(segment.window) << (self.snd_scale & 15);
-        self.snd_wnd = window;
-        self.wnd_max = self.wnd_max.max(window);
-        self.wl1 = segment.seq;
+        self.update_send_window(segment.seq, segment.ack, window);
         if segment.ack != self.una {
             count!(env.stats.tcp_hp_acks);
             if let ControlFlow::Break(outcome) = self.take_progress(env, segment.ack, stamps) {

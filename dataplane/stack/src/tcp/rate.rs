@@ -479,6 +479,8 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::tcp::TcpTunables;
+    use crate::tcp::handshake::{Handshake, SynAcks};
+    use crate::tcp::shelf::Place;
     use crate::tcp::testing::{Bench, ack};
 
     fn at(ms: u64) -> Instant {
@@ -619,6 +621,58 @@ mod tests {
         bench.finish();
     }
 
+    // One place collects for all: what another connection has left there is nobody's, also when a ledger
+    // opens in the middle of an ACK.
+    #[test]
+    fn a_ledger_that_opens_in_the_middle_of_an_ack_reads_no_samples_of_another() {
+        let mut bench = modelled();
+        let tunables = bench.world.tunables;
+        let once = SynAcks::Once(at(900));
+        let without_sack = Handshake {
+            sack_permitted: false,
+            ..bench.handshake(once, None)
+        };
+        let fresh = Connection::accept(&without_sack, &tunables, bench.now);
+        let other = core::mem::replace(&mut bench.connection, fresh);
+        bench.receive(ack(0));
+        // What it has in flight left before it had a model: it has no ledger.
+        let (reno, bbr) = (CongestionControl::Reno, CongestionControl::Bbr);
+        let chunks = &mut bench.world.chunks;
+        bench
+            .connection
+            .set_congestion_control(reno, chunks, &tunables);
+        bench.write(10_000);
+        assert_eq!(bench.sent().len(), 10);
+        let chunks = &mut bench.world.chunks;
+        bench
+            .connection
+            .set_congestion_control(bbr, chunks, &tunables);
+        // The other has samples taken, of which it asks nothing any more: a delivery and a loss.
+        let ours = core::mem::replace(&mut bench.connection, other);
+        bench.write(10_000);
+        assert_eq!(bench.sent().len(), 10);
+        let chunks = &mut bench.world.chunks;
+        bench
+            .connection
+            .set_congestion_control(reno, chunks, &tunables);
+        bench.advance(50);
+        bench.receive(ack(1_000).sack(&[(2_000, 10_000)]));
+        let rates = &bench.world.chunks.rates;
+        assert!(rates.newest.is_some() && rates.lost_first != NONE);
+        let mut other = core::mem::replace(&mut bench.connection, ours);
+        for _ in 0..3 {
+            assert!(bench.connection.send.board.is_clear());
+            bench.receive(ack(0));
+        }
+        assert!(bench.info().lost_bytes > 0, "its own");
+        let shelves = &bench.world.chunks.congestion;
+        let model = bench.connection.congestion.model(shelves);
+        assert_eq!(model.map(|model| model.sampler.lost), Some(0));
+        assert_eq!(bandwidth(&bench), 0);
+        other.release(&mut bench.world.chunks);
+        bench.finish();
+    }
+
     #[test]
     fn without_a_place_for_the_model_a_connection_has_cubic() {
         let mut bench = modelled();
@@ -629,16 +683,14 @@ mod tests {
             .connection
             .set_congestion_control(CongestionControl::Reno, chunks, &tunables);
         while !chunks.extras.is_full() {
-            chunks.extras.store(
-                crate::tcp::shelf::Place::NONE,
-                crate::tcp::extra::Extra::default(),
-            );
+            chunks
+                .extras
+                .store(Place::NONE, crate::tcp::extra::Extra::default());
         }
         bench.connection.release_extra(chunks);
-        chunks.extras.store(
-            crate::tcp::shelf::Place::NONE,
-            crate::tcp::extra::Extra::default(),
-        );
+        chunks
+            .extras
+            .store(Place::NONE, crate::tcp::extra::Extra::default());
         bench
             .connection
             .set_congestion_control(CongestionControl::Bbr, chunks, &tunables);

@@ -110,7 +110,9 @@ impl Connection {
             self.timers.arm(Purpose::Retransmit, env.now, rto);
         }
         if self.recovery.phase == Phase::Loss {
-            count!(env.stats.tcp_slow_start_retrans);
+            // Not the one that a timeout is answered with (Linux: `tcp_retransmit_timer`).
+            let is_again = !is_head || self.recovery.timeouts == 0;
+            count!(env.stats.tcp_slow_start_retrans, u64::from(is_again));
         } else {
             count!(env.stats.tcp_fast_retrans);
         }

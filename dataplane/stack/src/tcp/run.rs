@@ -33,7 +33,8 @@ impl Connection {
             .max(bytes);
         let room = window.min(cwnd_room);
         if bytes == mss && path.offloads.tso {
-            let most = path.offloads.tso_bytes_max;
+            let burst = self.burst_room(env.chunks, env.tunables).max(mss);
+            let most = path.offloads.tso_bytes_max.min(burst);
             let segments = most.checked_div(mss).unwrap_or(1);
             if !env.tunables.software_tso && self.waits_for_more(env, segments, false) {
                 return None;

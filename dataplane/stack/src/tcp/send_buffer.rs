@@ -252,13 +252,14 @@ impl Cleaned {
     /// What the peer has told to have before, was sent again, or acknowledged in part before.
     #[cold]
     fn add_odd<B>(&mut self, chunk: &Chunk<B>, bytes: u32, (whole, counts): (bool, bool)) {
+        // Whether it was SACKed or not: which transmission arrived is not known.
+        self.retransmitted |= chunk.has(EVER_RETRANSMITTED);
         if chunk.has(SACKED) {
             self.sacked = self.sacked.saturating_add(bytes);
             return;
         }
         self.segments = self.segments.wrapping_add(u32::from(counts));
         if chunk.has(EVER_RETRANSMITTED) {
-            self.retransmitted = true;
             return;
         }
         self.mended |= whole;

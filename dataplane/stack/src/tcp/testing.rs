@@ -13,7 +13,7 @@ use millrace_wire::{EthernetView, IpView, SackBlocks, TcpFlags, TcpOptions, TcpV
 use super::chunk::Chunks;
 use super::config::{ConnectionOptions, TcpTunables};
 use super::connection::Connection;
-use super::handshake::{Handshake, Open};
+use super::handshake::{Handshake, Open, SynAcks};
 use super::info::FlowInfo;
 use super::predict::Tail;
 use super::segment::{Disposition, Env, Segment};
@@ -334,16 +334,11 @@ impl Bench {
         ts_recent: Option<u32>,
     ) -> Self {
         let mut bench = Self::connecting(tunables);
+        let once = SynAcks::Once(Instant::from_millis(900));
         let handshake = Handshake {
             open: open(options),
-            irs: bench.irs,
-            peer_mss: if ts_recent.is_some() { 1_012 } else { 1_000 },
-            scales: None,
             sack_permitted: sack,
-            ecn: super::ecn::Ecn::OFF,
-            ts_recent,
-            rcv_wnd: 65_535,
-            sent_at: Some(Instant::from_millis(900)),
+            ..bench.handshake(once, ts_recent)
         };
         bench.connection = Connection::accept(&handshake, &bench.world.tunables, bench.now);
         let mut segment = ack(0);
@@ -351,6 +346,21 @@ impl Bench {
         assert_eq!(bench.receive(segment), Disposition::Continue);
         bench.connection.take_ready();
         bench
+    }
+
+    /// What a passive open has agreed on: an MSS of 1,000, SACK, no scaling.
+    pub(crate) fn handshake(&self, syn_acks: SynAcks, ts_recent: Option<u32>) -> Handshake {
+        Handshake {
+            open: open(ConnectionOptions::default()),
+            irs: self.irs,
+            peer_mss: if ts_recent.is_some() { 1_012 } else { 1_000 },
+            scales: None,
+            sack_permitted: true,
+            ecn: super::ecn::Ecn::OFF,
+            ts_recent,
+            rcv_wnd: 65_535,
+            syn_acks,
+        }
     }
 
     /// The peer's segment arrives now.

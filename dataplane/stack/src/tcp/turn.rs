@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::emit::Run;
 use super::marks::Marks;
 use super::mtu_probe::Probing;
+use super::pacing::BURST_SHIFT;
 use super::recovery::Phase;
 use super::segment::Env;
 use super::state::State;
@@ -29,11 +30,6 @@ const DEFERRED_SEGMENTS_MAX: u32 = 3;
 
 /// Payload of the largest packet that is cut (Linux: `GSO_LEGACY_MAX_SIZE`).
 const PACKET_BYTES_MAX: u64 = 65_536;
-/// The pacing rate in percent of a window per round trip (Linux: `tcp_pacing_ss_ratio`,
-/// `tcp_pacing_ca_ratio`).
-const SLOW_START_PERCENT: u64 = 200;
-/// The same in congestion avoidance.
-const AVOIDANCE_PERCENT: u64 = 120;
 
 /// How a turn ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -502,34 +498,24 @@ impl Connection {
         Some(run)
     }
 
-    /// Segments of one packet, where packets are cut: a millisecond of the pacing rate, more when the
-    /// peer is near, and half of the window at most (Linux: `tcp_tso_autosize`, `tcp_cwnd_test`).
+    /// Segments of one packet, where packets are cut: a 1,024th of a second at the pacing rate, more
+    /// when the peer is near, and half of the window at most (Linux: `tcp_tso_autosize`,
+    /// `tcp_cwnd_test`).
+    #[inline(never)] // Few ask, and its divisions would take the registers of all.
     pub(super) fn packet_segments<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> u32 {
-        let window = self.congestion.cwnd;
-        let percent = if window < self.congestion.ssthresh / 2 {
-            SLOW_START_PERCENT
-        } else {
-            AVOIDANCE_PERCENT
-        };
-        let srtt = self.rtt.srtt().map_or(0, Micros::as_micros);
-        let per_round = u64::from(window).saturating_mul(percent);
-        // Percent of a microsecond are ten thousandths of a millisecond.
-        let paced = match self.congestion.pacing_rate(&chunks.congestion) {
-            Some(rate) => Some(rate / 1_000),
-            None => per_round.saturating_mul(10).checked_div(srtt.into()),
-        };
+        let paced = self.pacing_rate(chunks, tunables) >> BURST_SHIFT;
         let halvings = self.rtt.min().map_or(u32::MAX, Micros::as_micros);
         let halvings = halvings.checked_shr(tunables.tcp_tso_rtt_log.into());
         let near = PACKET_BYTES_MAX.checked_shr(halvings.unwrap_or(0));
         let bytes = paced
-            .unwrap_or(PACKET_BYTES_MAX)
             .saturating_add(near.unwrap_or(0))
             .min(PACKET_BYTES_MAX);
         let mss = u64::from(self.mss.max(1));
         let segments = bytes.checked_div(mss).unwrap_or(1) as u32;
         let least = self.congestion.min_tso_segs(&chunks.congestion);
         let least = least.unwrap_or(tunables.tcp_min_tso_segs.into());
-        let half = window.checked_div(self.mss.into()).unwrap_or(1) / 2;
+        let window = self.congestion.cwnd.checked_div(self.mss.into());
+        let half = window.unwrap_or(1) / 2;
         segments.max(least).min(half.max(1))
     }
 

@@ -212,9 +212,10 @@ impl ReceiveWindow {
     fn select(&self, used: u32, mss: u32, most: u32) -> (u32, bool) {
         let allowed = self.worth(self.memory);
         let full = allowed.min(most);
-        // Nor is a segment more than may be promised: Linux, which does not look, may say 0 for ever
-        // over memory that is free.
-        let mss = mss.min(full).min(self.threshold());
+        // Nor is a segment more than may be promised: Linux, which does not look, may say 0, or a byte at a
+        // time, for ever over memory that is free.
+        let whole = full.min(self.threshold());
+        let mss = mss.min(whole);
         let mut free = self.worth(self.memory.saturating_sub(used));
         let crowded = free < full / 2;
         if crowded {
@@ -246,7 +247,7 @@ impl ReceiveWindow {
                 return (0, true);
             };
             free.saturating_sub(rest)
-        } else if mss == full && free > offered.saturating_add(full / 2) {
+        } else if mss == whole && free > offered.saturating_add(whole / 2) {
             free
         } else {
             offered
@@ -355,6 +356,16 @@ impl ReceiveWindow {
             field: 0,
             news: closed | Advertised::CROWDED,
         })
+    }
+
+    /// The field of an ACK that ends at `ack`, which data that came later are not to be told of yet: the
+    /// promise is that of the ACK behind it, in whole units, at most `field_max` of them.
+    pub(crate) fn field_from(&mut self, ack: SeqNumber, field_max: u32) -> u16 {
+        let scale = self.scale().into();
+        let field = self.round_up(self.edge.bytes_since(ack));
+        let field = field.wrapping_shr(scale).min(field_max).min(0xffff);
+        self.edge = self.edge.latest(ack.plus(field.wrapping_shl(scale)));
+        field as u16
     }
 
     /// A window that may be taken back is a whole number of units, and nothing when it is not worth

@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | `new`, `set_control` | a connection begins; another algorithm takes over | `connection`, `ack` | `init` |
 //! | `begin_model` | the connection is established, or another algorithm takes over | `rate` | `init` |
-//! | `pkts_acked` | an ACK tells a round trip, outside of recovery | `ack` (`grow`) | `pkts_acked` |
+//! | `pkts_acked` | an ACK tells a round trip; in CWR and Recovery only `learn` | `ack` (`grow`), `recovery/alert` | `pkts_acked` |
 //! | `cong_avoid` | then, if the window may grow | `ack` (`grow`) | `cong_avoid` |
 //! | `cong_control` | any ACK, instead of the two above and of the reduction in recovery | `recovery/modelled` | `cong_control` |
 //! | `in_ack_event` | any ACK that is not the plainest, after what it covers was freed | `ack` | `in_ack_event` |
@@ -53,9 +53,6 @@ pub(crate) struct Acked {
     pub(crate) una: SeqNumber,
     /// SND.NXT.
     pub(crate) nxt: SeqNumber,
-    /// Microseconds that the largest frames may keep ACKs apart: at most 1,000 (Linux:
-    /// `hystart_ack_delay`).
-    pub(crate) burst_us: u32,
     /// Segments leave one by one, at a rate.
     pub(crate) is_paced: bool,
 }

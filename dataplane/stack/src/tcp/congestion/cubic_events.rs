@@ -6,7 +6,7 @@ use millrace_base::{Instant, Micros};
 
 use super::contract::{Acked, Setting, Shelves};
 use super::cubic::{Epoch, Young};
-use super::hystart::{Round, Sign};
+use super::hystart::{Pipe, Round, Sign};
 use super::{Congestion, Controller, Held};
 use crate::stats::{Stats, count};
 use crate::tcp::shelf::{Place, Shelf};
@@ -19,7 +19,7 @@ impl Congestion {
         matches!(self.controller, Controller::Cubic(_)) && !self.limited && !self.in_slow_start()
     }
 
-    /// Learns a round trip in avoidance.
+    /// Learns a round trip in avoidance, or while the window goes down.
     #[inline]
     pub(crate) fn learn(&self, shelves: &mut Shelves, rtt: Micros, now: Instant) {
         if let Controller::Cubic(held) = self.controller
@@ -89,7 +89,9 @@ impl Congestion {
             epoch.round.pass(acked);
             None
         } else {
-            epoch.round.watch(setting.cubic, acked, delay_us)
+            epoch
+                .round
+                .watch(setting.cubic, acked, Pipe { cwnd, delay_us })
         };
         let segments = u64::from(self.segments());
         match sign {

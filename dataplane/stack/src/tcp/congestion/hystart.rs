@@ -28,6 +28,15 @@ pub(super) struct Round {
     found: bool,
 }
 
+/// The window that an ACK finds, and the round trip that it tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pipe {
+    /// Bytes of the window.
+    pub(super) cwnd: u32,
+    /// Microseconds: at least one.
+    pub(super) delay_us: u32,
+}
+
 /// Why slow start ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sign {
@@ -42,6 +51,22 @@ const SAMPLES: u8 = 8;
 /// How much longer than the shortest a round trip must be: an eighth of it, within these bounds.
 const DELAY_US_MIN: u32 = 4_000;
 const DELAY_US_MAX: u32 = 16_000;
+/// Bytes that may leave together on the way: four of the largest frames (Linux: `hystart_ack_delay`).
+const BURST_BYTES: u64 = 4 * 65_536;
+/// Windows that leave in a round trip of slow start.
+const WINDOWS_PER_ROUND: u64 = 2;
+/// How far apart such a burst keeps ACKs at most.
+const BURST_US_MAX: u64 = 1_000;
+
+impl Pipe {
+    /// How far apart bursts keep ACKs at the rate of slow start.
+    fn burst_us(self) -> u32 {
+        let share = BURST_BYTES / WINDOWS_PER_ROUND;
+        let burst_us = share.saturating_mul(self.delay_us.into());
+        let burst_us = burst_us.checked_div(self.cwnd.into());
+        burst_us.unwrap_or(BURST_US_MAX).min(BURST_US_MAX) as u32
+    }
+}
 
 impl Default for Round {
     fn default() -> Self {
@@ -100,17 +125,17 @@ impl Round {
         &mut self,
         rules: &CubicParameters,
         acked: &Acked,
-        delay_us: u32,
+        pipe: Pipe,
     ) -> Option<Sign> {
         let now_us = micros(acked.now);
         self.pass(acked);
         let mut sign = None;
         if rules.hystart_detect & CubicParameters::ACK_TRAIN != 0
-            && self.is_train(rules, acked, now_us)
+            && self.is_train(rules, acked, (now_us, pipe))
         {
             sign = Some(Sign::Train);
         }
-        if rules.hystart_detect & CubicParameters::DELAY != 0 && self.is_delayed(delay_us) {
+        if rules.hystart_detect & CubicParameters::DELAY != 0 && self.is_delayed(pipe.delay_us) {
             sign = sign.or(Some(Sign::Delay));
         }
         self.found = sign.is_some();
@@ -125,12 +150,17 @@ impl Round {
         self.samples = 0;
     }
 
-    fn is_train(&mut self, rules: &CubicParameters, acked: &Acked, now_us: u32) -> bool {
+    fn is_train(
+        &mut self,
+        rules: &CubicParameters,
+        acked: &Acked,
+        (now_us, pipe): (u32, Pipe),
+    ) -> bool {
         if now_us.wrapping_sub(self.train_us) > rules.hystart_ack_delta_us {
             return false;
         }
         self.train_us = now_us;
-        let whole = self.delay_min_us.saturating_add(acked.burst_us);
+        let whole = self.delay_min_us.saturating_add(pipe.burst_us());
         // Pacing may have spread the segments over half of a round trip already.
         let threshold = if acked.is_paced { whole } else { whole / 2 };
         now_us.wrapping_sub(self.start_us) > threshold
@@ -165,8 +195,15 @@ mod tests {
             now: Instant::ZERO.after(Nanos::new(at_us * 1_000)),
             una: SeqNumber::new(una),
             nxt: SeqNumber::new(nxt),
-            burst_us: 0,
             is_paced: false,
+        }
+    }
+
+    /// At a rate at which no burst counts.
+    fn fast(delay_us: u32) -> Pipe {
+        Pipe {
+            cwnd: u32::MAX,
+            delay_us,
         }
     }
 
@@ -177,7 +214,7 @@ mod tests {
             round.learn(*delay);
             let at = 1_000_000 + gap_us * count as u64;
             let acked = acked(at, 1 + count as u32, 1_000);
-            if let Some(sign) = round.watch(rules, &acked, *delay) {
+            if let Some(sign) = round.watch(rules, &acked, fast(*delay)) {
                 return (count, Some(sign));
             }
         }
@@ -209,11 +246,11 @@ mod tests {
         let mut round = Round::new(40_000, SeqNumber::new(0));
         for count in 0..8 {
             let acked = acked(1_000_000 + count * 5_000, 1, 1_000);
-            assert_eq!(round.watch(&RULES, &acked, 46_000), None, "{count}");
+            assert_eq!(round.watch(&RULES, &acked, fast(46_000)), None, "{count}");
         }
         // An eighth of 40 ms is 5 ms: 46 is more.
         let last = acked(1_040_000, 1, 1_000);
-        assert_eq!(round.watch(&RULES, &last, 46_000), Some(Sign::Delay));
+        assert_eq!(round.watch(&RULES, &last, fast(46_000)), Some(Sign::Delay));
         assert!(round.is_over());
     }
 
@@ -223,11 +260,11 @@ mod tests {
         let mut round = Round::new(200_000, SeqNumber::new(0));
         for count in 0..9 {
             let acked = acked(1_000_000 + count * 5_000, 1, 1_000);
-            assert_eq!(round.watch(&RULES, &acked, 200_000), None);
+            assert_eq!(round.watch(&RULES, &acked, fast(200_000)), None);
         }
         round.learn(29_000);
         let last = acked(1_050_000, 1, 1_000);
-        assert_eq!(round.watch(&RULES, &last, 29_000), None);
+        assert_eq!(round.watch(&RULES, &last, fast(29_000)), None);
     }
 
     #[test]
@@ -235,10 +272,33 @@ mod tests {
         let mut round = Round::new(40_000, SeqNumber::new(0));
         for count in 0..8 {
             let acked = acked(1_000_000 + count * 5_000, 1, 1_000);
-            round.watch(&RULES, &acked, 46_000);
+            round.watch(&RULES, &acked, fast(46_000));
         }
         let next = acked(1_050_000, 1_001, 2_000);
-        assert_eq!(round.watch(&RULES, &next, 46_000), None);
+        assert_eq!(round.watch(&RULES, &next, fast(46_000)), None);
         assert_eq!((round.samples, round.end), (1, SeqNumber::new(2_000)));
+    }
+
+    // Linux: hystart_ack_delay, min(1 ms, 4 * 64 KiB / rate).
+    #[test]
+    fn a_train_must_be_longer_where_bursts_keep_acks_apart() {
+        let burst_us = |cwnd, delay_us| Pipe { cwnd, delay_us }.burst_us();
+        assert_eq!(burst_us(14_480, 10_000), 1_000, "3 MB/s");
+        assert_eq!(burst_us(23_168, 100), 565, "463 MB/s");
+        assert_eq!(burst_us(1_448_000, 1_000), 90);
+        assert_eq!(burst_us(0, 1), 1_000);
+        let mut round = Round::new(100, SeqNumber::new(0));
+        let pipe = Pipe {
+            cwnd: 23_168,
+            delay_us: 100,
+        };
+        round.pass(&acked(1_000_000, 1, 1_000));
+        for at_us in (1_000_010..=1_000_330).step_by(10) {
+            let told = round.watch(&RULES, &acked(at_us, 1, 1_000), pipe);
+            assert_eq!(told, None, "{at_us}");
+        }
+        // Half of 100 and 565.
+        let last = acked(1_000_340, 1, 1_000);
+        assert_eq!(round.watch(&RULES, &last, pipe), Some(Sign::Train));
     }
 }

@@ -163,7 +163,6 @@ mod tests {
                     now: Instant::ZERO,
                     una: SeqNumber::new(self.una),
                     nxt: SeqNumber::new(nxt),
-                    burst_us: 0,
                     is_paced: false,
                 };
                 self.plus.watch(&acked, delay_us) || over

@@ -42,7 +42,6 @@ impl Bench {
             now: self.now,
             una: self.una,
             nxt: self.una.plus(self.c.cwnd),
-            burst_us: 1_000,
             is_paced: false,
         };
         let setting = &mut Setting {
@@ -260,7 +259,6 @@ fn a_window_that_is_not_used_does_not_grow() {
             now: Instant::ZERO,
             una: SeqNumber::new(0),
             nxt: SeqNumber::new(0),
-            burst_us: 0,
             is_paced: false,
         };
         let setting = &mut Setting {
@@ -312,6 +310,16 @@ fn idleness_halves_the_window_down_to_the_initial_one() {
     assert_eq!(bench.c.ssthresh, 7_000, "5 and 2 of 11");
 }
 
+// Linux: tcp_current_ssthresh, (10 >> 1) + (10 >> 2).
+#[test]
+fn what_is_remembered_of_a_window_are_whole_segments() {
+    let mut bench = Bench::new(CongestionControl::Reno);
+    bench.c.ssthresh = 4_000;
+    assert_eq!(bench.c.reached_ssthresh(), 7_000);
+    bench.c.ssthresh = 8_000;
+    assert_eq!(bench.c.reached_ssthresh(), 8_000);
+}
+
 // Linux counts segments: another size changes the bytes.
 #[test]
 fn a_window_keeps_its_segments_when_their_size_changes() {
@@ -356,7 +364,6 @@ fn slow_start_gives_its_place_back_when_everything_is_acknowledged() {
         now: bench.now,
         una: bench.una,
         nxt: bench.una,
-        burst_us: 0,
         is_paced: false,
     };
     let setting = &mut Setting {

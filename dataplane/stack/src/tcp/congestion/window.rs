@@ -71,7 +71,7 @@ impl Congestion {
             .mss()
             .saturating_mul(u32::from(init_cwnd.max(1)))
             .min(self.cwnd);
-        self.remember_reached();
+        self.ssthresh = self.reached_ssthresh();
         let halved = self.segments().checked_shr(timeouts.min(31) as u32);
         let halved = halved.unwrap_or(0).saturating_mul(self.mss());
         self.cwnd = halved.max(floor);
@@ -146,12 +146,11 @@ impl Congestion {
         }
     }
 
-    /// Three quarters of what was reached is remembered as the threshold (Linux:
-    /// `tcp_current_ssthresh`).
-    fn remember_reached(&mut self) {
+    /// The threshold that is remembered of a window that nothing has reduced: three quarters of it at
+    /// least, in whole segments (Linux: `tcp_current_ssthresh`).
+    pub(crate) fn reached_ssthresh(&self) -> u32 {
         let cwnd = self.segments();
         let reached = (cwnd / 2).saturating_add(cwnd / 4);
-        let reached = reached.saturating_mul(self.mss());
-        self.ssthresh = self.ssthresh.max(reached);
+        self.ssthresh.max(reached.saturating_mul(self.mss()))
     }
 }

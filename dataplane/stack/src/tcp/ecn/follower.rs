@@ -124,12 +124,8 @@ impl Connection {
         let Some(edge) = edge else {
             return;
         };
-        // The same right edge of the window.
-        let behind = header.ack.bytes_since(edge.ack);
-        let more = behind.checked_shr(self.window.scale().into()).unwrap_or(0);
-        header.window = u32::from(header.window)
-            .saturating_add(more)
-            .min(u16::MAX.into()) as u16;
+        let field_max = env.tunables.window_field_max(self.window.scale());
+        header.window = self.window.field_from(edge.ack, field_max);
         header.ack = edge.ack;
         header.flags = header.flags.without(millrace_wire::TcpFlags::ECE);
         if edge.is_marked {

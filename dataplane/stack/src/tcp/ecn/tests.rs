@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tcp::testing::{Bench, Seg, ack, data};
+use millrace_base::PacketBuf;
 
 const ECE: TcpFlags = TcpFlags::ECE;
 const CWR: TcpFlags = TcpFlags::CWR;
@@ -60,6 +61,63 @@ fn a_mark_is_echoed_until_the_peer_says_that_it_was_heard() {
     assert_eq!(told.len(), 1, "its window may be one segment");
     assert!(!told[0].flags.contains(ECE));
     assert!(bench.connection.ack.ecn.is_seen());
+    bench.finish();
+}
+
+// "tcp: don't ignore ECN CWR on pure ACK" of Linux: the echo would never end.
+#[test]
+fn a_peer_may_say_in_a_pure_ack_that_it_has_reduced_its_window() {
+    let mut bench = agreed();
+    bench.write(3_000);
+    bench.sent();
+    bench.receive(marked(0, CE));
+    assert!(bench.sent().iter().all(|seg| seg.flags.contains(ECE)));
+    let says = |at: i64| {
+        let mut seg = ack(at).seq(1_000);
+        seg.flags |= CWR;
+        seg
+    };
+    bench.receive(ack(2_000).seq(1_000));
+    bench.receive(says(1_000));
+    bench.write(1_000);
+    let sent = bench.sent();
+    assert!(sent.iter().all(|seg| seg.flags.contains(ECE)), "an old one");
+    bench.receive(says(2_000));
+    assert_eq!(bench.sent(), [], "a pure ACK is not acknowledged");
+    bench.write(1_000);
+    let sent = bench.sent();
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|seg| !seg.flags.contains(ECE)), "{sent:?}");
+    bench.finish();
+}
+
+// RFC 3168 section 6.1.2: it is said once, and must be said.
+#[test]
+fn a_reduction_is_told_by_the_next_segment_that_finds_a_buffer() {
+    let mut bench = agreed();
+    bench.write(10_000);
+    bench.sent();
+    let mut echo = ack(10_000);
+    echo.flags |= ECE;
+    bench.receive(echo);
+    // What is written lies in a buffer that somebody else holds too, and no other is free.
+    bench.write(1_000);
+    let unsent = bench.connection.send.unsent();
+    let shared = bench
+        .world
+        .chunks
+        .get(unsent)
+        .and_then(|it| it.buf()?.share());
+    assert!(shared.is_some());
+    let empty = millrace_base::HeapPool::new(0, 2_176);
+    let pool = core::mem::replace(&mut bench.world.pool, empty);
+    assert_eq!(bench.sent(), [], "no buffer");
+    bench.world.pool = pool;
+    drop(shared);
+    let sent = bench.sent();
+    assert!(sent[0].flags.contains(CWR), "{sent:?}");
+    bench.write(1_000);
+    assert!(bench.sent().iter().all(|seg| !seg.flags.contains(CWR)));
     bench.finish();
 }
 

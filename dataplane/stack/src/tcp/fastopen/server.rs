@@ -63,7 +63,7 @@ impl Connection {
         env: &mut Env<'_, P>,
         segment: Segment<P::Buf>,
     ) {
-        self.set_send_window(&segment, u32::from(segment.window));
+        self.set_send_window(segment.seq, u32::from(segment.window));
         let start = segment.seq.plus(1);
         let end = start.plus(segment.payload_len);
         let Some(payload) = segment.payload else {
@@ -180,17 +180,17 @@ impl Connection {
         match child {
             Some(child) if self.retransmissions == 0 => {
                 let sent_at = child.sent_at.instant();
-                self.rtt.sample(env.now.since(sent_at).to_micros());
+                self.measure(env.now.since(sent_at).to_micros(), env.tunables);
             }
             _ => {
                 if let Some(elapsed) = echoed {
-                    self.rtt.sample(elapsed);
+                    self.measure(elapsed, env.tunables);
                 }
             }
         }
         self.leave_queue(env, false);
         let window = self.offered_window(segment);
-        self.set_send_window(segment, window);
+        self.set_send_window(segment.seq, window);
         if self.state == State::SynReceived {
             self.ready |= Ready::CONNECTED | Ready::WRITABLE;
         }
@@ -199,7 +199,7 @@ impl Connection {
         }
         // What the timeouts cost was paid when they came.
         self.recovery.timeouts = 0;
-        self.enter_established(env);
+        self.enter_established(env, false);
         self.update_retransmit_timer(env.now, env.tunables);
         ControlFlow::Continue(())
     }

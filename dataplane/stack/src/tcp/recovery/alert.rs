@@ -14,7 +14,7 @@ use super::ledger::{Permission, Tally};
 use super::reduction::Progress;
 use crate::stats::count;
 use crate::tcp::ack::Digest;
-use crate::tcp::chunk::{Chunks, LOST, SACKED};
+use crate::tcp::chunk::{CONTINUED, Chunks, LOST, SACKED};
 use crate::tcp::congestion::CwndEvent;
 use crate::tcp::connection::Connection;
 use crate::tcp::segment::Env;
@@ -34,6 +34,8 @@ pub(super) struct Told {
     pub(super) dsack: Option<Duplicate>,
     /// It carries data, or another window, or acknowledges something.
     pub(super) is_more_than_duplicate: bool,
+    /// It says nothing but what the last one said.
+    pub(super) is_repeated: bool,
     /// Something that was sent once, before the episode began, arrived.
     pub(super) original_acked: bool,
     /// Segments that it delivered, and the round trip of the newest.
@@ -78,7 +80,7 @@ impl Connection {
         if self.sack_permitted {
             self.note_reordering_told(env);
         } else if told.advanced {
-            told.delivered_segments = self.take_back_duplicates(digest.cleaned.segments);
+            told.delivered_segments = self.take_back_duplicates(env, digest.cleaned.segments);
         }
         if told.delivered_segments > 0 && !told.is_old {
             self.adapt_reordering_window(env);
@@ -87,11 +89,14 @@ impl Connection {
         if !told.is_old && self.is_probe_out(env.chunks) {
             self.process_probe_ack(env, &told);
         }
-        let is_dubious = !told.is_more_than_duplicate
-            || told.sacked
-            || told.dsack.is_some()
-            || told.ece
-            || self.recovery.phase != Phase::Open;
+        // With nothing in flight only a D-SACK has something to say (Linux: `tcp_ack`, "no_queue").
+        let was_idle = told.una_before == self.nxt;
+        let is_dubious = told.dsack.is_some()
+            || !was_idle
+                && (!told.is_more_than_duplicate
+                    || told.sacked
+                    || told.ece
+                    || self.recovery.phase != Phase::Open);
         let mut timer_is_set = false;
         if is_dubious {
             timer_is_set = self.alert(env, &mut told);
@@ -101,7 +106,7 @@ impl Connection {
         }
         if self.congestion.is_modelled() {
             self.drive_model(env, &told, digest);
-        } else if !told.is_old {
+        } else if !told.is_old && !was_idle {
             let lost = self.send.board.view(env.chunks).found_lost != found_before;
             self.control(env, &told, lost);
         }
@@ -139,6 +144,7 @@ impl Connection {
             sacked: digest.sacked.bytes > 0,
             dsack: digest.dsack,
             is_more_than_duplicate: digest.advanced || !digest.duplicate,
+            is_repeated: digest.is_repeated,
             original_acked,
             delivered_segments: self.delivered_segments(env.chunks, env.now, digest),
             rtt: digest.rtt,
@@ -270,7 +276,9 @@ impl Connection {
             self.try_to_open(env, told);
             return is_timer_set;
         }
-        if !self.is_probe_lost(env) {
+        if self.is_probe_lost(env) {
+            self.recover_without_congestion(env);
+        } else {
             self.enter_recovery(env, told.ece);
         }
         self.permit(env, Permission::Lost);
@@ -321,29 +329,70 @@ impl Connection {
         if duplicates == 0 {
             return 0;
         }
-        let mut counted = before.saturating_add(duplicates).min(255);
-        let mss = u32::from(self.mss.max(1));
-        let out = self.nxt.bytes_since(self.una).div_ceil(mss);
-        let lost = self.send.board.lost(env.chunks).div_ceil(mss);
-        let holes = lost.max(1).min(out);
-        if counted.saturating_add(holes) > out {
-            // More than can be: some were for reordered segments.
-            counted = out.saturating_sub(holes);
-            self.raise_reordering(env, out);
-            count!(env.stats.tcp_reno_reorder);
-        }
+        let counted = before.saturating_add(duplicates).min(255);
+        let counted = self.limit_duplicates(env, counted, 0);
         self.recovery.dup_acks = counted as u8;
         counted.saturating_sub(before)
     }
 
+    /// How many of so many duplicates can stand for segments in flight: beside them there is a hole.
+    /// More than that were for reordered segments, of which this ACK took `acked` (Linux:
+    /// `tcp_check_reno_reordering`). A comparison while there is room for all; else O(chunks in flight).
+    fn limit_duplicates<P: PacketPool>(
+        &mut self,
+        env: &mut Env<'_, P>,
+        counted: u32,
+        acked: u32,
+    ) -> u32 {
+        let board = &self.send.board;
+        // No segment is longer than the MSS: so many bytes that are no hole are at least as many.
+        let mss = u32::from(self.mss);
+        let hole = board.lost(env.chunks).max(mss);
+        if self.sent_bytes() >= counted.saturating_mul(mss).saturating_add(hole) {
+            return counted;
+        }
+        let (lost, _) = board.lost_and_retransmitted_segments(env.chunks, self.send.queue());
+        let most = counted.saturating_add(lost.max(1));
+        let out = self.segments_out(env.chunks, most);
+        let holes = lost.max(1).min(out);
+        if counted.saturating_add(holes) <= out {
+            return counted;
+        }
+        self.raise_reordering(env, out.saturating_add(acked));
+        count!(env.stats.tcp_reno_reorder);
+        out.saturating_sub(holes)
+    }
+
+    /// Segments that were sent and not acknowledged, `most` at most. O(`most`).
+    pub(super) fn segments_out<B>(&self, chunks: &Chunks<B>, most: u32) -> u32 {
+        let mut segments = u32::from(self.has_separate_fin_out(chunks));
+        let head = self.send.queue().head();
+        let mut index = head;
+        while index != self.send.unsent() && segments < most {
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            // What is left of a segment of which an ACK took the first part is a segment, too.
+            let begins = !chunk.has(CONTINUED) || index == head;
+            segments = segments.wrapping_add(u32::from(begins));
+            index = chunk.next();
+        }
+        segments.min(most)
+    }
+
     /// An ACK after a hole was filled covers the hole and what the duplicates stood for (Linux:
     /// `tcp_remove_reno_sacks`); tells how many segments it delivered.
-    fn take_back_duplicates(&mut self, acked: u32) -> u32 {
+    fn take_back_duplicates<P: PacketPool>(&mut self, env: &mut Env<'_, P>, acked: u32) -> u32 {
         let known = u32::from(self.recovery.dup_acks);
         if acked == 0 {
             return 0;
         }
-        self.recovery.dup_acks = known.saturating_sub(acked.saturating_sub(1)) as u8;
+        let left = known.saturating_sub(acked.saturating_sub(1));
+        if left > 0 {
+            self.recovery.dup_acks = self.limit_duplicates(env, left, acked) as u8;
+        } else {
+            self.recovery.dup_acks = 0;
+        }
         acked.saturating_sub(known).max(1)
     }
 
@@ -449,6 +498,11 @@ impl Connection {
     /// The window after this ACK: down in CWR and Recovery, else perhaps up.
     fn control<P: PacketPool>(&mut self, env: &mut Env<'_, P>, told: &Told, lost: bool) {
         if matches!(self.recovery.phase, Phase::Cwr | Phase::Recovery) {
+            if let Some(rtt) = told.rtt {
+                // The queue is short now, if ever (Linux: `pkts_acked` in any state).
+                let shelves = &mut env.chunks.congestion;
+                self.congestion.learn(shelves, rtt, env.now);
+            }
             self.reduce(env, told.delivered_segments, told.advanced && !lost);
             return;
         }

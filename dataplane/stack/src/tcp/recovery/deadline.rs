@@ -10,11 +10,15 @@ use super::rack::TIMEOUT_MIN_US;
 use crate::tcp::chunk::{CONTINUED, NONE};
 use crate::tcp::config::TcpTunables;
 use crate::tcp::connection::Connection;
+use crate::tcp::marks::Marks;
 use crate::tcp::segment::Env;
 use crate::tcp::timers::Purpose;
 
 /// `TIMEOUT_MIN_US`, to calculate with spans that do not fit 32 bits.
 const TIMEOUT_MIN: u64 = TIMEOUT_MIN_US as u64;
+
+/// When a tail is probed of which no round trip was ever measured (Linux: `TCP_TIMEOUT_INIT`).
+const BLIND_US: u64 = 1_000_000;
 
 impl Connection {
     /// SND.UNA advanced: the deadline counts from now (RFC 6298 section 5.2 and 5.3).
@@ -126,8 +130,11 @@ impl Connection {
     fn probe_span<P: PacketPool>(&self, env: &Env<'_, P>) -> Option<u64> {
         let is_calm = matches!(self.recovery.phase, Phase::Open | Phase::Cwr);
         let srtt = self.srtt_us();
-        if !is_calm || !self.sack_permitted || srtt == 0 || !env.tunables.probes_tails() {
+        if !is_calm || !self.sack_permitted || !env.tunables.probes_tails() {
             return None;
+        }
+        if srtt == 0 {
+            return self.blind_span();
         }
         let more = if self.is_single_segment_out(env) {
             env.tunables.rto_min_us()
@@ -135,6 +142,13 @@ impl Connection {
             TIMEOUT_MIN
         };
         Some(srtt.wrapping_mul(2).wrapping_add(more))
+    }
+
+    /// The handshake needed a retransmission and there are no timestamps.
+    #[cold]
+    fn blind_span(&self) -> Option<u64> {
+        let is_open = self.state.is_synchronized() && !self.marks.has(Marks::UNPROVEN);
+        is_open.then_some(BLIND_US)
     }
 
     /// The timeout; something later than `span` when it surely is. Microseconds.
@@ -172,7 +186,7 @@ impl Connection {
                 None => return false,
             }
         }
-        !self.has_separate_fin_out(env)
+        !self.has_separate_fin_out(env.chunks)
     }
 
     /// When the oldest segment in flight left last.

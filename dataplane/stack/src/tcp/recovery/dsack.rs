@@ -75,8 +75,8 @@ impl Connection {
             return None;
         }
         let segments = len.div_ceil(u32::from(self.mss.max(1))).max(1);
-        let point = self.recovery.point;
-        let is_probe = segments == 1 && self.is_probe_out(env.chunks) && end == point;
+        let probe_end = self.send.board.view(env.chunks).probe_end;
+        let is_probe = segments == 1 && self.is_probe_out(env.chunks) && end == probe_end;
         let sent_twice = self.retransmissions;
         // Counted, believed or not.
         if let Some(known) = self.reordering_mut(env.chunks) {

@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     pub(super) first_retransmission_ms: Option<u32>,
     /// The tail loss probe that is out.
     pub(super) probe: Probe,
+    /// SND.NXT when it left (Linux: `tlp_high_seq`).
+    pub(super) probe_end: SeqNumber,
     /// What the last ACK or timer allows to leave beside new data.
     pub(super) permission: Permission,
     /// F-RTO is finding out whether the timeout was spurious.
@@ -128,6 +130,7 @@ impl Ledger {
         undo: None,
         first_retransmission_ms: None,
         probe: Probe::None,
+        probe_end: SeqNumber::new(0),
         permission: Permission::Lost,
         frto: false,
         samples: false,
@@ -190,22 +193,25 @@ impl Ledger {
         } else {
             self.tally.delivered_segments = self.tally.delivered_segments.wrapping_add(counts);
             self.tally.delivered_bytes = self.tally.delivered_bytes.wrapping_add(bytes);
-            self.rack
-                .advance(&self.tally, flags, chunk.end(), chunk.sent_at);
+            if !self.tally.is_of_original(flags, chunk.sent_at) {
+                self.rack
+                    .advance(&self.tally, flags, chunk.end(), chunk.sent_at);
+            }
         }
         self.on_cut(flags, bytes);
         self.trail.on_freed(index);
     }
 
     /// Marks what a block covers. What ends before `from` was marked when an earlier ACK reported
-    /// it; a chunk that reaches beyond was covered in part then and may be whole now.
+    /// it; a chunk that reaches beyond was covered in part then and may be whole now. Tells when the
+    /// first and the last of them left that were sent once only.
     pub(super) fn mark_range<B>(
         &mut self,
         chunks: &mut Chunks<B>,
         (queue, unsent): (&ChunkQueue, u32),
         (range, from): (SeqRange, SeqNumber),
         una: SeqNumber,
-    ) -> Option<Instant> {
+    ) -> Option<(Instant, Instant)> {
         let hint = chunks
             .get(self.trail.sack_hint)
             .filter(|hint| hint.seq.before_or_eq(from));
@@ -214,7 +220,7 @@ impl Ledger {
         } else {
             queue.head()
         };
-        let mut sent_at = None;
+        let mut sent = None;
         while index != unsent {
             let Some(chunk) = chunks.get(index) else {
                 break;
@@ -225,13 +231,16 @@ impl Ledger {
             let next = chunk.next();
             // Only whole chunks count: a segment is a whole number of chunks, so a part means a
             // resegmented path.
-            if chunk.seq.after_or_eq(range.start) && chunk.end().before_or_eq(range.end) {
-                sent_at = self.mark_sacked(chunks, index, una).or(sent_at);
+            if chunk.seq.after_or_eq(range.start)
+                && chunk.end().before_or_eq(range.end)
+                && let Some(at) = self.mark_sacked(chunks, index, una)
+            {
+                sent = Some((sent.map_or(at, |(first, _)| first), at));
             }
             self.trail.sack_hint = index;
             index = next;
         }
-        sent_at
+        sent
     }
 
     /// Marks a chunk as SACKed; tells when it was sent, if it was sent once only.
@@ -320,15 +329,9 @@ impl Rack {
     //# Step 2: Update the state for the most recently sent segment that has been delivered
     fn advance(&mut self, tally: &Tally, flags: u8, end: SeqNumber, sent_at: Instant) {
         let rtt_us = tally.now.since(sent_at).to_micros().as_micros();
-        if flags & EVER_RETRANSMITTED != 0 {
-            // The original may have arrived instead: too soon for the retransmission, or so says
-            // the echoed timestamp.
-            let sent_ms = sent_at.as_millis() as u32;
-            if rtt_us < tally.min_rtt_us
-                || tally.echo_ms.is_some_and(|echo| is_before(echo, sent_ms))
-            {
-                return;
-            }
+        // The original may have arrived instead: it is too soon for the retransmission.
+        if flags & EVER_RETRANSMITTED != 0 && rtt_us < tally.min_rtt_us {
+            return;
         }
         self.rtt_us = rtt_us;
         if is_sent_after((sent_at, end), (self.sent_at, self.end)) {
@@ -352,6 +355,15 @@ fn lower(lowest: &mut Option<SeqNumber>, seq: SeqNumber) {
 }
 
 impl Tally {
+    /// The echoed timestamp says that the original of what was sent again arrived (Linux:
+    /// `tcp_skb_spurious_retrans`). Only of what is acknowledged by number: what lies behind a hole
+    /// does not move the peer's TS.Recent (RFC 7323 section 4.3), so the ACK that SACKs it echoes what
+    /// came before the hole.
+    fn is_of_original(&self, flags: u8, sent_at: Instant) -> bool {
+        let sent_ms = sent_at.as_millis() as u32;
+        flags & EVER_RETRANSMITTED != 0 && self.echo_ms.is_some_and(|echo| is_before(echo, sent_ms))
+    }
+
     /// What begins at `seq` had arrived before it was sent again: the path reorders.
     pub(super) fn note_late(&mut self, seq: SeqNumber) {
         lower(&mut self.sacked_late, seq);

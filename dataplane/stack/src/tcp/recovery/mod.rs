@@ -47,8 +47,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(2))]
 pub(crate) struct Recovery {
-    /// SND.NXT when CWR, Recovery or Loss began: it ends when this is acknowledged. In the other
-    /// states, SND.NXT when the last tail loss probe left.
+    /// SND.NXT when CWR, Recovery or Loss began: it ends when this is acknowledged.
     pub(crate) point: SeqNumber,
     /// When the connection last made progress before the first of the present timeouts.
     pub(crate) stalled_since: Stamp,

@@ -10,7 +10,7 @@ use super::Phase;
 use super::ledger::Permission;
 use super::tlp::Probe;
 use crate::stats::count;
-use crate::tcp::chunk::{LOST, RETRANSMITTED, SACKED};
+use crate::tcp::chunk::{Chunks, LOST, RETRANSMITTED, SACKED};
 use crate::tcp::config::TcpTunables;
 use crate::tcp::congestion::CwndEvent;
 use crate::tcp::connection::Connection;
@@ -81,7 +81,7 @@ impl Connection {
             self.syn_pending = true;
         }
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
-        self.back_off(env.tunables);
+        self.back_off(env.chunks, env.tunables);
         let rto = self.within_user_timeout(env.now, self.rtt.rto(env.tunables));
         self.timers.arm(Purpose::Retransmit, env.now, rto);
         Disposition::Continue
@@ -127,7 +127,7 @@ impl Connection {
     /// The next timeout is twice as far, except for the first SYNs (Linux since 6.5) and the first
     /// timeouts of a stream too thin for duplicate ACKs.
     // behaviour: TMR-13, OPT-27, TUN-9
-    fn back_off(&mut self, tunables: &TcpTunables) {
+    fn back_off<B>(&mut self, chunks: &Chunks<B>, tunables: &TcpTunables) {
         if self.state == State::SynSent
             && self.recovery.timeouts <= tunables.tcp_syn_linear_timeouts
         {
@@ -136,7 +136,7 @@ impl Connection {
         let wants_linear = self.options.thin_linear_timeouts || tunables.tcp_thin_linear_timeouts;
         let linear = wants_linear
             && self.state == State::Established
-            && self.is_thin()
+            && self.is_thin(chunks)
             && self.recovery.timeouts <= THIN_LINEAR_RETRIES;
         if linear {
             self.rtt.end_backoff();
@@ -147,10 +147,8 @@ impl Connection {
 
     /// Fewer than four segments in flight, and not because slow start has just begun (Linux:
     /// `tcp_stream_is_thin`).
-    fn is_thin(&self) -> bool {
-        let out = self.nxt.bytes_since(self.una);
-        let segments = out.div_ceil(u32::from(self.mss.max(1)));
-        segments < 4 && self.congestion.ssthresh != u32::MAX
+    fn is_thin<B>(&self, chunks: &Chunks<B>) -> bool {
+        self.congestion.ssthresh != u32::MAX && self.segments_out(chunks, 4) < 4
     }
 
     //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
@@ -193,7 +191,7 @@ impl Connection {
             ledger.permission = Permission::Lost;
         });
         self.marks.clear(Marks::PROBE_PENDING);
-        if self.has_separate_fin_out(env) {
+        if self.has_separate_fin_out(env.chunks) {
             self.marks.set(Marks::FIN_LOST);
         }
     }
@@ -218,7 +216,10 @@ impl Connection {
     /// Presumes lost what should have been answered by now (Linux: `tcp_timeout_mark_lost`).
     fn mark_lost_by_timeout<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {
         let head = self.send.queue().head();
-        let srtt = self.rtt.srtt().map_or(0, millrace_base::Micros::as_micros);
+        // Of what a SYN-ACK's answer says nothing, as in Linux: what was never answered is all lost.
+        let is_answered = self.bytes_acked.value() > 0 || !self.marks.has(Marks::PASSIVE);
+        let srtt = self.rtt.srtt().filter(|_| is_answered);
+        let srtt = srtt.map_or(0, millrace_base::Micros::as_micros);
         let has_sack = self.sack_permitted;
         let now = env.now;
         let (queue, unsent, board) = self.send.parts();

@@ -34,8 +34,8 @@ pub(crate) struct Scoreboard {
 pub(crate) struct Sacked {
     /// Bytes newly SACKed.
     pub(crate) bytes: u32,
-    /// When the last of them was sent, if it was sent once only.
-    pub(crate) sent_at: Option<Instant>,
+    /// When the first and the last of those were sent that were sent once only.
+    pub(crate) sent_at: Option<(Instant, Instant)>,
     /// Blocks that say nothing (Linux: `tcp_is_sackblock_valid`).
     pub(crate) discarded: u32,
 }
@@ -295,7 +295,10 @@ impl Scoreboard {
             let from = known.map_or(start, |known| known.end.earliest(end));
             if from.before(end) {
                 let sent_at = ledger.mark_range(chunks, (queue, unsent), (block, from), una);
-                sacked.sent_at = sent_at.or(sacked.sent_at);
+                sacked.sent_at = match (sacked.sent_at, sent_at) {
+                    (Some((first, _)), Some((_, last))) => Some((first, last)),
+                    (known, found) => found.or(known),
+                };
             }
         }
         ledger.trail.seen = seen;

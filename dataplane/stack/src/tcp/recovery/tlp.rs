@@ -84,9 +84,10 @@ impl Connection {
         } else {
             Probe::None
         };
-        self.send.board.edit(env.chunks, |it| it.probe = probe);
+        let nxt = self.nxt;
+        let board = &mut self.send.board;
+        board.edit(env.chunks, |it| (it.probe, it.probe_end) = (probe, nxt));
         if frame.0.is_some() {
-            self.recovery.point = self.nxt;
             count!(env.stats.tcp_loss_probes);
             // From now, not from when the head left.
             self.timers.retransmit = Stamp::NEVER;
@@ -133,7 +134,7 @@ impl Connection {
         env: &mut Env<'_, P>,
         path: &Path,
     ) -> Option<P::Buf> {
-        if self.has_separate_fin_out(env) {
+        if self.has_separate_fin_out(env.chunks) {
             return self.emit_fin(env, path);
         }
         let unsent = self.send.unsent();
@@ -152,14 +153,15 @@ impl Connection {
     //= https://www.rfc-editor.org/rfc/rfc8985#section-7.4.2
     //# TLP_process_ack
     pub(super) fn process_probe_ack<P: PacketPool>(&mut self, env: &mut Env<'_, P>, told: &Told) {
-        if self.una.before(self.recovery.point) {
+        let ledger = self.send.board.view(env.chunks);
+        let (was_new, end) = (ledger.probe == Probe::NewData, ledger.probe_end);
+        if self.una.before(end) {
             return;
         }
-        let was_new = self.send.board.view(env.chunks).probe == Probe::NewData;
         let arrived_twice = told.dsack.is_some_and(|it| it.is_probe);
         if was_new || arrived_twice {
             self.end_probe(env);
-        } else if self.una.after(self.recovery.point) {
+        } else if self.una.after(end) {
             // More than the probe is acknowledged and no duplicate was reported: the probe repaired
             // a loss, which is a sign of congestion.
             self.begin_reduction(env, false);
@@ -167,8 +169,8 @@ impl Connection {
             self.end_reduction(env);
             self.keep_open(env);
             count!(env.stats.tcp_loss_probe_recovery);
-        } else if !told.advanced && !told.is_more_than_duplicate && !told.sacked {
-            // A pure duplicate: original and probe both arrived.
+        } else if told.is_repeated && !told.sacked {
+            // Original and probe both arrived, of a peer that does not report what came twice.
             self.end_probe(env);
         }
     }
@@ -179,12 +181,11 @@ impl Connection {
     }
 
     /// Whether our FIN is out in a segment of its own.
-    pub(in crate::tcp) fn has_separate_fin_out<P: PacketPool>(&self, env: &Env<'_, P>) -> bool {
+    pub(in crate::tcp) fn has_separate_fin_out<B>(&self, chunks: &Chunks<B>) -> bool {
         let tail = self.send.queue().tail();
         self.fin_sent()
             && (tail == NONE
-                || env
-                    .chunks
+                || chunks
                     .get(tail)
                     .is_none_or(|chunk| !chunk.has(crate::tcp::chunk::WITH_FIN)))
     }

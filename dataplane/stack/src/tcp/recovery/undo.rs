@@ -67,8 +67,7 @@ impl Connection {
         if matches!(self.recovery.phase, Phase::Cwr | Phase::Recovery) {
             return self.congestion.ssthresh;
         }
-        let cwnd = self.congestion.cwnd;
-        self.congestion.ssthresh.max(cwnd.saturating_sub(cwnd / 4))
+        self.congestion.reached_ssthresh()
     }
 
     /// Whether every retransmission was reported as a duplicate.

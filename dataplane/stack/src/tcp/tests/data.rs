@@ -331,6 +331,35 @@ fn a_device_that_cuts_gets_frames_of_many_segments() {
     to.finish();
 }
 
+// Linux: tcp_tso_autosize. A frame of 64 KiB is no burst of a connection that is held to a rate.
+#[test]
+fn a_frame_that_a_device_cuts_is_one_burst_of_a_paced_connection() {
+    let mut from = Bench::established(true);
+    let mut to = Bench::established(true);
+    for step in 0..9 {
+        from.receive(data(step * 1_000, 1_000));
+    }
+    from.receive(data(9_000, 300));
+    let mut env = from.world.env(from.now);
+    to.connection.set_pacing_rate_max(3_000_000, env.chunks);
+    from.connection.splice_into(&mut to.connection, &mut env);
+    let mut path = to.path;
+    path.offloads = Offloads {
+        tso: true,
+        tso_bytes_max: 65_000,
+        ..chains()
+    };
+    let mut bytes = Vec::new();
+    while let Some(frame) = to.connection.poll_transmit(&mut env, &path) {
+        bytes.push(frame.frame_len() - 54);
+    }
+    // The first ten segments leave at once, but not in larger frames.
+    assert_eq!(bytes, [2_000, 2_000, 2_000, 2_000, 1_300]);
+    to.connection.release(env.chunks);
+    from.finish();
+    to.finish();
+}
+
 // Exhaustion is a normal value: nothing is lost for ever, nothing panics.
 // behaviour: ACK-2
 #[test]

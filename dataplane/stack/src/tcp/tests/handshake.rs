@@ -1,13 +1,15 @@
 //! Opening: active, passive, simultaneous, and how each fails.
 
 use crate::tcp::config::TcpTunables;
+use crate::tcp::connection::Connection;
+use crate::tcp::handshake::SynAcks;
 use crate::tcp::ready::Ready;
 use crate::tcp::segment::{CloseReason, Disposition, ResetSegment};
 use crate::tcp::state::State;
 use crate::tcp::testing::{Bench, ack, data};
 use crate::tcp::timewait::Inherited;
 use crate::verdict::DropReason;
-use millrace_base::SeqNumber;
+use millrace_base::{Instant, SeqNumber};
 use millrace_wire::TcpFlags;
 
 fn syn_ack() -> crate::tcp::testing::Seg {
@@ -110,6 +112,61 @@ fn a_syn_is_sent_again_ten_times_and_then_the_open_fails() {
             .contains(Ready::TIMED_OUT | Ready::CLOSED)
     );
     bench.finish();
+}
+
+// RFC 5681 section 3.1 as Linux has it: tcp_init_transfer, tcp_try_undo_spurious_syn.
+#[test]
+fn two_lost_syns_make_the_first_window_one_segment() {
+    let window = |syns: usize, echo: Option<u32>| {
+        let mut bench = Bench::connecting(TcpTunables::default());
+        for count in 0..syns {
+            if count > 0 {
+                bench.advance(200_000);
+            }
+            assert!(bench.poll().is_some(), "SYN {count}");
+        }
+        bench.receive(match echo {
+            Some(echo) => syn_ack().stamps(77, echo),
+            None => syn_ack(),
+        });
+        assert_eq!(bench.connection.state(), State::Established);
+        let info = bench.info();
+        bench.finish();
+        info.cwnd_bytes / u32::from(info.mss)
+    };
+    assert_eq!((window(1, None), window(2, None)), (10, 10));
+    assert_eq!(window(3, None), 1);
+    assert_eq!(window(3, Some(8_000)), 1, "the third was answered");
+    assert_eq!(window(3, Some(6_000)), 10, "the first was, late");
+}
+
+// Linux: total_retrans and undo_marker of the request. A SYN that comes again is no loss.
+#[test]
+fn two_lost_syn_acks_make_the_first_window_one_segment() {
+    let begun = |count, timed_out, echo: Option<u32>| {
+        let mut bench = Bench::connecting(TcpTunables::default());
+        let syn_acks = SynAcks::Again {
+            first_at: Instant::from_millis(900),
+            count,
+            timed_out,
+        };
+        let stamps = echo.map(|echo| (77, echo));
+        let handshake = bench.handshake(syn_acks, stamps.map(|(recent, _)| recent));
+        bench.connection = Connection::accept(&handshake, &bench.world.tunables, bench.now);
+        let mut segment = ack(0);
+        segment.stamps = stamps;
+        bench.receive(segment);
+        let info = bench.info();
+        bench.finish();
+        (info.cwnd_bytes / u32::from(info.mss), info.srtt)
+    };
+    assert_eq!(begun(1, true, None).0, 10);
+    assert_eq!(begun(2, true, None), (1, None));
+    assert_eq!(begun(2, false, None).0, 10, "the SYN came again");
+    // One was sent a moment ago; the first at 900 ms.
+    let of = |millis| Some(millrace_base::Micros::from_millis(millis));
+    assert_eq!(begun(2, true, Some(5_999)), (1, of(1)));
+    assert_eq!(begun(2, true, Some(5_900)), (10, of(100)));
 }
 
 // RFC 9293 section 3.10.7.3. behaviour: A14-2, A14-4, A14-15

@@ -168,6 +168,7 @@ fn behind_a_fin_nothing_is_taken_and_what_is_old_is_acknowledged_again() {
 #[test]
 fn text_behind_a_fin_is_counted_and_its_ack_still_sends() {
     let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
     bench.receive(data(0, 10).fin().window(1_000));
     assert_eq!(bench.sent().last().map(|seg| seg.ack), Some(11));
     bench.write(1_000);

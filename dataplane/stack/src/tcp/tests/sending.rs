@@ -531,7 +531,7 @@ fn a_fin_rides_on_the_last_unsent_segment_and_else_leaves_alone_when_there_is_a_
 
 // Linux: tcp_tso_autosize, tcp_tso_segs, tcp_cwnd_test. behaviour: X2-16, X8-10
 #[test]
-fn a_packet_is_a_millisecond_of_the_rate_between_the_least_and_half_a_window() {
+fn a_packet_is_a_1024th_of_a_second_between_the_least_and_half_a_window() {
     // The round trip was 100 ms.
     let mut bench = Bench::established(true);
     let mut tunables = TcpTunables::default();
@@ -546,11 +546,20 @@ fn a_packet_is_a_millisecond_of_the_rate_between_the_least_and_half_a_window() {
     assert_eq!(size(&bench, &tunables), 5, "half of ten");
     tunables.tcp_min_tso_segs = 2;
     bench.connection.congestion.cwnd = 1_000_000;
-    assert_eq!(size(&bench, &tunables), 20, "two windows in a hundred ms");
+    assert_eq!(size(&bench, &tunables), 19, "two windows in a hundred ms");
+    tunables.tcp_pacing_ss_ratio = 100;
+    assert_eq!(size(&bench, &tunables), 9, "or one");
     bench.connection.congestion.ssthresh = 1_000_000;
-    assert_eq!(size(&bench, &tunables), 12, "and six fifths of one");
+    assert_eq!(size(&bench, &tunables), 11, "and six fifths of one");
     bench.connection.congestion.cwnd = 100_000_000;
     assert_eq!(size(&bench, &tunables), 65, "never above 64 KiB");
+    let chunks = &mut bench.world.chunks;
+    bench.connection.set_pacing_rate_max(5_000_000, chunks);
+    assert_eq!(
+        size(&bench, &tunables),
+        4,
+        "nor what SO_MAX_PACING_RATE says"
+    );
     bench.finish();
 }
 

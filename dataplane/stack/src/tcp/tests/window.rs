@@ -61,6 +61,7 @@ fn a_peer_that_does_not_answer_probes_is_given_up() {
 #[test]
 fn a_window_too_small_for_a_segment_is_left_alone_until_the_probe() {
     let mut bench = Bench::established(true);
+    bench.receive(ack(0).window(0));
     bench.receive(ack(0).window(100));
     bench.write(3_000);
     assert_eq!(bench.sent(), []);

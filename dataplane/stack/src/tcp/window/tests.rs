@@ -61,6 +61,36 @@ fn a_full_buffer_closes_the_window_and_opens_it_by_a_segment() {
     assert!(told.tells(Advertised::OPENED));
 }
 
+// A peer that probes has made the window end a byte behind what it sent: each byte that is taken from it
+// must not bring just another one.
+// behaviour: A5-6
+#[test]
+fn a_window_of_a_byte_opens_again_where_no_more_than_a_segment_may_be_promised() {
+    let mut window = window(0);
+    window.open(SeqNumber::new(7), 1, 0);
+    window.set_threshold(MSS);
+    window.nxt = window.edge();
+    assert!(window.on_taken(1, 0, MSS, &TUNABLES));
+    assert_eq!(u32::from(window.advertise(0, MSS, &TUNABLES).field), MSS);
+}
+
+// SHLD-14, for an ACK that leaves out what came marked otherwise (RFC 8257 section 3.2).
+// behaviour: A5-2
+#[test]
+fn an_ack_that_ends_earlier_promises_no_less_and_the_next_one_keeps_it() {
+    let mut window = window(7);
+    let edge = window.edge();
+    window.nxt = window.nxt.plus(1_452);
+    let ack = window.nxt.minus(726);
+    let field = window.field_from(ack, 0xffff);
+    assert_eq!(field, 507, "64,809 bytes, in whole units");
+    let promised = ack.plus(u32::from(field) << 7);
+    assert!(promised.after_or_eq(edge));
+    let told = window.advertise(131_072, MSS, &TUNABLES);
+    let end = window.nxt.plus(u32::from(told.field) << 7);
+    assert!(end.after_or_eq(promised));
+}
+
 // A segment alone would be too late where the window is large: the sixteenth comes first, and where
 // it is small the segment. Half of the buffer free is promised as it is.
 // behaviour: A5-7, A5-13

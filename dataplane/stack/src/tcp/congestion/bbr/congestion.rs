@@ -81,7 +81,12 @@ impl Bbr {
         self.sampler.lost = self.sampler.lost.wrapping_add(segment.bytes);
         if !self.is_loss_in_round {
             self.loss_round_delivered = self.sampler.delivered;
-            self.save_state_upon_loss(cwnd);
+            // Within an episode what there is to put back is known from its beginning. The draft
+            // saves in every round with losses, and so forgets a probe that the first of them has
+            // ended when the second is told of.
+            if !self.in_recovery {
+                self.save_state_upon_loss(cwnd);
+            }
         }
         self.is_loss_in_round = true;
         self.lost_in_round = self.lost_in_round.saturating_add(segment.bytes);

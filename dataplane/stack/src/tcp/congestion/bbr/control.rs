@@ -113,14 +113,10 @@ impl Bbr {
         self.in_recovery = enters;
     }
 
-    /// Recovery begins, and asks for a threshold: there is none, but a window to be remembered
-    /// (Linux: `ssthresh`).
+    /// An episode of recovery begins, and asks for a threshold: there is none, but a window and a state
+    /// to be remembered (OnEnterRTO, OnEnterFastRecovery; Linux: `ssthresh`).
     pub(crate) fn on_reduction(&mut self, cwnd: u32) {
-        if self.in_recovery {
-            self.save_cwnd(cwnd);
-        } else {
-            self.save_state_upon_loss(cwnd);
-        }
+        self.save_state_upon_loss(cwnd);
     }
 }
 

@@ -26,7 +26,9 @@ impl Bbr {
             self.probe_rtt_min_delay = rtt;
             self.probe_rtt_min_stamp = now;
         }
-        let is_expired = now > self.min_rtt_stamp.after(MIN_RTT_FILTER);
+        // That of the handshake stays until there is another.
+        let is_expired = now > self.min_rtt_stamp.after(MIN_RTT_FILTER)
+            && self.probe_rtt_min_delay.as_micros() != u32::MAX;
         if self.probe_rtt_min_delay < self.min_rtt || is_expired {
             self.min_rtt = self.probe_rtt_min_delay;
             self.min_rtt_stamp = self.probe_rtt_min_stamp;

@@ -375,6 +375,69 @@ fn what_was_not_lost_is_taken_back() {
     assert_eq!(bench.bbr.state, State::Refill);
 }
 
+// Draft: "Handling Spurious Fast Recovery": "restores the saved parameters", however many segments of the
+// episode were taken for lost behind the one that ended the probe, and in however many rounds.
+#[test]
+fn losses_behind_the_one_that_ends_a_probe_do_not_make_its_end_final() {
+    let mut bench = Bench::steady();
+    bench.until(State::Up);
+    bench.path.in_flight = 500_000;
+    let cwnd = bench.cwnd;
+    bench.bbr.on_reduction(bench.cwnd);
+    bench.bbr.on_state(Phase::Recovery, &mut bench.cwnd);
+    bench.lose(30, 0);
+    assert_eq!(bench.bbr.state, State::Down);
+    bench.round(RATE / 4);
+    bench.lose(20, bench.bbr.sampler.lost);
+    bench.round(RATE / 4);
+    assert_ne!(bench.bbr.bw_shortterm, RATE_UNBOUNDED);
+    bench.cwnd = 20 * MSS;
+    bench.bbr.on_spurious_loss(&mut bench.cwnd);
+    assert_eq!(bench.cwnd, cwnd);
+    let bounds = (bench.bbr.inflight_longterm, bench.bbr.inflight_shortterm);
+    assert_eq!(bounds, (UNBOUNDED, UNBOUNDED));
+    assert_eq!(bench.bbr.bw_shortterm, RATE_UNBOUNDED);
+    assert_eq!(bench.bbr.state, State::Refill, "the probe goes on");
+}
+
+// Draft: "Handling Spurious RTO Recovery": what the timeout itself has bounded is undone too.
+#[test]
+fn a_timeout_that_was_none_leaves_no_bound() {
+    let mut bench = Bench::steady();
+    bench.until(State::Cruise);
+    let cwnd = bench.cwnd;
+    bench.bbr.on_reduction(bench.cwnd);
+    bench.cwnd = 4 * MSS;
+    bench.bbr.on_state(Phase::Loss, &mut bench.cwnd);
+    bench.lose(100, 0);
+    assert_eq!(bench.bbr.inflight_shortterm, cwnd);
+    bench.bbr.on_spurious_loss(&mut bench.cwnd);
+    bench.bbr.on_state(Phase::Open, &mut bench.cwnd);
+    assert_eq!(bench.bbr.inflight_shortterm, UNBOUNDED);
+    assert_eq!((bench.bbr.bw_shortterm, bench.cwnd), (RATE_UNBOUNDED, cwnd));
+}
+
+// The handshake's round trip is believed until data tell of another, even if that takes ten seconds.
+#[test]
+fn a_long_silence_without_round_trips_leaves_the_shortest_as_it_is() {
+    let now = Instant::from_millis(1_000);
+    let mut bench = Bench::new();
+    bench.bbr = Bbr::new(&Beginning {
+        now,
+        srtt: Some(RTT),
+        cwnd: 10 * MSS,
+        seed: 7,
+    });
+    let again = RateSample {
+        rtt: None,
+        ..bench.sample(RATE / 100)
+    };
+    bench.ack(11_000, again);
+    assert_eq!(bench.bbr.min_rtt(), Some(RTT));
+    bench.round(RATE / 100);
+    assert_eq!(bench.bbr.min_rtt(), Some(RTT));
+}
+
 // Draft: "Handling Spurious RTO Recovery", OnEnterRTO.
 #[test]
 fn the_window_of_before_comes_back_behind_a_timeout() {
