@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use millrace_sim::{Failure, Outcome, Seed, Tally, Verdict, compute, play, record, review};
 
 /// Failures after which no further seed is played: more tell nothing new.
 const FAILURES_MAX: usize = 20;
+/// With more seeds than these, a line now and then tells how far they are.
+const QUIET_SEEDS_MAX: usize = 2_000;
+/// How often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// The seeds that failed once, and the golden tables, as the tree has them.
 const LIST: &str = "dataplane/sim/seeds.txt";
@@ -80,10 +84,10 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
     }
     let seeds = chosen(arguments)?;
     let began = Instant::now();
-    let (next, busy, jobs) = (AtomicU64::new(0), AtomicU64::new(0), jobs(arguments));
+    let (next, busy) = (AtomicU64::new(0), AtomicU64::new(0));
     let results = Mutex::new(Results::default());
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..jobs(arguments) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed) as usize;
@@ -92,7 +96,11 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
                     let outcome = play(*seed);
                     let micros = since.elapsed().as_micros() as u64;
                     busy.fetch_add(micros, Ordering::Relaxed);
-                    if !settle(*seed, outcome, &results) {
+                    // What failed is said at once: who waits for a hundred thousand can begin.
+                    if let Err(failure) = &outcome {
+                        report(*seed, failure, &arguments.captures);
+                    }
+                    if !settle(&outcome, &results, (began, seeds.len())) {
                         break;
                     }
                 }
@@ -100,18 +108,16 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
         }
     });
     let results = results.into_inner();
+    let results = results.unwrap_or_else(std::sync::PoisonError::into_inner);
     let Results {
         played,
         total,
         failed,
-    } = results.unwrap_or_else(std::sync::PoisonError::into_inner);
-    for (seed, failure) in &failed {
-        report(*seed, failure, &arguments.captures)?;
-    }
+        told: _,
+    } = results;
     println!(
-        "{played} seeds, {} failed; {} segments, {} bytes read, {} packets lost; {:.1} s, {:.0} \
-         seeds a second and thread",
-        failed.len(),
+        "{played} seeds, {failed} failed; {} segments, {} bytes read, {} packets lost; {:.1} s, \
+         {:.0} seeds a second and thread",
         total.segments,
         total.bytes,
         total.lost,
@@ -124,7 +130,7 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
             seeds.len() as u64 - played
         );
     }
-    Ok(failed.is_empty())
+    Ok(failed == 0)
 }
 
 /// Computes the golden tables; whether they are those in the tree.
@@ -190,46 +196,61 @@ fn chosen(arguments: &Arguments) -> std::io::Result<Vec<Seed>> {
 struct Results {
     played: u64,
     total: Tally,
-    failed: Vec<(Seed, Failure)>,
+    failed: usize,
+    /// Lines of progress that were written.
+    told: u32,
 }
 
-/// Takes note of a result; whether to go on.
-fn settle(seed: Seed, outcome: Outcome, results: &Mutex<Results>) -> bool {
+/// Takes note of a result, and now and then tells how far it is (`pace`: since when, and how many
+/// seeds in all); whether to go on.
+fn settle(outcome: &Outcome, results: &Mutex<Results>, pace: (Instant, usize)) -> bool {
     let mut results = results
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Results {
-        played,
-        total,
-        failed,
-    } = &mut *results;
-    *played += 1;
+    results.played += 1;
     match outcome {
         Ok(tally) => {
-            total.segments += tally.segments;
-            total.bytes += tally.bytes;
-            total.lost += tally.lost;
+            results.total.segments += tally.segments;
+            results.total.bytes += tally.bytes;
+            results.total.lost += tally.lost;
         }
-        Err(failure) => failed.push((seed, failure)),
+        Err(_) => results.failed += 1,
     }
-    failed.len() < FAILURES_MAX
+    let (began, seeds) = pace;
+    let elapsed = began.elapsed();
+    if seeds > QUIET_SEEDS_MAX && elapsed >= PROGRESS_EVERY * (results.told + 1) {
+        results.told = (elapsed.as_secs() / PROGRESS_EVERY.as_secs()) as u32;
+        eprintln!(
+            "{} of {seeds} seeds after {:.0} s, {} failed",
+            results.played,
+            elapsed.as_secs_f64(),
+            results.failed
+        );
+    }
+    results.failed < FAILURES_MAX
 }
 
-/// Says what failed, and keeps its packets.
-fn report(seed: Seed, failure: &Failure, folder: &Path) -> std::io::Result<()> {
+/// Says what failed and how to play it again, and keeps its packets: all at once, so that two that
+/// fail together do not mix.
+fn report(seed: Seed, failure: &Failure, folder: &Path) {
     let file = folder.join(format!("{seed}.pcap"));
-    let again = record(seed, &file)?;
+    let again = record(seed, &file);
     let (seconds, micros) = (failure.at_micros / 1_000_000, failure.at_micros % 1_000_000);
+    let packets = match &again {
+        Ok(_) => format!("packets: {}", file.display()),
+        Err(error) => format!("no packets: {}: {error}", file.display()),
+    };
+    let differs = match again {
+        Ok(again) if again.as_ref().err() != Some(failure) => {
+            "\n     and it fails in another way when it is played again"
+        }
+        _ => "",
+    };
     println!(
-        "FAIL seed {seed} at {seconds}.{micros:06} s: {}",
+        "FAIL seed {seed} at {seconds}.{micros:06} s: {}\n     \
+         replay: cargo xtask sim --replay {seed}\n     {packets}{differs}",
         failure.what
     );
-    println!("     replay: cargo xtask sim --replay {seed}");
-    println!("     packets: {}", file.display());
-    if again.err().as_ref() != Some(failure) {
-        println!("     and it fails in another way when it is played again");
-    }
-    Ok(())
 }
 
 fn replay(seed: Seed, folder: &Path) -> std::io::Result<bool> {

@@ -23,7 +23,15 @@ use flows::Kind;
 pub(crate) const BEGINNING: Instant = Instant::from_millis(1_000);
 /// How long connections may take to finish once the wires are well, beside the time that their
 /// bytes take: the longest timeout of Linux (120 s), a few times.
-const PATIENCE: Nanos = Nanos::from_secs(600);
+pub(crate) const PATIENCE: Nanos = Nanos::from_secs(600);
+/// How many times that is waited once more, and how far every flow must come meanwhile: by the smallest
+/// segment there is (`tcp_mtu_probe_floor`).
+pub(crate) const EXTENSIONS_MAX: u32 = 20;
+pub(crate) const STEP_BYTES_MIN: u64 = 48;
+
+/// A program that has closed is held to its bytes, too. Left to itself, a closed connection is given up
+/// with the first timeout of the longest length (Linux: `tcp_orphan_retries`).
+const ORPHAN_RETRIES: u8 = 15;
 
 /// Where a balancer is, the longest outage and the highest loss, in a million.
 const OUTAGE_MAX: Nanos = Nanos::from_secs(2);
@@ -197,6 +205,11 @@ impl Scenario {
             secret: dice.word(),
         };
         scenario.prepare(&mut dice, kind);
+        for node in &mut scenario.nodes {
+            if let Some(plan) = node.stack_mut() {
+                plan.tcp.tcp_orphan_retries = ORPHAN_RETRIES;
+            }
+        }
         scenario.limit = limit(&scenario.nodes, &scenario.flows, heals_at);
         scenario
     }

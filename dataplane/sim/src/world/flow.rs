@@ -11,6 +11,8 @@ pub(super) struct Flow {
     pub(super) plan: FlowPlan,
     pub(super) client: Option<Program>,
     pub(super) server: Option<Program>,
+    /// Bytes that both had read when time was up last.
+    pub(super) read_before: Option<u64>,
 }
 
 impl Flow {
