@@ -66,6 +66,10 @@ pub(crate) struct Args {
     /// Deliver every flow to a queue that has nothing to do with the lcore that owns it.
     #[arg(long)]
     pub(crate) wrong_delivery: bool,
+    /// For so long the lcores stand still every few rounds, while what arrives waits in their rings: as when the
+    /// machine takes their CPU.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub(crate) absence_ms: u64,
     /// The CPU to run on.
     #[arg(long, value_name = "CPU", default_value_t = 1)]
     pub(crate) cpu: u16,
@@ -148,6 +152,9 @@ impl Args {
         }
         if self.lcores > 1 {
             add(&format!("{} lcores", self.lcores));
+        }
+        if self.absence_ms > 0 {
+            add(&format!("absences of {} ms", self.absence_ms));
         }
         if let Some(rate) = self.rate {
             add(&format!("{rate} requests a second"));

@@ -192,6 +192,11 @@ impl World {
         self.now.as_millis() as u32
     }
 
+    /// Lets time pass in which no lcore has a turn.
+    pub(crate) fn stand_still(&mut self, absence: Nanos) {
+        self.now = self.now.after(absence);
+    }
+
     /// Lets time pass in which nothing arrives; timers run.
     pub(crate) fn wait_until(&mut self, then: Instant) {
         while self.now < then {

@@ -87,6 +87,15 @@ fn requests_on_open_connections_are_all_answered() {
     assert!(outcome["cycles"]["operations"].as_u64() >= Some(4_900));
 }
 
+// `backlog.rs` of the worker, in its loop: what waits in the rings has arrived, and timers that are due at once have to
+// hear of it first. More answers wait than one burst takes.
+#[test]
+fn an_lcore_that_stood_still_for_longer_than_its_timers_sends_nothing_again() {
+    let absences = ["--absence-ms=500", "--concurrency=256"];
+    let few = ["keepalive", "--operations=5000", "--connections=512"];
+    assert_clean(&outcome(&[&few[..], &absences].concat()));
+}
+
 #[test]
 fn bulk_data_arrive_uncut_with_every_kind_of_card() {
     for options in [&["--card=plain"][..], &["--card=tso"], &["--mtu=9000"]] {

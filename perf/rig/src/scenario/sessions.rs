@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
+use millrace_base::Nanos;
 use millrace_dpdk::{Mbuf, MbufPool};
 use millrace_load::light::{Client, Closer, Heard, Payload, Script, Server};
 
@@ -17,6 +18,8 @@ use crate::world::{Setup, World};
 
 /// Connections opened in one round: what one burst of a card brings.
 const OPENS_PER_ROUND: u32 = 32;
+/// Rounds from one absence of the lcores to the next.
+const ROUNDS_PER_ABSENCE: u32 = 16;
 /// Connections in their handshakes at a time.
 const OPENING_MAX: u32 = 512;
 
@@ -34,6 +37,8 @@ pub(super) struct Bench {
     delivered: u64,
     is_moving: bool,
     stalled: u32,
+    absence: Nanos,
+    rounds: u32,
 }
 
 /// Connections that wait for nothing: number, number of the next request, what was heard last.
@@ -67,12 +72,18 @@ impl Bench {
             delivered: 0,
             is_moving: false,
             stalled: 0,
+            absence: Nanos::from_millis(args.absence_ms),
+            rounds: 0,
         })
     }
 
     /// One round; returns the cycles that the lcores spent. An error: nothing has moved for many rounds.
     pub(super) fn round(&mut self) -> Result<u64> {
         self.deliver();
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(ROUNDS_PER_ABSENCE) {
+            self.world.stand_still(self.absence);
+        }
         let is_moving = self.is_anything_underway();
         let spent = self.world.turn();
         self.stalled = if is_moving || spent > 0 {
