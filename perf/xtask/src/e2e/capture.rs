@@ -160,8 +160,9 @@ impl Capture {
 
     /// Ends tcpdump and lets tshark judge.
     pub(crate) fn judge(&mut self) -> Result<Findings> {
-        // Let the last frames arrive; then SIGINT, after which tcpdump flushes and counts.
-        interrupt::sleep(Duration::from_millis(500))?;
+        // Let the last frames arrive: the kernel hands a block that is not full over after a second. Then SIGINT, after which
+        // tcpdump flushes and counts.
+        interrupt::sleep(Duration::from_millis(1200))?;
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(20))?;
         let log = self.process.log_text();

@@ -232,10 +232,12 @@ pub(super) fn count_large_frames(
 ) -> Result<usize> {
     let file = bed.folder().join("large.pcap");
     let mut capture = process::inside(bed.client(), "tcpdump");
+    // Immediate: what lies in a block of the kernel's that is not full when tcpdump is ended was seen by nobody.
     capture
         .args([
             "-i",
             FRONT.peer_interface,
+            "--immediate-mode",
             "-U",
             "-s",
             "96",
