@@ -34,11 +34,14 @@ use crate::verdict::DropReason;
 
 /// `AckPolicy::mode`: ACKs left in quick mode.
 const QUICK: u8 = 0x1f;
+/// `AckPolicy::mode`: what waits for an ACK ends what the peer had to say for now, and nobody is about to
+/// answer (Linux: `ICSK_ACK_PUSHED`).
+const PUSHED: u8 = 0x20;
 /// `AckPolicy::mode`: there was no buffer for the last ACK.
 const NO_BUFFER: u8 = 0x40;
 /// `AckPolicy::mode`: the application answers what it receives, an ACK can travel with the answer.
 const PING_PONG: u8 = 0x80;
-const _: () = assert!(QUICK >= QUICK_ACKS_MAX && QUICK & (NO_BUFFER | PING_PONG) == 0);
+const _: () = assert!(QUICK >= QUICK_ACKS_MAX && QUICK & (PUSHED | NO_BUFFER | PING_PONG) == 0);
 
 /// When ACKs leave.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,7 @@ pub(crate) struct AckPolicy {
     /// ACKs to send now. More than one only without SACK, where each tells of one out-of-order
     /// segment.
     due: u8,
-    /// `QUICK`, `NO_BUFFER`, `PING_PONG`.
+    /// `QUICK`, `PUSHED`, `NO_BUFFER`, `PING_PONG`.
     mode: u8,
     /// How long an ACK waits at most for data to travel with, in ticks (`ack_delay.rs`; Linux:
     /// `icsk_ack.ato`); 0 until data came. While there is no buffer: how often there was none, and
@@ -184,13 +187,14 @@ impl AckPolicy {
     /// Whether a segment with an ACK changes more than what is due: `leave_mode`.
     #[inline]
     pub(super) const fn is_in_mode(&self) -> bool {
-        self.mode & (QUICK | NO_BUFFER) != 0
+        self.mode & (QUICK | PUSHED | NO_BUFFER) != 0
     }
 
     /// A segment with an ACK left: there was a buffer. If it had something to tell (`is_scheduled`),
     /// quick mode nears its end, and the delay begins anew behind it (Linux:
     /// `tcp_dec_quickack_mode`).
     pub(super) fn leave_mode(&mut self, is_scheduled: bool) {
+        self.mode &= !PUSHED;
         if self.lacks_buffer() {
             self.mode &= !NO_BUFFER;
             self.delay = DELAY_TICKS_MIN;
@@ -201,6 +205,20 @@ impl AckPolicy {
                 self.delay = DELAY_TICKS_MIN;
             }
         }
+    }
+
+    /// The peer waits for the ACK that waits: it has said all for now.
+    #[inline]
+    fn note_pushed(&mut self) {
+        if !self.is_ping_pong() {
+            self.mode |= PUSHED;
+        }
+    }
+
+    /// Whether the peer waits for the ACK that waits.
+    #[inline]
+    pub(super) fn is_pushed(&self) -> bool {
+        self.mode & PUSHED != 0
     }
 
     /// Nothing is due any more.
@@ -284,11 +302,12 @@ impl AckPolicy {
 }
 
 impl Connection {
-    /// Data was taken in order, or something came that shows that an ACK is needed: now or soon?
+    /// Data was taken in order, or something came that shows that an ACK is needed: now or soon? `pushed`
+    /// when the last of it had PSH.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
     //# an ACK SHOULD be generated for at least every second full-sized segment
     #[inline(always)] // Two tests behind each burst.
-    pub(super) fn schedule_ack<P: PacketPool>(&mut self, env: &Env<'_, P>) {
+    pub(super) fn schedule_ack<P: PacketPool>(&mut self, env: &Env<'_, P>, pushed: bool) {
         let unacked = self.window.nxt.bytes_since(self.window.acked);
         let mss = u32::from(self.ack.receive_mss());
         // Linux also asks whether the window could be told to be larger, and else leaves it to the
@@ -297,6 +316,18 @@ impl Connection {
             self.ack.send_now();
         } else if unacked > 0 {
             self.delay_ack(env);
+            if pushed || unacked < mss {
+                self.ack.note_pushed();
+            }
+        }
+    }
+
+    /// Everything that came has been taken: who said all for now is not kept waiting (Linux:
+    /// `tcp_cleanup_rbuf`; behaviour: RDV-19).
+    #[inline]
+    pub(super) fn acknowledge_read(&mut self) {
+        if self.ack.is_pushed() && self.receive.is_empty() && !self.ack.is_ping_pong() {
+            self.ack.send_now();
         }
     }
 

@@ -221,6 +221,7 @@ impl Connection {
         count!(env.stats.payload_spliced_bytes, u64::from(spliced.bytes));
         self.on_read(spliced.bytes, env);
         if spliced.bytes > 0 {
+            self.acknowledge_read();
             to.update_retransmit_timer(env.now, env.tunables);
         }
         spliced.end_of_stream = self.is_at_end();

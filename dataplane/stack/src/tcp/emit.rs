@@ -48,8 +48,14 @@ impl Connection {
             self.emit_in_place(env, path, run.first, header, frame_options)
                 .or_else(|| self.emit_chained(env, path, run, header, frame_options))
                 .or_else(|| self.emit_copied(env, path, run, header, frame_options))
-        } else {
+        } else if run.segment_bytes == 0 {
             self.emit_chained(env, path, run, header, frame_options)
+        } else {
+            // The device leaves the bit to the last segment (Linux: `__tcp_transmit_skb`; behaviour:
+            // A4-7).
+            let mut pushed = *header;
+            pushed.flags |= TcpFlags::PSH;
+            self.emit_chained(env, path, run, &pushed, frame_options)
         };
         if frame.is_some() {
             self.on_ack_sent();

@@ -7,6 +7,7 @@
 use core::ops::ControlFlow;
 
 use millrace_base::{PacketBuf, PacketPool, SeqNumber, Stamp};
+use millrace_wire::TcpFlags;
 
 use super::ack_delay::QUICK_ACKS_MAX;
 use super::chunk::ChunkQueue;
@@ -321,7 +322,8 @@ impl Connection {
         if self.window.is_opening() {
             self.open_window(env, arrived);
         }
-        self.after_text(env, nxt, had_holes);
+        let pushed = segment.flags.contains(TcpFlags::PSH);
+        self.after_text(env, nxt, (had_holes, pushed));
     }
 
     /// Bytes of the segments that a merged frame of `payload_len` bytes was made of. `told` is what the
@@ -359,7 +361,7 @@ impl Connection {
         &mut self,
         env: &mut Env<'_, P>,
         before: SeqNumber,
-        had_holes: bool,
+        (had_holes, pushed): (bool, bool),
     ) {
         self.window.cover();
         let taken = self.window.nxt.bytes_since(before);
@@ -378,7 +380,7 @@ impl Connection {
         if has_holes || taken == 0 {
             self.tell_of_holes(env, taken > 0);
         } else {
-            self.schedule_ack(env);
+            self.schedule_ack(env, pushed);
         }
     }
 

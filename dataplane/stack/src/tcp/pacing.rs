@@ -291,7 +291,8 @@ impl Connection {
         if !self.reassembly.is_empty() {
             self.delay_compressed(env);
         } else if self.window.nxt != self.window.acked {
-            self.schedule_ack(env);
+            // What was pushed was noted when it came.
+            self.schedule_ack(env, false);
         }
         true
     }

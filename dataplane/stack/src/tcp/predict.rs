@@ -204,7 +204,8 @@ impl Connection {
         self.wl1 = self.window.nxt.minus(last_len);
         self.bytes_received.add(queued_bytes);
         self.note_data_at_once(segments, env.tunables);
-        self.schedule_ack(env);
+        // Several: more than a full segment waits, or none of them was one.
+        self.schedule_ack(env, false);
     }
 
     /// How many segments could be queued one after the other, `expects_data` before each.
@@ -313,6 +314,6 @@ impl Connection {
         self.window.nxt = segment.seq.plus(segment.payload_len);
         self.bytes_received.add(segment.payload_len);
         self.ready |= Ready::READABLE;
-        self.schedule_ack(env);
+        self.schedule_ack(env, segment.flags.contains(TcpFlags::PSH));
     }
 }

@@ -449,18 +449,31 @@ impl Bench {
         sent
     }
 
+    /// Everything the connection sends in one turn, as on a lcore: [`Bench::sent`] has one for each segment.
+    pub(crate) fn turn(&mut self) -> Vec<Seg> {
+        let path = self.path;
+        let mut frames = Vec::new();
+        let env = &mut self.world.env(self.now);
+        self.connection.transmit(env, &path, &mut |frame| {
+            frames.push(frame);
+            true
+        });
+        frames.iter().map(|frame| self.seg_of(frame)).collect()
+    }
+
     /// The next segment the connection sends.
     pub(crate) fn poll(&mut self) -> Option<Seg> {
         let path = self.path;
-        let frame = self
-            .connection
-            .poll_transmit(&mut self.world.env(self.now), &path)?;
-        let copy = HeapBuf::from_frame(&frame.to_vec());
-        drop(frame);
-        let segment = parse(copy);
+        let env = &mut self.world.env(self.now);
+        let frame = self.connection.poll_transmit(env, &path)?;
+        Some(self.seg_of(&frame))
+    }
+
+    fn seg_of(&self, frame: &HeapBuf) -> Seg {
+        let segment = parse(HeapBuf::from_frame(&frame.to_vec()));
         let (irs, iss) = (self.irs.plus(1), self.iss.plus(1));
         let relative = |value: SeqNumber, base: SeqNumber| i64::from(value.distance(base));
-        Some(Seg {
+        Seg {
             flags: segment.flags,
             seq: relative(segment.seq, iss),
             ack: if segment.flags.ack() {
@@ -485,7 +498,7 @@ impl Bench {
             scale: segment.options.window_scale,
             sack_permitted: segment.options.sack_permitted,
             traffic_class: segment.traffic_class,
-        })
+        }
     }
 
     /// Time passes; timers expire in order.

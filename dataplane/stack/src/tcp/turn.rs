@@ -50,6 +50,8 @@ struct Sent {
     bytes: u32,
     /// Bytes that the windows still take, if they have been looked at.
     room: u32,
+    /// With less room than this, what leaves next is the last of several segments.
+    push_below: u32,
     /// The headers of the first full segment, for those behind it.
     stencil: Option<Stencil>,
     /// The connection, or every one, does what few do: `may_leave`.
@@ -297,6 +299,16 @@ impl Connection {
         if self.is_held_back(env.chunks) {
             return false;
         }
+        if sent.frames > 0 {
+            // The last that pacing lets go together, or that the windows do.
+            let mss = u32::from(self.mss);
+            let is_last = self.burst_room(env.chunks, env.tunables) <= mss;
+            sent.push_below = if is_last {
+                u32::MAX
+            } else {
+                mss.saturating_mul(2)
+            };
+        }
         if !env.tunables.software_tso || self.is_signed() {
             return true;
         }
@@ -376,6 +388,13 @@ impl Connection {
     ) -> Option<P::Buf> {
         let ends_queue = self.unsent_bytes() == run.bytes;
         let mut flags = TcpFlags::ACK;
+        if sent.room < sent.push_below {
+            // The last of several segments that leave together, but not when it is sent again: GRO
+            // hands the burst on, and a receiver that has read everything acknowledges an odd
+            // segment at once instead of 40 ms later (Linux: `__tcp_transmit_skb`, a packet of more
+            // than one segment; behaviour: A4-7).
+            flags |= TcpFlags::PSH;
+        }
         if ends_queue {
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
             //# the PSH bit MUST be set in the last buffered segment (i.e., when there is no more
@@ -405,6 +424,7 @@ impl Connection {
         };
         if sent.frames == 0 && !ends_queue && run.bytes == u32::from(self.mss) {
             sent.room = self.new_data_room(env.chunks);
+            sent.push_below = run.bytes.saturating_mul(2);
             let (tuple, len) = (&self.tuple, run.bytes as usize);
             sent.stencil = Stencil::of(&frame, len, path, tuple, header);
         }

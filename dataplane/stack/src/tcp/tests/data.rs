@@ -3,7 +3,7 @@
 use crate::path::Offloads;
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::ready::Ready;
-use crate::tcp::testing::{Bench, Seg, ack, chains, data, pattern};
+use crate::tcp::testing::{Bench, Seg, ack, chains, data, parse, pattern};
 use millrace_base::{HeapBuf, PacketBuf};
 use millrace_wire::TcpFlags;
 
@@ -321,6 +321,11 @@ fn a_device_that_cuts_gets_frames_of_many_segments() {
             frame.segments().count(),
             frame.offload.segment_bytes,
         ));
+        // The device leaves it to the last segment of each.
+        let is_pushed = parse(HeapBuf::from_frame(&frame.to_vec()))
+            .flags
+            .contains(TcpFlags::PSH);
+        assert!(is_pushed, "behaviour: A4-7");
     }
     assert_eq!(shapes, [(6_000, 7, 1_000), (3_300, 5, 1_000)]);
     assert_eq!(env.stats.tcp_orig_data_sent, 10);

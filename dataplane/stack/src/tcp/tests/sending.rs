@@ -42,6 +42,45 @@ fn small_writes_that_have_to_wait_leave_as_one_segment_with_one_push() {
     bench.finish();
 }
 
+// A receiver that has read everything acknowledges the odd one of a burst at once then, and GRO hands the burst on.
+// Linux: __tcp_transmit_skb, packets of more than one segment. behaviour: A4-7
+#[test]
+fn the_last_of_several_segments_that_leave_together_is_pushed_and_a_single_one_is_not() {
+    let mut bench = Bench::established(true);
+    bench.write(40_000);
+    let last_of = |segments: usize| {
+        let mut pushed = vec![false; segments];
+        pushed[segments - 1] = segments > 1;
+        pushed
+    };
+    let first = bench.turn();
+    assert_eq!(pushes(&first), last_of(10), "a window");
+    bench.advance(20);
+    bench.receive(ack(2_000));
+    assert_eq!(pushes(&bench.turn()), last_of(4), "slow start");
+    bench.advance(20);
+    bench.receive(ack(2_000).sack(&[(3_000, 4_000)]));
+    assert_eq!(pushes(&bench.turn()), last_of(1), "limited transmit");
+    bench.receive(ack(2_000).sack(&[(3_000, 5_000)]));
+    bench.turn();
+    bench.receive(ack(2_000).sack(&[(3_000, 6_000)]));
+    let again = bench.turn();
+    assert_eq!((again[0].seq, pushes(&again)[0]), (2_000, false));
+    bench.finish();
+}
+
+// Linux: tcp_tso_autosize, __tcp_transmit_skb. behaviour: A4-7
+#[test]
+fn the_last_of_what_pacing_lets_go_together_is_pushed() {
+    let mut bench = Bench::established(true);
+    let env = &mut bench.world.env(bench.now);
+    // Bursts of two segments.
+    bench.connection.set_pacing_rate_max(3_000_000, env.chunks);
+    bench.write(40_000);
+    assert_eq!(pushes(&bench.turn()), [false, true].repeat(5));
+    bench.finish();
+}
+
 // behaviour: A3-17, A3-20, SND-2, SND-9, SND-10, SND-13
 #[test]
 fn writes_of_odd_sizes_leave_as_one_stream_byte_for_byte() {

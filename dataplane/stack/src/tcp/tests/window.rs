@@ -2,7 +2,8 @@
 
 use crate::tcp::config::{ConnectionOptions, TcpTunables};
 use crate::tcp::segment::{CloseReason, Disposition};
-use crate::tcp::testing::{Bench, ack, data};
+use crate::tcp::testing::{Bench, Seg, ack, data};
+use millrace_wire::TcpFlags;
 
 // MUST-36, MUST-37, SHLD-30; Linux: tcp_send_probe0.
 // behaviour: SHLD-29, A3-34, SND-19, SND-31, TMR-30, X5-5, X8-31
@@ -152,6 +153,42 @@ fn every_second_full_segment_is_acknowledged_at_once_and_a_single_one_after_40_m
     assert_eq!(bench.sent()[0].ack, 19_000);
     assert_eq!(bench.world.stats.delayed_acks, 1);
     bench.finish();
+}
+
+// The balancer reads at once: a peer that has said all for now is not kept waiting for 40 ms with the odd segment of a
+// burst, unless it is about to be answered.
+// Linux: tcp_measure_rcv_mss, tcp_cleanup_rbuf. behaviour: RDV-19
+#[test]
+fn what_was_pushed_is_acknowledged_as_soon_as_it_has_gone_on_unless_in_a_conversation() {
+    let acknowledged = |seg: Seg, converses: bool| {
+        let (mut bench, mut to) = (Bench::established(true), Bench::established(true));
+        for step in 0..16 {
+            bench.receive(data(step * 1_000, 1_000));
+            bench.read();
+            assert_eq!(bench.sent().len(), 1, "quick mode");
+        }
+        if converses {
+            bench.connection.ack.start_ping_pong();
+        }
+        bench.receive(seg);
+        assert_eq!(bench.sent(), [], "as long as nobody has read it");
+        let mut env = bench.world.env(bench.now);
+        bench.connection.splice_into(&mut to.connection, &mut env);
+        to.connection.release(env.chunks);
+        let acks: Vec<i64> = bench.sent().iter().map(|seg| seg.ack).collect();
+        bench.finish();
+        to.finish();
+        acks
+    };
+    let pushed = || data(16_000, 1_000).flags(TcpFlags::ACK | TcpFlags::PSH);
+    assert_eq!(acknowledged(data(16_000, 1_000), false), []);
+    assert_eq!(acknowledged(pushed(), false), [17_000]);
+    assert_eq!(
+        acknowledged(data(16_000, 600), false),
+        [16_600],
+        "a short one"
+    );
+    assert_eq!(acknowledged(pushed(), true), []);
 }
 
 // behaviour: MUST-58, A4-19, SND-42, STA-19
