@@ -3,13 +3,15 @@
 //!
 //! A flow is known by the address of its receiver, and must be announced ([`Relay::announce`]) before
 //! its first frame. Frames of no flow pass at once. The thread reads, decides and writes by itself, so
-//! that frames of a flow keep their order; it waits for a frame or for a moment, and spins through the
-//! last microseconds before one, since a sleeping virtual CPU takes that long to wake.
+//! that frames of a flow keep their order, and waits for a frame or for a moment. A wire waits for no
+//! CPU: where it is allowed to, the thread runs before all others, and one that runs behind all others
+//! keeps the CPU awake, since a sleeping virtual CPU takes a hundred microseconds to wake.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,18 +19,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::capture::Capture;
 use super::frame::segment_of;
 use super::link::{Link, Shape, Tally, nanos};
+use crate::process;
 
 /// Frames taken from one tap before the others have their turn.
 const BURST: usize = 64;
 /// The longest frame: nobody here sends more than an MTU of 1,500.
 const FRAME_BYTES_MAX: usize = 2_048;
-/// The last part of a wait is spun through.
-const SPIN: u64 = 80_000;
 /// The longest wait: how long it may take until the thread sees that it shall end.
 const WAIT_MAX: u64 = 50_000_000;
 
@@ -60,7 +62,26 @@ impl Pair {
 pub(super) struct Relay {
     links: Arc<Mutex<HashMap<u32, Link>>>,
     shall_end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Runs a thread before all others, if that is allowed.
+fn prefer(thread: Pid) {
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--fifo", "--pid", "1"]);
+    chrt.arg(thread.as_raw_nonzero().to_string());
+    if process::must(&mut chrt, Duration::from_secs(10)).is_err() {
+        println!("versus-linux: the relay has no priority and will be late");
+    }
+}
+
+/// Uses what nobody else does of a CPU, until it shall end.
+fn stay_awake(shall_end: &AtomicBool) {
+    // Of this thread only, and never refused.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+    while !shall_end.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
 }
 
 impl Relay {
@@ -78,13 +99,23 @@ impl Relay {
             spare: Vec::new(),
             capture,
         };
+        let (say, hear) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || carrier.run())?;
+            .spawn(move || {
+                // Who started this waits for the word.
+                let _ = say.send(rustix::thread::gettid());
+                carrier.run();
+            })?;
+        prefer(hear.recv()?);
+        let flag = Arc::clone(&shall_end);
+        let waker = std::thread::Builder::new()
+            .name("awake".to_owned())
+            .spawn(move || stay_awake(&flag))?;
         Ok(Self {
             links,
             shall_end,
-            thread: Some(thread),
+            threads: vec![thread, waker],
         })
     }
 
@@ -104,7 +135,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // The flag guards no other data; the thread looks at it at every turn.
         self.shall_end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic of the thread has been printed by then.
             let _ = thread.join();
         }
@@ -251,12 +282,7 @@ impl Carrier {
     /// Waits for the next frame or the next moment.
     fn wait(&self) {
         let next = self.due.peek().map_or(u64::MAX, |Reverse(next)| next.due);
-        let left = next.saturating_sub(self.now());
-        if left <= SPIN {
-            std::thread::yield_now();
-            return;
-        }
-        let limit = (left - SPIN).min(WAIT_MAX);
+        let limit = next.saturating_sub(self.now()).min(WAIT_MAX);
         let limit = Timespec::try_from(Duration::from_nanos(limit)).ok();
         let mut waited: Vec<PollFd<'_>> = self
             .taps
