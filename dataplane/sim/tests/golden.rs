@@ -141,6 +141,13 @@ fn a_queue_of_one_product_is_enough_to_fill_the_link() {
             "bbr" if queue >= 1.0 => 80.0,
             _ => 0.0,
         };
+        // Once it runs, and, of those that the floor is for, with its start too.
+        let with_start = if matches!(control.as_str(), "bbr" | "cubic") {
+            least
+        } else {
+            0.0
+        };
         assert!(number(&row, "later_%") >= least, "{control}: {row:?}");
+        assert!(number(&row, "used_%") >= with_start, "{control}: {row:?}");
     }
 }
