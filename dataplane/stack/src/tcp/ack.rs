@@ -316,7 +316,7 @@ impl Connection {
             self.ack.send_now();
         } else if unacked > 0 {
             self.delay_ack(env);
-            if pushed || unacked < mss {
+            if pushed {
                 self.ack.note_pushed();
             }
         }

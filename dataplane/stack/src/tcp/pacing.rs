@@ -244,6 +244,13 @@ impl Connection {
         limit.saturating_sub(extra.pacing.burst_bytes)
     }
 
+    /// Whether one segment more is the last of a burst that has begun.
+    pub(super) fn is_burst_ending<B>(&self, chunks: &Chunks<B>, tunables: &TcpTunables) -> bool {
+        let extra = self.extra(chunks);
+        extra.is_some_and(|extra| extra.pacing.burst_bytes > 0)
+            && self.burst_room(chunks, tunables) <= self.mss.into()
+    }
+
     /// Nothing more leaves in this turn: a burst that is not full is one all the same.
     #[inline]
     pub(super) fn end_paced_turn<P: PacketPool>(&mut self, env: &mut Env<'_, P>) {

@@ -47,8 +47,9 @@ pub(crate) struct Tail {
     is_stamped: bool,
     /// Payload queued behind it.
     queued_bytes: u32,
-    /// Payload of the last segment.
+    /// Payload and flags of the last segment.
     last_len: u32,
+    last_flags: TcpFlags,
     /// Data may raise the window's threshold: not behind one that had no room for that.
     is_opening: bool,
 }
@@ -132,6 +133,7 @@ impl Connection {
                 is_stamped: stamps.is_some(),
                 queued_bytes: 0,
                 last_len: 0,
+                last_flags: segment.flags,
                 // Where the first, which none behind it exceeds, found no room, none will.
                 is_opening: self.window.threshold() != threshold,
             };
@@ -189,6 +191,7 @@ impl Connection {
         tail.room = tail.room.saturating_sub(1);
         tail.queued_bytes = tail.queued_bytes.saturating_add(segment.payload_len);
         tail.last_len = segment.payload_len;
+        tail.last_flags = segment.flags;
     }
 
     /// What the segments behind a predicted one have in common.
@@ -204,8 +207,7 @@ impl Connection {
         self.wl1 = self.window.nxt.minus(last_len);
         self.bytes_received.add(queued_bytes);
         self.note_data_at_once(segments, env.tunables);
-        // Several: more than a full segment waits, or none of them was one.
-        self.schedule_ack(env, false);
+        self.schedule_ack(env, tail.last_flags.contains(TcpFlags::PSH));
     }
 
     /// How many segments could be queued one after the other, `expects_data` before each.

@@ -302,7 +302,7 @@ impl Connection {
         if sent.frames > 0 {
             // The last that pacing lets go together, or that the windows do.
             let mss = u32::from(self.mss);
-            let is_last = self.burst_room(env.chunks, env.tunables) <= mss;
+            let is_last = self.is_burst_ending(env.chunks, env.tunables);
             sent.push_below = if is_last {
                 u32::MAX
             } else {
@@ -427,6 +427,9 @@ impl Connection {
             sent.push_below = run.bytes.saturating_mul(2);
             let (tuple, len) = (&self.tuple, run.bytes as usize);
             sent.stencil = Stencil::of(&frame, len, path, tuple, header);
+        } else if sent.frames == 0 {
+            sent.room = self.new_data_room(env.chunks);
+            sent.push_below = u32::from(self.mss).saturating_mul(2);
         }
         let continued = run.segment_bytes == 0;
         for position in 0..run.count {

@@ -320,7 +320,7 @@ impl Connection {
 
     /// Duplicate ACKs stand for segments that left the network (Linux: `tcp_add_reno_sack`); tells
     /// how many did.
-    pub(super) fn count_duplicate<P: PacketPool>(
+    pub(in crate::tcp) fn count_duplicate<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
         duplicates: u32,
@@ -337,7 +337,8 @@ impl Connection {
 
     /// How many of so many duplicates can stand for segments in flight: beside them there is a hole.
     /// More than that were for reordered segments, of which this ACK took `acked` (Linux:
-    /// `tcp_check_reno_reordering`). A comparison while there is room for all; else O(chunks in flight).
+    /// `tcp_check_reno_reordering`). A comparison while there is room for all; else O(`counted`), and
+    /// O(`tcp_max_reordering`) where there is not.
     fn limit_duplicates<P: PacketPool>(
         &mut self,
         env: &mut Env<'_, P>,
@@ -347,24 +348,54 @@ impl Connection {
         let board = &self.send.board;
         // No segment is longer than the MSS: so many bytes that are no hole are at least as many.
         let mss = u32::from(self.mss);
-        let hole = board.lost(env.chunks).max(mss);
-        if self.sent_bytes() >= counted.saturating_mul(mss).saturating_add(hole) {
+        let lost = board.lost(env.chunks);
+        if self.sent_bytes() >= counted.saturating_mul(mss).saturating_add(lost.max(mss)) {
             return counted;
         }
-        let (lost, _) = board.lost_and_retransmitted_segments(env.chunks, self.send.queue());
-        let most = counted.saturating_add(lost.max(1));
+        let hole = u32::from(lost == 0);
+        let room = self.segments_not_lost(env.chunks, counted.saturating_add(hole));
+        let room = room.saturating_sub(hole);
+        if counted <= room {
+            return counted;
+        }
+        // More than the largest degree, or than the present one, say no more.
+        let present = self.reordering(env.chunks).degree(env.tunables);
+        let most = u32::from(env.tunables.tcp_max_reordering).max(present.saturating_add(1));
         let out = self.segments_out(env.chunks, most);
-        let holes = lost.max(1).min(out);
-        if counted.saturating_add(holes) <= out {
-            return counted;
-        }
         self.raise_reordering(env, out.saturating_add(acked));
         count!(env.stats.tcp_reno_reorder);
-        out.saturating_sub(holes)
+        room
+    }
+
+    /// Segments that were sent, are not acknowledged and not lost, `most` at most. Without SACK what is
+    /// lost lies before what is not (but for segments that became too long for the path): counted from
+    /// behind that is O(`most`).
+    pub(in crate::tcp) fn segments_not_lost<B>(&self, chunks: &Chunks<B>, most: u32) -> u32 {
+        let mut segments = u32::from(self.has_separate_fin_out(chunks));
+        let lost = self.send.board.lost(chunks);
+        let mut left = self.sent_bytes().saturating_sub(lost);
+        let head = self.send.queue().head();
+        let mut index = match chunks.get(self.send.unsent()) {
+            Some(unsent) => unsent.prev(),
+            None => self.send.queue().tail(),
+        };
+        while left > 0 && segments < most {
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            if !chunk.has(LOST) {
+                left = left.saturating_sub(chunk.len.into());
+                // What is left of a segment of which an ACK took the first part is a segment, too.
+                let begins = !chunk.has(CONTINUED) || index == head;
+                segments = segments.wrapping_add(u32::from(begins));
+            }
+            index = chunk.prev();
+        }
+        segments.min(most)
     }
 
     /// Segments that were sent and not acknowledged, `most` at most. O(`most`).
-    pub(super) fn segments_out<B>(&self, chunks: &Chunks<B>, most: u32) -> u32 {
+    pub(in crate::tcp) fn segments_out<B>(&self, chunks: &Chunks<B>, most: u32) -> u32 {
         let mut segments = u32::from(self.has_separate_fin_out(chunks));
         let head = self.send.queue().head();
         let mut index = head;

@@ -256,3 +256,41 @@ fn after_three_retransmissions_the_route_is_in_doubt() {
     assert!(!bench.connection.doubts_route(bench.now, tunables));
     bench.finish();
 }
+
+// After a timeout everything in front is lost, and a peer without SACK may send duplicates for ever: each is weighed
+// by what is not lost, which is counted from behind.
+#[test]
+fn what_is_not_lost_is_counted_from_behind_as_it_would_be_from_the_front() {
+    let mut bench = in_flight(false, 8);
+    let check = |bench: &Bench, expected: u32| {
+        let (connection, chunks) = (&bench.connection, &bench.world.chunks);
+        let send = &connection.send;
+        let (lost, _) = send
+            .board
+            .lost_and_retransmitted_segments(chunks, send.queue());
+        assert_eq!(connection.segments_not_lost(chunks, 300), expected);
+        assert_eq!(connection.segments_out(chunks, 300) - lost, expected);
+        assert_eq!(connection.segments_not_lost(chunks, 2), expected.min(2));
+    };
+    check(&bench, 8);
+    bench.receive(ack(1_500));
+    check(&bench, 7);
+    bench.advance(2_000);
+    check(&bench, 0);
+    bench.sent();
+    for _ in 0..300 {
+        let env = &mut bench.world.env(bench.now);
+        let counted = bench.connection.count_duplicate(env, 1);
+        assert_eq!(counted, 0, "nothing is in flight that can have left");
+    }
+    assert!(bench.world.stats.tcp_reno_reorder >= 300);
+    bench.advance(20);
+    bench.receive(ack(8_000));
+    bench.write(3_000);
+    bench.sent();
+    bench.close();
+    bench.sent();
+    check(&bench, 4);
+    bench.abort();
+    bench.finish();
+}

@@ -5,9 +5,9 @@ use crate::tcp::ready::Ready;
 use crate::tcp::recovery::Phase;
 use crate::tcp::segment::Disposition;
 use crate::tcp::state::State;
-use crate::tcp::testing::{Bench, Seg, ack, data, pattern};
+use crate::tcp::testing::{Bench, Seg, ack, data, parse, pattern};
 use crate::tcp::timers::TimerKind;
-use millrace_base::Instant;
+use millrace_base::{HeapBuf, Instant};
 use millrace_wire::TcpFlags;
 
 fn patient() -> Bench {
@@ -67,6 +67,38 @@ fn the_last_of_several_segments_that_leave_together_is_pushed_and_a_single_one_i
     let again = bench.turn();
     assert_eq!((again[0].seq, pushes(&again)[0]), (2_000, false));
     bench.finish();
+}
+
+// What another leg received may be shorter than a segment here. behaviour: A4-7
+#[test]
+fn the_last_of_several_is_pushed_behind_a_short_one_too() {
+    for is_paced in [false, true] {
+        let (mut from, mut to) = (Bench::established(true), Bench::established(true));
+        for step in 0..16 {
+            from.receive(data(step * 900, 900));
+        }
+        let env = &mut from.world.env(from.now);
+        if is_paced {
+            // Bursts of two full segments, by the round trip.
+            to.connection.set_pacing_rate_max(100_000_000, env.chunks);
+        }
+        from.connection.splice_into(&mut to.connection, env);
+        let (mut pushed, path) = (Vec::new(), to.path);
+        to.connection.transmit(env, &path, &mut |frame| {
+            let frame = HeapBuf::from_frame(&frame.to_vec());
+            pushed.push(parse(frame).flags.contains(TcpFlags::PSH));
+            true
+        });
+        // Ten full segments are 11 of these, and with room for less than two full ones nobody knows which of
+        // the two that follow is the last. A burst ends with the first that is beyond two full ones.
+        let expected: Vec<bool> = (0..11)
+            .map(|at| at > 8 || is_paced && at % 3 == 2)
+            .collect();
+        assert_eq!(pushed, expected, "paced: {is_paced}");
+        to.connection.release(env.chunks);
+        from.finish();
+        to.finish();
+    }
 }
 
 // Linux: tcp_tso_autosize, __tcp_transmit_skb. behaviour: A4-7

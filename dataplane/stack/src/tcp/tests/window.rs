@@ -180,15 +180,12 @@ fn what_was_pushed_is_acknowledged_as_soon_as_it_has_gone_on_unless_in_a_convers
         to.finish();
         acks
     };
-    let pushed = || data(16_000, 1_000).flags(TcpFlags::ACK | TcpFlags::PSH);
+    let pushed = |bytes| data(16_000, bytes).flags(TcpFlags::ACK | TcpFlags::PSH);
     assert_eq!(acknowledged(data(16_000, 1_000), false), []);
-    assert_eq!(acknowledged(pushed(), false), [17_000]);
-    assert_eq!(
-        acknowledged(data(16_000, 600), false),
-        [16_600],
-        "a short one"
-    );
-    assert_eq!(acknowledged(pushed(), true), []);
+    assert_eq!(acknowledged(data(16_000, 600), false), []);
+    assert_eq!(acknowledged(pushed(1_000), false), [17_000]);
+    assert_eq!(acknowledged(pushed(600), false), [16_600]);
+    assert_eq!(acknowledged(pushed(1_000), true), []);
 }
 
 // behaviour: MUST-58, A4-19, SND-42, STA-19
