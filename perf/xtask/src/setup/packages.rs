@@ -13,7 +13,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "for cargo to fetch crates"),
     ("clang", "bindgen"),
     ("curl", "demo and end to end: the client"),
-    ("dpdk", "the drivers that the dataplane loads, and testpmd"),
+    ("dpdk", "the drivers that the dataplane loads"),
+    (
+        "dpdk-dev",
+        "testpmd, and DPDK's own tools for telemetry and captures",
+    ),
     ("ethtool", "to switch the peers' offloads off"),
     ("haproxy", "the benchmark's reference"),
     ("iperf3", "end to end: bulk transfer"),

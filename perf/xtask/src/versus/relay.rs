@@ -58,7 +58,7 @@ impl Pair {
     }
 }
 
-/// The running thread. It ends, and with it the taps, when this is dropped.
+/// The running threads. They end, and with them the taps, when this is dropped.
 pub(super) struct Relay {
     links: Arc<Mutex<HashMap<u32, Link>>>,
     shall_end: Arc<AtomicBool>,
@@ -107,16 +107,19 @@ impl Relay {
                 let _ = say.send(rustix::thread::gettid());
                 carrier.run();
             })?;
+        // From here on it ends with what is returned, or is not.
+        let mut relay = Self {
+            links,
+            shall_end,
+            threads: vec![thread],
+        };
         prefer(hear.recv()?);
-        let flag = Arc::clone(&shall_end);
+        let flag = Arc::clone(&relay.shall_end);
         let waker = std::thread::Builder::new()
             .name("awake".to_owned())
             .spawn(move || stay_awake(&flag))?;
-        Ok(Self {
-            links,
-            shall_end,
-            threads: vec![thread, waker],
-        })
+        relay.threads.push(waker);
+        Ok(relay)
     }
 
     /// Lays a link for the flow to this receiver.
