@@ -52,7 +52,6 @@ pub(super) fn sheet() -> Sheet {
 }
 
 /// What one run comes to.
-#[derive(Clone, Copy, Default)]
 struct Run {
     used: f64,
     later: f64,

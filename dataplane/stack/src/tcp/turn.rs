@@ -422,14 +422,14 @@ impl Connection {
             Some(frame) => frame,
             None => self.emit_run(env, path, run, header)?,
         };
-        if sent.frames == 0 && !ends_queue && run.bytes == u32::from(self.mss) {
+        if sent.frames == 0 && !ends_queue {
+            let mss = u32::from(self.mss);
             sent.room = self.new_data_room(env.chunks);
-            sent.push_below = run.bytes.saturating_mul(2);
-            let (tuple, len) = (&self.tuple, run.bytes as usize);
-            sent.stencil = Stencil::of(&frame, len, path, tuple, header);
-        } else if sent.frames == 0 {
-            sent.room = self.new_data_room(env.chunks);
-            sent.push_below = u32::from(self.mss).saturating_mul(2);
+            sent.push_below = mss.saturating_mul(2);
+            if run.bytes == mss {
+                let (tuple, len) = (&self.tuple, run.bytes as usize);
+                sent.stencil = Stencil::of(&frame, len, path, tuple, header);
+            }
         }
         let continued = run.segment_bytes == 0;
         for position in 0..run.count {
